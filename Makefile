@@ -1,0 +1,69 @@
+# Two commands: `make book` builds the book, `make test` runs the tests. Both make the environment first if needed.
+
+PYTHON ?= python3
+BUDGET ?= cpu
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help book test lint format lock clean
+
+help:
+	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and formatting;  make format  mend them"
+	@echo "make lock    renew requirements.lock after a change of pyproject.toml"
+	@echo "make clean   remove what was built (keeps .venv and .cache)"
+
+book: $(STAMP)
+	$(BIN)/reid book --budget $(BUDGET)
+	@echo "Open $(CURDIR)/book/_build/html/index.html in a browser."
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Keeps the versions already pinned where they still fit; add UPGRADE=--upgrade for the newest.
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-emit-index-url --no-header $(UPGRADE) pyproject.toml --extra book --extra test \
+		--output-file requirements.lock
+
+clean:
+	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The first Python that fits is taken: the one named, else python3.12 or python3.11 where they are installed.
+$(STAMP): requirements.lock pyproject.toml
+	@set -e; \
+	fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; \
+	if ! $(BIN)/python -c "$$fits" 2>/dev/null; then \
+		found=; \
+		for python in $(PYTHON) python3.12 python3.11; do \
+			if $$python -c "$$fits" 2>/dev/null; then found=$$python; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "The study needs Python 3.11 or 3.12; $(PYTHON) is $$($(PYTHON) -V 2>&1). Install one and" \
+				"name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making .venv with $$found"; \
+		$$found -m venv --clear .venv; \
+	fi
+	@# uv installs in seconds where pip takes minutes. It does not read pip's settings, so a machine that reaches its
+	@# packages only through those falls back to pip, with the same lock and the same hashes.
+	@if $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
+		$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock; then :; else \
+		echo "uv could not install the packages; trying pip with the same lock (some minutes)"; \
+		$(BIN)/python -m pip install --progress-bar off --require-hashes -r requirements.lock; \
+	fi
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,97 @@
+"""The one ResNet of the study: torchvision's, cut into its four stages.
+
+He et al. 2016. All five papers start from ImageNet weights; where those weights are not at hand a run starts from
+scratch and says so in its record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from reidlib.spec import ReidError
+
+CHANNELS = {1: 256, 2: 512, 3: 1024, 4: 2048}
+"""Channels of the four stages of a ResNet with bottleneck units (ResNet-50, -101)."""
+
+_BUILDERS = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}
+_WEIGHTS = {
+    50: torchvision.models.ResNet50_Weights.IMAGENET1K_V1,
+    101: torchvision.models.ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+class Backbone(nn.Module):
+    """ResNet-50 or -101 without its pooling and classifier.
+
+    depth: 50 or 101. last_stride: stride of stage 4, 2 as in He et al. or 1 as many re-identification papers have it.
+    """
+
+    def __init__(self, depth: int = 50, *, last_stride: int = 2) -> None:
+        super().__init__()
+        if depth not in _BUILDERS:
+            raise ValueError(f"depth must be one of {sorted(_BUILDERS)}, not {depth}")
+        if last_stride not in (1, 2):
+            raise ValueError(f"last_stride must be 1 or 2, not {last_stride}")
+        whole = _BUILDERS[depth](weights=None)
+        if last_stride == 1:
+            whole.layer4[0].conv2.stride = (1, 1)
+            whole.layer4[0].downsample[0].stride = (1, 1)
+        self.depth = depth
+        self.stem = nn.Sequential(whole.conv1, whole.bn1, whole.relu, whole.maxpool)
+        self.stage1, self.stage2, self.stage3, self.stage4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Maps B × 3 × H × W to {stage: B × channels × H/stride × W/stride}, strides 4, 8, 16, 32."""
+        maps = {}
+        x = self.stem(images)
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"stage{stage}")(x)
+            maps[stage] = x
+        return maps
+
+    def load_imagenet(self, file: Path) -> None:
+        """Loads a torchvision ResNet state dict; its classifier is left out."""
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as fault:  # torch raises a dozen kinds; all mean the file is not a state dict
+            raise ReidError(f"{file}: not a torch state dict ({type(fault).__name__}); fetch it again") from fault
+        names = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{stage}": f"stage{stage}" for stage in (1, 2, 3, 4)}}
+        renamed = {}
+        for name, tensor in state.items():
+            head, _, rest = name.partition(".")
+            if head != "fc":
+                renamed[f"{names.get(head, head)}.{rest}"] = tensor
+        try:
+            self.load_state_dict(renamed)
+        except RuntimeError as fault:
+            first = str(fault).splitlines()[1].strip() if "\n" in str(fault) else str(fault)
+            raise ReidError(f"{file}: not the weights of a torchvision ResNet-{self.depth}: {first[:160]}") from fault
+
+
+def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
+    """Height and width of a stage's map for an input of `size` (H, W): each halving rounds up, as ResNet's do."""
+    height, width = size
+    for _ in range(stage + 1):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width
+
+
+def imagenet_file(depth: int) -> Path | None:
+    """The ImageNet weights at hand for this depth: in the folder `REID_WEIGHTS`, else torchvision's cache, else None."""
+    name = _WEIGHTS[depth].url.rsplit("/", 1)[1]
+    places = [Path(torch.hub.get_dir()) / "checkpoints"]
+    if os.environ.get("REID_WEIGHTS"):
+        places.insert(0, Path(os.environ["REID_WEIGHTS"]))
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def file_digest(file: Path) -> str:
+    """First 16 hex digits of the file's SHA-256: what the key of a run keeps of its start."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -1,0 +1,228 @@
+"""SafeNet: scale normalisation and anchor-based features over the four stages of one ResNet.
+
+Paper: "SafeNet: Scale-normalization and Anchor-based Feature Extraction Network for Person Re-identification",
+IJCAI 2018; §3.2 (global branch, eq. 1), §3.3 (anchors, eq. 2, Table 1), §3.4 (fused, bottleneck, classifier, eq. 3).
+No code was released. Shapes: B images, C channels after normalisation, K identities; a 256×128 input gives stage maps
+of 64×32, 32×16, 16×8 and 8×4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.output import Output
+from reidlib.spec import Assumed
+
+ANCHOR_KERNELS = {
+    "small": {"horizontal": (2, 4), "vertical": (4, 2), "square": (3, 3)},
+    "middle": {"horizontal": (4, 8), "vertical": (8, 4), "square": (6, 6)},
+    "large": {"horizontal": (6, 12), "vertical": (12, 6), "square": (9, 9)},
+}
+"""Height and width of each anchor: "middle" is Table 1; the other two sets are named in §4.3."""
+
+ANCHOR_STRIDE = 2
+
+DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
+"""The four candidates of §4.3, "Choice of Final Pedestrian Descriptor"."""
+
+ASSUMED = {
+    "feature tap": Assumed(
+        "after the last ReLU of each stage",
+        because="§3.2 takes the last layer of a stage; in ResNet that layer is the ReLU after the addition",
+    ),
+    "scale normalisation: BN and ReLU": Assumed(
+        "after each of the three convolutions",
+        because="§3.2 lists three convolutions 'following by BatchNormalization and ReLU' and Figure 1 is not in the "
+        "text; this is the reading in which no two convolutions merge into one linear map",
+    ),
+    "scale normalisation: widths": Assumed(
+        "C in all three convolutions",
+        because="§3.2 speaks of learning after the number of channels changed, so the first convolution changes it",
+    ),
+    "scale normalisation: shortcut": Assumed(
+        "a bare 1×1 convolution without bias, also where the channels already match",
+        because="§3.2 says only that the shortcut is a 1×1 convolution; W_s of eq. (1) is a matrix without bias",
+    ),
+    "scale normalisation: after the addition": Assumed("nothing", because="eq. (1) ends with the sum"),
+    "local branch: modules": Assumed(
+        "scale normalisation of its own, with the same C as the global branch",
+        because="§3.3 names its normalised maps l^C apart from g^C and gives no second C",
+    ),
+    "anchors: output": Assumed(
+        "one map an anchor, linear, with bias",
+        because="eq. (2) sums over all C channels and has no activation; bias is the convolution's default",
+    ),
+    "anchors: sharing": Assumed(
+        "own weights at each scale",
+        because="§3.3 applies the anchors to each scale and does not say that the scales share weights",
+    ),
+    "anchors: padding of the other sizes": Assumed(
+        "(kernel − 1) // 2 with stride 2",
+        because="it gives Table 1's paddings for the middle set and the same output size for all sets",
+    ),
+    "fusion": Assumed(
+        "concatenation, global before local, deep before shallow, no scaling",
+        because="§3.4 speaks of straightforward concatenation",
+    ),
+    "bottleneck": Assumed(
+        "linear, then BatchNorm, no activation, no dropout",
+        because="§3.4 gives two linear layers; BatchNorm brings pooled and flattened entries to one scale, and the "
+        "text names no activation",
+    ),
+    "head of every row": Assumed(
+        "fused → bottleneck (1024) → classifier, descriptor = bottleneck",
+        because="Table 5 says 'the same settings in Sec. 4.1' for all rows, 'g4' included",
+    ),
+    "initialisation": Assumed(
+        "He normal for convolutions (fan out), normal (0.01) for the classifier, torch defaults elsewhere",
+        because="the text gives none; these are ResNet's own and the field's usual choice",
+    ),
+}
+"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
+
+
+class ScaleNormalisation(nn.Module):
+    """Brings one stage map to C channels: g^C = F(g, {W_t}) + W_s g (eq. 1)."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, kernel in ((inputs, 1), (channels, 3), (channels, 1)):
+            layers += [
+                nn.Conv2d(before, channels, kernel, padding=kernel // 2, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            ]
+        self.trunk = nn.Sequential(*layers)
+        self.shortcut = nn.Conv2d(inputs, channels, 1, bias=False)
+
+    def forward(self, g: Tensor) -> Tensor:
+        return self.trunk(g) + self.shortcut(g)  # B × C × h × w
+
+
+class Anchors(nn.Module):
+    """The anchors at one scale: one linear map an anchor, summed: l = l_h + l_v + l_s (eq. 2)."""
+
+    def __init__(self, channels: int, kernels: dict[str, tuple[int, int]]) -> None:
+        super().__init__()
+        for name, kernel in kernels.items():
+            padding = tuple((side - 1) // 2 for side in kernel)
+            self.add_module(name, nn.Conv2d(channels, 1, kernel, stride=ANCHOR_STRIDE, padding=padding))
+
+    def forward(self, normalised: Tensor) -> Tensor:
+        return sum(anchor(normalised) for anchor in self.children())  # B × 1 × h/2 × w/2
+
+
+class SafeNet(nn.Module):
+    """SafeNet with every switch that its tables, Figure 5 and the leave-one-anchor-out text turn.
+
+    identities:    K, the training identities.
+    size:          input height and width; the flattened local maps depend on it.
+    depth:         50 or 101.
+    global_scales: stages of the global branch, in the order in which they are concatenated.
+    channels:      C of the scale normalisation; None leaves the stage maps as they are (Table 5, upper rows).
+    local_scales:  stages of the local branch; () builds none.
+    anchors:       which of "horizontal", "vertical", "square".
+    anchor_size:   "small", "middle" (Table 1) or "large".
+    bottleneck:    width of the bottleneck (Figure 5(c)).
+    descriptor:    which of `DESCRIPTORS` is the test descriptor (Figure 5(b)); training does not depend on it.
+    """
+
+    def __init__(
+        self,
+        identities: int,
+        *,
+        size: tuple[int, int] = (256, 128),
+        depth: int = 50,
+        global_scales: Sequence[int] = (4, 3, 2, 1),
+        channels: int | None = 256,
+        local_scales: Sequence[int] = (1, 2),
+        anchors: Sequence[str] = ("horizontal", "vertical", "square"),
+        anchor_size: str = "middle",
+        bottleneck: int = 1024,
+        descriptor: str = "bottleneck",
+    ) -> None:
+        super().__init__()
+        _check_switches(global_scales, channels, local_scales, anchors, anchor_size, descriptor)
+        self.descriptor = descriptor
+        self.global_scales, self.local_scales = tuple(global_scales), tuple(local_scales)
+        kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
+
+        self.backbone = Backbone(depth)
+        if channels is None:
+            self.global_normalisation = nn.ModuleDict()
+            global_length = sum(CHANNELS[scale] for scale in global_scales)
+        else:
+            self.global_normalisation = _normalisations(global_scales, channels)
+            global_length = channels * len(global_scales)
+        self.local_normalisation = _normalisations(local_scales, channels)
+        self.anchors = nn.ModuleDict({str(scale): Anchors(channels, kernels) for scale in local_scales})
+        local_length = sum(_anchor_map_length(stage_size(size, scale), kernels) for scale in local_scales)
+
+        self.bottleneck = nn.Sequential(nn.Linear(global_length + local_length, bottleneck), nn.BatchNorm1d(bottleneck))
+        self.classifier = nn.Linear(bottleneck, identities)
+        self._initialise()
+
+    def forward(self, images: Tensor) -> Output:
+        g = self.backbone(images)  # {stage: B × channels × h × w}
+        local_maps = {
+            f"l{scale}": self.anchors[str(scale)](self.local_normalisation[str(scale)](g[scale]))
+            for scale in self.local_scales
+        }
+        pooled = [self._normalised(scale, g[scale]).mean((2, 3)) for scale in self.global_scales]  # B × C each
+        global_ = torch.cat(pooled, dim=1)  # B × 4C
+        local = [map_.flatten(1) for map_ in local_maps.values()]  # B × h/2·w/2 each
+        fused = torch.cat([global_, *local], dim=1)
+        bottleneck = self.bottleneck(fused)  # B × 1024
+        logits = self.classifier(bottleneck)  # B × K
+        descriptors = {"global": global_, "fused": fused, "bottleneck": bottleneck, "classifier": logits}
+        return Output(
+            embedding=descriptors[self.descriptor], logits=[logits], features=[bottleneck], maps=local_maps
+        )
+
+    def _normalised(self, scale: int, g: Tensor) -> Tensor:
+        return self.global_normalisation[str(scale)](g) if self.global_normalisation else g
+
+    def _initialise(self) -> None:
+        """ResNet's own initialisation for the new convolutions; a small classifier keeps the first softmax flat."""
+        for module in (*self.global_normalisation.modules(), *self.local_normalisation.modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+
+def _normalisations(scales: Sequence[int], channels: int | None) -> nn.ModuleDict:
+    return nn.ModuleDict({str(scale): ScaleNormalisation(CHANNELS[scale], channels) for scale in scales})
+
+
+def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]]) -> int:
+    """Entries of l at one scale; every anchor must give a map of the same size, or the sum of eq. (2) has no meaning."""
+    sizes = {
+        tuple((side + 2 * ((k - 1) // 2) - k) // ANCHOR_STRIDE + 1 for side, k in zip(size, kernel, strict=True))
+        for kernel in kernels.values()
+    }
+    if len(sizes) != 1 or min(min(sizes)) < 1:
+        raise ValueError(f"anchors {kernels} do not share one output size on a map of {size}: {sizes}; use an even map")
+    height, width = sizes.pop()
+    return height * width
+
+
+def _check_switches(global_scales, channels, local_scales, anchors, anchor_size, descriptor) -> None:
+    for name, scales in (("global_scales", global_scales), ("local_scales", local_scales)):
+        if not set(scales) <= set(CHANNELS) or len(set(scales)) != len(scales):
+            raise ValueError(f"{name} must be distinct stages out of {sorted(CHANNELS)}, not {tuple(scales)}")
+    if not global_scales:
+        raise ValueError("global_scales must name at least one stage: the descriptor starts from the global branch")
+    if local_scales and channels is None:
+        raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
+    if anchor_size not in ANCHOR_KERNELS:
+        raise ValueError(f"anchor_size must be one of {sorted(ANCHOR_KERNELS)}, not {anchor_size!r}")
+    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS[anchor_size])):
+        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS[anchor_size])}, not {tuple(anchors)}")
+    if descriptor not in DESCRIPTORS:
+        raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
