@@ -110,53 +110,55 @@ class Recipe:
 class Settings:
     """A model class with its options, a loss, and a recipe: everything but data and seed.
 
-    options:    keyword options of the model that change what is trained.
-    evaluation: keyword options of the model that only choose what is tested; rows that differ here share a network.
-    losses:     weight of each loss by its name in `reidlib.losses`.
+    options: keyword options of the model. Those named in the model's `EVALUATION_OPTIONS` only choose what is tested:
+             rows that differ in nothing else share one trained network.
+    losses:  weight of each loss by its name in `reidlib.losses`.
     Options are bound to the model's signature here, so that a typo is a TypeError when the paper's file is imported.
     """
 
     model: type
     recipe: Recipe
     options: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
 
     def __post_init__(self) -> None:
-        bare = {name: value_of(value) for name, value in {**self.options, **self.evaluation}.items()}
-        inspect.signature(self.model).bind(1, size=(1, 1), **bare)
+        inspect.signature(self.model).bind(1, size=(1, 1), **self.bare_options())
 
     def but(self, row: Row) -> Settings:
         """These settings as a row changes them."""
         return replace(
             self,
             options={**self.options, **row.options},
-            evaluation={**self.evaluation, **row.evaluation},
             recipe=self.recipe.but(**row.recipe),
             losses={**self.losses, **row.losses},
         )
 
-    def resolved(self) -> dict[str, Any]:
-        """The plain dictionary that is hashed into the key: bare values, defaults of the model's options included."""
-        given = {name: value_of(value) for name, value in self.options.items()}
-        defaults = {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.model).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in ("size", *self._evaluation_names())
-        }
+    def bare_options(self) -> dict[str, Any]:
+        return {name: value_of(value) for name, value in self.options.items()}
+
+    def trained(self) -> dict[str, Any]:
+        """The plain dictionary behind the key of a trained network; defaults of the model's options included."""
         return {
             "model": f"{self.model.__module__}.{self.model.__qualname__}",
-            "options": _plain({**defaults, **given}),
+            "options": {name: value for name, value in self._all_options().items() if name not in self._tested_names()},
             "losses": _plain(self.losses),
             "recipe": self.recipe.resolved(),
         }
 
     def tested(self) -> dict[str, Any]:
         """The options that only choose what is tested."""
-        return _plain({name: value_of(value) for name, value in self.evaluation.items()})
+        return {name: value for name, value in self._all_options().items() if name in self._tested_names()}
 
-    def _evaluation_names(self) -> set[str]:
-        return set(self.evaluation) | set(getattr(self.model, "EVALUATION_OPTIONS", ()))
+    def _tested_names(self) -> tuple[str, ...]:
+        return getattr(self.model, "EVALUATION_OPTIONS", ())
+
+    def _all_options(self) -> dict[str, Any]:
+        defaults = {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.model).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
+        }
+        return _plain({**defaults, **self.bare_options()})
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,6 @@ class Row:
 
     label: str
     options: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     variant: str = "as-published"
@@ -174,7 +175,7 @@ class Row:
     @property
     def changes(self) -> bool:
         """Whether the row differs from its base at all."""
-        return bool(self.options or self.evaluation or self.recipe or self.losses)
+        return bool(self.options or self.recipe or self.losses)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ class Table:
     """A table (or figure) of a paper: its base, its rows, and where its numbers are tested.
 
     name:         "table5"; joins the `table` column of results/reported.tsv.
-    protocol:     name of the protocol in `reidlib.evaluation.protocols`; joins the `variant` column.
+    protocol:     name of the protocol in `reidlib.evaluation.protocols`.
+    printed_as:   what the `variant` column of results/reported.tsv calls that protocol.
     ap:           "plain" or "trapezoid": the AP rule of the column that is compared with the paper.
     budgets:      recipe changes by budget name, the same for all rows; every value a guess is an `Assumed`.
     not_retrained: printed rows that are not retrained, with the reason.
@@ -195,6 +197,7 @@ class Table:
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
     protocol: str
+    printed_as: str
     ap: str
     budgets: dict[str, dict[str, Any]]
     not_retrained: dict[str, str] = field(default_factory=dict)

@@ -132,6 +132,8 @@ class SafeNet(nn.Module):
     descriptor:    which of `DESCRIPTORS` is the test descriptor (Figure 5(b)); training does not depend on it.
     """
 
+    EVALUATION_OPTIONS = ("descriptor",)
+
     def __init__(
         self,
         identities: int,

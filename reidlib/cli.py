@@ -1,0 +1,141 @@
+"""The command line: `reid list | run | train | show | render | data | book`. Thin: every command is a call or two."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from reidlib.spec import ReidError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, so that a test can hold the README against it."""
+    from reidlib import worker
+
+    top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    line = commands.add_parser("list", help="every row of every table, and its state at each budget")
+    line.add_argument("--json", action="store_true", help="as JSON, for programs")
+    line.set_defaults(run=list_rows)
+
+    line = commands.add_parser("run", help="train what a table lacks and execute its notebook (papermill)")
+    line.add_argument("table", help="paper and table, such as safenet/table5")
+    line.add_argument("--budget", required=True, help="smoke, cpu, gpu or paper")
+    line.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="train only these rows; default all")
+    line.add_argument("--again", nargs="+", default=[], metavar="LABEL", help="repeat these rows' records here")
+    line.add_argument("--dataset", default=None, help="default: the table's first")
+    line.add_argument("--source", default="stand-in", help="stand-in or real (REID_DATA)")
+    line.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2")
+    line.set_defaults(run=run_table)
+
+    line = commands.add_parser("train", help="train and test one row in this process")
+    worker.arguments(line)
+    line.set_defaults(run=train_row)
+
+    line = commands.add_parser("show", help="print a record")
+    line.add_argument("record", type=Path, help="its file, its key, or the beginning of its key")
+    line.set_defaults(run=show_record)
+
+    line = commands.add_parser("render", help="render a stand-in data set")
+    line.add_argument("dataset", help="such as market1501")
+    line.add_argument("--scale", type=float, default=0.05, help="share of the real set's size (1 = published counts)")
+    line.add_argument("--seed", type=int, default=0)
+    line.add_argument("--out", type=Path, default=None, help="default: the cache, where a budget looks for it")
+    line.add_argument("--workers", type=int, default=None, help="processes; default one a core")
+    line.set_defaults(run=render)
+
+    line = commands.add_parser("data", help="read a data set, print its split sizes and checks")
+    line.add_argument("dataset", help="such as market1501")
+    line.add_argument("--root", type=Path, default=None, help="its folder; default: looked for under REID_DATA")
+    line.set_defaults(run=describe_data)
+
+    line = commands.add_parser("book", help="build the book from the executed notebooks and check every page")
+    line.set_defaults(run=build_book)
+    return top
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+
+
+def list_rows(given: argparse.Namespace) -> None:
+    from reidlib import study
+
+    lines = study.overview()
+    if given.json:
+        print(json.dumps(lines, indent=1, ensure_ascii=False))
+        return
+    width = max(len(line["row"]) for line in lines)
+    for line in lines:
+        states = "  ".join(f"{budget} {state}" for budget, state in line["state"].items())
+        print(f"{line['paper']}/{line['table']}  {line['row']:<{width}}  {line['variant']}  {line['dataset']}  {states}")
+
+
+def run_table(given: argparse.Namespace) -> None:
+    from reidlib import execution, papers, study
+
+    table = papers.table(given.table)
+    asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=given.seeds)
+    study.plan(given.table, rows=given.rows, again=given.again, **asked)  # every word is checked before a kernel starts
+    parameters = asked | {"dataset": given.dataset or table.datasets[0], "rows": given.rows, "again": given.again}
+    copy = execution.execute(given.table, parameters)
+    print(f"executed notebook: {copy}")
+
+
+def train_row(given: argparse.Namespace) -> None:
+    from reidlib import worker
+
+    worker.execute(worker.run_of(given))
+
+
+def show_record(given: argparse.Namespace) -> None:
+    from reidlib import study
+
+    print(study.show(given.record))
+
+
+def render(given: argparse.Namespace) -> None:
+    from reidlib import study
+    from reidlib.data import standin
+
+    folder = given.out or study.standin_folder(given.dataset, given.scale, given.seed)
+    standin.render(given.dataset, scale=given.scale, seed=given.seed, out=folder, workers=given.workers)
+    print(f"{given.dataset} stand-in, scale {given.scale:g}, seed {given.seed}: {folder}")
+
+
+def describe_data(given: argparse.Namespace) -> None:
+    from reidlib import study
+    from reidlib.data import market1501
+
+    study.demand_choice("reid data", "data set", given.dataset, tuple(study.LOADERS))
+    print(market1501.describe(study.LOADERS[given.dataset](given.root)))
+
+
+def build_book(given: argparse.Namespace) -> None:
+    from reidlib import book, study
+
+    print(f"Open {book.build(root=study.home())} in a browser.")
+
+
+def main(line: list[str] | None = None) -> int:
+    """Runs one command. A ReidError becomes one line on stderr and exit status 1."""
+    given = parser().parse_args(line)
+    try:
+        given.run(given)
+    except ReidError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file a data set, all with the same table; images in memory, augmentation, sampling."""

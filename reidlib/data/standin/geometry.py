@@ -1,0 +1,187 @@
+"""Primitives in numbers the ray caster can use: local spaces, screen boxes, local rays. Double precision, per picture.
+
+Only additions and products of single elements are used (no matrix routine), so that the numbers of a picture do not
+depend on what else is computed at the same time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, HINT, KIND, R0, R1, RING, SX, SZ, U0, V0, A, B
+
+WIDTH, HEIGHT = 64, 128
+NEAREST = 0.4
+
+# Columns of a packed primitive (32-bit floats): the local ray, the shape, the local axes, the texture.
+START, RAY, RAY_U, RAY_V, DEPTH, LENGTH, RADIUS0, RADIUS1 = 0, 3, 6, 9, 12, 13, 14, 15
+AXES, TEX_U, TEX_U0, TEX_V0, TEX_V = 16, 25, 26, 27, 28
+PACKED = 29
+
+_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=bool)
+
+
+def dot(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Dot product over the last axis of size 3, term by term."""
+    return p[..., 0] * q[..., 0] + p[..., 1] * q[..., 1] + p[..., 2] * q[..., 2]
+
+
+def cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Cross product over the last axis of size 3."""
+    return np.stack(
+        [
+            p[..., 1] * q[..., 2] - p[..., 2] * q[..., 1],
+            p[..., 2] * q[..., 0] - p[..., 0] * q[..., 2],
+            p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0],
+        ],
+        axis=-1,
+    )
+
+
+def unit(p: np.ndarray) -> np.ndarray:
+    """The vectors of the last axis at length 1."""
+    return p / np.sqrt(dot(p, p))[..., None]
+
+
+def place(rows: np.ndarray, heading: float, x: float, z: float) -> np.ndarray:
+    """Rows of a person turned by `heading` (radians) about the vertical and moved to (x, z) on the ground."""
+    cos, sin = np.cos(heading), np.sin(heading)
+    placed = rows.copy()
+    for columns in (A, B, HINT):
+        block = rows[:, columns]
+        placed[:, columns] = np.stack(
+            [block[:, 0] * cos + block[:, 2] * sin, block[:, 1], block[:, 2] * cos - block[:, 0] * sin], axis=1
+        )
+    for columns in (A, B):
+        placed[:, columns.start] += x
+        placed[:, columns.start + 2] += z
+    return placed
+
+
+class Solids:
+    """The local spaces of the primitives of one picture.
+
+    Attributes
+    ----------
+    kind : (P,) int
+    origin : (P, 3) float64
+        Where the local space begins, metres.
+    axes : (P, 3, 3) float64
+        Unit axes: sideways, along, and their cross product.
+    scale : (P, 3) float64
+        Metres of a local unit on each axis.
+    low, high : (P, 3) float64
+        The primitive's bounding box in its local space.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+        self.kind = rows[:, KIND].astype(np.int64)
+        self.origin = rows[:, A]
+        along = rows[:, B] - self.origin
+        self.length = np.sqrt(dot(along, along))
+        y = along / self.length[:, None]
+        hint = rows[:, HINT]
+        x = hint - dot(hint, y)[:, None] * y
+        lost = dot(x, x) < 1e-6  # the hint runs along the axis: any other direction serves
+        x = np.where(lost[:, None], cross(y, np.array([0.0, 0.0, 1.0])) + np.array([0.0, 1e-3, 0.0]), x)
+        x = unit(x - dot(x, y)[:, None] * y)
+        self.axes = np.stack([x, y, cross(x, y)], axis=1)
+
+        kind, r0, r1 = self.kind, rows[:, R0], rows[:, R1]
+        solid = (kind == ELLIPSOID) | (kind == BOX)
+        self.scale = np.stack([rows[:, SX], np.where(solid, r0, 1.0), rows[:, SZ]], axis=1)
+        height = np.where(kind == RING, 0.0, self.length)
+        wide = np.where(solid, 1.0, np.maximum(r0, r1))
+        bottom = np.where(kind == CONE, np.minimum(-r0, height - r1), np.where(solid, -1.0, 0.0))
+        top = np.where(kind == CONE, np.maximum(height + r1, r0), np.where(solid, 1.0, height))
+        self.low = np.stack([-wide, bottom, -wide], axis=1)
+        self.high = np.stack([wide, top, wide], axis=1)
+        self.height = height
+        if np.any((kind == CONE) & (np.abs(r0 - r1) >= 0.98 * self.length)):
+            raise ValueError("a cone's one end swallows the other; use an ellipsoid")
+        assert np.all((kind >= CONE) & (kind <= RING) | (kind == FRUSTUM))
+
+    def corners(self) -> np.ndarray:
+        """World corners of the primitives' boxes, (P, 8, 3)."""
+        local = np.where(_CORNERS[None], self.high[:, None], self.low[:, None]) * self.scale[:, None]
+        x, y, z = (local[..., i, None] * self.axes[:, None, i] for i in range(3))
+        return self.origin[:, None] + x + y + z
+
+
+class Eye:
+    """A pinhole at (0, height, 0) that looks along +z, `pitch` radians down."""
+
+    def __init__(self, height: float, pitch: float) -> None:
+        cos, sin = np.cos(pitch), np.sin(pitch)
+        self.point = np.array([0.0, height, 0.0])
+        self.ahead = np.array([0.0, -sin, cos])
+        self.right = np.array([1.0, 0.0, 0.0])
+        self.down = np.array([0.0, -cos, -sin])
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Horizontal and vertical tangents (right and down are positive) and depths of points (..., 3)."""
+        away = points - self.point
+        depth = dot(away, self.ahead)
+        safe = np.maximum(depth, 1e-3)
+        return dot(away, self.right) / safe, dot(away, self.down) / safe, depth
+
+
+def extents(solids: Solids, eye: Eye) -> tuple[np.ndarray, np.ndarray]:
+    """Screen boxes (P, 4) of the primitives as tangents (left, top, right, bottom), and their least depths (P,)."""
+    x, y, depth = eye.project(solids.corners())
+    return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1), depth.min(1)
+
+
+def pack(solids: Solids, eye: Eye, window: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the ray caster needs of the primitives that are in the window.
+
+    Parameters
+    ----------
+    window
+        Left, top, right, bottom of the picture as tangents.
+
+    Returns
+    -------
+    kept : (K,) int64
+        Which primitives are in the window.
+    packed : (K, PACKED) float32
+        A pixel (u, v) looks along the local direction ``RAY + u RAY_U + v RAY_V`` from the local point
+        ``START + DEPTH (u RAY_U + v RAY_V)``, which lies near the primitive: single precision then suffices.
+    pixels : (K, 4) int32
+        First column, first row, last column + 1, last row + 1 of the pixels it may cover.
+    """
+    left, top, right, bottom = window
+    boxes, nearest = extents(solids, eye)
+    step_x, step_y = (right - left) / WIDTH, (bottom - top) / HEIGHT
+    # Pixel centres lie at +0.5; a hundredth of a pixel is added against rounding.
+    first_x = np.ceil((boxes[:, 0] - left) / step_x - 0.51)
+    first_y = np.ceil((boxes[:, 1] - top) / step_y - 0.51)
+    last_x = np.floor((boxes[:, 2] - left) / step_x - 0.49) + 1
+    last_y = np.floor((boxes[:, 3] - top) / step_y - 0.49) + 1
+    pixels = np.stack(
+        [np.clip(first_x, 0, WIDTH), np.clip(first_y, 0, HEIGHT), np.clip(last_x, 0, WIDTH), np.clip(last_y, 0, HEIGHT)], 1
+    ).astype(np.int32)
+    seen = (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1]) & (nearest > NEAREST)
+    kept = np.flatnonzero(seen)
+
+    axes = solids.axes[kept] / solids.scale[kept][:, :, None]
+    centre = solids.origin[kept] + 0.5 * (solids.height[kept])[:, None] * solids.axes[kept][:, 1]
+    depth = dot(centre - eye.point, eye.ahead)
+    corner = eye.ahead + left * eye.right + top * eye.down
+
+    def local(vector: np.ndarray) -> np.ndarray:
+        return dot(axes, vector)
+
+    ray, ray_u, ray_v = local(corner), local(step_x * eye.right), local(step_y * eye.down)
+    start = dot(axes, (eye.point - solids.origin[kept])[:, None, :]) + depth[:, None] * ray
+    rows = solids.rows[kept]
+    solid = (solids.kind[kept] == ELLIPSOID) | (solids.kind[kept] == BOX)
+    packed = np.concatenate(
+        [
+            start, ray, ray_u, ray_v, depth[:, None], solids.height[kept][:, None], rows[:, [R0, R1]],
+            axes.reshape(-1, 9), rows[:, [SX, U0, V0]], np.where(solid, rows[:, R0], 1.0)[:, None],
+        ],
+        axis=1,
+    ).astype(np.float32)
+    return kept, packed, pixels[kept]

@@ -1,0 +1,71 @@
+"""The rows that describe a picture: primitives and materials as plain tuples of numbers, and what each column means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .domain import Colour
+
+Vector = tuple[float, float, float]
+Row = tuple[float, ...]
+
+# Kinds of primitive; the order is the order in which they are intersected.
+CONE, ELLIPSOID, BOX, FRUSTUM, RING = range(5)
+
+# What a pixel shows. The numbers are written into part masks: never reuse one.
+BACKGROUND, HEAD, HAIR, TORSO, ARM, LEG, SHOE, BAG, HAT, OCCLUDER, OTHER, SCENERY = range(12)
+PART_NAMES = (
+    "background", "head", "hair", "torso", "arms", "legs", "shoes", "bag", "hat", "occluder", "other person", "scenery",
+)
+
+PATTERNS = {
+    name: number
+    for number, name in enumerate(
+        ("plain", "stripes", "vertical", "checks", "dots", "print", "halves", "diagonal", "side", "open", "face", "belt")
+    )
+}
+STRAPS = {"none": 0, "backpack": 1, "shoulder": 2}
+
+# Columns of a primitive's row.
+KIND, MATERIAL, PART = 0, 1, 2
+A, B, HINT = slice(3, 6), slice(6, 9), slice(9, 12)
+SX, SZ, R0, R1, U0, V0 = range(12, 18)
+ROW_LENGTH = 18
+
+# Columns of a material's row.
+M_FIRST, M_SECOND, M_STRAP = 0, 3, 6
+M_PATTERN, M_N0, M_N1, M_N2, M_SIDE, M_STRAPS, M_FOLDS = range(9, 16)
+MATERIAL_LENGTH = 16
+
+
+def primitive(
+    kind: int, part: int, material: int, a: Vector, b: Vector, r0: float, r1: float, *, hint: Vector = (1.0, 0.0, 0.0),
+    sx: float = 1.0, sz: float = 1.0, u0: float = 0.0, v0: float = 0.0,
+) -> Row:
+    """One primitive.
+
+    Parameters
+    ----------
+    kind
+        CONE: two spheres of radius `r0` at `a` and `r1` at `b` and what lies between, stretched sideways by `sx`, `sz`.
+        FRUSTUM: the same with flat ends. ELLIPSOID and BOX: centre `a`, half sizes `sx`, `r0` (towards `b`), `sz`.
+        RING: flat, centre `a`, facing `b`, from radius `r0` to `r1`, stretched by `sx`, `sz`.
+    part, material
+        What it shows (see `PART_NAMES`) and the row of its material.
+    hint
+        The primitive's sideways direction, as nearly as its axis allows.
+    u0, v0
+        Where its texture starts, metres.
+    """
+    return (float(kind), float(material), float(part), *a, *b, *hint, sx, sz, r0, r1, u0, v0)
+
+
+def material(
+    first: Colour, second: Colour | None = None, pattern: str = "plain", numbers: Sequence[float] = (0.1, 0.5, 0.0), *,
+    side: float = 1.0, straps: str = "none", strap: Colour = (0.1, 0.1, 0.1), folds: float = 0.12,
+) -> Row:
+    """One material: two colours and a pattern between them, a strap across it, and the depth of its folds."""
+    n0, n1, n2 = numbers
+    return (
+        *first, *(second or first), *strap, float(PATTERNS[pattern]), n0, n1, n2, side, float(STRAPS[straps]), folds,
+    )

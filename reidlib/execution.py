@@ -1,0 +1,104 @@
+"""Notebooks by papermill: parameters checked before anything runs, executed copies moved into place only when whole."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from reidlib import study
+from reidlib.spec import ReidError
+
+
+def template(slug: str) -> Path:
+    """The notebook of a table: notebooks/<paper>/<table>.ipynb."""
+    file = study.home() / "notebooks" / f"{slug}.ipynb"
+    if not file.is_file():
+        raise ReidError(f"{file}: no notebook for {slug}; `reid list` shows the tables there are")
+    return file
+
+
+def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
+    """Where the executed copy of a table's notebook goes."""
+    return study.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def check_parameters(file: Path, given: dict[str, Any]) -> None:
+    """Holds what is given against the one tagged cell: unknown or unread names stop before anything runs."""
+    cells = nbformat.read(file, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ReidError(f"{file}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
+    known = []
+    for statement in ast.parse(tagged[0].source).body:
+        single = isinstance(statement, ast.Assign) and len(statement.targets) == 1
+        if not single or not isinstance(statement.targets[0], ast.Name):
+            raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
+        known.append(statement.targets[0].id)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ReidError(f"{file}: unknown parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
+    others = "\n".join(
+        cell.source for cell in cells if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+    )
+    read = {node.id for node in ast.walk(ast.parse(others)) if isinstance(node, ast.Name)}
+    unread = [name for name in known if name not in read]
+    if unread:
+        raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
+
+
+def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
+    """Runs the notebook of a table with these parameters and returns its executed copy.
+
+    A failing notebook is kept under failed/ beside the copies and raised as a ReidError; the copy from before stays.
+    """
+    source = template(slug)
+    check_parameters(source, parameters)
+    place = {name: parameters[name] for name in ("source", "dataset", "budget")}
+    copy = executed_copy(slug, **place)
+    partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise ReidError(f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS") from fault
+    # The kernel is this very Python, whatever kernels the person has installed.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    try:
+        papermill.execute_notebook(
+            source,
+            partial,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(study.home()),
+            progress_bar=False,
+            log_output=False,
+            stdout_file=None if quiet else sys.stdout,
+            stderr_file=None if quiet else sys.stderr,
+        )
+    except PapermillExecutionError as fault:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(failed)
+        reason = f"{fault.ename}: {fault.evalue}" if fault.ename != "ReidError" else fault.evalue
+        raise ReidError(f"{reason} (cell {fault.exec_count} of {slug}; the failed notebook is {failed})") from fault
+    notebook = nbformat.read(partial, as_version=4)
+    # papermill writes the paths of this machine and its clock into the copy; a reader needs neither.
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+    notebook.metadata["reid"] = {"template_sha256": digest(source), "parameters": parameters}
+    nbformat.write(notebook, partial)
+    partial.replace(copy)
+    failed.unlink(missing_ok=True)
+    return copy

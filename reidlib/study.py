@@ -1,0 +1,332 @@
+"""From a row of a table to its record: plan the runs, train what is missing, read what is there.
+
+    runs = study.ensure("safenet", "table5", budget="cpu")
+
+Each run trains in a process of its own (`reidlib.worker`), so that memory is given back and a crash takes nothing along.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reidlib import papers, records
+from reidlib.data import market1501, standin
+from reidlib.data.table import Dataset
+from reidlib.models.backbone import file_digest, imagenet_file
+from reidlib.records import Record
+from reidlib.spec import ReidError, Row, Settings, Table
+
+STANDIN_SCALE = {"smoke": 0.005, "cpu": 0.05, "gpu": 0.25, "paper": 1.0}
+"""Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
+
+STANDIN_SEED = 0
+SOURCES = ("stand-in", "real")
+LOADERS = {"market1501": market1501.load}
+
+
+def home() -> Path:
+    """The checkout: where results/ and notebooks/ lie."""
+    return Path(os.environ.get("REID_HOME", Path(__file__).resolve().parents[1]))
+
+
+def results() -> Path:
+    """The folder of records; `REID_RESULTS` puts it elsewhere."""
+    return Path(os.environ.get("REID_RESULTS", home() / "results"))
+
+
+def cache() -> Path:
+    """Stand-ins, checkpoints and weights: all of it can be made again; `REID_CACHE` puts it elsewhere."""
+    return Path(os.environ.get("REID_CACHE", home() / ".cache"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to be trained and tested: a row at a budget, on a data set, from a seed.
+
+    again: the run repeats a record on this machine; its own record goes into the cache, never over the committed one.
+    """
+
+    table: Table
+    row: Row
+    dataset: str
+    source: str
+    budget: str
+    seed: int
+    data_digest: str
+    again: bool = False
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self.table.settings(self.row, self.budget)
+
+    @cached_property
+    def network(self) -> str:
+        """Key of the trained network; rows that differ only in what is tested share it."""
+        return records.key_of({"trained": self.settings.trained(), "start": self._start(), **self._common()})
+
+    @cached_property
+    def key(self) -> str:
+        return records.key_of({"network": self.network, "tested": self.settings.tested()})
+
+    @property
+    def record_file(self) -> Path:
+        folder = cache() / "again" if self.again else results()
+        return folder / "records" / self.source / self.dataset / self.budget / self.table.paper / f"{self.key}.json"
+
+    @property
+    def work_folder(self) -> Path:
+        """Checkpoint, weights, log and lock of the network."""
+        return cache() / "runs" / (f"{self.network}-again" if self.again else self.network)
+
+    def record(self) -> Record | None:
+        """The record if there is one, failed or not."""
+        return records.read(self.record_file) if self.record_file.exists() else None
+
+    def per_query(self, name: str = "ap") -> np.ndarray:
+        """One number a query (0 to 1) from beside the record; excluded queries are left out."""
+        file = self.record_file.with_suffix(".npz")
+        try:
+            with np.load(file) as arrays:
+                return arrays[name][arrays["valid"]]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+            raise ReidError(f"{file}: per-query numbers missing or cut short; delete the record and run it again") from fault
+
+    def state(self) -> str:
+        """"finished", "failed" or "missing"."""
+        record = self.record()
+        return record.status if record else "missing"
+
+    def command(self) -> list[str]:
+        """The exact command line that makes this one run again."""
+        line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
+        line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
+        return [*line, "--again"] if self.again else line
+
+    def _common(self) -> dict[str, Any]:
+        return {"data": self.data_digest, "seed": self.seed}
+
+    def _start(self) -> str:
+        """"scratch", or the digest of the ImageNet file at hand: other weights make another run."""
+        if self.settings.recipe.resolved()["start"] == "scratch":
+            return "scratch"
+        file = imagenet_file(self.settings.bare_options().get("depth", 50))
+        return file_digest(file) if file else "scratch"
+
+
+def standin_folder(dataset: str, scale: float, seed: int = STANDIN_SEED) -> Path:
+    """Where a stand-in lies in the cache: its folder carries its digest, so that two renderers never share one."""
+    return cache() / "stand-in" / f"{dataset}-{scale:g}-{standin.digest(dataset, scale=scale, seed=seed)}"
+
+
+def load(dataset: str, source: str, budget: str) -> Dataset:
+    """The data set as a checked table; a stand-in is rendered first where it is not there yet."""
+    if source == "real":
+        return LOADERS[dataset]()
+    folder = standin_folder(dataset, STANDIN_SCALE[budget])
+    with locked(folder.with_suffix(".lock"), wait=True):
+        if not standin.is_complete(folder):
+            standin.render(dataset, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+    return LOADERS[dataset](folder)
+
+
+def data_digest(dataset: str, source: str, budget: str) -> str:
+    """What the key keeps of the data; for a stand-in it is known before anything is rendered."""
+    if source == "real":
+        return LOADERS[dataset]().digest
+    return standin.digest(dataset, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED)
+
+
+def plan(
+    slug: str,
+    *,
+    budget: str,
+    dataset: str | None = None,
+    source: str = "stand-in",
+    seeds: Sequence[int] = (0,),
+    rows: Sequence[str] = (),
+    again: Sequence[str] = (),
+) -> list[Run]:
+    """The runs behind a table: every row in `rows` (all where empty) with every seed; those in `again` are repeats."""
+    table = papers.table(slug)
+    demand_choice(slug, "budget", budget, table.budgets)
+    demand_choice(slug, "source", source, SOURCES)
+    dataset = dataset or table.datasets[0]
+    demand_choice(slug, "data set", dataset, table.datasets)
+    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0, at least one")
+    papers.rows(table, list(again))
+    digest = data_digest(dataset, source, budget)
+    return [
+        Run(table, row, dataset, source, budget, seed, digest, again=row.label in again)
+        for row in papers.rows(table, list(rows))
+        for seed in seeds
+    ]
+
+
+def ensure(
+    paper: str,
+    table: str,
+    *,
+    budget: str,
+    dataset: str | None = None,
+    source: str = "stand-in",
+    seeds: Sequence[int] = (0,),
+    rows: Sequence[str] = (),
+    again: Sequence[str] = (),
+    log: Callable[[str], None] = print,
+) -> Runs:
+    """Trains what is missing among `rows` (all where empty), repeats `again`, and returns all runs of the table.
+
+    A failed run does not stop the others; when all have been tried, the first failure is raised, naming its log.
+    """
+    asked = dict(budget=budget, dataset=dataset, source=source, seeds=seeds)
+    slug = f"{paper}/{table}"
+    wanted = plan(slug, rows=rows, **asked)
+    repeats = [run for run in plan(slug, rows=again, again=again, **asked) if again]
+    missing = [run for run in (*wanted, *repeats) if run.state() != "finished"]
+    failures = []
+    for number, run in enumerate(missing, 1):
+        repeat = " (again, on this machine)" if run.again else ""
+        log(f"[{number}/{len(missing)}] {run.table.slug} {run.row.label!r} seed {run.seed}, {run.budget}{repeat}")
+        try:
+            train_in_a_process(run, log)
+        except ReidError as fault:
+            log(f"failed: {fault}")
+            failures.append(fault)
+    if failures:
+        raise failures[0]
+    return Runs(tuple(plan(slug, **asked)), tuple(repeats))
+
+
+def train_in_a_process(run: Run, log: Callable[[str], None] = print) -> None:
+    """Trains one run in a process of its own and passes its lines on; the whole log stays in the work folder."""
+    records.demand_writable(run.record_file.parent)
+    line = [sys.executable, "-u", "-m", "reidlib.worker", *run.command()[2:]]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    last = ""
+    try:
+        for text in process.stdout:
+            last = text.rstrip() or last
+            log(text.rstrip())
+    finally:
+        if process.poll() is None and sys.exc_info()[0] is not None:
+            process.terminate()
+        process.wait()
+    if process.returncode:
+        raise ReidError(last.removeprefix("error: ") or f"{' '.join(run.command())} ended with {process.returncode}")
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
+    """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock is a ReidError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            stream.seek(0)
+            raise ReidError(
+                f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
+                "wait for it, or stop that process"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of a table at one budget, in the table's order, and the repeats made on this machine."""
+
+    runs: tuple[Run, ...]
+    repeats: tuple[Run, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        return self.runs[0].table
+
+    def frame(self) -> pd.DataFrame:
+        """One line a run: row, variant, seed, state, key, and the metrics of the table's protocol (NaN where none)."""
+        lines = []
+        for run in self.runs:
+            record = run.record()
+            line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
+            line["state"] = record.status if record else "missing"
+            lines.append(line | (record.metrics.get(self.table.protocol, {}) if record else {}))
+        return pd.DataFrame(lines)
+
+    def records(self) -> list[tuple[Run, Record]]:
+        """The finished ones."""
+        return [(run, record) for run in self.runs if (record := run.record()) and record.ok]
+
+    def repeated(self) -> list[tuple[Run, Record, Record]]:
+        """(run, its record in results/, the record of its repeat on this machine) for every finished repeat."""
+        first = {run.key: run for run in self.runs}
+        pairs = ((run, first[run.key].record(), run.record()) for run in self.repeats)
+        return [(run, there, here) for run, there, here in pairs if there and there.ok and here and here.ok]
+
+    def missing(self) -> list[Run]:
+        return [run for run in self.runs if run.state() != "finished"]
+
+
+def reported(table: Table, dataset: str) -> pd.DataFrame:
+    """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
+    file = home() / "results" / "reported.tsv"
+    frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
+    chosen = frame[(frame["paper"] == table.paper) & (frame["table"] == table.name) & (frame["dataset"] == dataset)]
+    chosen = chosen[chosen["variant"] == table.printed_as]
+    return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
+
+
+def overview() -> list[dict[str, Any]]:
+    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows."""
+    lines = []
+    for table in papers.tables().values():
+        for dataset in table.datasets:
+            states = {
+                budget: {(run.row.label, run.row.variant): run.state() for run in plan(table.slug, budget=budget)}
+                for budget in table.budgets
+            }
+            for row in table.rows:
+                line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
+                line |= {"dataset": dataset, "state": {b: states[b][row.label, row.variant] for b in table.budgets}}
+                lines.append(line)
+    return lines
+
+
+def demand_choice(where: str, what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ReidError(f"{where}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
+
+
+def show(file: Path) -> str:
+    """A record as a person reads it; `file` is a path, or a key or the beginning of one."""
+    if not file.exists():
+        found = sorted(results().glob(f"records/**/{file.name}*.json"))
+        if len(found) != 1:
+            raise ReidError(f"{file}: {len(found)} records begin so under {results()}; give a path or a longer key")
+        file = found[0]
+    record = records.read(file)
+    lines = [f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}"]
+    lines += [f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()]
+    for name in ("budget", "seed", "start", "device", "commit", "finished", "error"):
+        lines.append(f"  {name}: {getattr(record, name)}")
+    lines.append(f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s")
+    lines.append(f"  data: {json.dumps(record.data)}")
+    lines.append(f"  settings: {json.dumps(record.settings)}")
+    return "\n".join(lines)
