@@ -268,7 +268,7 @@ def _count_refined(
 def _within(
     closeness: torch.Tensor, row: torch.Tensor, low: torch.Tensor, high: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each (row, low, high): the columns of that row with low ≤ closeness < high, as (index of the three, column)."""
+    """For each (row, low, high) the columns of that row with low ≤ closeness < high: (number of the three, column)."""
     # pieces that stay in a core's cache; a GPU wants large ones
     step = max(1, 2 ** (19 if closeness.device.type == "cpu" else 25) // closeness.shape[1])
     found = []

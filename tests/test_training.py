@@ -1,0 +1,165 @@
+"""The loop: exact resume, schedule, parameter groups, and stopping with a reason."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reidlib import training
+from reidlib.data.images import normalise
+from reidlib.models.output import Output
+from reidlib.spec import Recipe, ReidError, Settings
+from reidlib.training import CHECKPOINT, WEIGHTS, TrainingImages
+
+SIZE = (16, 8)
+
+
+class Tiny(nn.Module):
+    """Convolution, BatchNorm and dropout: all three kinds of state that a resume can lose."""
+
+    def __init__(self, identities, *, size, width=8):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.3))
+        self.classifier = nn.Linear(width, identities)
+
+    def forward(self, images):
+        pooled = self.body(images).mean((2, 3))
+        return Output(embedding=pooled, logits=[self.classifier(pooled)], features=[pooled], maps={})
+
+
+RECIPE = Recipe(
+    start="scratch", size=SIZE, crop_scale=(0.64, 1.0), stretch=(1.0, 1.5), epochs=4, batch=8, rates={"rest": 0.1}
+)
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (20, 3, *SIZE), dtype=torch.uint8, generator=generator)
+    return TrainingImages(images, torch.arange(20) % 4, [f"image-{i:02}.jpg" for i in range(20)])
+
+
+def run(data, folder, *, recipe=RECIPE, seed=0, **options):
+    lines = []
+    settings = Settings(model=Tiny, recipe=recipe)
+    trained = training.train(settings, data, seed=seed, folder=folder, log=lines.append, checkpoint_every=0, **options)
+    return trained, lines
+
+
+def weights(trained):
+    return torch.cat([tensor.flatten().double() for tensor in trained.model.state_dict().values()])
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_after(epochs):
+    def stop(finished):
+        if finished == epochs:
+            raise Interrupted
+
+    return stop
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("changes", [{}, dict(schedule="cosine", warmup=0.3, nesterov=True, precision="fp32")])
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, data, epochs, changes):
+    recipe = RECIPE.but(**changes)
+    whole, _ = run(data, tmp_path / "whole", recipe=recipe)
+    with pytest.raises(Interrupted):
+        run(data, tmp_path / "cut", recipe=recipe, after_epoch=stop_after(epochs))
+    torch.rand(7)  # whatever the process draws in between must not matter
+    resumed, lines = run(data, tmp_path / "cut", recipe=recipe)
+    assert lines[0].startswith(f"resuming after epoch {epochs} of 4")
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [p["loss"] for p in whole.curve] == [p["loss"] for p in resumed.curve]
+    assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "cut" / WEIGHTS).read_bytes()
+
+
+def test_seeds_decide_everything(tmp_path, data):
+    first, _ = run(data, tmp_path / "a", seed=0)
+    torch.rand(5)
+    same, _ = run(data, tmp_path / "b", seed=0)
+    other, _ = run(data, tmp_path / "c", seed=1)
+    assert torch.equal(weights(first), weights(same))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_it_learns_what_can_be_learnt(tmp_path):
+    labels = torch.arange(32) % 4
+    images = (labels * 60 + 30)[:, None, None, None].expand(-1, 3, *SIZE).to(torch.uint8).contiguous()
+    easy = TrainingImages(images, labels, [str(i) for i in range(32)])
+    trained, _ = run(easy, tmp_path, recipe=RECIPE.but(epochs=30, precision="fp32"))
+    assert trained.curve[-1]["loss"] < 0.7 * trained.curve[0]["loss"]
+    with torch.inference_mode():
+        assert (trained.model(normalise(images)).logits[0].argmax(1) == labels).all()
+
+
+@pytest.mark.parametrize(
+    "change", [dict(mirror=0.0), dict(crop_scale=(1.0, 1.0)), dict(momentum=0.0), dict(weight_decay=0.1), dict(batch=4)]
+)
+def test_each_recipe_switch_changes_the_weights(tmp_path, data, change):
+    before, _ = run(data, tmp_path / "before")
+    after, _ = run(data, tmp_path / "after", recipe=RECIPE.but(**change))
+    assert not torch.equal(weights(before), weights(after))
+
+
+def test_one_log_line_an_epoch_with_eta(tmp_path, data):
+    _, lines = run(data, tmp_path)
+    assert len(lines) == 4
+    assert all("ETA" in line and f"epoch {i}/4" in line for i, line in enumerate(lines, 1))
+
+
+def test_schedules_against_their_formulas():
+    recipe = RECIPE.but(epochs=10, schedule="step", milestones=(4, 8), decay=0.1).resolved()
+    factors = [training.rate_factor(recipe, step, 5) for step in range(50)]
+    assert factors == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 10)
+    recipe = RECIPE.but(epochs=10, schedule="cosine", warmup=0.2).resolved()
+    factors = [training.rate_factor(recipe, step, 5) for step in range(50)]
+    assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factors[10:] == pytest.approx([(1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)])
+    assert set(training.rate_factor(RECIPE.resolved(), step, 5) for step in range(20)) == {1.0}
+
+
+def test_parameter_groups_hold_every_weight_once():
+    model = Tiny(4, size=SIZE)
+    groups = training.parameter_groups(model, {"body": 0.01, "rest": 0.001})
+    held = [id(weight) for group in groups for weight in group["params"]]
+    assert sorted(held) == sorted(id(weight) for weight in model.parameters())
+    assert [group["lr"] for group in groups] == [0.01, 0.001]
+    assert {id(w) for w in groups[0]["params"]} == {id(w) for w in model.body.parameters()}
+    with pytest.raises(ReidError, match="backbone.*Tiny has the submodules body, classifier"):
+        training.parameter_groups(model, {"backbone": 0.01, "rest": 0.001})
+
+
+def test_a_loss_that_is_not_finite_stops_with_loss_batch_and_files(tmp_path, data):
+    with pytest.raises(ReidError, match=r"'cross_entropy' is nan in epoch \d, batch \d \(8 images: image-\d\d\.jpg"):
+        run(data, tmp_path, recipe=RECIPE.but(rates={"rest": 1e30}, precision="fp32", epochs=6))
+
+
+def test_a_batch_larger_than_the_set_is_named(tmp_path, data):
+    with pytest.raises(ReidError, match="batch of 64 is larger than the training set of 20"):
+        run(data, tmp_path, recipe=RECIPE.but(batch=64))
+
+
+def test_a_checkpoint_cut_short_is_set_aside(tmp_path, data):
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, after_epoch=stop_after(2))
+    file = tmp_path / CHECKPOINT
+    file.write_bytes(file.read_bytes()[:-100])
+    whole, _ = run(data, tmp_path / "whole")
+    with pytest.raises(ReidError, match="cut short or foreign.*moved to checkpoint.corrupt"):
+        run(data, tmp_path)
+    again, _ = run(data, tmp_path)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path, data, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(training.safetensors.torch, "save_file", full)
+    with pytest.raises(ReidError, match="cannot be written.*No space left"):
+        run(data, tmp_path)
