@@ -22,7 +22,6 @@ book: $(STAMP)
 	$(BIN)/reid render market1501 --scale $(SCALE) --seed 0
 	$(BIN)/reid run safenet/table5 --budget $(BUDGET) --again "$(AGAIN)"
 	$(BIN)/reid book
-	@echo "Open $(CURDIR)/book/_build/html/index.html in a browser."
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

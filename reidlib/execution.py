@@ -34,6 +34,36 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records."""
+    asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
+    again = parameters["again"]
+    runs = study.plan(slug, **asked) + (study.plan(slug, rows=again, again=again, **asked) if again else [])
+    inputs = sorted((study.home() / "reidlib").rglob("*.py")) + [study.home() / "results" / "reported.tsv"]
+    inputs += [run.record_file for run in runs if run.record_file.exists()]
+    together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
+    return {
+        "slug": slug,
+        "template_sha256": digest(template(slug)),
+        "parameters": parameters,
+        "inputs_sha256": together,
+        "missing": [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"],
+    }
+
+
+def stale(copy: Path) -> str | None:
+    """Why this executed copy is not what its template would give today, in words; None where it is current."""
+    try:
+        made = nbformat.read(copy, as_version=4).metadata["reid"]
+        now = made_from(made["slug"], made["parameters"])
+    except (OSError, KeyError, ValueError, nbformat.reader.NotJSONError) as fault:
+        return f"it does not say what it was made from ({type(fault).__name__})"
+    changed = [name.removesuffix("_sha256") for name in now if made.get(name) != now[name]]
+    if changed:
+        return f"{' and '.join(changed)} changed since it was executed"
+    return f"it lacks the record of {now['missing'][0]}" if now["missing"] else None
+
+
 def check_parameters(file: Path, given: dict[str, Any]) -> None:
     """Holds what is given against the one tagged cell: unknown or unread names stop before anything runs."""
     cells = nbformat.read(file, as_version=4).cells
@@ -58,6 +88,13 @@ def check_parameters(file: Path, given: dict[str, Any]) -> None:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
 
 
+def _defaults(file: Path) -> dict[str, Any]:
+    """The literals of the parameters cell."""
+    cells = nbformat.read(file, as_version=4).cells
+    tagged = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body}
+
+
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
     """Runs the notebook of a table with these parameters and returns its executed copy.
 
@@ -65,9 +102,13 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     """
     source = template(slug)
     check_parameters(source, parameters)
+    parameters = {**_defaults(source), **parameters}
     place = {name: parameters[name] for name in ("source", "dataset", "budget")}
     copy = executed_copy(slug, **place)
     partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
+    now = made_from(slug, parameters)
+    if copy.exists() and not now["missing"] and nbformat.read(copy, as_version=4).metadata.get("reid") == now:
+        return copy
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
@@ -97,7 +138,7 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-    notebook.metadata["reid"] = {"template_sha256": digest(source), "parameters": parameters}
+    notebook.metadata["reid"] = made_from(slug, parameters)
     nbformat.write(notebook, partial)
     partial.replace(copy)
     failed.unlink(missing_ok=True)

@@ -56,8 +56,14 @@ def run_of(given: argparse.Namespace) -> Run:
 
 
 def execute(run: Run, log: Callable[[str], None] = print) -> Record:
-    """Trains and tests one run and writes its record. A failure leaves a record that says so, and is raised."""
+    """Trains and tests one run and writes its record. A failure leaves a record that says so, and is raised.
+
+    A run that is finished already is not run again; one that failed is.
+    """
     records.demand_writable(run.record_file.parent)
+    if (done := run.record()) and done.ok:
+        log(f"finished already: {run.record_file}")
+        return done
     with study.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         record = _header(run)
         try:

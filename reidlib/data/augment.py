@@ -79,8 +79,8 @@ def cut(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> tor
     """
     top, left, height, width, sign = boxes.to(images.device).unbind(1)
     # The sampling grid counts from −1 (the image's first edge) to 1 (its last); a box maps its pixel centres into that.
-    rows = (2 * top + height - 1)[:, None] + height[:, None] * _centres(size[0], images.device)     # B × H'
-    columns = (2 * left + width - 1)[:, None] + (sign * width)[:, None] * _centres(size[1], images.device)    # B × W'
+    rows = (2 * top + height - 1)[:, None] + height[:, None] * _centres(size[0], images.device)  # B × H'
+    columns = (2 * left + width - 1)[:, None] + (sign * width)[:, None] * _centres(size[1], images.device)  # B × W'
     shape = (len(images), *size)
     grid = torch.stack((columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)), dim=3)  # B × H' × W' × 2
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -107,7 +107,10 @@ def _find(root: Path | str | None) -> tuple[Path, Check]:
         given, asked = Path(root), f"root {root}"
     if not given.is_dir():
         raise ReidError(f"{asked} is no folder; give the folder of the data set, or render the stand-in: {RENDER}")
-    found = _search(given.resolve(), asked, names_only=root is None)
+    try:
+        found = _search(given.resolve(), asked, names_only=root is None)
+    except PermissionError as error:
+        raise ReidError(f"{asked}: {error.filename} cannot be read; mend its permissions") from None
     as_given = root is None or found == given.resolve()
     return found, Check("folder", str(given), str(found) if as_given else f"{found}, found from {asked}", True)
 
@@ -198,9 +201,7 @@ def _sizes(table: pd.DataFrame, root: Path, manifest: dict | None) -> list[Check
     """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in."""
     counts = _count(table)
     expected = {key: value for key, value in (manifest["counts"] if manifest else PUBLISHED).items() if key in counts}
-    checks = [
-        Check(what, f"{size:,}", f"{counts[what]:,}", size == counts[what]) for what, size in expected.items()
-    ]
+    checks = [Check(what, f"{size:,}", f"{counts[what]:,}", size == counts[what]) for what, size in expected.items()]
     short = [check for check in checks if not check.ok]
     if manifest and short:
         first = short[0]

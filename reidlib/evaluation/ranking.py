@@ -12,8 +12,9 @@ gallery orders and devices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +115,8 @@ def evaluate(
     if not labels.kept.all():
         gallery = gallery[labels.kept.to(gallery.device)]
     gallery = gallery.to(query.device)
-    query_unit, gallery_unit = _unit_rows(query, "query_features"), _unit_rows(gallery, "gallery_features")
+    query_unit = _unit_rows(query, "query_features")
+    gallery_unit = _unit_rows(gallery, "gallery_features", labels.kept.nonzero()[:, 0])
     # cos(a, b) = (a − m)·(b − m) + m·(b − m) + a part that is one for the whole row. About the mean m, features that
     # are nearly all the same (an untrained network) keep the digits that tell them apart.
     mean = gallery_unit.mean(dim=0)
@@ -125,7 +127,7 @@ def evaluate(
         closeness = torch.addmm(gallery_unit @ mean, query_unit[rows], gallery_unit.T)
         return _count_refined(closeness, pairs, query[rows], gallery)
 
-    with _full_precision():
+    with _full_precision(query.device):
         return _rank(labels, block_counts, block, query.device)
 
 
@@ -145,6 +147,7 @@ def evaluate_distances(
     """
     if not isinstance(distances, torch.Tensor):
         distances = torch.as_tensor(np.asarray(distances))
+    distances = distances.detach()
     if distances.ndim != 2 or not distances.numel():
         raise ReidError(f"distances have shape {tuple(distances.shape)}; give a Q×G matrix of at least one entry")
     if not torch.isfinite(distances).all():
@@ -234,9 +237,7 @@ def _count_at_least(closeness: torch.Tensor, thresholds: torch.Tensor) -> torch.
     return closeness.shape[1] - torch.searchsorted(closeness, thresholds.contiguous())
 
 
-def _count_refined(
-    closeness: torch.Tensor, pairs: _Pairs, query: torch.Tensor, gallery: torch.Tensor
-) -> torch.Tensor:
+def _count_refined(closeness: torch.Tensor, pairs: _Pairs, query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
     """Wrong images at least as close as each match, or tied with it: int64, B×M, as if all were float64.
 
     closeness  float32 cosines plus a constant of the row, B×G. Counted at both edges of the band where rounding may
@@ -244,7 +245,7 @@ def _count_refined(
                features as given (`query` B×D, `gallery` G×D).
     """
     matches = pairs.take(closeness)
-    edge = matches - TIE / 2                                    # a difference in |a − b|² is twice one in cosine
+    edge = matches - TIE / 2  # a difference in |a − b|² is twice one in cosine
     band = _BAND + _BAND_RELATIVE * matches.abs()
     both = _count_at_least(closeness.clone(), torch.cat((edge + band, edge - band), dim=1))
     counts, possible = both.tensor_split(2, dim=1)
@@ -329,8 +330,11 @@ def _precisions(ranks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.nd
 # --- features ---------------------------------------------------------------------------------------------------------
 
 
-def _unit_rows(features: torch.Tensor, name: str) -> torch.Tensor:
-    """Rows N×D scaled to length 1, in float32, a new tensor; a zero row stays zero. Refuses NaN and infinite values."""
+def _unit_rows(features: torch.Tensor, name: str, numbers: torch.Tensor | None = None) -> torch.Tensor:
+    """Rows N×D scaled to length 1, in float32, a new tensor; a zero row stays zero. Refuses NaN and infinite values.
+
+    numbers  the caller's number of each row, for the message; None: 0 to N−1
+    """
     single = features.float()
     norms = torch.linalg.vector_norm(single, dim=1, keepdim=True)
     unit = single / norms
@@ -340,9 +344,10 @@ def _unit_rows(features: torch.Tensor, name: str) -> torch.Tensor:
         again = features[odd].double()
         bad = ~torch.isfinite(again).all(dim=1)
         if bad.any():
+            first = int(odd[bad][0])
             raise ReidError(
                 f"{name} holds NaN or infinite values in {int(bad.sum())} of {len(features)} rows, first row "
-                f"{int(odd[bad][0])}; look at that image and at the training that made the model"
+                f"{first if numbers is None else int(numbers[first])}; look at that image and at the model"
             )
         unit[odd] = _unit(again).float()
     return unit
@@ -388,12 +393,16 @@ def _integers(values, name: str, length: int, of: str) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-class _full_precision:
-    """Matrix products in full float32, whatever the training switched on (TF32 or bfloat16 would be off by 1e-3)."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_float32_matmul_precision(self.before)
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32, whatever training switched on: TF32, bfloat16 and autocast are off by 1e-3."""
+    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

@@ -26,7 +26,8 @@ class Batch:
     Attributes
     ----------
     packed : (geometry.PACKED, P) float32
-    kind, image, material, part, order : (P,) int64
+    kind, image, material, own, part, order : (P,) int64
+        `material` counts over the batch, `own` within the picture.
         `order` counts a picture's primitives and decides between two at exactly the same depth.
     pixels : (P, 4) int32
         Screen boxes; see `geometry.pack`.
@@ -37,6 +38,7 @@ class Batch:
     kind: Tensor
     image: Tensor
     material: Tensor
+    own: Tensor
     part: Tensor
     order: Tensor
     pixels: Tensor

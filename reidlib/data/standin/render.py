@@ -1,0 +1,69 @@
+"""A batch of pictures to pixels: gathers the pictures' arrays, casts, shades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .raycast import PIXELS, Batch, cast
+from .scene import Picture
+from .shade import Setting, backgrounds, finished, shaded
+
+
+def gather(pictures: Sequence[Picture], device: str = "cpu") -> tuple[Batch, Setting]:
+    """The pictures' arrays joined, materials renumbered, on the device."""
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([getattr(p, name) for p in pictures])).to(device)
+
+    def stacked(name: str, axes: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(np.stack([getattr(p, name) for p in pictures]).transpose(axes))).to(device)
+
+    sizes = [len(p.kind) for p in pictures]
+    first = np.cumsum([0] + [len(p.materials) for p in pictures[:-1]])
+    batch = Batch(
+        packed=joined("packed").T.contiguous(),
+        kind=joined("kind"),
+        image=torch.from_numpy(np.repeat(np.arange(len(pictures)), sizes)).to(device),
+        material=torch.from_numpy(np.concatenate([p.material + f for p, f in zip(pictures, first, strict=True)])).to(device),
+        own=joined("material"),
+        part=joined("part"),
+        order=torch.from_numpy(np.concatenate([np.arange(size) for size in sizes])).to(device),
+        pixels=joined("pixels"),
+        images=len(pictures),
+    )
+    setting = Setting(
+        materials=joined("materials").T.contiguous(),
+        surfaces=torch.from_numpy(np.ascontiguousarray(np.concatenate([p.surfaces for p in pictures]).T)).to(device),
+        ray=stacked("ray", (1, 0)),
+        place=stacked("place", (1, 0)),
+        walls=stacked("walls", (1, 0)),
+        light=stacked("light", (1, 0)),
+        shadows=stacked("shadows", (1, 2, 0)),
+        look=stacked("look", (1, 0)),
+        seed=torch.tensor([p.seed for p in pictures], device=device),
+    )
+    return batch, setting
+
+
+@torch.inference_mode()
+def pixels(pictures: Sequence[Picture], device: str = "cpu", culled: bool = True) -> tuple[Tensor, Tensor]:
+    """Render pictures.
+
+    Returns
+    -------
+    images : (B, 128, 64, 3) uint8
+    parts : (B, 128, 64) uint8
+        What each pixel shows; see `parts.PART_NAMES`.
+    """
+    batch, setting = gather(pictures, device)
+    linear = backgrounds(setting, batch.images)
+    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
+    if len(batch.kind):
+        hits = cast(batch, culled)
+        linear[:, hits.pixel] = shaded(batch, setting, hits)
+        mask[hits.pixel] = batch.part[hits.primitive].to(torch.uint8)
+    return finished(linear, setting, batch.images), mask.reshape(batch.images, 128, 64)

@@ -1,0 +1,330 @@
+"""From a planned picture to numbers: who stands where, what the camera sees, which light falls, how the box is cut."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from . import body, geometry, parts, props
+from .domain import Camera, Domain, Surface, Thing
+from .identity import Person, between, draw_person, pick, spread
+from .plan import Shot
+
+SURFACES = 4
+SURFACE_COLUMNS = 25
+CASTERS = 3
+
+
+@dataclass
+class Picture:
+    """One picture, ready for the ray caster.
+
+    Attributes
+    ----------
+    packed, kind, material, part, pixels
+        Its primitives, see `geometry.pack`.
+    materials : (M, parts.MATERIAL_LENGTH) float32
+    surfaces : (SURFACES, SURFACE_COLUMNS) float32
+        Ground, far ground, two walls.
+    ray : (9,) float32
+        Direction of the window's corner, and its change per column and per row (world).
+    place : (8,) float32
+        Eye height; ground line (sine, cosine, distance); of the walls likewise (sine, cosine, distance) follow in `walls`.
+    walls : (6,) float32
+    light : (9,) float32
+        Direction to the sun, its colour, the sky's colour.
+    shadows : (CASTERS, 4) float32
+        Feet (x, z) of those who cast a shadow, and the shadow's end.
+    look : (9,) float32
+        Gains, contrast, saturation, exposure, blur, coarse, noise.
+    seed, quality : int
+    """
+
+    packed: np.ndarray
+    kind: np.ndarray
+    material: np.ndarray
+    part: np.ndarray
+    pixels: np.ndarray
+    materials: np.ndarray
+    surfaces: np.ndarray
+    ray: np.ndarray
+    place: np.ndarray
+    walls: np.ndarray
+    light: np.ndarray
+    shadows: np.ndarray
+    look: np.ndarray
+    seed: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class Walker:
+    """A person at a moment: who, the pose, the heading (radians) and the place on the ground (metres)."""
+
+    person: Person
+    pose: body.Pose
+    heading: float
+    x: float
+    z: float
+
+
+@functools.lru_cache(maxsize=4096)
+def person_of(domain: Domain, seed: int, key: str) -> Person:
+    """The person behind an identity (or a passer-by); the same in every picture."""
+    return draw_person(Random(f"{seed}/person/{key}"), domain)
+
+
+@functools.lru_cache(maxsize=64)
+def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and materials of a camera's fixed things."""
+    rows: list[parts.Row] = []
+    materials: list[parts.Row] = []
+    for thing in domain.cameras[camera - 1].things:
+        more, own = props.build(thing, parts.SCENERY, len(materials))
+        rows += more
+        materials += own
+    return np.array(rows, dtype=np.float64), np.array(materials, dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=64)
+def _surfaces(domain: Domain, camera: int) -> np.ndarray:
+    view = domain.cameras[camera - 1]
+    kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
+    return np.array([_surface_row(kind) for kind in kinds], dtype=np.float32)
+
+
+def _surface_row(s: Surface) -> tuple[float, ...]:
+    row = (
+        *s.base, *s.line, *s.alt, *s.plinth_colour, *s.top_colour, *s.cell, s.joint, s.vary, s.alt_share, s.grain,
+        s.grain_size, s.plinth, s.top, 0.0,
+    )
+    assert len(row) == SURFACE_COLUMNS
+    return row
+
+
+def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
+    """The person `key` at a moment of a walk past a camera, and the random stream of that one picture."""
+    view, rates = domain.cameras[camera - 1], domain.rates
+    path = Random(f"{seed}/walk/{key}/{camera}/{number}")
+    heading = math.radians(path.choice(view.headings) + spread(path, rates.heading_track))
+    z = between(path, view.near + 0.6, view.far - 0.6)
+    x = between(path, -0.7, 0.7) * view.spread * z
+    first_phase, standing = path.random(), path.random() < rates.standing
+    image = Random(f"{seed}/image/{key}/{camera}/{moment}")
+    # Along the path and back, so that long walks stay in view.
+    along = 0.55 * (abs((moment + 4.0 * first_phase) % 8.0 - 4.0) - 2.0)
+    x += math.sin(heading) * along + spread(image, 0.08)
+    z += math.cos(heading) * along + spread(image, 0.08)
+    z = min(view.far, max(view.near, z))
+    phase = 2.0 * math.pi * (first_phase + 0.37 * moment + 0.2 * image.random())
+    pose = body.Pose(
+        phase, 0.12 if standing else between(image, 0.85, 1.1), spread(image, 0.25), between(image, 0.15, 0.4)
+    )
+    return Walker(person_of(domain, seed, key), pose, heading + math.radians(spread(image, rates.heading_image)), x, z), image
+
+
+class _Stage:
+    """Collects the rows and materials of one picture."""
+
+    def __init__(self, domain: Domain, camera: int) -> None:
+        self.view: Camera = domain.cameras[camera - 1]
+        self.eye = geometry.Eye(self.view.height, math.radians(self.view.pitch))
+        rows, materials = _scenery(domain, camera)
+        self.rows, self.materials = [rows], [materials]
+        self.count = len(materials)
+        self.feet: list[tuple[float, float, float]] = []
+
+    def person(self, walker: Walker, part: int | None = None) -> tuple[float, float, float, float]:
+        """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
+        rows = np.array(body.figure(walker.person, walker.pose), dtype=np.float64)
+        rows = geometry.place(rows, walker.heading, walker.x, walker.z)
+        boxes, _ = geometry.extents(geometry.Solids(rows), self.eye)
+        figure = boxes[rows[:, parts.PART] != parts.BAG]
+        if part is not None:
+            rows[:, parts.PART] = part
+        self._add(rows, body.materials(walker.person))
+        self.feet.append((walker.x, walker.z, walker.person.height))
+        left, top, right, bottom = figure[:, 0].min(), figure[:, 1].min(), figure[:, 2].max(), figure[:, 3].max()
+        return float(left), float(top), float(right), float(bottom)
+
+    def thing(self, thing: Thing) -> None:
+        rows, materials = props.build(thing, parts.OCCLUDER, 0)
+        self._add(np.array(rows, dtype=np.float64), materials)
+
+    def _add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
+        rows[:, parts.MATERIAL] += self.count
+        self.rows.append(rows)
+        self.materials.append(np.array(materials, dtype=np.float64))
+        self.count += len(materials)
+
+
+def compose(domain: Domain, seed: int, shot: Shot) -> Picture:
+    """Everything about one picture but its pixels. Depends on (domain, seed, shot) alone."""
+    stage = _Stage(domain, shot.camera)
+    film = int(shot.name.split("s")[1][0])
+    if shot.kind == "person":
+        walker, random = walk(domain, seed, str(shot.identity), shot.camera, shot.walk, shot.moment)
+        box = stage.person(walker)
+        _others(domain, seed, stage, random, walker)
+        window = _tight(box) if shot.tight else _detected(domain, random, box)
+    elif shot.kind == "junk":
+        window, random = _junk(domain, seed, stage, shot)
+    else:
+        window, random = _distractor(domain, seed, stage, shot)
+    return _finish(domain, seed, shot, film, stage, random, window)
+
+
+def _others(domain: Domain, seed: int, stage: _Stage, random: Random, walker: Walker) -> None:
+    """Company behind or beside the person, and things before them."""
+    rates = domain.rates
+    if random.random() < rates.company:
+        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
+        side = random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
+        stage.person(
+            Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)), parts.OTHER
+        )
+    if random.random() < rates.occluded:
+        nearer = between(random, 0.7, 1.6)
+        z = walker.z - nearer
+        x = walker.x * z / walker.z
+        what = random.choice(("bike", "pole", "bike", "person", "box"))
+        side = random.choice((-1.0, 1.0))
+        if what == "person":
+            passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
+            stage.person(Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z), parts.OTHER)
+        else:
+            shift = {"bike": 0.3, "pole": 0.16, "box": 0.35}[what] * side * between(random, 0.4, 1.0)
+            tone = between(random, 0.15, 0.6)
+            colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
+            stage.thing(Thing(what, x + shift, z, between(random, 60.0, 120.0), 1.0, colour))
+
+
+def _tight(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """The box a person would draw: all of the figure, and never a sliver."""
+    left, top, right, bottom = box
+    high = bottom - top
+    wide = max(1.04 * (right - left), 0.38 * high)
+    return _window(0.5 * (left + right), 0.5 * (top + bottom), wide, 1.015 * high)
+
+
+def _detected(domain: Domain, random: Random, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """The box a part detector would give: a fixed shape, shifted and scaled."""
+    left, top, right, bottom = box
+    high = (bottom - top) * between(random, *domain.rates.grow)
+    wide = high * between(random, 0.41, 0.48)
+    x = 0.5 * (left + right) + spread(random, domain.rates.shift) * wide * 1.5
+    y = 0.5 * (top + bottom) + spread(random, domain.rates.shift) * high
+    return _window(x, y, wide, high)
+
+
+def _window(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+    return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
+
+
+def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[tuple[float, float, float, float], Random]:
+    """A box that is no use: part of a person, too wide a cut, or several people at once."""
+    choice = Random(f"{seed}/junk-who/{shot.moment}")
+    walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", shot.camera, 0, shot.moment)
+    left, top, right, bottom = stage.person(walker)
+    high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+    sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
+    if sort == "part":
+        high *= between(random, 0.3, 0.55)
+        return _window(x + spread(random, 0.05) * high, y + spread(random, 0.25) * high, 0.45 * high, high), random
+    if sort == "wide":
+        high *= between(random, 1.6, 2.1)
+        return _window(x + spread(random, 0.1) * high, y, 0.45 * high, high), random
+    if sort == "half":
+        side = random.choice((-1.0, 1.0))
+        x += side * between(random, 0.16, 0.24) * high
+        y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
+        return _window(x, y, 0.45 * high, high), random
+    for number in range(1 + random.randrange(2)):
+        other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", shot.camera, 0, random.randrange(8))
+        side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
+        stage.person(
+            Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)), parts.OTHER
+        )
+    high *= between(random, 0.95, 1.2)
+    return _window(x + spread(random, 0.1) * high, y, between(random, 0.42, 0.6) * high, high), random
+
+
+def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[tuple[float, float, float, float], Random]:
+    """A false alarm on the background, or a person nobody looks for."""
+    choice = Random(f"{seed}/distractor-who/{shot.moment}")
+    walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", shot.camera, 0, shot.moment)
+    if random.random() >= domain.rates.patch:
+        box = stage.person(walker)
+        _others(domain, seed, stage, random, walker)
+        return _detected(domain, random, box), random
+    things = stage.view.things
+    if random.random() < 0.6:
+        thing = random.choice(things)
+        x, z = thing.x + spread(random, 0.3), thing.z
+    else:
+        x, z = walker.x * 1.4, walker.z
+    wide, y, _ = stage.eye.project(np.array([x, between(random, 0.4, 1.1), z]))
+    high = between(random, 0.8, 1.8) / z
+    return _window(float(wide), float(y), 0.45 * high, high), random
+
+
+def _finish(
+    domain: Domain, seed: int, shot: Shot, film: int, stage: _Stage, random: Random, window: tuple[float, float, float, float]
+) -> Picture:
+    view, eye = stage.view, stage.eye
+    rows = np.concatenate(stage.rows)
+    solids = geometry.Solids(rows)
+    kept, packed, pixels = geometry.pack(solids, eye, window)
+    left, top, right, bottom = window
+    ray = np.concatenate([
+        eye.ahead + left * eye.right + top * eye.down,
+        (right - left) / geometry.WIDTH * eye.right, (bottom - top) / geometry.HEIGHT * eye.down,
+    ])
+    light, shade_length, exposure = _light(domain, seed, shot.camera, film, view)
+    shadows = np.full((CASTERS, 4), 1e4)
+    for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
+        shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
+    line = math.radians(view.ground_line[1])
+    walls = [f for wall in view.walls for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)]
+    # A person far away covers fewer of the sensor's pixels before the box is resized.
+    coarse = min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6))
+    look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
+    return Picture(
+        packed=packed,
+        kind=solids.kind[kept],
+        material=rows[kept, parts.MATERIAL].astype(np.int64),
+        part=rows[kept, parts.PART].astype(np.int64),
+        pixels=pixels,
+        materials=np.concatenate(stage.materials).astype(np.float32),
+        surfaces=_surfaces(domain, shot.camera),
+        ray=ray.astype(np.float32),
+        place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
+        walls=np.array(walls, dtype=np.float32),
+        light=light,
+        shadows=shadows.astype(np.float32),
+        look=np.array(look, dtype=np.float32),
+        seed=random.randrange(2**30),
+        quality=view.quality[0] + random.randrange(view.quality[1] - view.quality[0] + 1),
+    )
+
+
+def _light(
+    domain: Domain, seed: int, camera: int, film: int, view: Camera
+) -> tuple[np.ndarray, tuple[float, float], float]:
+    """Sun and sky of one film of one camera, the shadow of one metre, and the exposure."""
+    random = Random(f"{seed}/light/{camera}/{film}")
+    azimuth = math.radians(view.sun + spread(random, 20.0))
+    height = math.radians(between(random, 35.0, 62.0))
+    towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))
+    strength = 1.0 + spread(random, domain.rates.light)
+    sunny = random.random() < view.sun_share
+    sun, sky = (0.95, 0.48) if sunny else (0.42, 0.72)
+    warm = between(random, 0.0, 0.06) if sunny else -between(random, 0.0, 0.03)
+    light = (*towards, sun * (1 + warm), sun, sun * (1 - warm), sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
+    reach = -1.0 / math.tan(height)
+    shadow = (reach * math.sin(azimuth), reach * math.cos(azimuth)) if sunny else (0.0, 0.0)
+    return np.array(light, dtype=np.float32), shadow, strength

@@ -1,0 +1,88 @@
+"""Templates that hold nothing but their source, and one run of Table 5's notebook at budget `smoke`."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reidlib import cli, execution, papers, study
+from reidlib.spec import ReidError
+
+TEMPLATES = sorted((study.home() / "notebooks").rglob("*.ipynb"))
+ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+def test_a_template_has_no_outputs_and_few_cells(file):
+    cells = nbformat.read(file, as_version=4).cells
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert len(cells) <= 12
+    execution.check_parameters(file, {})
+
+
+def test_every_table_has_its_notebook():
+    assert {execution.template(slug) for slug in papers.tables()} <= set(TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    "cells, given, words",
+    [
+        ([("budget = 'smoke'", ["parameters"]), ("budget", [])], {"bugdet": "cpu"}, "unknown parameter 'bugdet'.*budget"),
+        ([("budget = 'smoke'", ["parameters"]), ("1", [])], {}, "'budget' is never read"),
+        ([("a, b = 1, 2", ["parameters"]), ("a + b", [])], {}, "one plain assignment a line"),
+        ([("budget = 'smoke'", []), ("budget", [])], {}, "0 cells are tagged"),
+    ],
+)
+def test_parameters_are_checked_before_anything_runs(tmp_path, cells, given, words):
+    made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    file = tmp_path / "chapter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=made), file)
+    with pytest.raises(ReidError, match=words):
+        execution.check_parameters(file, given)
+
+
+@pytest.fixture(scope="module")
+def executed(rendered, tmp_path_factory):
+    """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing."""
+    results = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CACHE", str(rendered))
+        patch.setenv("REID_RESULTS", str(results))
+        line = ["run", "safenet/table5", "--budget", "smoke", "--rows", "g4", "g4,g3,g2,g1", "--again", "g4"]
+        assert cli.main(line) == 0
+        return execution.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
+
+
+def texts(file: Path) -> str:
+    outputs = [output for cell in nbformat.read(file, as_version=4).cells for output in cell.get("outputs", [])]
+    return "\n".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+
+
+def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
+    page = texts(executed)
+    assert "standin-banner" in page
+    assert "59.8" in page, "the paper's mAP of g4"
+    assert page.count(">missing<") == 9, "rows not run are shown as missing, never as blanks"
+    assert "committed record" in page and "this machine" in page
+    assert "reid train safenet/table5 --row g4 " in page
+    outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+
+
+def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(executed):
+    notebook = nbformat.read(executed, as_version=4)
+    assert notebook.metadata["reid"]["template_sha256"] == execution.digest(execution.template("safenet/table5"))
+    assert str(study.home()) not in notebook.metadata.get("papermill", {}).__str__()
+    assert not list(executed.parent.glob("*.partial*"))
+
+
+def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, monkeypatch):
+    copy = execution.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
+    copy.parent.mkdir(parents=True)
+    copy.write_text("from before")
+    with pytest.raises(ReidError, match="unknown budget 'nano'.*failed notebook is"):
+        place = execution.executed_copy
+        monkeypatch.setattr(execution, "executed_copy", lambda slug, **where: place(slug, **where | {"budget": "smoke"}))
+        execution.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
+    assert copy.read_text() == "from before"
+    assert (copy.parent / "failed" / copy.name).exists()

@@ -1,0 +1,75 @@
+"""pyproject.toml, requirements.lock, environment.yml and CITATION.cff say the same thing."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+import reidlib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def declared() -> dict[str, SpecifierSet]:
+    """Every package that pyproject names, extras included, with its bounds."""
+    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    return {requirement.name: requirement.specifier for requirement in map(Requirement, lines)}
+
+
+def locked() -> dict[str, list[tuple[Version, list[str]]]]:
+    """Each package of the lock with its versions (one for each marker) and their hashes."""
+    packages: dict[str, list[tuple[Version, list[str]]]] = {}
+    for entry in re.split(r"\n(?=\S)", LOCK.strip()):
+        name, version = re.match(r"([a-z0-9._-]+)==([^\s;]+)", entry).groups()
+        packages.setdefault(name, []).append((Version(version), re.findall(r"--hash=sha256:([0-9a-f]{64})\b", entry)))
+    return packages
+
+
+def test_conda_users_get_the_packages_of_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    (by_pip,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
+    asked = {requirement.name: requirement.specifier for requirement in map(Requirement, by_pip)}
+    assert asked == declared()
+    assert len(by_pip) == len(asked), "a package stands twice in environment.yml"
+    (python,) = (line for line in conda if line.startswith("python "))
+    assert SpecifierSet(python.removeprefix("python ")) == SpecifierSet(PROJECT["requires-python"])
+
+
+@pytest.mark.parametrize("name", sorted(declared()))
+def test_lock_pins_every_package_inside_its_bounds(name):
+    for version, _ in locked()[name]:
+        assert version in declared()[name]
+
+
+def test_every_pin_has_a_hash():
+    assert [name for name, pins in locked().items() for _, hashes in pins if not hashes] == []
+
+
+def test_lock_holds_no_address_and_no_path():
+    words = [word for line in LOCK.splitlines() for word in line.split()]
+    strange = [word for word in words if "://" in word or "@" in word or word.startswith(("/", "--index", "--find"))]
+    assert strange == []
+
+
+def test_lock_carries_the_build_tool_of_the_editable_install():
+    assert "setuptools" in locked(), "the Makefile installs reidlib without build isolation"
+
+
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert reidlib.__version__ == PROJECT["version"] == str(citation["version"])
+
+
+def test_citation_has_what_its_format_requires():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["license"] == PROJECT["license"]
+    assert all(author.keys() & {"name", "family-names"} for author in citation["authors"])

@@ -1,0 +1,66 @@
+"""The commands that README.md and the book give are commands that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from reidlib import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = {page: page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "book").rglob("*.md"))]}
+
+
+def fenced_commands(text: str) -> list[str]:
+    """Lines of the shell blocks, without comments."""
+    blocks = re.findall(r"^```(?:shell|bash|sh)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def all_commands(word: str) -> list[str]:
+    found = {line for text in PAGES.values() for line in fenced_commands(text) if line.split()[0] == word}
+    return sorted(found)
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_readme_opens_with_its_two_commands():
+    commands = fenced_commands(README)
+    assert [shlex.split(line, comments=True) for line in commands[:2]] == [["make", "book"], ["make", "test"]]
+    assert README.index("make book") < README.index("\n## ")
+
+
+def test_make_targets_exist():
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)\b(?=`|\s+#|\n)", README))
+    assert {"book", "test", "lint", "lock", "clean"} <= named <= make_targets()
+
+
+@pytest.mark.parametrize("line", all_commands("reid"))
+def test_reid_commands_parse(line):
+    words = shlex.split(line, comments=True)
+    try:
+        cli.parser().parse_args(words[1:])
+    except SystemExit:
+        pytest.fail(f"`{line}` is not a command of reid")
+
+
+def test_shell_blocks_hold_known_programs():
+    known = {"make", "reid", "source", "export"}
+    strange = {line for text in PAGES.values() for line in fenced_commands(text)}
+    assert {line for line in strange if line.split()[0] not in known} == set()
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    called = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
+    assert called == ["make test", "make book", "make lint"]
+
+
+def test_files_named_in_the_readme_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    words = re.findall(r"`([\w./-]+/|[\w./-]+\.(?:yml|lock|cff|md)|LICENSE)`", README)
+    assert [path for path in [*links, *words] if not (ROOT / path).exists()] == []

@@ -1,0 +1,219 @@
+"""From a row to its record, and every fault a person can meet on the way: one line, what, where, remedy."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from reidlib import cli, records, study, training, worker
+from reidlib.spec import ReidError
+
+TABLE, ROW = "safenet/table5", "g4"
+
+
+def plan(**changes):
+    return study.plan(TABLE, **{"budget": "smoke", "rows": [ROW]} | changes)
+
+
+def fails(capsys, *line):
+    """Runs a command that must fail; returns its one line."""
+    status = cli.main([str(word) for word in line])
+    captured = capsys.readouterr()
+    assert status == 1
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def finished(rendered, tmp_path_factory):
+    """One finished smoke run through `reid train`, in a process of its own; its results folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CACHE", str(rendered))
+        patch.setenv("REID_RESULTS", str(folder))
+        line = ["train", TABLE, "--row", ROW, "--budget", "smoke"]
+        subprocess.run([sys.executable, "-m", "reidlib.cli", *line], check=True, capture_output=True, text=True)
+        return folder, plan()[0].record_file
+
+
+def test_a_run_ends_in_a_record_that_says_everything(finished, monkeypatch):
+    folder, file = finished
+    monkeypatch.setenv("REID_RESULTS", str(folder))
+    run, record = plan()[0], records.read(file)
+    assert record.ok and record.key == run.key and record.start == "scratch"
+    metrics = record.metrics["market1501-single-query"]
+    assert 0 <= metrics["rank1"] <= metrics["rank5"] <= metrics["rank10"] <= 100
+    assert metrics["queries"] == record.data["images"]["query"] == len(run.per_query())
+    assert 100 * run.per_query().mean() == pytest.approx(metrics["mAP"])
+    assert 100 * run.per_query("ap_trapezoid").mean() == pytest.approx(metrics["mAP_trapezoid"])
+    assert record.curve[0]["images"] > 0 and record.images_per_second > 0 and record.peak_memory_mb > 0
+    assert record.data["digest"] == run.data_digest
+    assert record.settings == json.loads(json.dumps(run.settings.trained()))
+    assert "torch" in record.versions and record.device.startswith(("cpu (", "cuda ("))
+
+
+def test_show_finds_a_record_by_the_beginning_of_its_key(finished, monkeypatch, capsys):
+    folder, file = finished
+    monkeypatch.setenv("REID_RESULTS", str(folder))
+    assert cli.main(["show", file.stem[:6]]) == 0
+    assert file.stem in capsys.readouterr().out
+    assert "0 records begin so" in fails(capsys, "show", "ffffffffffff")
+
+
+def test_what_is_finished_is_not_trained_again(finished, monkeypatch):
+    folder, file = finished
+    monkeypatch.setenv("REID_RESULTS", str(folder))
+    monkeypatch.setattr(study, "train_in_a_process", lambda *given: pytest.fail("trained again"))
+    runs = study.ensure("safenet", "table5", budget="smoke", rows=[ROW], log=lambda text: None)
+    frame = runs.frame()
+    assert len(frame) == 11 and list(frame["row"]) == [row.label for row in runs.table.rows]
+    assert frame["state"].tolist() == ["finished"] + ["missing"] * 10
+
+
+def test_the_key_follows_what_matters_and_nothing_else(house, monkeypatch):
+    key = plan()[0].key
+    assert plan()[0].key == key
+    assert plan(seeds=[1])[0].key != key
+    assert plan(budget="cpu")[0].key != key
+    assert plan(rows=["g4,g3"])[0].key != key
+    assert plan(again=[ROW])[0].key == key
+    assert replace(plan()[0], data_digest="other").key != key
+    monkeypatch.setattr(records, "RESULTS_VERSION", records.RESULTS_VERSION + 1)
+    assert plan()[0].key != key
+
+
+def test_a_repeat_goes_into_the_cache_and_stands_beside_the_record(finished, rendered, monkeypatch):
+    folder, file = finished
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(folder))
+    before = file.read_bytes()
+    ask = dict(budget="smoke", rows=[ROW], again=[ROW], log=lambda text: None)
+    pairs = study.ensure("safenet", "table5", **ask).repeated()
+    assert file.read_bytes() == before
+    (run, there, here), = pairs
+    assert run.record_file != file and there.key == here.key
+    # The same machine, the same seed: the repeat is the record, bit for bit.
+    assert here.metrics == there.metrics
+    assert [p["loss"] for p in here.curve] == [p["loss"] for p in there.curve]
+
+
+def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
+    monkeypatch.setenv("REID_RESULTS", str(finished[0]))
+    assert cli.main(["list", "--json"]) == 0
+    lines = json.loads(capsys.readouterr().out)
+    assert len(lines) == 11
+    assert lines[0]["state"] == {"smoke": "finished", "cpu": "missing", "gpu": "missing", "paper": "missing"}
+    assert cli.main(["list"]) == 0
+    assert "multi-global (C=256) + l1, l2, l3, l4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (["run", "safenet/table9", "--budget", "cpu"], "unknown table 'safenet/table9'; choose one of safenet/table5"),
+        (["run", TABLE, "--budget", "cpu", "--rows", "g5"], "unknown row 'g5'; choose from: g4; g4,g3"),
+        (["run", TABLE, "--budget", "huge"], "unknown budget 'huge'; choose one of smoke, cpu, gpu, paper"),
+        (["run", TABLE, "--budget", "cpu", "--dataset", "viper"], "unknown data set 'viper'; choose one of market1501"),
+        (["run", TABLE, "--budget", "cpu", "--source", "web"], "unknown source 'web'; choose one of stand-in, real"),
+        (["run", TABLE, "--budget", "cpu", "--seeds=-1"], "seeds [-1] must be whole numbers from 0"),
+        (["run", TABLE, "--budget", "cpu", "--again", "g5"], "unknown row 'g5'"),
+        (["train", TABLE, "--row", ROW, "--budget", "smoke", "--variant", "x"], "unknown variant 'x'; choose one of as-"),
+        (["render", "viper"], "viper"),
+        (["data", "viper"], "unknown data set 'viper'; choose one of market1501"),
+        (["data", "market1501"], "REID_DATA"),
+    ],
+)
+def test_unknown_words_name_the_known_ones(line, words, capsys, monkeypatch):
+    monkeypatch.delenv("REID_DATA", raising=False)
+    assert words in fails(capsys, *line)
+
+
+def test_a_record_cut_short_is_named_with_its_remedy(finished, house, capsys):
+    run = plan()[0]
+    run.record_file.parent.mkdir(parents=True)
+    whole = finished[1].read_text()
+    run.record_file.write_text(whole[: len(whole) // 2])
+    said = fails(capsys, "train", TABLE, "--row", ROW, "--budget", "smoke")
+    assert run.record_file.name in said and "record cut short" in said and "delete it" in said
+
+
+def test_a_record_of_another_make_or_under_another_name_is_refused(finished, tmp_path):
+    content = json.loads(finished[1].read_text())
+    file = tmp_path / finished[1].name
+    file.write_text(json.dumps(content | {"accuracy": 1}))
+    with pytest.raises(ReidError, match="not a record of this version.*accuracy"):
+        records.read(file)
+    other = tmp_path / "0000000000000000.json"
+    other.write_text(json.dumps(content))
+    with pytest.raises(ReidError, match=f"holds the record {content['key']}"):
+        records.read(other)
+
+
+def test_an_unwritable_results_folder_is_found_before_training(house, capsys, monkeypatch):
+    house.write_text("a file where the folder should be")
+    monkeypatch.setattr(training, "train", lambda *given, **options: pytest.fail("trained before looking"))
+    said = fails(capsys, "train", TABLE, "--row", ROW, "--budget", "smoke")
+    assert str(house) in said and "REID_RESULTS" in said
+
+
+def test_two_runs_of_one_key_at_once(house, capsys):
+    run = plan()[0]
+    with study.locked(run.work_folder / "lock"):
+        holder = f"from reidlib import cli; raise SystemExit(cli.main(['train', '{TABLE}', '--row', '{ROW}', "
+        line = [sys.executable, "-c", holder + "'--budget', 'smoke']))"]
+        second = subprocess.run(line, capture_output=True, text=True)
+    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert f"run {run.key}" in second.stderr and "wait for it" in second.stderr
+    assert not run.record_file.exists(), "the second run must not touch the first one's record"
+
+
+def test_a_failed_run_leaves_a_record_that_says_why(house, monkeypatch):
+    def explode(*given, **options):
+        raise ReidError("loss 'cross_entropy' is nan in epoch 1, batch 2")
+
+    monkeypatch.setattr(training, "train", explode)
+    run = plan()[0]
+    with pytest.raises(ReidError):
+        worker.execute(run, log=lambda text: None)
+    record = run.record()
+    assert record.status == "failed" and "is nan in epoch 1" in record.error
+    assert run.state() == "failed"
+
+
+def test_a_corrupt_image_stops_the_run_and_is_named(house, capsys):
+    run = plan()[0]
+    data = study.load(run.dataset, run.source, run.budget)
+    path = data.root / data.split("train")["path"][0]
+    whole = path.read_bytes()
+    path.unlink()  # the file is shared with other tests by a hard link
+    path.write_bytes(whole[: len(whole) // 2])
+    said = fails(capsys, "train", TABLE, "--row", ROW, "--budget", "smoke")
+    assert path.name in said
+    assert run.record().status == "failed"
+
+
+def test_one_failed_row_does_not_stop_the_others(house, monkeypatch):
+    tried = []
+
+    def train(run, log):
+        tried.append(run.row.label)
+        if run.row.label == "g4":
+            raise ReidError("broken on purpose")
+
+    monkeypatch.setattr(study, "train_in_a_process", train)
+    with pytest.raises(ReidError, match="broken on purpose"):
+        study.ensure("safenet", "table5", budget="smoke", rows=["g4", "g4,g3"], log=lambda text: None)
+    assert tried == ["g4", "g4,g3"]
+
+
+def test_a_record_is_written_whole_or_not_at_all(finished, tmp_path, monkeypatch):
+    record = records.read(finished[1])
+    file = tmp_path / f"{record.key}.json"
+    records.write(file, record)
+    before = file.read_bytes()
+    monkeypatch.setattr(records.json, "dumps", lambda *given, **options: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(ReidError, match="record cannot be written"):
+        records.write(file, record)
+    assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == [file.name]
