@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -52,13 +52,18 @@ OTHER_HOST = re.compile(r"(https?:)?//", re.IGNORECASE)
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def build(*, root: Path) -> Path:
-    """Builds the book of the checkout at `root` if anything changed, checks it, and returns its first page."""
+def build(*, root: Path, stale: Callable[[Path], str | None] = lambda copy: None) -> Path:
+    """Builds the book of the checkout at `root` if anything changed, checks it, and returns its first page.
+
+    stale: says why an executed notebook no longer stands for the records and the code (`execution.stale`), or None.
+    """
     started = time.perf_counter()
     pages = _pages_of_toc(root)
     for page, source in pages.items():
         if source.suffix == ".ipynb":
             _check_notebook(root, page, source)
+            if reason := stale(source):
+                raise ReidError(f"{source} is stale: {reason}{_remedy(page)}")
 
     html = root / "book" / "_build" / "html"
     stamp = html.parent / "sources.sha256"

@@ -74,7 +74,9 @@ def list_rows(given: argparse.Namespace) -> None:
     width = max(len(line["row"]) for line in lines)
     for line in lines:
         states = "  ".join(f"{budget} {state}" for budget, state in line["state"].items())
-        print(f"{line['paper']}/{line['table']}  {line['row']:<{width}}  {line['variant']}  {line['dataset']}  {states}")
+        print(
+            f"{line['paper']}/{line['table']}  {line['row']:<{width}}  {line['variant']}  {line['dataset']}  {states}"
+        )
 
 
 def run_table(given: argparse.Namespace) -> None:
@@ -118,9 +120,9 @@ def describe_data(given: argparse.Namespace) -> None:
 
 
 def build_book(given: argparse.Namespace) -> None:
-    from reidlib import book, study
+    from reidlib import book, execution, study
 
-    print(f"Open {book.build(root=study.home())} in a browser.")
+    print(f"Open {book.build(root=study.home(), stale=execution.stale)} in a browser.")
 
 
 def main(line: list[str] | None = None) -> int:

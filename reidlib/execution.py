@@ -112,7 +112,9 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise ReidError(f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS") from fault
+        raise ReidError(
+            f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS"
+        ) from fault
     # The kernel is this very Python, whatever kernels the person has installed.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:

@@ -103,10 +103,12 @@ class Run:
             with np.load(file) as arrays:
                 return arrays[name][arrays["valid"]]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
-            raise ReidError(f"{file}: per-query numbers missing or cut short; delete the record and run it again") from fault
+            raise ReidError(
+                f"{file}: per-query numbers missing or cut short; delete the record and run it again"
+            ) from fault
 
     def state(self) -> str:
-        """"finished", "failed" or "missing"."""
+        """ "finished", "failed" or "missing"."""
         record = self.record()
         return record.status if record else "missing"
 
@@ -120,7 +122,7 @@ class Run:
         return {"data": self.data_digest, "seed": self.seed}
 
     def _start(self) -> str:
-        """"scratch", or the digest of the ImageNet file at hand: other weights make another run."""
+        """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
         if self.settings.recipe.resolved()["start"] == "scratch":
             return "scratch"
         file = imagenet_file(self.settings.bare_options().get("depth", 50))

@@ -281,7 +281,9 @@ def load_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimiz
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
         aside = file.with_suffix(".corrupt")
         file.replace(aside)
-        raise ReidError(f"{file}: cut short or foreign ({fault}); moved to {aside.name}: start the run again") from fault
+        raise ReidError(
+            f"{file}: cut short or foreign ({fault}); moved to {aside.name}: start the run again"
+        ) from fault
     state = optimiser.state_dict()
     device = next(model.parameters()).device
     state["state"] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from reidlib import papers, records, study, training
+from reidlib import records, study, training
 from reidlib.data import images as pictures
 from reidlib.data.table import Dataset
 from reidlib.evaluation import features, protocols, ranking

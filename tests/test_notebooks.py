@@ -27,7 +27,11 @@ def test_every_table_has_its_notebook():
 @pytest.mark.parametrize(
     "cells, given, words",
     [
-        ([("budget = 'smoke'", ["parameters"]), ("budget", [])], {"bugdet": "cpu"}, "unknown parameter 'bugdet'.*budget"),
+        (
+            [("budget = 'smoke'", ["parameters"]), ("budget", [])],
+            {"bugdet": "cpu"},
+            "unknown parameter 'bugdet'.*budget",
+        ),
         ([("budget = 'smoke'", ["parameters"]), ("1", [])], {}, "'budget' is never read"),
         ([("a, b = 1, 2", ["parameters"]), ("a + b", [])], {}, "one plain assignment a line"),
         ([("budget = 'smoke'", []), ("budget", [])], {}, "0 cells are tagged"),
@@ -82,7 +86,9 @@ def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, 
     copy.write_text("from before")
     with pytest.raises(ReidError, match="unknown budget 'nano'.*failed notebook is"):
         place = execution.executed_copy
-        monkeypatch.setattr(execution, "executed_copy", lambda slug, **where: place(slug, **where | {"budget": "smoke"}))
+        monkeypatch.setattr(
+            execution, "executed_copy", lambda slug, **where: place(slug, **where | {"budget": "smoke"})
+        )
         execution.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
     assert copy.read_text() == "from before"
     assert (copy.parent / "failed" / copy.name).exists()

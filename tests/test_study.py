@@ -92,7 +92,7 @@ def test_a_repeat_goes_into_the_cache_and_stands_beside_the_record(finished, ren
     ask = dict(budget="smoke", rows=[ROW], again=[ROW], log=lambda text: None)
     pairs = study.ensure("safenet", "table5", **ask).repeated()
     assert file.read_bytes() == before
-    (run, there, here), = pairs
+    ((run, there, here),) = pairs
     assert run.record_file != file and there.key == here.key
     # The same machine, the same seed: the repeat is the record, bit for bit.
     assert here.metrics == there.metrics
@@ -119,7 +119,10 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
         (["run", TABLE, "--budget", "cpu", "--source", "web"], "unknown source 'web'; choose one of stand-in, real"),
         (["run", TABLE, "--budget", "cpu", "--seeds=-1"], "seeds [-1] must be whole numbers from 0"),
         (["run", TABLE, "--budget", "cpu", "--again", "g5"], "unknown row 'g5'"),
-        (["train", TABLE, "--row", ROW, "--budget", "smoke", "--variant", "x"], "unknown variant 'x'; choose one of as-"),
+        (
+            ["train", TABLE, "--row", ROW, "--budget", "smoke", "--variant", "x"],
+            "unknown variant 'x'; choose one of as-",
+        ),
         (["render", "viper"], "viper"),
         (["data", "viper"], "unknown data set 'viper'; choose one of market1501"),
         (["data", "market1501"], "REID_DATA"),

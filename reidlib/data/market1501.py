@@ -22,6 +22,7 @@ from reidlib.data.table import (
     list_images,
     queries_without_match,
     read_manifest,
+    unfinished,
 )
 from reidlib.spec import ReidError
 
@@ -121,12 +122,12 @@ def _search(given: Path, asked: str, *, names_only: bool) -> Path:
     names_only: below `given`, only folders under one of ROOT_NAMES count. REID_DATA holds other data sets too, and
     DukeMTMC-reID has the same three folders.
     """
-    if _folders_in(given) or _is_unfinished(given):
+    if _folders_in(given) or unfinished(given):
         return given
     if len(_folders_in(given.parent)) == len(FOLDERS):
         return given.parent
     below = [path for pattern in ("*", "*/*") for path in sorted(given.glob(pattern)) if path.is_dir()]
-    named = [path for path in below if path.name in ROOT_NAMES and (_folders_in(path) or _is_unfinished(path))]
+    named = [path for path in below if path.name in ROOT_NAMES and (_folders_in(path) or unfinished(path))]
     candidates = named or ([] if names_only else [path for path in below if len(_folders_in(path)) == len(FOLDERS)])
     if len(candidates) == 1:
         return candidates[0]
@@ -141,10 +142,6 @@ def _search(given: Path, asked: str, *, names_only: bool) -> Path:
 
 def _folders_in(folder: Path) -> list[str]:
     return [name for name in FOLDERS.values() if (folder / name).is_dir()]
-
-
-def _is_unfinished(folder: Path) -> bool:
-    return any(entry.name.startswith((".standin", ".rendering")) for entry in folder.iterdir())
 
 
 # --- reading and checking ---------------------------------------------------------------------------------------------
@@ -187,30 +184,26 @@ def _read_split(root: Path, split: str, folder: str) -> pd.DataFrame:
     )
 
 
-def _count(table: pd.DataFrame) -> dict[str, int]:
-    counts = {}
-    for split in FOLDERS:
-        part = table[table["split"] == split]
-        counts[f"{split} images"] = len(part)
-        counts[f"{split} identities"] = int(part.loc[part["identity"] > DISTRACTOR, "identity"].nunique())
-    counts["multi-query images"] = int((table["split"] == "multi-query").sum())
-    return counts
-
-
 def _sizes(table: pd.DataFrame, root: Path, manifest: dict | None) -> list[Check]:
     """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in."""
-    counts = _count(table)
-    expected = {key: value for key, value in (manifest["counts"] if manifest else PUBLISHED).items() if key in counts}
-    checks = [Check(what, f"{size:,}", f"{counts[what]:,}", size == counts[what]) for what, size in expected.items()]
-    short = [check for check in checks if not check.ok]
-    if manifest and short:
-        first = short[0]
+    if manifest:
+        return [_whole(root, folder, size, manifest) for folder, size in manifest["counts"].items()]
+    counts = {}
+    for split in FOLDERS:
+        identities = table.loc[table["split"] == split, "identity"]
+        counts[f"{split} images"] = len(identities)
+        counts[f"{split} identities"] = identities[identities > DISTRACTOR].nunique()
+    return [Check(what, f"{size:,}", f"{counts[what]:,}", counts[what] == size) for what, size in PUBLISHED.items()]
+
+
+def _whole(root: Path, folder: str, size: int, manifest: dict) -> Check:
+    found = len(list_images(root / folder)) if (root / folder).is_dir() else 0
+    if found != size:
         raise ReidError(
-            f"stand-in {root} is not whole: {first.what} {first.found}, its manifest says {first.expected}; "
-            f"render it again: `reid render {NAME} --scale {manifest.get('scale')} --seed {manifest.get('seed')} "
-            f"--out {root}`"
+            f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it again: "
+            f"`reid render {NAME} --scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}`"
         )
-    return checks
+    return Check(f"images in {folder}", f"{size:,}", f"{found:,}", True)
 
 
 def _consistency(table: pd.DataFrame, root: Path) -> list[Check]:

@@ -26,7 +26,8 @@ DISTRACTOR = 0
 """Identity of a gallery image of nobody in particular: always a wrong answer."""
 
 MANIFEST = "standin.json"
-"""Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in."""
+"""Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
+version, scale, seed, digest, and counts, the number of images in each folder."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,8 @@ def read_manifest(root: Path, name: str) -> dict | None:
     again = f"finish it with the same `reid render {name} … --out {root}`, or render into an empty folder"
     path = root / MANIFEST
     if not path.is_file():
-        stem = "." + Path(MANIFEST).stem
-        unfinished = sorted(entry.name for entry in root.iterdir() if entry.name.startswith((stem, ".rendering")))
-        if unfinished:
-            raise ReidError(f"{root} holds a half-rendered stand-in ({unfinished[0]}, no {MANIFEST}); {again}")
+        if traces := unfinished(root):
+            raise ReidError(f"{root} holds a half-rendered stand-in ({traces[0]}, no {MANIFEST}); {again}")
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -142,6 +141,14 @@ def read_manifest(root: Path, name: str) -> dict | None:
     if found != name or not isinstance(digest, str) or not isinstance(counts, dict):
         raise ReidError(f"{path} describes the stand-in of {found!r}, not of {name!r}; give its folder") from None
     return manifest
+
+
+def unfinished(root: Path) -> list[str]:
+    """Files in `root` that a renderer leaves while it works (standin.unfinished.json and the like)."""
+    stem = Path(MANIFEST).stem + "."
+    return sorted(
+        entry.name for entry in root.iterdir() if entry.name.startswith((stem, f".{stem}")) and entry.name != MANIFEST
+    )
 
 
 def queries_without_match(table: pd.DataFrame) -> pd.DataFrame:

@@ -182,9 +182,7 @@ class SafeNet(nn.Module):
         bottleneck = self.bottleneck(fused)  # B × 1024
         logits = self.classifier(bottleneck)  # B × K
         descriptors = {"global": global_, "fused": fused, "bottleneck": bottleneck, "classifier": logits}
-        return Output(
-            embedding=descriptors[self.descriptor], logits=[logits], features=[bottleneck], maps=local_maps
-        )
+        return Output(embedding=descriptors[self.descriptor], logits=[logits], features=[bottleneck], maps=local_maps)
 
     def _normalised(self, scale: int, g: Tensor) -> Tensor:
         return self.global_normalisation[str(scale)](g) if self.global_normalisation else g

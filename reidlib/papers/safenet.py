@@ -27,7 +27,9 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
-FROM_SCRATCH = "the paper fine-tunes ImageNet weights; from scratch there is nothing to fine-tune, so one rate serves all"
+FROM_SCRATCH = (
+    "the paper fine-tunes ImageNet weights; from scratch there is nothing to fine-tune, so one rate serves all"
+)
 
 SMOKE = dict(
     start=Assumed("scratch", because="tests run offline"),

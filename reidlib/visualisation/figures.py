@@ -22,7 +22,9 @@ def ablation(runs, reported: pd.DataFrame, metric: str = "mAP") -> Figure:
     source = runs.runs[0].source
     heights = np.arange(len(labels))[::-1]
     with sns.axes_style("whitegrid"):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 0.38 * len(labels) + 1.3), sharey=True, layout="constrained")
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(9, 0.38 * len(labels) + 1.3), sharey=True, layout="constrained"
+        )
     left.plot([reported[metric].get(label, np.nan) for label in labels], heights, "o", color="0.35")
     left.set(title="paper, real images", xlabel=f"{metric} (%)", yticks=heights, yticklabels=labels)
     for height, label in zip(heights, labels, strict=True):
@@ -43,7 +45,9 @@ def curves(runs, groups: dict[str, Sequence[str]]) -> Figure:
     for run, record in runs.records():
         made.setdefault(run.row.label, []).append(record.curve)
     with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(1, len(groups), figsize=(9, 3.4), sharey=True, layout="constrained", squeeze=False)
+        figure, panels = plt.subplots(
+            1, len(groups), figsize=(9, 3.4), sharey=True, layout="constrained", squeeze=False
+        )
     for axes, (title, labels) in zip(panels[0], groups.items(), strict=True):
         for colour, label in zip(sns.color_palette("colorblind"), labels, strict=False):
             for seed, curve in enumerate(made.get(label, [])):

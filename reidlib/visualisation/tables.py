@@ -65,7 +65,9 @@ def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[str, str]], 
 
     A difference whose interval holds zero is grey: the images at hand cannot tell the two rows apart.
     """
-    head = [_cell(text) for text in ("row", "compared with", f"Δ {metric}, paper", f"Δ {metric}, here", "95 % interval")]
+    head = [
+        _cell(text) for text in ("row", "compared with", f"Δ {metric}, paper", f"Δ {metric}, here", "95 % interval")
+    ]
     body = []
     for row, other in steps:
         here = paired(runs, row, other)
@@ -128,7 +130,11 @@ def repeats(runs) -> Page:
         for name, record in (("committed record", there), ("this machine", here)):
             metrics = record.metrics[runs.table.protocol]
             cells = [_cell(run.row.label, css="label"), _cell(name)] + [_cell(_number(metrics[m])) for m in METRICS]
-            cells += [_cell(record.device), _cell(f"{record.images_per_second:.0f}"), _cell(f"{record.seconds / 60:.1f}")]
+            cells += [
+                _cell(record.device),
+                _cell(f"{record.images_per_second:.0f}"),
+                _cell(f"{record.seconds / 60:.1f}"),
+            ]
             body.append(_line(cells))
         pair = [record.metrics[runs.table.protocol] for record in (there, here)]
         apart = [_cell(_number(pair[1][m] - pair[0][m], sign=True)) for m in METRICS]

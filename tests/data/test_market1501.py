@@ -21,9 +21,8 @@ NAMES = {
     ],
     "gt_bbox": ["0001_c1s1_001051_00.jpg", "0002_c1s1_000451_00.jpg"],
 }  # fmt: skip
-COUNTS = {
-    "train images": 3, "train identities": 2, "query images": 2, "query identities": 2, "gallery images": 5,
-}  # fmt: skip
+COUNTS = {folder: len(names) for folder, names in NAMES.items()}
+SIZES = {"train images": 3, "train identities": 2, "query images": 2, "query identities": 2, "gallery images": 5}
 
 
 def manifest(**change):
@@ -107,7 +106,7 @@ def test_a_real_set_of_another_size_is_shown_not_refused(root):
 
 
 def test_published_sizes_pass(root, monkeypatch):
-    monkeypatch.setattr(market1501, "PUBLISHED", COUNTS)
+    monkeypatch.setattr(market1501, "PUBLISHED", SIZES)
     assert all(check.ok for check in load(root).checks)
     assert "DIFFERS" not in describe(load(root))
 
@@ -238,13 +237,14 @@ def standin(text, *, name="standin.json"):
     (add("0000_c5s1_000151_07.jpg", folder="query"), r"\(identity 0, camera 5\) has no match"),
     (add("-1_c1s1_000401_03.jpg", folder="bounding_box_train"),
      r"bounding_box_train/-1_c1s1_000401_03.jpg .* is a junk or distractor image among.*\(1 such\); move it"),
-    (standin("{}", name=".standin-part.json"),
-     r"half-rendered stand-in \(.standin-part.json, no standin.json\); finish it with the same `reid render"),
+    (standin("{}", name="standin.unfinished.json"),
+     r"half-rendered stand-in \(standin.unfinished.json, no standin.json\); finish it with the same `reid render"),
     (standin(manifest()[:40]), "standin.json cannot be read as a manifest.*; finish it with the same `reid render"),
     (standin("[]"), "standin.json cannot be read as a manifest"),
     (standin(manifest(name="dukemtmc")), "describes the stand-in of 'dukemtmc', not of 'market1501'; give its folder"),
-    (standin(manifest(counts={**COUNTS, "gallery images": 6})),
-     "is not whole: gallery images 5, its manifest says 6; render it again: `reid render market1501 --scale 0.05"),
+    (standin(manifest(counts={**COUNTS, "bounding_box_test": 1234})),
+     "is not whole: 5 images in bounding_box_test, its manifest says 1,234; render it again: `reid render market1501"),
+    (standin(manifest(counts={**COUNTS, "more": 1})), "is not whole: 0 images in more, its manifest says 1; render it"),
 ])  # fmt: skip
 def test_faults_are_named_with_their_remedy(root, fault, words):
     fault(root)
@@ -259,6 +259,6 @@ def test_a_file_where_the_folder_belongs(root):
 
 
 def test_a_render_that_has_not_reached_its_first_folder(tmp_path):
-    (tmp_path / ".standin.part").write_text("")
+    (tmp_path / "standin.unfinished.json").write_text("{}")
     with pytest.raises(ReidError, match="holds a half-rendered stand-in"):
         load(tmp_path)

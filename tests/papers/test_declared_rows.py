@@ -10,7 +10,9 @@ from reidlib import losses, papers, study
 from reidlib.spec import Assumed
 
 TABLES = list(papers.tables().values())
-ROWS = [pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}") for table in TABLES for row in table.rows]
+ROWS = [
+    pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}") for table in TABLES for row in table.rows
+]
 SIZE = (128, 64)
 
 

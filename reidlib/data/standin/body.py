@@ -100,7 +100,7 @@ def figure(person: Person, pose: Pose) -> list[Row]:
     _torso(rows, person, torso_point, side_ways)
     _skirt(rows, person, torso_point, crotch, abs(swing))
 
-    shoulder_half = 0.108 * height * person.shoulders * (0.85 + 0.15 * build)
+    shoulder_half = 0.101 * height * person.shoulders * (0.85 + 0.15 * build)
     shoulder = torso_point(0.325)
     for side in (1, -1):
         joint = _add(shoulder, side_ways, side * shoulder_half)
@@ -122,19 +122,31 @@ def _leg(
     loose = {"wide": 1.45, "trousers": 1.18, "tights": 1.0}.get(lower.cut, 1.0)
     skin_or_cloth = SKIN if bare else cloth
     r_hip, r_knee, r_ankle = 0.052 * height * thick, 0.034 * height * thick, 0.023 * height
-    rows.append(primitive(CONE, parts.LEG, skin_or_cloth, hip, knee, r_hip * 1.02, r_knee * loose, v0=0.0))
+    # A bare thigh begins below the hips, so that no skin shows through shorts or skirt.
+    begin = 0.4 if bare else 0.0
+    top, r_top = _add(hip, _along(angle), begin * thigh), r_hip * 1.02 + begin * (r_knee * loose - r_hip * 1.02)
+    rows.append(primitive(CONE, parts.LEG, skin_or_cloth, top, knee, r_top, r_knee * loose, v0=begin * thigh))
     rows.append(primitive(CONE, parts.LEG, skin_or_cloth, knee, ankle, r_knee * loose, r_ankle * loose**1.6, v0=thigh))
     if lower.cut == "shorts":
         share = 0.5 + 0.5 * person.length
         end = _add(hip, _along(angle), thigh * share)
-        rows.append(primitive(FRUSTUM, parts.LEG, cloth, hip, end, r_hip * 1.08, r_hip * 1.12))
+        rows.append(primitive(FRUSTUM, parts.LEG, cloth, hip, end, r_hip * 1.04, r_hip * 1.0))
+        rows.append(primitive(ELLIPSOID, parts.LEG, cloth, hip, end, r_hip * 1.04, 0.0, sx=r_hip * 1.04, sz=r_hip * 1.04))
     # The foot is flat on the ground under the body, and tips as the leg trails.
     tip = 0.1 - 0.55 * min(0.0, angle - bend + 0.35)
     toe = (0.0, -math.sin(tip), math.cos(tip))
     middle = _add(_add(ankle, toe, 0.042 * height), (0.0, -0.022 * height, 0.0))
     rows.append(
         primitive(
-            ELLIPSOID, parts.SHOE, SHOE, middle, _add(middle, toe), 0.078 * height, 0.0, sx=0.030 * height, sz=0.027 * height
+            ELLIPSOID,
+            parts.SHOE,
+            SHOE,
+            middle,
+            _add(middle, toe),
+            0.078 * height,
+            0.0,
+            sx=0.030 * height,
+            sz=0.027 * height,
         )
     )
     if person.length > 0.6 and bare:  # socks
@@ -145,47 +157,76 @@ def _leg(
 def _torso(rows: list[Row], person: Person, point, side_ways: Vector) -> None:
     height, build = person.height, person.build
     wide = height * person.shoulders * (0.6 + 0.4 * build)
-    deep = 0.66 * (0.75 + 0.25 * build)
-    waist = 0.070 * wide * (0.93 if person.woman else 1.0) * (0.8 + 0.2 * build)
+    deep = 0.70 * (0.75 + 0.25 * build)
+    waist = (0.072 if person.woman else 0.079) * wide * (0.8 + 0.2 * build)
     hips = 0.083 * height * person.hips * (0.75 + 0.25 * build)
     bulk = {"coat": 1.14, "jacket": 1.12, "hoodie": 1.12, "long": 1.03}.get(person.upper.cut, 1.0)
     loose = {"hint": side_ways, "sz": deep * bulk, "sx": bulk}
     upper = UPPER
     # The texture's v counts metres above the crotch on every part of the torso, so that stripes run on.
-    rows.append(primitive(CONE, parts.LEG, HIPS, point(0.015), point(0.09), hips * 0.95, waist * 1.05, sz=0.74))
+    rows.append(primitive(CONE, parts.LEG, HIPS, point(0.01), point(0.05), hips * 0.96, waist * 0.94, sz=0.70))
     rows.append(
-        primitive(CONE, parts.TORSO, upper, point(0.13), point(0.255), waist, 0.093 * wide, v0=0.13 * height, **loose)
+        primitive(CONE, parts.TORSO, upper, point(0.12), point(0.255), waist, 0.090 * wide, v0=0.12 * height, **loose)
     )
-    hem = {"coat": 0.07, "jacket": 0.03, "hoodie": 0.02}.get(person.upper.cut, 0.02 + 0.04 * person.length)
+    hem = {"coat": 0.07, "jacket": 0.03, "hoodie": 0.015}.get(person.upper.cut, 0.045 * person.length - 0.005)
     rows.append(
         primitive(
-            FRUSTUM, parts.TORSO, upper, point(hem), point(0.15), hips * 1.06, waist * 1.03, v0=hem * height,
-            hint=side_ways, sz=0.76 * bulk**0.5, sx=bulk**0.5,
+            FRUSTUM,
+            parts.TORSO,
+            upper,
+            point(hem),
+            point(0.15),
+            hips * 1.06,
+            waist * 1.03,
+            v0=hem * height,
+            hint=side_ways,
+            sz=0.76 * bulk**0.5,
+            sx=bulk**0.5,
         )
     )
-    shoulder_half = 0.103 * height * person.shoulders * (0.85 + 0.15 * build)
+    shoulder_half = 0.094 * height * person.shoulders * (0.85 + 0.15 * build)
     for side in (1, -1):
         inner = _add(point(0.345), side_ways, side * 0.02 * height)
         outer = _add(point(0.322), side_ways, side * shoulder_half)
         rows.append(
             primitive(
-                CONE, parts.TORSO, SKIN if person.upper.cut == "sleeveless" else upper, inner, outer,
-                0.036 * height * bulk, 0.034 * height * bulk, v0=0.345 * height - 0.3, u0=0.3,
+                CONE,
+                parts.TORSO,
+                SKIN if person.upper.cut == "sleeveless" else upper,
+                inner,
+                outer,
+                0.036 * height * bulk,
+                0.034 * height * bulk,
+                v0=0.345 * height - 0.3,
+                u0=0.3,
             )
         )
     if person.upper.cut == "hoodie":
         hood = _add(point(0.36), (0.0, 0.0, -0.045 * height))
         rows.append(
             primitive(
-                ELLIPSOID, parts.TORSO, SLEEVE_L, hood, _add(hood, (0.0, 1.0, 0.0)), 0.035 * height, 0.0,
-                sx=0.06 * height, sz=0.04 * height,
+                ELLIPSOID,
+                parts.TORSO,
+                SLEEVE_L,
+                hood,
+                _add(hood, (0.0, 1.0, 0.0)),
+                0.035 * height,
+                0.0,
+                sx=0.06 * height,
+                sz=0.04 * height,
             )
         )
     if person.upper.cut in ("polo", "jacket", "coat"):
         rows.append(
             primitive(
-                FRUSTUM, parts.TORSO, INNER if person.upper.cut == "jacket" else SLEEVE_L, point(0.345), point(0.385),
-                0.043 * height, 0.034 * height, v0=0.345 * height,
+                FRUSTUM,
+                parts.TORSO,
+                INNER if person.upper.cut == "jacket" else SLEEVE_L,
+                point(0.345),
+                point(0.385),
+                0.043 * height,
+                0.034 * height,
+                v0=0.345 * height,
             )
         )
 
@@ -199,8 +240,15 @@ def _skirt(rows: list[Row], person: Person, point, crotch: Vector, swing: float)
         hem = (crotch[0], crotch[1] - drop * height, crotch[2])
         rows.append(
             primitive(
-                FRUSTUM, parts.LEG, cloth, hem, point(waist_line), flare, 0.073 * height * person.hips,
-                sz=0.72 + 0.5 * swing, v0=-drop * height,
+                FRUSTUM,
+                parts.LEG,
+                cloth,
+                hem,
+                point(waist_line),
+                flare,
+                0.073 * height * person.hips,
+                sz=0.72 + 0.5 * swing,
+                v0=-drop * height,
             )
         )
     if person.upper.cut == "coat":
@@ -208,8 +256,15 @@ def _skirt(rows: list[Row], person: Person, point, crotch: Vector, swing: float)
         hem = (crotch[0], crotch[1] - drop * height, crotch[2])
         rows.append(
             primitive(
-                FRUSTUM, parts.TORSO, UPPER, hem, point(0.14), 0.118 * height * person.hips, 0.083 * height,
-                sz=0.74 + 0.4 * swing, v0=-drop * height,
+                FRUSTUM,
+                parts.TORSO,
+                UPPER,
+                hem,
+                point(0.14),
+                0.118 * height * person.hips,
+                0.083 * height,
+                sz=0.74 + 0.4 * swing,
+                v0=-drop * height,
             )
         )
 
@@ -232,17 +287,27 @@ def _arm(
     hand = _add(wrist, fore_dir, 0.035 * height)
     covered = cut in ("long", "jacket", "hoodie", "coat")
     puff = {"long": 1.12, "jacket": 1.28, "hoodie": 1.28, "coat": 1.3}.get(cut, 1.0)
-    r_top, r_elbow, r_wrist = 0.030 * height * thick * puff, 0.024 * height * thick * puff, 0.018 * height * puff
+    r_top, r_elbow, r_wrist = 0.028 * height * thick * puff, 0.024 * height * thick * puff, 0.018 * height * puff
     limb = cloth if covered else SKIN
     rows.append(primitive(CONE, parts.ARM, limb, joint, elbow, r_top, r_elbow))
     rows.append(primitive(CONE, parts.ARM, limb, elbow, wrist, r_elbow, r_wrist, v0=0.168 * height))
     rows.append(
-        primitive(ELLIPSOID, parts.ARM, SKIN, hand, _add(hand, fore_dir), 0.042 * height, 0.0, sx=0.020 * height, sz=0.024 * height)
+        primitive(
+            ELLIPSOID,
+            parts.ARM,
+            SKIN,
+            hand,
+            _add(hand, fore_dir),
+            0.042 * height,
+            0.0,
+            sx=0.020 * height,
+            sz=0.024 * height,
+        )
     )
     if cut in ("tee", "polo"):
         share = 0.5 + 0.25 * person.upper.numbers[2]
         end = tuple(j + share * (e - j) for j, e in zip(joint, elbow, strict=True))
-        rows.append(primitive(CONE, parts.ARM, cloth, joint, end, r_top * 1.18, r_top * 1.2))
+        rows.append(primitive(CONE, parts.ARM, cloth, joint, end, r_top * 1.08, r_top * 1.18))
     if side == person.side:
         _in_hand(rows, person, hand, elbow, wrist)
 
@@ -255,7 +320,9 @@ def _in_hand(rows: list[Row], person: Person, hand: Vector, elbow: Vector, wrist
         rows.append(primitive(ELLIPSOID, parts.BAG, CARRIED, middle, _add(middle, down), 0.17, 0.0, sx=0.09, sz=0.13))
     elif person.carried == "books":
         middle = _add(wrist, (-0.02 * person.side, 0.03, 0.02))
-        rows.append(primitive(BOX, parts.BAG, CARRIED, middle, _add(middle, (0.0, 1.0, 0.2)), 0.14, 0.0, sx=0.105, sz=0.03))
+        rows.append(
+            primitive(BOX, parts.BAG, CARRIED, middle, _add(middle, (0.0, 1.0, 0.2)), 0.14, 0.0, sx=0.105, sz=0.03)
+        )
     elif person.carried == "bottle":
         rows.append(primitive(CONE, parts.BAG, CARRIED, hand, _add(hand, (0.0, 0.14, 0.0)), 0.036, 0.03))
     elif person.carried == "umbrella":
@@ -267,7 +334,20 @@ def _in_hand(rows: list[Row], person: Person, hand: Vector, elbow: Vector, wrist
         if person.carried in ("books", "umbrella", "plastic"):  # that hand is taken: it hangs from the elbow
             hand = _add(elbow, (0.02 * person.side, 0.05, 0.0))
         middle = _add(hand, down, 0.20 * size + 0.06)
-        rows.append(primitive(BOX, parts.BAG, BAG, middle, _add(middle, (0.0, 1.0, 0.0)), 0.125 * size, 0.0, sx=0.055, sz=0.17 * size, v0=-0.05))
+        rows.append(
+            primitive(
+                BOX,
+                parts.BAG,
+                BAG,
+                middle,
+                _add(middle, (0.0, 1.0, 0.0)),
+                0.125 * size,
+                0.0,
+                sx=0.055,
+                sz=0.17 * size,
+                v0=-0.05,
+            )
+        )
         for z in (-0.09, 0.09):
             low = _add(middle, (0.0, 0.12 * size, z * size))
             rows.append(primitive(CONE, parts.BAG, BAG2, low, hand, 0.012, 0.010))
@@ -285,7 +365,18 @@ def _head(rows: list[Row], person: Person, point, ahead: Vector, turn: float) ->
     def ellipsoid(part: int, mat: int, shift: tuple[float, float], ry: float, rx: float, rz: float) -> None:
         middle = _add(_add(head, top, shift[0] * height), face, shift[1] * height)
         rows.append(
-            primitive(ELLIPSOID, part, mat, middle, _add(middle, top), ry * height, 0.0, hint=hint, sx=rx * height, sz=rz * height)
+            primitive(
+                ELLIPSOID,
+                part,
+                mat,
+                middle,
+                _add(middle, top),
+                ry * height,
+                0.0,
+                hint=hint,
+                sx=rx * height,
+                sz=rz * height,
+            )
         )
 
     rows.append(primitive(ELLIPSOID, parts.HEAD, FACE, head, _add(head, top), 0.066 * height, 0.0, hint=hint, **size))
@@ -296,7 +387,9 @@ def _head(rows: list[Row], person: Person, point, ahead: Vector, turn: float) ->
     elif person.hair == "long":
         low = _add(_add(head, top, -0.125 * height), face, -0.052 * height)
         high = _add(head, face, -0.024 * height)
-        rows.append(primitive(CONE, parts.HAIR, HAIR, high, low, 0.049 * height, 0.036 * height, hint=hint, sz=0.7, sx=1.15))
+        rows.append(
+            primitive(CONE, parts.HAIR, HAIR, high, low, 0.049 * height, 0.036 * height, hint=hint, sz=0.7, sx=1.15)
+        )
     elif person.hair == "ponytail":
         high = _add(_add(head, top, 0.02 * height), face, -0.062 * height)
         low = _add(_add(head, top, -0.085 * height), face, -0.085 * height)
@@ -307,7 +400,18 @@ def _head(rows: list[Row], person: Person, point, ahead: Vector, turn: float) ->
         ellipsoid(parts.HAT, HAT, (0.036, -0.006), 0.044, 0.053, 0.061)
         middle = _add(_add(head, top, 0.036 * height), face, 0.058 * height)
         rows.append(
-            primitive(ELLIPSOID, parts.HAT, HAT, middle, _add(middle, top), 0.007 * height, 0.0, hint=hint, sx=0.040 * height, sz=0.040 * height)
+            primitive(
+                ELLIPSOID,
+                parts.HAT,
+                HAT,
+                middle,
+                _add(middle, top),
+                0.007 * height,
+                0.0,
+                hint=hint,
+                sx=0.040 * height,
+                sz=0.040 * height,
+            )
         )
     elif person.hat == "sunhat":
         ellipsoid(parts.HAT, HAT, (0.040, -0.004), 0.046, 0.053, 0.060)
@@ -321,11 +425,65 @@ def _bag(rows: list[Row], person: Person, point, ahead: Vector, side_ways: Vecto
     if person.bag == "backpack":
         middle = _add(point(0.235), ahead, -(0.095 * height * person.build**0.5 + 0.04))
         tall, wide = 0.20 * size, 0.145 * size
-        rows.append(primitive(BOX, parts.BAG, BAG, middle, _add(middle, up), tall * 0.86, 0.0, hint=side_ways, sx=wide * 0.92, sz=0.075 * size, v0=-0.03))
-        rows.append(primitive(ELLIPSOID, parts.BAG, BAG, middle, _add(middle, up), tall * 1.12, 0.0, hint=side_ways, sx=wide * 1.08, sz=0.11 * size, v0=-0.03))
+        rows.append(
+            primitive(
+                BOX,
+                parts.BAG,
+                BAG,
+                middle,
+                _add(middle, up),
+                tall * 0.86,
+                0.0,
+                hint=side_ways,
+                sx=wide * 0.92,
+                sz=0.075 * size,
+                v0=-0.03,
+            )
+        )
+        rows.append(
+            primitive(
+                ELLIPSOID,
+                parts.BAG,
+                BAG,
+                middle,
+                _add(middle, up),
+                tall * 1.12,
+                0.0,
+                hint=side_ways,
+                sx=wide * 1.08,
+                sz=0.11 * size,
+                v0=-0.03,
+            )
+        )
         pocket = _add(_add(middle, up, -0.05), ahead, -0.085 * size)
-        rows.append(primitive(BOX, parts.BAG, BAG2, pocket, _add(pocket, up), 0.085 * size, 0.0, hint=side_ways, sx=0.10 * size, sz=0.035))
+        rows.append(
+            primitive(
+                BOX,
+                parts.BAG,
+                BAG2,
+                pocket,
+                _add(pocket, up),
+                0.085 * size,
+                0.0,
+                hint=side_ways,
+                sx=0.10 * size,
+                sz=0.035,
+            )
+        )
     elif person.bag == "shoulder":
         middle = _add(_add(point(0.02), side_ways, person.side * (0.100 * height * person.hips + 0.05)), ahead, -0.02)
-        rows.append(primitive(BOX, parts.BAG, BAG, middle, _add(middle, up), 0.13 * size, 0.0, hint=side_ways, sx=0.05, sz=0.17 * size, v0=-0.03))
-
+        rows.append(
+            primitive(
+                BOX,
+                parts.BAG,
+                BAG,
+                middle,
+                _add(middle, up),
+                0.13 * size,
+                0.0,
+                hint=side_ways,
+                sx=0.05,
+                sz=0.17 * size,
+                v0=-0.03,
+            )
+        )

@@ -133,7 +133,9 @@ def extents(solids: Solids, eye: Eye) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1), depth.min(1)
 
 
-def pack(solids: Solids, eye: Eye, window: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pack(
+    solids: Solids, eye: Eye, window: tuple[float, float, float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the ray caster needs of the primitives that are in the window.
 
     Parameters
@@ -160,7 +162,13 @@ def pack(solids: Solids, eye: Eye, window: tuple[float, float, float, float]) ->
     last_x = np.floor((boxes[:, 2] - left) / step_x - 0.49) + 1
     last_y = np.floor((boxes[:, 3] - top) / step_y - 0.49) + 1
     pixels = np.stack(
-        [np.clip(first_x, 0, WIDTH), np.clip(first_y, 0, HEIGHT), np.clip(last_x, 0, WIDTH), np.clip(last_y, 0, HEIGHT)], 1
+        [
+            np.clip(first_x, 0, WIDTH),
+            np.clip(first_y, 0, HEIGHT),
+            np.clip(last_x, 0, WIDTH),
+            np.clip(last_y, 0, HEIGHT),
+        ],
+        1,
     ).astype(np.int32)
     seen = (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1]) & (nearest > NEAREST)
     kept = np.flatnonzero(seen)
@@ -179,8 +187,16 @@ def pack(solids: Solids, eye: Eye, window: tuple[float, float, float, float]) ->
     solid = (solids.kind[kept] == ELLIPSOID) | (solids.kind[kept] == BOX)
     packed = np.concatenate(
         [
-            start, ray, ray_u, ray_v, depth[:, None], solids.height[kept][:, None], rows[:, [R0, R1]],
-            axes.reshape(-1, 9), rows[:, [SX, U0, V0]], np.where(solid, rows[:, R0], 1.0)[:, None],
+            start,
+            ray,
+            ray_u,
+            ray_v,
+            depth[:, None],
+            solids.height[kept][:, None],
+            rows[:, [R0, R1]],
+            axes.reshape(-1, 9),
+            rows[:, [SX, U0, V0]],
+            np.where(solid, rows[:, R0], 1.0)[:, None],
         ],
         axis=1,
     ).astype(np.float32)

@@ -98,7 +98,9 @@ def draw_person(random: Random, domain: Domain) -> Person:
 
     def contrasting(first: Colour, choices: tuple[tuple[str, float], ...]) -> Colour:
         # A pattern in the colour of its ground would be no pattern: the most different of three draws.
-        return max((colour(choices) for _ in range(3)), key=lambda c: sum(abs(x - y) for x, y in zip(c, first, strict=True)))
+        return max(
+            (colour(choices) for _ in range(3)), key=lambda c: sum(abs(x - y) for x, y in zip(c, first, strict=True))
+        )
 
     woman = random.random() < 0.46
     skin = jittered(random, pick(random, palette.skin), 0.02)
@@ -156,4 +158,6 @@ def _numbers(random: Random, pattern: str) -> tuple[float, float, float]:
         return 0.18 + 0.22 * a, b, c
     if pattern == "diagonal":
         return (0.6 if b < 0.5 else -0.6) * (0.7 + 0.6 * a), 0.3 + 0.06 * c, 0.16 + 0.1 * c
+    if pattern == "checks":
+        return 0.10 + 0.08 * a, b, c
     return 0.065 + 0.065 * a, 0.32 + 0.3 * b, c

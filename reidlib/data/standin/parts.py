@@ -15,13 +15,37 @@ CONE, ELLIPSOID, BOX, FRUSTUM, RING = range(5)
 # What a pixel shows. The numbers are written into part masks: never reuse one.
 BACKGROUND, HEAD, HAIR, TORSO, ARM, LEG, SHOE, BAG, HAT, OCCLUDER, OTHER, SCENERY = range(12)
 PART_NAMES = (
-    "background", "head", "hair", "torso", "arms", "legs", "shoes", "bag", "hat", "occluder", "other person", "scenery",
+    "background",
+    "head",
+    "hair",
+    "torso",
+    "arms",
+    "legs",
+    "shoes",
+    "bag",
+    "hat",
+    "occluder",
+    "other person",
+    "scenery",
 )
 
 PATTERNS = {
     name: number
     for number, name in enumerate(
-        ("plain", "stripes", "vertical", "checks", "dots", "print", "halves", "diagonal", "side", "open", "face", "belt")
+        (
+            "plain",
+            "stripes",
+            "vertical",
+            "checks",
+            "dots",
+            "print",
+            "halves",
+            "diagonal",
+            "side",
+            "open",
+            "face",
+            "belt",
+        )
     )
 }
 STRAPS = {"none": 0, "backpack": 1, "shoulder": 2}
@@ -39,8 +63,19 @@ MATERIAL_LENGTH = 16
 
 
 def primitive(
-    kind: int, part: int, material: int, a: Vector, b: Vector, r0: float, r1: float, *, hint: Vector = (1.0, 0.0, 0.0),
-    sx: float = 1.0, sz: float = 1.0, u0: float = 0.0, v0: float = 0.0,
+    kind: int,
+    part: int,
+    material: int,
+    a: Vector,
+    b: Vector,
+    r0: float,
+    r1: float,
+    *,
+    hint: Vector = (1.0, 0.0, 0.0),
+    sx: float = 1.0,
+    sz: float = 1.0,
+    u0: float = 0.0,
+    v0: float = 0.0,
 ) -> Row:
     """One primitive.
 
@@ -61,11 +96,27 @@ def primitive(
 
 
 def material(
-    first: Colour, second: Colour | None = None, pattern: str = "plain", numbers: Sequence[float] = (0.1, 0.5, 0.0), *,
-    side: float = 1.0, straps: str = "none", strap: Colour = (0.1, 0.1, 0.1), folds: float = 0.12,
+    first: Colour,
+    second: Colour | None = None,
+    pattern: str = "plain",
+    numbers: Sequence[float] = (0.1, 0.5, 0.0),
+    *,
+    side: float = 1.0,
+    straps: str = "none",
+    strap: Colour = (0.1, 0.1, 0.1),
+    folds: float = 0.12,
 ) -> Row:
     """One material: two colours and a pattern between them, a strap across it, and the depth of its folds."""
     n0, n1, n2 = numbers
     return (
-        *first, *(second or first), *strap, float(PATTERNS[pattern]), n0, n1, n2, side, float(STRAPS[straps]), folds,
+        *first,
+        *(second or first),
+        *strap,
+        float(PATTERNS[pattern]),
+        n0,
+        n1,
+        n2,
+        side,
+        float(STRAPS[straps]),
+        folds,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from . import parts
 from .domain import Colour, Thing
 from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING, Row, Vector, material, primitive
 
@@ -24,7 +23,9 @@ def build(thing: Thing, part: int, first_material: int) -> tuple[list[Row], list
     rows = []
     for kind, which, a, b, r0, r1, sx, sz in local:
         rows.append(
-            primitive(kind, part, first_material + which, place(a), place(b), r0, r1, hint=(cos, 0.0, -sin), sx=sx, sz=sz)
+            primitive(
+                kind, part, first_material + which, place(a), place(b), r0, r1, hint=(cos, 0.0, -sin), sx=sx, sz=sz
+            )
         )
     return rows, materials
 
@@ -60,9 +61,14 @@ def _bike(size: float, colour: Colour):
         (RING, 1, back, (1.0, hub, -0.52), hub - 0.045, hub, 1.0, 1.0),
     ]
     tubes = (
-        (front, head, 0.018, 0), (back, seat, 0.014, 0), (crank, seat, 0.018, 0), (crank, head, 0.020, 0),
-        ((0.0, 0.74, -0.17), (0.0, 0.76, 0.37), 0.019, 0), (crank, back, 0.014, 0),
-        (head, (0.0, 0.98, 0.32), 0.016, 2), ((-0.26, 0.99, 0.26), (0.26, 0.99, 0.26), 0.016, 2),
+        (front, head, 0.018, 0),
+        (back, seat, 0.014, 0),
+        (crank, seat, 0.018, 0),
+        (crank, head, 0.020, 0),
+        ((0.0, 0.74, -0.17), (0.0, 0.76, 0.37), 0.019, 0),
+        (crank, back, 0.014, 0),
+        (head, (0.0, 0.98, 0.32), 0.016, 2),
+        ((-0.26, 0.99, 0.26), (0.26, 0.99, 0.26), 0.016, 2),
     )
     rows += [(CONE, which, a, b, radius, radius, 1.0, 1.0) for a, b, radius, which in tubes]
     rows.append((ELLIPSOID, 2, (0.0, 0.92, -0.22), (0.0, 0.92, 1.0), 0.14, 0.0, 0.075, 0.045))
@@ -79,6 +85,8 @@ def _car(size: float, colour: Colour):
         (RING, 2, (0.87, 0.33, 1.3), (2.0, 0.33, 1.3), 0.0, 0.33, 1.0, 1.0),
         (RING, 2, (0.87, 0.33, -1.3), (2.0, 0.33, -1.3), 0.0, 0.33, 1.0, 1.0),
     ]
-    return rows, [material(colour, folds=0.02), material((0.2, 0.22, 0.25), folds=0.1), material((0.1, 0.1, 0.1), folds=0.1)]
-
-
+    return rows, [
+        material(colour, folds=0.02),
+        material((0.2, 0.22, 0.25), folds=0.1),
+        material((0.1, 0.1, 0.1), folds=0.1),
+    ]

@@ -134,7 +134,9 @@ def normals(kind: int, p: Point, d: Point, length: Tensor, r0: Tensor, r1: Tenso
         first = (x >= y) & (x >= z)
         second = ~first & (y >= z)
         return (
-            torch.where(first, p[0], zero), torch.where(second, p[1], zero), torch.where(first | second, zero, p[2])
+            torch.where(first, p[0], zero),
+            torch.where(second, p[1], zero),
+            torch.where(first | second, zero, p[2]),
         )
     if kind == FRUSTUM:
         slope = (r0 - r1) / length
@@ -189,7 +191,7 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
     row = row + top[which]
     u, v = column.to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
 
-    packed = batch.packed[: g.AXES, chosen][:, which]
+    packed = batch.packed[: g.AXES].index_select(1, chosen[which])
     depth = packed[g.DEPTH]
     origin, ray = [], []
     for i in range(3):
@@ -205,8 +207,15 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
     # A positive float's bits grow with its value: depth first, then the primitive's order within its picture.
     key = (far[hit].view(torch.int32).to(torch.int64) << 20) | batch.order[primitive]
     return {
-        "kind": kind, "hit": hit, "primitive": primitive, "pixel": pixel, "key": key, "far": far, "t": t,
-        "origin": origin, "ray": ray,
+        "kind": kind,
+        "hit": hit,
+        "primitive": primitive,
+        "pixel": pixel,
+        "key": key,
+        "far": far,
+        "t": t,
+        "origin": origin,
+        "ray": ray,
     }
 
 
@@ -216,7 +225,7 @@ def _at(batch: Batch, f: dict, won: Tensor) -> Hits:
     t = f["t"][at]
     ray = tuple(d[at] for d in f["ray"])
     point = tuple(o[at] + t * d for o, d in zip(f["origin"], ray, strict=True))
-    packed = batch.packed[g.LENGTH : g.AXES + 9, primitive]
+    packed = batch.packed[g.LENGTH : g.AXES + 9].index_select(1, primitive)
     axes = packed[g.AXES - g.LENGTH :]
     local = normals(f["kind"], point, ray, *packed[:3])
     world = tuple(axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))

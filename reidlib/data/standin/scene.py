@@ -99,8 +99,20 @@ def _surfaces(domain: Domain, camera: int) -> np.ndarray:
 
 def _surface_row(s: Surface) -> tuple[float, ...]:
     row = (
-        *s.base, *s.line, *s.alt, *s.plinth_colour, *s.top_colour, *s.cell, s.joint, s.vary, s.alt_share, s.grain,
-        s.grain_size, s.plinth, s.top, 0.0,
+        *s.base,
+        *s.line,
+        *s.alt,
+        *s.plinth_colour,
+        *s.top_colour,
+        *s.cell,
+        s.joint,
+        s.vary,
+        s.alt_share,
+        s.grain,
+        s.grain_size,
+        s.plinth,
+        s.top,
+        0.0,
     )
     assert len(row) == SURFACE_COLUMNS
     return row
@@ -124,7 +136,9 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     pose = body.Pose(
         phase, 0.12 if standing else between(image, 0.85, 1.1), spread(image, 0.25), between(image, 0.15, 0.4)
     )
-    return Walker(person_of(domain, seed, key), pose, heading + math.radians(spread(image, rates.heading_image)), x, z), image
+    return Walker(
+        person_of(domain, seed, key), pose, heading + math.radians(spread(image, rates.heading_image)), x, z
+    ), image
 
 
 class _Stage:
@@ -185,7 +199,8 @@ def _others(domain: Domain, seed: int, stage: _Stage, random: Random, walker: Wa
         passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
         side = random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
         stage.person(
-            Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)), parts.OTHER
+            Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)),
+            parts.OTHER,
         )
     if random.random() < rates.occluded:
         nearer = between(random, 0.7, 1.6)
@@ -195,7 +210,10 @@ def _others(domain: Domain, seed: int, stage: _Stage, random: Random, walker: Wa
         side = random.choice((-1.0, 1.0))
         if what == "person":
             passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-            stage.person(Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z), parts.OTHER)
+            stage.person(
+                Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z),
+                parts.OTHER,
+            )
         else:
             shift = {"bike": 0.3, "pole": 0.16, "box": 0.35}[what] * side * between(random, 0.4, 1.0)
             tone = between(random, 0.15, 0.6)
@@ -207,15 +225,17 @@ def _tight(box: tuple[float, float, float, float]) -> tuple[float, float, float,
     """The box a person would draw: all of the figure, and never a sliver."""
     left, top, right, bottom = box
     high = bottom - top
-    wide = max(1.04 * (right - left), 0.38 * high)
+    wide = max(1.04 * (right - left), 0.35 * high)
     return _window(0.5 * (left + right), 0.5 * (top + bottom), wide, 1.015 * high)
 
 
-def _detected(domain: Domain, random: Random, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def _detected(
+    domain: Domain, random: Random, box: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
     """The box a part detector would give: a fixed shape, shifted and scaled."""
     left, top, right, bottom = box
     high = (bottom - top) * between(random, *domain.rates.grow)
-    wide = high * between(random, 0.41, 0.48)
+    wide = high * between(random, 0.37, 0.44)
     x = 0.5 * (left + right) + spread(random, domain.rates.shift) * wide * 1.5
     y = 0.5 * (top + bottom) + spread(random, domain.rates.shift) * high
     return _window(x, y, wide, high)
@@ -247,13 +267,16 @@ def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[tuple[f
         other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", shot.camera, 0, random.randrange(8))
         side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
         stage.person(
-            Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)), parts.OTHER
+            Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
+            parts.OTHER,
         )
     high *= between(random, 0.95, 1.2)
     return _window(x + spread(random, 0.1) * high, y, between(random, 0.42, 0.6) * high, high), random
 
 
-def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[tuple[float, float, float, float], Random]:
+def _distractor(
+    domain: Domain, seed: int, stage: _Stage, shot: Shot
+) -> tuple[tuple[float, float, float, float], Random]:
     """A false alarm on the background, or a person nobody looks for."""
     choice = Random(f"{seed}/distractor-who/{shot.moment}")
     walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", shot.camera, 0, shot.moment)
@@ -273,23 +296,36 @@ def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[t
 
 
 def _finish(
-    domain: Domain, seed: int, shot: Shot, film: int, stage: _Stage, random: Random, window: tuple[float, float, float, float]
+    domain: Domain,
+    seed: int,
+    shot: Shot,
+    film: int,
+    stage: _Stage,
+    random: Random,
+    window: tuple[float, float, float, float],
 ) -> Picture:
     view, eye = stage.view, stage.eye
     rows = np.concatenate(stage.rows)
     solids = geometry.Solids(rows)
     kept, packed, pixels = geometry.pack(solids, eye, window)
     left, top, right, bottom = window
-    ray = np.concatenate([
-        eye.ahead + left * eye.right + top * eye.down,
-        (right - left) / geometry.WIDTH * eye.right, (bottom - top) / geometry.HEIGHT * eye.down,
-    ])
+    ray = np.concatenate(
+        [
+            eye.ahead + left * eye.right + top * eye.down,
+            (right - left) / geometry.WIDTH * eye.right,
+            (bottom - top) / geometry.HEIGHT * eye.down,
+        ]
+    )
     light, shade_length, exposure = _light(domain, seed, shot.camera, film, view)
     shadows = np.full((CASTERS, 4), 1e4)
     for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
         shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
     line = math.radians(view.ground_line[1])
-    walls = [f for wall in view.walls for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)]
+    walls = [
+        f
+        for wall in view.walls
+        for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)
+    ]
     # A person far away covers fewer of the sensor's pixels before the box is resized.
     coarse = min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6))
     look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
@@ -322,8 +358,8 @@ def _light(
     towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))
     strength = 1.0 + spread(random, domain.rates.light)
     sunny = random.random() < view.sun_share
-    sun, sky = (0.95, 0.48) if sunny else (0.42, 0.72)
-    warm = between(random, 0.0, 0.06) if sunny else -between(random, 0.0, 0.03)
+    sun, sky = (0.72, 0.62) if sunny else (0.38, 0.78)
+    warm = between(random, 0.0, 0.04) if sunny else -between(random, 0.0, 0.03)
     light = (*towards, sun * (1 + warm), sun, sun * (1 - warm), sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
     reach = -1.0 / math.tan(height)
     shadow = (reach * math.sin(azimuth), reach * math.cos(azimuth)) if sunny else (0.0, 0.0)

@@ -76,7 +76,9 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Point, normal: Point) -> t
     across, along = _frac(u / period + n2), _frac(v / period + n2)
     slanted = v - n1 - u * n0
     du, dv = across - 0.5, along - 0.5
-    cells = hashed(torch.floor(u / 0.032).to(torch.int32), torch.floor(v / 0.032).to(torch.int32), (n0 * 65536.0).to(torch.int32))
+    cells = hashed(
+        torch.floor(u / 0.032).to(torch.int32), torch.floor(v / 0.032).to(torch.int32), (n0 * 65536.0).to(torch.int32)
+    )
     eyes = (v > 0.002) & (v < 0.024) & (wide > 0.012) & (wide < 0.042)
     mouth = (v > -0.052) & (v < -0.040) & (wide < 0.02)
     tests = {
@@ -104,14 +106,14 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Point, normal: Point) -> t
 
 def shaded(batch: Batch, setting: Setting, hits: Hits) -> Tensor:
     """Linear light (3, N) that comes from what the rays hit."""
-    packed = batch.packed[g.TEX_U : g.PACKED, hits.primitive]
+    packed = batch.packed[g.TEX_U : g.PACKED].index_select(1, hits.primitive)
     u = hits.point[0] * packed[0] + packed[1]
     v = hits.point[1] * packed[3] + packed[2]
     which = batch.material[hits.primitive]
-    m = setting.materials[:, which]
+    m = setting.materials.index_select(1, which)
     second, strap = patterned(m, u, v, hits.point, hits.normal)
     image = batch.image[hits.primitive]
-    light = setting.light[:, image]
+    light = setting.light.index_select(1, image)
     nx, ny, nz = hits.world
     facing = torch.clamp(nx * light[0] + ny * light[1] + nz * light[2], min=0.0)
     sky = 0.70 + 0.30 * ny
@@ -153,12 +155,20 @@ def backgrounds(setting: Setting, images: int) -> Tensor:
     up = torch.where(ground, z, y)
 
     row = which + torch.arange(images, device=device)[:, None] * 4
-    s = setting.surfaces[:, row.reshape(-1)].reshape(-1, images, PIXELS)
+    s = setting.surfaces.index_select(1, row.reshape(-1)).reshape(-1, images, PIXELS)
     return _surface(s, along, up, which, ground, x, z, setting, light)
 
 
 def _surface(
-    s: Tensor, along: Tensor, up: Tensor, which: Tensor, ground: Tensor, x: Tensor, z: Tensor, setting: Setting, light: Tensor
+    s: Tensor,
+    along: Tensor,
+    up: Tensor,
+    which: Tensor,
+    ground: Tensor,
+    x: Tensor,
+    z: Tensor,
+    setting: Setting,
+    light: Tensor,
 ) -> Tensor:
     """Linear light of surface points; `s` holds the rows of `scene.Picture.surfaces`, one column a pixel."""
     cu, cv = along / s[15], up / s[16]

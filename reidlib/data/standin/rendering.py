@@ -20,7 +20,9 @@ def gather(pictures: Sequence[Picture], device: str = "cpu") -> tuple[Batch, Set
         return torch.from_numpy(np.concatenate([getattr(p, name) for p in pictures])).to(device)
 
     def stacked(name: str, axes: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(np.stack([getattr(p, name) for p in pictures]).transpose(axes))).to(device)
+        return torch.from_numpy(
+            np.ascontiguousarray(np.stack([getattr(p, name) for p in pictures]).transpose(axes))
+        ).to(device)
 
     sizes = [len(p.kind) for p in pictures]
     first = np.cumsum([0] + [len(p.materials) for p in pictures[:-1]])
@@ -28,7 +30,9 @@ def gather(pictures: Sequence[Picture], device: str = "cpu") -> tuple[Batch, Set
         packed=joined("packed").T.contiguous(),
         kind=joined("kind"),
         image=torch.from_numpy(np.repeat(np.arange(len(pictures)), sizes)).to(device),
-        material=torch.from_numpy(np.concatenate([p.material + f for p, f in zip(pictures, first, strict=True)])).to(device),
+        material=torch.from_numpy(np.concatenate([p.material + f for p, f in zip(pictures, first, strict=True)])).to(
+            device
+        ),
         own=joined("material"),
         part=joined("part"),
         order=torch.from_numpy(np.concatenate([np.arange(size) for size in sizes])).to(device),
