@@ -2,7 +2,7 @@
 
     runs = study.ensure("safenet", "table5", budget="cpu")
 
-Each run trains in a process of its own (`reidlib.worker`), so that memory is given back and a crash takes nothing along.
+Each run trains in a process of its own (`reidlib.worker`): memory is given back and a crash takes nothing along.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
 
 
 def imagenet_file(depth: int) -> Path | None:
-    """The ImageNet weights at hand for this depth: in the folder `REID_WEIGHTS`, else torchvision's cache, else None."""
+    """The ImageNet weights at hand: in the folder `REID_WEIGHTS`, else torchvision's cache, else None."""
     name = _WEIGHTS[depth].url.rsplit("/", 1)[1]
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
     if os.environ.get("REID_WEIGHTS"):

@@ -201,7 +201,7 @@ def _normalisations(scales: Sequence[int], channels: int | None) -> nn.ModuleDic
 
 
 def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]]) -> int:
-    """Entries of l at one scale; every anchor must give a map of the same size, or the sum of eq. (2) has no meaning."""
+    """Entries of l at one scale. All anchors must give maps of one size, or the sum of eq. (2) has no meaning."""
     sizes = {
         tuple((side + 2 * ((k - 1) // 2) - k) // ANCHOR_STRIDE + 1 for side, k in zip(size, kernel, strict=True))
         for kernel in kernels.values()

@@ -131,7 +131,9 @@ def _leg(
         share = 0.5 + 0.5 * person.length
         end = _add(hip, _along(angle), thigh * share)
         rows.append(primitive(FRUSTUM, parts.LEG, cloth, hip, end, r_hip * 1.04, r_hip * 1.0))
-        rows.append(primitive(ELLIPSOID, parts.LEG, cloth, hip, end, r_hip * 1.04, 0.0, sx=r_hip * 1.04, sz=r_hip * 1.04))
+        rows.append(
+            primitive(ELLIPSOID, parts.LEG, cloth, hip, end, r_hip * 1.04, 0.0, sx=r_hip * 1.04, sz=r_hip * 1.04)
+        )
     # The foot is flat on the ground under the body, and tips as the leg trails.
     tip = 0.1 - 0.55 * min(0.0, angle - bend + 0.35)
     toe = (0.0, -math.sin(tip), math.cos(tip))

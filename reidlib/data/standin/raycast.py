@@ -150,6 +150,11 @@ def normals(kind: int, p: Point, d: Point, length: Tensor, r0: Tensor, r1: Tenso
     return zero, torch.where(d[1] > 0, -one, one), zero
 
 
+def take(values: Tensor, which: Tensor) -> Tensor:
+    """Chosen elements of the last axis (`index_select` is several times faster than `[..., which]`)."""
+    return values.index_select(-1, which)
+
+
 def cast(batch: Batch, culled: bool = True) -> Hits:
     """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests)."""
     found = []
@@ -163,7 +168,7 @@ def cast(batch: Batch, culled: bool = True) -> Hits:
     nearest.scatter_reduce_(0, pixel, key, "amin")
     pieces = []
     for f in found:
-        won = torch.nonzero(f["key"] == nearest[f["pixel"]]).flatten()
+        won = torch.nonzero(f["key"] == take(nearest, f["pixel"])).flatten()
         pieces.append(_at(batch, f, won))
     return Hits(
         pixel=torch.cat([p.pixel for p in pieces]),
@@ -185,13 +190,13 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
     count = wide * (bottom - top)
     which = torch.repeat_interleave(count)
     begin = torch.cumsum(count, 0, dtype=torch.int32) - count
-    offset = torch.arange(len(which), dtype=torch.int32, device=chosen.device) - begin[which]
-    row = torch.div(offset, wide[which], rounding_mode="floor")
-    column = offset - row * wide[which] + left[which]
-    row = row + top[which]
+    offset = torch.arange(len(which), dtype=torch.int32, device=chosen.device) - take(begin, which)
+    row = torch.div(offset, take(wide, which), rounding_mode="floor")
+    column = offset - row * take(wide, which) + take(left, which)
+    row = row + take(top, which)
     u, v = column.to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
 
-    packed = batch.packed[: g.AXES].index_select(1, chosen[which])
+    packed = take(batch.packed[: g.AXES], take(chosen, which))
     depth = packed[g.DEPTH]
     origin, ray = [], []
     for i in range(3):
@@ -202,10 +207,10 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
     t = INTERSECT[kind](tuple(origin), tuple(ray), *shape)
     far = depth + t
     hit = torch.nonzero((far > g.NEAREST) & (far < MISS)).flatten()
-    primitive = chosen[which[hit]]
-    pixel = batch.image[primitive] * PIXELS + (row[hit] * g.WIDTH + column[hit])
+    primitive = take(chosen, take(which, hit))
+    pixel = take(batch.image, primitive) * PIXELS + (take(row, hit) * g.WIDTH + take(column, hit))
     # A positive float's bits grow with its value: depth first, then the primitive's order within its picture.
-    key = (far[hit].view(torch.int32).to(torch.int64) << 20) | batch.order[primitive]
+    key = (take(far, hit).view(torch.int32).to(torch.int64) << 20) | take(batch.order, primitive)
     return {
         "kind": kind,
         "hit": hit,
@@ -221,15 +226,15 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
 
 def _at(batch: Batch, f: dict, won: Tensor) -> Hits:
     """Points and normals of the candidates that won their pixels."""
-    at, primitive = f["hit"][won], f["primitive"][won]
-    t = f["t"][at]
-    ray = tuple(d[at] for d in f["ray"])
-    point = tuple(o[at] + t * d for o, d in zip(f["origin"], ray, strict=True))
-    packed = batch.packed[g.LENGTH : g.AXES + 9].index_select(1, primitive)
+    at, primitive = take(f["hit"], won), take(f["primitive"], won)
+    t = take(f["t"], at)
+    ray = tuple(take(d, at) for d in f["ray"])
+    point = tuple(take(o, at) + t * d for o, d in zip(f["origin"], ray, strict=True))
+    packed = take(batch.packed[g.LENGTH : g.AXES + 9], primitive)
     axes = packed[g.AXES - g.LENGTH :]
     local = normals(f["kind"], point, ray, *packed[:3])
     world = tuple(axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
-    return Hits(f["pixel"][won], primitive, f["far"][at], point, _unit(local), _unit(world))
+    return Hits(take(f["pixel"], won), primitive, take(f["far"], at), point, _unit(local), _unit(world))
 
 
 def _joined(points: list[Point]) -> Point:

@@ -13,7 +13,7 @@ from torch import Tensor
 from . import geometry as g
 from . import parts
 from .parts import PATTERNS, STRAPS
-from .raycast import PIXELS, Batch, Hits, Point
+from .raycast import PIXELS, Batch, Hits, Point, take
 
 
 @dataclass
@@ -106,18 +106,18 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Point, normal: Point) -> t
 
 def shaded(batch: Batch, setting: Setting, hits: Hits) -> Tensor:
     """Linear light (3, N) that comes from what the rays hit."""
-    packed = batch.packed[g.TEX_U : g.PACKED].index_select(1, hits.primitive)
+    packed = take(batch.packed[g.TEX_U : g.PACKED], hits.primitive)
     u = hits.point[0] * packed[0] + packed[1]
     v = hits.point[1] * packed[3] + packed[2]
-    which = batch.material[hits.primitive]
-    m = setting.materials.index_select(1, which)
+    which = take(batch.material, hits.primitive)
+    m = take(setting.materials, which)
     second, strap = patterned(m, u, v, hits.point, hits.normal)
-    image = batch.image[hits.primitive]
-    light = setting.light.index_select(1, image)
+    image = take(batch.image, hits.primitive)
+    light = take(setting.light, image)
     nx, ny, nz = hits.world
     facing = torch.clamp(nx * light[0] + ny * light[1] + nz * light[2], min=0.0)
     sky = 0.70 + 0.30 * ny
-    folds = clouds(u * 9.0 + hits.point[2] * packed[0] * 5.0, v * 6.0, batch.own[hits.primitive].to(torch.int32))
+    folds = clouds(u * 9.0 + hits.point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, hits.primitive).to(torch.int32))
     depth = 1.0 + m[parts.M_FOLDS] * 2.0 * (folds - 0.5)
     colours = []
     for i in range(3):
@@ -155,7 +155,7 @@ def backgrounds(setting: Setting, images: int) -> Tensor:
     up = torch.where(ground, z, y)
 
     row = which + torch.arange(images, device=device)[:, None] * 4
-    s = setting.surfaces.index_select(1, row.reshape(-1)).reshape(-1, images, PIXELS)
+    s = take(setting.surfaces, row.reshape(-1)).reshape(-1, images, PIXELS)
     return _surface(s, along, up, which, ground, x, z, setting, light)
 
 

@@ -7,6 +7,7 @@ name; so a set that was interrupted is never mistaken for a whole one, and the n
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,7 +35,7 @@ VERSION = 1
 MANIFEST = "standin.json"
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
-BATCH = 16
+BATCH = 8
 PICTURES_A_WORKER = 400
 
 DOMAINS: dict[str, Domain] = {MARKET1501.name: MARKET1501}
@@ -61,7 +63,14 @@ def is_complete(folder: Path) -> bool:
 
 
 def render(
-    name: str, *, scale: float, seed: int, out: Path, workers: int | None = None, device: str = "cpu", progress: bool = True
+    name: str,
+    *,
+    scale: float,
+    seed: int,
+    out: Path,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
 ) -> Path:
     """Render a stand-in into `out`, or finish one that was interrupted.
 
@@ -90,38 +99,75 @@ def render(
     chosen = domain(name)
     if not 0 < scale <= 1:
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
+    _check_device(device)
     out = Path(out)
     shots = plan(chosen, scale, seed)
     head = {
-        "name": name, "version": VERSION, "scale": float(scale), "seed": int(seed),
+        "name": name,
+        "version": VERSION,
+        "scale": float(scale),
+        "seed": int(seed),
         "digest": digest(name, scale=scale, seed=seed),
     }
     try:
         _prepare(out, head, shots)
-        todo = _missing(out, shots)
-        if not todo and _read(out / MANIFEST):
-            return out
-        # From here until the end the set is marked as unfinished.
-        (out / MANIFEST).unlink(missing_ok=True)
-        _save(out / UNFINISHED, head)
-        count = _workers(workers, len(todo))
-        bar = tqdm(
-            total=len(shots), initial=len(shots) - len(todo), unit="image", desc=f"render {name}",
-            disable=not (progress and sys.stderr.isatty()),
-        )
-        with bar:
-            done = _here(chosen, seed, out, todo, device) if count == 1 else _spread(head, out, count, device)
-            for number in done:
-                bar.update(number)
-        left = _missing(out, shots)
-        if left:
-            raise ReidError(f"{len(left)} pictures of {out} are still missing; call render again to finish it")
-        counts = Counter(shot.folder for shot in shots)
-        _save(out / MANIFEST, {**head, "counts": {part: counts[part] for part in FOLDERS}})
-        (out / UNFINISHED).unlink(missing_ok=True)
+        with _alone(out):
+            _complete(chosen, head, shots, out, workers, device, progress)
     except OSError as error:
         raise _readable(error, out) from error
     return out
+
+
+def _complete(
+    chosen: Domain, head: dict, shots: list[Shot], out: Path, workers: int | None, device: str, progress: bool
+) -> None:
+    """Render what is missing, then write the manifest."""
+    todo = _missing(out, shots)
+    if not todo and _read(out / MANIFEST):
+        return
+    # From here until the end the set is marked as unfinished.
+    (out / MANIFEST).unlink(missing_ok=True)
+    _save(out / UNFINISHED, head)
+    for part in FOLDERS:
+        for path in (out / part).glob("*" + TEMPORARY):
+            path.unlink()
+    count = _workers(workers, len(todo))
+    bar = tqdm(
+        total=len(shots),
+        initial=len(shots) - len(todo),
+        unit="image",
+        desc=f"render {chosen.name}",
+        disable=not (progress and sys.stderr.isatty()),
+    )
+    with bar:
+        done = _here(chosen, head["seed"], out, todo, device) if count == 1 else _spread(head, out, count, device)
+        for number in done:
+            bar.update(number)
+    left = _missing(out, shots)
+    if left:
+        raise ReidError(f"{len(left)} pictures of {out} are still missing; call render again to finish it")
+    counts = Counter(shot.folder for shot in shots)
+    _save(out / MANIFEST, {**head, "counts": {part: counts[part] for part in FOLDERS}})
+    (out / UNFINISHED).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other renders out of the folder; one that comes second waits here, then finds the work done."""
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
 
 
 def draw(chosen: Domain, seed: int, out: Path, shots: Sequence[Shot], device: str, batch: int = BATCH) -> Iterator[int]:
@@ -161,8 +207,13 @@ def _spread(head: dict, out: Path, count: int, device: str) -> Iterator[int]:
     try:
         for number in range(count):
             words = {
-                "name": head["name"], "scale": head["scale"], "seed": head["seed"], "out": str(out), "number": number,
-                "count": count, "device": device,
+                "name": head["name"],
+                "scale": head["scale"],
+                "seed": head["seed"],
+                "out": str(out),
+                "number": number,
+                "count": count,
+                "device": device,
             }
             command = [sys.executable, "-m", "reidlib.data.standin.worker", json.dumps(words)]
             processes.append(
@@ -190,7 +241,9 @@ def _reports(processes: list[subprocess.Popen], out: Path) -> Iterator[int]:
             elif not line:
                 alive.remove(process)
                 if process.wait() != 0:
-                    raise ReidError(f"a worker rendering {out} ended with {process.returncode}; call render again to go on")
+                    raise ReidError(
+                        f"a worker rendering {out} ended with {process.returncode}; call render again to go on"
+                    )
 
 
 def _workers(asked: int | None, pictures: int) -> int:
@@ -227,10 +280,11 @@ def _prepare(out: Path, head: dict, shots: Sequence[Shot]) -> None:
     for part in FOLDERS:
         (out / part).mkdir(exist_ok=True)
         for entry in sorted(os.listdir(out / part)):
-            if entry.endswith(TEMPORARY) and entry[: -len(TEMPORARY)] + ".jpg" in expected[part]:
-                (out / part / entry).unlink()
-            elif entry not in expected[part]:
-                raise ReidError(f"{out / part / entry} is not part of the stand-in; move it away or give another folder")
+            picture = entry.removesuffix(TEMPORARY) + ".jpg" if entry.endswith(TEMPORARY) else entry
+            if picture not in expected[part]:
+                raise ReidError(
+                    f"{out / part / entry} is not part of the stand-in; move it away or give another folder"
+                )
 
 
 def _missing(out: Path, shots: Sequence[Shot]) -> list[Shot]:
@@ -262,7 +316,11 @@ def _save(path: Path, words: dict) -> None:
 
 def _readable(error: OSError, out: Path) -> ReidError:
     if error.errno == errno.ENOSPC:
-        return ReidError(f"the disk of {out} is full; free some space and call render again, it goes on where it stopped")
+        return ReidError(
+            f"the disk of {out} is full; free some space and call render again, it goes on where it stopped"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
-    return ReidError(f"writing the stand-in to {out} failed ({error.strerror or error}); mend that and call render again")
+    return ReidError(
+        f"writing the stand-in to {out} failed ({error.strerror or error}); mend that and call render again"
+    )
