@@ -166,7 +166,11 @@ def _check_notebook(root: Path, page: str, source: Path) -> None:
 
 def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
     """Every file that the book is made from, relative to the root."""
+    pages = list(pages)
     files = {root / "_config.yml", root / "_toc.yml", *pages}
+    for page in pages:  # code that a page shows
+        shown = re.findall(r"^`{3,}\{literalinclude\}\s+(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        files |= {(page.parent / name).resolve() for name in shown}
     files |= set((root / "book").glob("*.bib"))
     files |= {path for path in (root / "book" / "_static").rglob("*") if path.is_file()}
     return sorted(path.relative_to(root) for path in files)

@@ -135,6 +135,11 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
         reason = f"{fault.ename}: {fault.evalue}" if fault.ename != "ReidError" else fault.evalue
         raise ReidError(f"{reason} (cell {fault.exec_count} of {slug}; the failed notebook is {failed})") from fault
     notebook = nbformat.read(partial, as_version=4)
+    # The defaults of the template did not hold here: only the parameters that did are shown, folded away.
+    notebook.cells = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("hide-input")
     # papermill writes the paths of this machine and its clock into the copy; a reader needs neither.
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:

@@ -80,15 +80,44 @@ def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(ex
     assert not list(executed.parent.glob("*.partial*"))
 
 
-def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, monkeypatch):
+def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "notebooks" / "safenet").mkdir(parents=True)
+    for folder in ("reidlib", "results"):
+        (home / folder).symlink_to(study.home() / folder)
+    names = list(ASKED)
+    parameters = nbformat.v4.new_code_cell(
+        "\n".join(f"{name} = {value!r}" for name, value in ASKED.items()), metadata={"tags": ["parameters"]}
+    )
+    broken = nbformat.v4.new_code_cell(f"raise ValueError('broken on purpose', {', '.join(names)})")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    template = home / "notebooks" / "safenet" / "table5.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, broken], metadata=kernel), template)
+    monkeypatch.setattr(study, "home", lambda: home)
     copy = execution.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
     copy.parent.mkdir(parents=True)
-    copy.write_text("from before")
-    with pytest.raises(ReidError, match="unknown budget 'nano'.*failed notebook is"):
-        place = execution.executed_copy
-        monkeypatch.setattr(
-            execution, "executed_copy", lambda slug, **where: place(slug, **where | {"budget": "smoke"})
-        )
-        execution.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
-    assert copy.read_text() == "from before"
+    nbformat.write(nbformat.v4.new_notebook(), copy)
+    before = copy.read_bytes()
+    with pytest.raises(ReidError, match="ValueError.*broken on purpose.*the failed notebook is"):
+        execution.execute("safenet/table5", ASKED, quiet=True)
+    assert copy.read_bytes() == before
     assert (copy.parent / "failed" / copy.name).exists()
+
+
+def test_an_unknown_budget_stops_before_a_kernel_starts(house, monkeypatch):
+    monkeypatch.setattr(execution.papermill, "execute_notebook", lambda *given, **options: pytest.fail("it ran"))
+    with pytest.raises(ReidError, match="unknown budget 'nano'"):
+        execution.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
+
+
+def test_an_executed_copy_that_no_longer_stands_for_its_records_is_stale(executed, rendered, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(executed.parents[5]))
+    assert "lacks the record of g4,g3 (seed 0)" in execution.stale(executed)
+    made = nbformat.read(executed, as_version=4)
+    made.metadata["reid"]["inputs_sha256"] = "0" * 64
+    other = executed.with_name("other.ipynb")
+    nbformat.write(made, other)
+    assert execution.stale(other) == "inputs changed since it was executed"
+    other.write_text("{")
+    assert "does not say what it was made from" in execution.stale(other)

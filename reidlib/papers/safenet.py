@@ -27,6 +27,26 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
+ASSUMED = {
+    "crop: draw": Assumed(
+        "area uniform in its interval, ratio log-uniform, place uniform",
+        because="§4.1 gives the two intervals and no distribution; this is the field's usual draw",
+    ),
+    "crop: does not fit": Assumed(
+        "the side that is too long becomes the image's own",
+        because="§4.1 gives no rule; about half of the draws in its intervals are taller than the image, and a second "
+        "draw would favour small crops",
+    ),
+    "mean and deviation": Assumed("ImageNet's, by channel", because="§4.1 subtracts a mean and does not say which"),
+    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
+    "sampling": Assumed(
+        "every image once an epoch, in a new order, the last incomplete batch left out",
+        because="not stated; the softmax loss needs no groups of identities",
+    ),
+    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
+}
+"""What the paper leaves unsaid about training, beside the recipe's own values. The book lists these."""
+
 SMOKE = dict(
     start=Assumed("scratch", because="tests run offline"),
     size=Assumed((128, 64), because="the smallest input that every stage can halve"),

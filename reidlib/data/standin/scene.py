@@ -32,9 +32,10 @@ class Picture:
         Ground, far ground, two walls.
     ray : (9,) float32
         Direction of the window's corner, and its change per column and per row (world).
-    place : (8,) float32
-        Eye height; ground line (sine, cosine, distance); of the walls likewise (sine, cosine, distance) follow in `walls`.
+    place : (4,) float32
+        Eye height; the line between the two grounds (sine, cosine, distance).
     walls : (6,) float32
+        The same three numbers of each wall.
     light : (9,) float32
         Direction to the sun, its colour, the sky's colour.
     shadows : (CASTERS, 4) float32
