@@ -123,7 +123,7 @@ def _features(model, data: Dataset, split: str, recipe: dict[str, Any], device: 
 def _sides(tested: dict[str, torch.Tensor], data: Dataset) -> list[torch.Tensor]:
     """Features, identities and cameras of queries and gallery, in the order `ranking.evaluate` takes them."""
     columns = [
-        torch.from_numpy(data.split(split)[column].to_numpy())
+        torch.tensor(data.split(split)[column].to_numpy())
         for split in ("query", "gallery")
         for column in ("identity", "camera")
     ]
