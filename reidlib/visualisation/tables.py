@@ -148,7 +148,10 @@ def recipe(runs) -> Page:
     budget = runs.runs[0].table.budgets[runs.runs[0].budget]
     used = settings.recipe.but(**budget)
     body = []
+    unread = () if value_of(used.schedule) == "step" else ("milestones", "decay")
     for name in used.__dataclass_fields__:
+        if name in unread:
+            continue
         value = getattr(used, name)
         published = getattr(settings.recipe, name)
         kind, why = "default of the study", ""
@@ -158,7 +161,7 @@ def recipe(runs) -> Page:
             kind, why = "assumed", value.because
         if name in budget and isinstance(published, Stated):
             kind, why = "changed for the budget", f"{why} (paper: {value_of(published)}, {published.where})"
-        cells = [_cell(name, css="label"), _cell(str(value_of(value))), _cell(kind), _cell(why, css="quote")]
+        cells = [_cell(name, css="label"), _cell(str(value_of(value))), _cell(kind), _cell(why, css="quote why")]
         body.append(_line(cells))
     return _table([_line([_cell(text) for text in ("recipe", "value here", "source", "where or why")])], body)
 
@@ -167,7 +170,7 @@ def assumptions(declared: dict[str, Assumed]) -> Page:
     """What the paper leaves unsaid about the network, what was built, and why."""
     head = [_cell(text) for text in ("detail", "built here", "because")]
     body = [
-        _line([_cell(name, css="label"), _cell(str(assumed.value), css="quote"), _cell(assumed.because, css="quote")])
+        _line([_cell(name, css="label"), _cell(str(assumed.value), css="quote"), _cell(assumed.because, css="quote why")])
         for name, assumed in declared.items()
     ]
     return _table([_line(head)], body)
