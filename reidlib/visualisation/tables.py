@@ -170,7 +170,9 @@ def assumptions(declared: dict[str, Assumed]) -> Page:
     """What the paper leaves unsaid about the network, what was built, and why."""
     head = [_cell(text) for text in ("detail", "built here", "because")]
     body = [
-        _line([_cell(name, css="label"), _cell(str(assumed.value), css="quote"), _cell(assumed.because, css="quote why")])
+        _line(
+            [_cell(name, css="label"), _cell(str(assumed.value), css="quote"), _cell(assumed.because, css="quote why")]
+        )
         for name, assumed in declared.items()
     ]
     return _table([_line(head)], body)
