@@ -63,9 +63,10 @@ $(STAMP): requirements.lock pyproject.toml
 		$$found -m venv --clear .venv; \
 	fi
 	@# uv installs in seconds where pip takes minutes. It does not read pip's settings, so a machine that reaches its
-	@# packages only through those falls back to pip, with the same lock and the same hashes.
+	@# packages only through those falls back to pip, with the same lock and the same hashes. Unlike pip it compiles no
+	@# bytecode unless told to; where Python may not write any, each of the many short processes would compile torch.
 	@if $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
-		$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock; then :; else \
+		$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock; then :; else \
 		echo "uv could not install the packages; trying pip with the same lock (some minutes)"; \
 		$(BIN)/python -m pip install --progress-bar off --require-hashes -r requirements.lock; \
 	fi
