@@ -268,7 +268,7 @@ def save_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimiz
 def load_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> list[dict]:
     """Puts a checkpoint back in place and returns its curve; [] where there is none.
 
-    A checkpoint that cannot be read is set aside with a clear name and training starts over: it is only a cache.
+    One that cannot be read is set aside and raised as a ReidError: the next start of the run begins anew.
     """
     if not file.exists():
         return []
