@@ -17,7 +17,7 @@ import torch
 from reidlib import records, study, training
 from reidlib.data import images as pictures
 from reidlib.data.table import Dataset
-from reidlib.evaluation import features, protocols, ranking
+from reidlib.evaluation import Features, evaluate, features, protocols
 from reidlib.records import Record
 from reidlib.spec import ReidError
 from reidlib.study import Run
@@ -94,9 +94,8 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
         folder=run.work_folder,
         log=log,
     )
-    tested = {split: _features(trained.model, data, split, recipe, device) for split in ("query", "gallery")}
-    protocol = protocols.PROTOCOLS[run.table.protocol]
-    answer = ranking.evaluate(*_sides(tested, data), protocol=protocol)
+    query, gallery = (_features(trained.model, data, split, recipe, device) for split in ("query", "gallery"))
+    answer = evaluate(query, gallery, protocol=protocols.protocol(run.table.protocol), metric="cosine")
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
     per_query = {name: getattr(answer, name) for name in ("ap", "ap_trapezoid", "inp", "first_hit", "valid")}
@@ -114,20 +113,13 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
     return record, per_query
 
 
-def _features(model, data: Dataset, split: str, recipe: dict[str, Any], device: torch.device) -> torch.Tensor:
-    images = pictures.decode(data, data.split(split), tuple(recipe["size"]), device)
+def _features(model, data: Dataset, split: str, recipe: dict[str, Any], device: torch.device) -> Features:
+    """The embeddings of one split with its identities and cameras."""
+    frame = data.split(split)
+    images = pictures.decode(data, frame, tuple(recipe["size"]), device)
     batches = (pictures.normalise(batch) for batch in images.split(EVALUATION_BATCH))
-    return features.extract(model, batches, bf16=recipe["precision"] == "bf16")
-
-
-def _sides(tested: dict[str, torch.Tensor], data: Dataset) -> list[torch.Tensor]:
-    """Features, identities and cameras of queries and gallery, in the order `ranking.evaluate` takes them."""
-    columns = [
-        torch.tensor(data.split(split)[column].to_numpy())
-        for split in ("query", "gallery")
-        for column in ("identity", "camera")
-    ]
-    return [tested["query"], tested["gallery"], *columns]
+    embeddings = features.extract(model, batches, bf16=recipe["precision"] == "bf16")
+    return Features(embeddings, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
 def _header(run: Run) -> Record:

@@ -1,1 +1,16 @@
-"""From features to numbers: rankings, protocols."""
+"""From features to numbers: protocols, rankings, re-ranking, intervals.
+
+Three lines score anybody's features (an .npz with `features`, `ids`, `cameras`; `reid evaluate` does the same):
+
+    from reidlib.evaluation import Features, KReciprocal, evaluate
+    query, gallery = Features.read("query.npz"), Features.read("gallery.npz")
+    print(evaluate(query, gallery, rerank=KReciprocal()).metrics())
+"""
+
+from reidlib.evaluation.evaluator import evaluate
+from reidlib.evaluation.features import Features
+from reidlib.evaluation.protocols import PROTOCOLS, Protocol
+from reidlib.evaluation.ranking import Draws, Ranking
+from reidlib.evaluation.reranking import ECN, KReciprocal
+
+__all__ = ["ECN", "PROTOCOLS", "Draws", "Features", "KReciprocal", "Protocol", "Ranking", "evaluate"]

@@ -1,34 +1,29 @@
-"""The one evaluator: from features, identities and cameras to CMC, both average precisions and mINP, query by query.
+"""From distances to ranks to numbers: CMC, both average precisions and mINP, query by query.
 
 No row is sorted with its indices and no Q×G matrix is kept. A query's numbers depend only on the rank of each of its
 true matches, and that rank is a count: the k-th closest match has rank k + (wrong images closer than it, or tied).
 
-Ties. Two gallery images are tied when their squared distances |a − b|² = 2 − 2·cos(a, b) differ by at most 1e-6, and in
-a tie the wrong image ranks first. The squared distance is taken because its rounding error in float32 is near 1e-7
-everywhere; the error of the plain distance grows without bound towards 0 (3e-4 for a duplicate). A count that rounding
-could change (an image near the edge of a match's tie) is decided in float64, so metrics agree between block sizes,
-gallery orders and devices.
+Ties. Two gallery images are tied when their squared distances differ by at most 1e-6 (`points.TIE`), and in a tie the
+wrong image ranks first. A count that rounding could change (an image near the edge of a match's tie) is decided in
+float64, so metrics agree between block sizes, gallery orders and devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from reidlib.evaluation.features import Features, integers
+from reidlib.evaluation.points import TIE, Points, full_precision
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.spec import ReidError
 
-TIE = 1e-6
-"""Squared distances of L2-normalised features (or entries of a given matrix) this close are equal."""
-
-_BAND, _BAND_RELATIVE = 2e-7, 1e-6
-"""Half width, in cosine, of the zone round the edge of a tie where float32 does not decide: a part that holds near 0
-and one that grows with the match's closeness. Above the errors seen at 64 to 8,192 dimensions (1.5e-7 and 1e-6)."""
+CUTS = (1, 5, 10, 20)
+"""The ranks at which CMC is reported."""
 
 _FEW = 256
 """Doubtful images of one query up to which float64 cosines are computed one by one; measured, 2,048 dimensions."""
@@ -58,17 +53,69 @@ class Ranking:
     matches: np.ndarray
     valid: np.ndarray
 
+    @classmethod
+    def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
+        """The ranking in which every query is excluded: where results are filled in."""
+        ap, trapezoid, inp = (np.full(queries, np.nan) for _ in range(3))
+        hit, matches = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
+        return cls(protocol, ap, trapezoid, inp, hit, matches, np.zeros(queries, bool))
+
+    def cmc(self, k: int) -> np.ndarray:
+        """1 for each query whose first true match stands at rank k or before, else 0 (NaN for an excluded query)."""
+        return np.where(self.valid, (self.first_hit <= k).astype(np.float64), np.nan)
+
     def metrics(self) -> dict[str, float | int]:
         """Means over the valid queries, in percent as papers print them, and how many queries that are."""
-        hit = self.first_hit[self.valid]
-        return {
-            **{f"rank{k}": 100.0 * float(np.mean(hit <= k)) for k in (1, 5, 10, 20)},
-            "mAP": 100.0 * float(np.mean(self.ap[self.valid])),
-            "mAP_trapezoid": 100.0 * float(np.mean(self.ap_trapezoid[self.valid])),
-            "mINP": 100.0 * float(np.mean(self.inp[self.valid])),
-            "queries": int(self.valid.sum()),
-            "excluded_queries": int((~self.valid).sum()),
-        }
+        values = {**{f"rank{k}": self.cmc(k) for k in CUTS}, "mAP": self.ap}
+        values |= {"mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
+        counts = {"queries": int(self.valid.sum()), "excluded_queries": int((~self.valid).sum())}
+        return {name: 100.0 * float(np.mean(value[self.valid])) for name, value in values.items()} | counts
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The same queries ranked against galleries drawn at random: the means over the draws, query by query.
+
+    rankings  one a draw, in order
+    """
+
+    rankings: tuple[Ranking, ...]
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.rankings[0].protocol
+
+    @property
+    def valid(self) -> np.ndarray:
+        return self.rankings[0].valid
+
+    @property
+    def ap(self) -> np.ndarray:
+        return np.mean([ranking.ap for ranking in self.rankings], axis=0)
+
+    @property
+    def ap_trapezoid(self) -> np.ndarray:
+        return np.mean([ranking.ap_trapezoid for ranking in self.rankings], axis=0)
+
+    @property
+    def inp(self) -> np.ndarray:
+        return np.mean([ranking.inp for ranking in self.rankings], axis=0)
+
+    def cmc(self, k: int) -> np.ndarray:
+        """Share of the draws in which each query's match stands at rank k or before (NaN for an excluded query)."""
+        return np.mean([ranking.cmc(k) for ranking in self.rankings], axis=0)
+
+    def metrics(self) -> dict[str, float | int]:
+        """Means over draws and valid queries, in percent, and how many queries that are."""
+        each = [ranking.metrics() for ranking in self.rankings]
+        counts = {name: each[0][name] for name in ("queries", "excluded_queries")}
+        return {name: float(np.mean([one[name] for one in each])) for name in each[0]} | counts
+
+    def spread(self) -> dict[str, float]:
+        """Standard deviation of each metric over the draws, in points."""
+        each = [ranking.metrics() for ranking in self.rankings]
+        names = [name for name in each[0] if not name.endswith("queries")]
+        return {name: float(np.std([one[name] for one in each], ddof=1)) if len(each) > 1 else 0.0 for name in names}
 
 
 def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
@@ -85,53 +132,44 @@ def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
     return float(np.mean(plain if rule == "plain" else trapezoid))
 
 
-def evaluate(
-    query_features: torch.Tensor,
-    gallery_features: torch.Tensor,
-    query_ids: Sequence[int] | np.ndarray | torch.Tensor,
-    query_cameras: Sequence[int] | np.ndarray | torch.Tensor,
-    gallery_ids: Sequence[int] | np.ndarray | torch.Tensor,
-    gallery_cameras: Sequence[int] | np.ndarray | torch.Tensor,
+def rank(
+    query: Features,
+    gallery: Features,
     *,
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
+    metric: str = "euclidean",
     block: int | None = None,
+    partial: bool = False,
 ) -> Ranking:
-    """Rank the gallery for every query by the distance of their features and score it under `protocol`.
+    """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
 
-    Features are Q×D and G×D, of any float type and layout; they are L2-normalised here. A zero vector has cosine 0 to
-    everything. The work is done on the device of `query_features`, `block` queries at a time (None: as many as keep a
-    block of similarities within 64 MiB); results do not depend on it.
+    metric  "euclidean" of the features as they are, or "cosine": of the features scaled to length 1; there a zero
+            vector is orthogonal to everything
+    block   how many queries at a time (None: as many as keep a block of distances within 64 MiB); results do not
+            depend on it. The work is done on the device of the queries' features.
+    partial a part of a test: here no query needs to have a true match
 
-    Raises ReidError naming the argument: empty sets, lengths or dimensions that differ, NaN or infinite features, ids
-    that are not whole numbers, and when no query has a true match.
+    Raises ReidError naming the set: dimensions that differ, no query with a true match.
     """
-    query, gallery = _features(query_features, "query_features"), _features(gallery_features, "gallery_features")
-    if query.shape[1] != gallery.shape[1]:
-        raise ReidError(
-            f"query_features have {query.shape[1]} dimensions, gallery_features {gallery.shape[1]}; "
-            "extract both with the same model and descriptor"
-        )
-    labels = _Labels(protocol, len(query), len(gallery), query_ids, query_cameras, gallery_ids, gallery_cameras)
-    if not labels.kept.all():
-        gallery = gallery[labels.kept.to(gallery.device)]
-    gallery = gallery.to(query.device)
-    query_unit = _unit_rows(query, "query_features")
-    gallery_unit = _unit_rows(gallery, "gallery_features", labels.kept.nonzero()[:, 0])
-    # cos(a, b) = (a − m)·(b − m) + m·(b − m) + a part that is one for the whole row. About the mean m, features that
-    # are nearly all the same (an untrained network) keep the digits that tell them apart.
-    mean = gallery_unit.mean(dim=0)
-    query_unit -= mean
-    gallery_unit -= mean
+    demand_same_space(query, gallery)
+    labels = _Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
+    kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
+    device = query.features.device
+    if not len(kept):
+        raise no_match(protocol, query.ids, query.cameras)
+    with full_precision(device):
+        others = Points.of(kept.to(device), metric)
+        queries = Points.of(query.features, metric, like=others)
+        half = others.square / -2
 
-    def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
-        closeness = torch.addmm(gallery_unit @ mean, query_unit[rows], gallery_unit.T)
-        return _count_refined(closeness, pairs, query[rows], gallery)
+        def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
+            closeness = torch.addmm(half, queries.single[rows], others.single.T)
+            return _count_refined(closeness, pairs, queries, rows, others)
 
-    with _full_precision(query.device):
-        return _rank(labels, block_counts, block, query.device)
+        return _rank(labels, block_counts, block, device, partial)
 
 
-def evaluate_distances(
+def rank_distances(
     distances: torch.Tensor,
     query_ids: Sequence[int] | np.ndarray | torch.Tensor,
     query_cameras: Sequence[int] | np.ndarray | torch.Tensor,
@@ -140,8 +178,9 @@ def evaluate_distances(
     *,
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     block: int | None = None,
+    partial: bool = False,
 ) -> Ranking:
-    """As `evaluate`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
+    """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
     Entries of one row within 1e-6 are ties; the comparison is made in float64.
     """
@@ -152,15 +191,39 @@ def evaluate_distances(
         raise ReidError(f"distances have shape {tuple(distances.shape)}; give a Q×G matrix of at least one entry")
     if not torch.isfinite(distances).all():
         raise ReidError("distances hold NaN or infinite values; look at the features they were made from")
-    labels = _Labels(protocol, *distances.shape, query_ids, query_cameras, gallery_ids, gallery_cameras)
-    kept = labels.kept.to(distances.device)
+    labels = _Labels(
+        protocol,
+        integers(query_ids, "query_ids", distances.shape[0]),
+        integers(query_cameras, "query_cameras", distances.shape[0]),
+        integers(gallery_ids, "gallery_ids", distances.shape[1]),
+        integers(gallery_cameras, "gallery_cameras", distances.shape[1]),
+    )
+    kept = None if labels.kept.all() else labels.kept.to(distances.device)
 
     def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
-        closeness = distances[rows][:, kept].double().neg_()
-        matches = pairs.take(closeness)
-        return _count_at_least(closeness, matches - TIE)
+        here = distances[rows] if kept is None else distances[rows][:, kept]
+        closeness = here.double().neg_()
+        return _count_at_least(closeness, pairs.take(closeness) - TIE)
 
-    return _rank(labels, block_counts, block, distances.device)
+    return _rank(labels, block_counts, block, distances.device, partial)
+
+
+def no_match(protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor) -> ReidError:
+    """The error for the case that no query has a true match."""
+    return ReidError(
+        f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} (first query: "
+        f"identity {int(query_ids[0])}, camera {int(query_cameras[0])}); check that identities and cameras of both "
+        "sets are counted alike and that the cameras differ"
+    )
+
+
+def demand_same_space(query: Features, gallery: Features) -> None:
+    """Raises ReidError when the two sets have another number of dimensions."""
+    if query.features.shape[1] != gallery.features.shape[1]:
+        raise ReidError(
+            f"{query.name}: features have {query.features.shape[1]} dimensions, those of {gallery.name} "
+            f"{gallery.features.shape[1]}; extract both with the same model and descriptor"
+        )
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -172,12 +235,8 @@ class _Labels:
     kept  which gallery images take part (bool, G). Column numbers from here on count these only.
     """
 
-    def __init__(self, protocol, queries, gallery, query_ids, query_cameras, gallery_ids, gallery_cameras) -> None:
-        self.protocol = protocol
-        self.query_ids = _integers(query_ids, "query_ids", queries, "queries")
-        self.query_cameras = _integers(query_cameras, "query_cameras", queries, "queries")
-        ids = _integers(gallery_ids, "gallery_ids", gallery, "gallery images")
-        cameras = _integers(gallery_cameras, "gallery_cameras", gallery, "gallery images")
+    def __init__(self, protocol, query_ids, query_cameras, ids, cameras) -> None:
+        self.protocol, self.query_ids, self.query_cameras = protocol, query_ids, query_cameras
         self.kept = ~torch.isin(ids, torch.tensor(protocol.junk, dtype=torch.int64))
         self.gallery_cameras = cameras[self.kept]
         sorted_ids, self.order = torch.sort(ids[self.kept], stable=True)
@@ -237,16 +296,19 @@ def _count_at_least(closeness: torch.Tensor, thresholds: torch.Tensor) -> torch.
     return closeness.shape[1] - torch.searchsorted(closeness, thresholds.contiguous())
 
 
-def _count_refined(closeness: torch.Tensor, pairs: _Pairs, query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+def _count_refined(
+    closeness: torch.Tensor, pairs: _Pairs, queries: Points, rows: slice, others: Points
+) -> torch.Tensor:
     """Wrong images at least as close as each match, or tied with it: int64, B×M, as if all were float64.
 
-    closeness  float32 cosines plus a constant of the row, B×G. Counted at both edges of the band where rounding may
-               decide; where the two counts differ, the images between them are compared again in float64, from the
-               features as given (`query` B×D, `gallery` G×D).
+    closeness  float32, B×G: (square of the query − squared distance) / 2 for the queries `rows` and all of `others`.
+               Counted at both edges of the band where rounding may decide; where the two counts differ, the images
+               between them are compared again in float64, from the features as given.
     """
     matches = pairs.take(closeness)
-    edge = matches - TIE / 2  # a difference in |a − b|² is twice one in cosine
-    band = _BAND + _BAND_RELATIVE * matches.abs()
+    edge = matches - TIE / 2
+    square = queries.square[rows, None]
+    band = queries.error(square, square - 2 * matches)  # of the match and of the other image, each half of it
     both = _count_at_least(closeness.clone(), torch.cat((edge + band, edge - band), dim=1))
     counts, possible = both.tensor_split(2, dim=1)
     doubtful = (possible - counts).masked_fill(~pairs.match, 0)
@@ -255,14 +317,13 @@ def _count_refined(closeness: torch.Tensor, pairs: _Pairs, query: torch.Tensor, 
     row, position = doubtful.masked_fill(many[:, None], 0).nonzero(as_tuple=True)
     if len(row):
         match, column = _within(closeness, row, (edge - band)[row, position], (edge + band)[row, position])
-        exact = _cosine_of_pairs(query, gallery, row, pairs.columns[row, position]) - TIE / 2
-        closer = _cosine_of_pairs(query, gallery, row[match], column) >= exact[match]
+        exact = queries.exact_pairs(row + rows.start, others, pairs.columns[row, position]) + TIE
+        closer = queries.exact_pairs(row[match] + rows.start, others, column) <= exact[match]
         counts.index_put_((row[match], position[match]), closer.long(), accumulate=True)
-    if many.any():
-        rows = many.nonzero()[:, 0]
-        exact = _cosines(query[rows], gallery)
-        part = _Pairs(pairs.columns[rows], pairs.present[rows], pairs.match[rows])
-        counts[rows] = _count_at_least(exact, part.take(exact) - TIE / 2)
+    for some in many.nonzero()[:, 0].split(_FEW) if many.any() else ():
+        exact = queries.exact_distances(some + rows.start, others).neg_()
+        part = _Pairs(pairs.columns[some], pairs.present[some], pairs.match[some])
+        counts[some] = _count_at_least(exact, part.take(exact) - TIE)
     return counts
 
 
@@ -282,19 +343,19 @@ def _within(
     return torch.cat(found).unbind(1)
 
 
-def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device) -> Ranking:
+def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:
     """Counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
     block = block or max(1, _BLOCK_BYTES // (4 * gallery))
-    ap, trapezoid, inp = (np.full(total, np.nan) for _ in range(3))
-    first_hit, matches = np.zeros(total, np.int64), np.zeros(total, np.int64)
+    answer = Ranking.excluded(labels.protocol, total)
     for start in range(0, total, block):
         rows = slice(start, min(start + block, total))
         pairs = labels.pairs(rows)
         number = pairs.match.sum(1)
-        matches[rows] = number
+        answer.matches[rows] = number
+        answer.valid[rows] = number > 0
         if not len(labels.order) or not number.any():
             continue
         wrong = block_counts(rows, pairs.to(device)).cpu()
@@ -305,19 +366,14 @@ def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device
         inside = (order <= number[:, None]).numpy()
         has, count = (number > 0).numpy(), np.maximum(number.numpy(), 1)
         plain, trapezium = _precisions(ranks, order.double().numpy())
-        ap[rows] = np.where(has, (plain * inside).sum(1) / count, np.nan)
-        trapezoid[rows] = np.where(has, (trapezium * inside).sum(1) / count, np.nan)
+        answer.ap[rows] = np.where(has, (plain * inside).sum(1) / count, np.nan)
+        answer.ap_trapezoid[rows] = np.where(has, (trapezium * inside).sum(1) / count, np.nan)
         last = ranks[np.arange(len(ranks)), count - 1]
-        inp[rows] = np.where(has, count / last, np.nan)
-        first_hit[rows] = np.where(has, ranks[:, 0], 0)
-    valid = matches > 0
-    if not valid.any():
-        raise ReidError(
-            f"none of the {total} queries has a true match in the gallery under {labels.protocol.name} (first query: "
-            f"identity {int(labels.query_ids[0])}, camera {int(labels.query_cameras[0])}); check that identities and "
-            "cameras of both sets are counted alike and that the cameras differ"
-        )
-    return Ranking(labels.protocol, ap, trapezoid, inp, first_hit, matches, valid)
+        answer.inp[rows] = np.where(has, count / last, np.nan)
+        answer.first_hit[rows] = np.where(has, ranks[:, 0], 0)
+    if not answer.valid.any() and not partial:
+        raise no_match(labels.protocol, labels.query_ids, labels.query_cameras)
+    return answer
 
 
 def _precisions(ranks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -325,84 +381,3 @@ def _precisions(ranks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.nd
     precision = order / ranks
     before = np.where(ranks > 1, (order - 1) / np.maximum(ranks - 1, 1), 1.0)
     return precision, (precision + before) / 2
-
-
-# --- features ---------------------------------------------------------------------------------------------------------
-
-
-def _unit_rows(features: torch.Tensor, name: str, numbers: torch.Tensor | None = None) -> torch.Tensor:
-    """Rows N×D scaled to length 1, in float32, a new tensor; a zero row stays zero. Refuses NaN and infinite values.
-
-    numbers  the caller's number of each row, for the message; None: 0 to N−1
-    """
-    single = features.float()
-    norms = torch.linalg.vector_norm(single, dim=1, keepdim=True)
-    unit = single / norms
-    # zeros, values whose squares leave float32's range, NaN: again in float64, and only these rows
-    odd = (~((norms > 1e-15) & (norms < 1e15)))[:, 0].nonzero()[:, 0]
-    if len(odd):
-        again = features[odd].double()
-        bad = ~torch.isfinite(again).all(dim=1)
-        if bad.any():
-            first = int(odd[bad][0])
-            raise ReidError(
-                f"{name} holds NaN or infinite values in {int(bad.sum())} of {len(features)} rows, first row "
-                f"{first if numbers is None else int(numbers[first])}; look at that image and at the model"
-            )
-        unit[odd] = _unit(again).float()
-    return unit
-
-
-def _unit(features: torch.Tensor) -> torch.Tensor:
-    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return features / norms.masked_fill(norms == 0, 1.0)
-
-
-def _cosine_of_pairs(
-    query: torch.Tensor, gallery: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
-) -> torch.Tensor:
-    """float64 cosines of P pairs (query row, gallery column)."""
-    parts = [torch.empty(0, dtype=torch.float64, device=query.device)]
-    for row, column in zip(rows.split(256), columns.split(256), strict=True):
-        parts.append((_unit(query[row].double()) * _unit(gallery[column].double())).sum(1))
-    return torch.cat(parts)
-
-
-def _cosines(query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
-    """float64 cosines of all query rows with all gallery rows: B×G."""
-    own = _unit(query.double())
-    return torch.cat([own @ _unit(part.double()).T for part in gallery.split(4096)], dim=1)
-
-
-def _features(features: torch.Tensor, name: str) -> torch.Tensor:
-    if not isinstance(features, torch.Tensor):
-        features = torch.as_tensor(np.asarray(features))
-    if features.ndim != 2 or not features.numel():
-        raise ReidError(f"{name} has shape {tuple(features.shape)}; give N×D with at least one row and one column")
-    if not features.is_floating_point():
-        raise ReidError(f"{name} holds {features.dtype}; give a floating point type (float32)")
-    return features.detach()
-
-
-def _integers(values, name: str, length: int, of: str) -> torch.Tensor:
-    array = np.asarray(values.cpu() if isinstance(values, torch.Tensor) else values)
-    if array.shape != (length,):
-        raise ReidError(f"{name} has shape {array.shape}, but there are {length} {of}; give one whole number for each")
-    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and np.array_equal(array, np.round(array))):
-        raise ReidError(f"{name} holds {array.dtype} values that are no whole numbers; give integers")
-    return torch.from_numpy(array.astype(np.int64))
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Matrix products in full float32, whatever training switched on: TF32, bfloat16 and autocast are off by 1e-3."""
-    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, PROTOCOLS, Protocol, protocol
-from reidlib.evaluation.ranking import TIE, average_precision, evaluate, evaluate_distances
+from reidlib.evaluation import Features, Protocol
+from reidlib.evaluation.points import TIE
+from reidlib.evaluation.ranking import average_precision, rank, rank_distances
 from reidlib.spec import ReidError
 
 METADATA = Path(__file__).parents[1] / "metadata"
@@ -34,10 +35,10 @@ def slow(distances, query_ids, query_cameras, gallery_ids, gallery_cameras):
         ranks = [k + int((wrong <= distance + TIE).sum()) for k, distance in enumerate(sorted(right), 1)]
         plain = trapezoid = recall = 0.0
         found, precision_before = 0, 1.0
-        for rank in range(1, ranks[-1] + 1):
-            found += rank in ranks
-            precision = found / rank
-            if rank in ranks:
+        for place in range(1, ranks[-1] + 1):
+            found += place in ranks
+            precision = found / place
+            if place in ranks:
                 plain += precision / len(right)
             trapezoid += (found / len(right) - recall) * (precision_before + precision) / 2
             recall, precision_before = found / len(right), precision
@@ -45,14 +46,22 @@ def slow(distances, query_ids, query_cameras, gallery_ids, gallery_cameras):
     return results
 
 
-def squared_distances(queries, gallery):
-    """2 − 2 cos in float64; a zero vector has cosine 0 to everything."""
+def score(query, gallery, query_ids, query_cameras, ids, cameras, **options):
+    """`rank` of bare arrays, by cosine unless told otherwise."""
+    sets = Features(query, query_ids, query_cameras, "query"), Features(gallery, ids, cameras, "gallery")
+    return rank(*sets, **{"metric": "cosine", **options})
 
-    def unit(features):
-        norms = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-        return features / np.where(norms == 0, 1, norms)
 
-    return 2 - 2 * unit(queries) @ unit(gallery).T
+def squared_distances(queries, gallery, metric="cosine", ids=None):
+    """float64, in the unit of ties: 2 − 2 cos, where a zero vector has cosine 0 to everything; or |a − b|² over the
+    squared median length of the gallery images that are no junk."""
+    queries, gallery = np.asarray(queries, np.float64), np.asarray(gallery, np.float64)
+    if metric == "cosine":
+        unit = [f / np.where((n := np.linalg.norm(f, axis=1)) == 0, 1, n)[:, None] for f in (queries, gallery)]
+        return 2 - 2 * unit[0] @ unit[1].T
+    lengths = np.sort(np.linalg.norm(gallery[np.asarray(ids) != -1], axis=1))
+    typical = (lengths[(len(lengths) - 1) // 2] or lengths[-1] or 1.0) if len(lengths) else 1.0
+    return np.array([((query - gallery) ** 2).sum(1) for query in queries]) / typical**2
 
 
 def agree(ranking, expected):
@@ -75,7 +84,7 @@ def test_average_precision_by_hand(hits, plain, trapezoid):
     assert average_precision(hits) == pytest.approx(plain)
     assert average_precision(hits, rule="trapezoid") == pytest.approx(trapezoid)
     distances = torch.arange(1.0, len(hits) + 1)[None]
-    ranking = evaluate_distances(distances, [7], [1], [7 if hit else 8 for hit in hits], [2] * len(hits))
+    ranking = rank_distances(distances, [7], [1], [7 if hit else 8 for hit in hits], [2] * len(hits))
     assert ranking.metrics()["mAP"] == pytest.approx(100 * plain)
     assert ranking.metrics()["mAP_trapezoid"] == pytest.approx(100 * trapezoid)
 
@@ -83,7 +92,7 @@ def test_average_precision_by_hand(hits, plain, trapezoid):
 def test_summary_counts_and_percent():
     """Two valid queries, first hits at rank 1 and 2, and one without a match, which enters no mean."""
     distances = torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.1, 0.2, 0.3]])
-    metrics = evaluate_distances(distances, [1, 2, 9], [1, 1, 1], [1, 2, 0], [2, 2, 2]).metrics()
+    metrics = rank_distances(distances, [1, 2, 9], [1, 1, 1], [1, 2, 0], [2, 2, 2]).metrics()
     assert metrics == {
         "rank1": 50.0, "rank5": 100.0, "rank10": 100.0, "rank20": 100.0, "mAP": 75.0, "mAP_trapezoid": 62.5,
         "mINP": 75.0, "queries": 2, "excluded_queries": 1,
@@ -95,7 +104,7 @@ def test_a_tie_ranks_the_wrong_image_first(order):
     ids = np.array([1, 2])[order]
     for gap, first in ((0.0, 2), (0.9e-6, 2), (1.1e-6, 1)):
         distances = torch.where(torch.from_numpy(ids) == 1, 0.5, 0.5 + gap).double()[None]
-        assert evaluate_distances(distances, [1], [1], ids, [2, 2]).first_hit[0] == first
+        assert rank_distances(distances, [1], [1], ids, [2, 2]).first_hit[0] == first
 
 
 @st.composite
@@ -119,18 +128,17 @@ def small_sets(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(small_sets(), st.integers(1, 7))
-def test_ranking_equals_the_slow_loop(sets, block):
+@given(small_sets(), st.integers(1, 7), st.sampled_from(["euclidean", "cosine"]))
+def test_ranking_equals_the_slow_loop(sets, block, metric):
     query, gallery, *labels = sets
-    expected = slow(squared_distances(query, gallery), *labels)
+    distances = squared_distances(query, gallery, metric, labels[2])
+    expected = slow(distances, *labels)
     if not any(expected):
         with pytest.raises(ReidError, match="true match"):
-            evaluate(torch.from_numpy(query), torch.from_numpy(gallery), *labels)
+            score(query, gallery, *labels)
         return
-    ranking = evaluate(torch.from_numpy(query), torch.from_numpy(gallery), *labels, block=block)
-    agree(ranking, expected)
-    given_distances = torch.from_numpy(squared_distances(query, gallery))
-    agree(evaluate_distances(given_distances, *labels, block=block), expected)
+    agree(score(query, gallery, *labels, block=block, metric=metric), expected)
+    agree(rank_distances(distances, *labels, block=block), expected)
 
 
 def many(queries=60, gallery=900, size=256, *, spread, seed=0):
@@ -151,11 +159,37 @@ def many(queries=60, gallery=900, size=256, *, spread, seed=0):
     ("positive", torch.relu),
     ("duplicates", lambda x: x.round().clamp(-1, 1)[:, :3]),
 ])  # fmt: skip
-def test_every_image_near_a_tie_is_decided_as_in_float64(name, features):
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_every_image_near_a_tie_is_decided_as_in_float64(name, features, metric):
     query, gallery, *labels = many(spread=4.0)
     query, gallery = features(query), features(gallery)
-    expected = slow(squared_distances(query.numpy(), gallery.numpy()), *labels)
-    agree(evaluate(query, gallery, *labels), expected)
+    expected = slow(squared_distances(query, gallery, metric, labels[2]), *labels)
+    agree(score(query, gallery, *labels, metric=metric), expected)
+
+
+def test_a_rotation_of_the_space_and_another_unit_change_nothing():
+    query, gallery, *labels = many(spread=4.0)
+    gallery[100:200] = gallery[:100]
+    turn = torch.linalg.qr(torch.randn(256, 256, generator=torch.Generator().manual_seed(3), dtype=torch.float64))[0]
+    for metric in ("euclidean", "cosine"):
+        plain = score(query, gallery, *labels, metric=metric)
+        turned = score(query.double() @ turn, gallery.double() @ turn, *labels, metric=metric)
+        assert turned.metrics() == pytest.approx(plain.metrics(), abs=1e-9)
+        for factor in (1e-30, 1e-6, 1e6, 1e30):
+            far = score(query.double() * factor, gallery.double() * factor, *labels, metric=metric)
+            assert far.metrics() == pytest.approx(plain.metrics(), abs=1e-9)
+
+
+def test_one_feature_far_away_disturbs_no_other():
+    query, gallery, *labels = many(spread=4.0)
+    before = score(query, gallery, *labels, metric="euclidean")
+    labels[2], labels[3] = torch.cat((labels[2], torch.tensor([0]))), torch.cat((labels[3], torch.tensor([1])))
+    more = torch.cat((gallery, torch.full((1, 256), 1e12)))
+    assert score(query, more, *labels, metric="euclidean").metrics() == before.metrics()
+    more[-1] = 1e18
+    with pytest.raises(ReidError, match=r"row \d+ of \d+ features has length 1.6e\+19 where .* is typical; look"):
+        score(query, more, *labels, metric="euclidean")
+    assert score(query, more, *labels, metric="cosine").metrics()["queries"] == before.metrics()["queries"]
 
 
 @pytest.mark.parametrize("spread", [1.0, 5.0])
@@ -163,10 +197,10 @@ def test_order_of_the_gallery_and_block_size_change_nothing(spread):
     query, gallery, query_ids, query_cameras, ids, cameras = many(spread=spread)
     gallery[100:200] = gallery[:100]  # duplicates under other identities
     query[:10] = gallery[:10]
-    whole = evaluate(query, gallery, query_ids, query_cameras, ids, cameras)
+    whole = score(query, gallery, query_ids, query_cameras, ids, cameras)
     order = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(1))
-    turned = evaluate(query, gallery[order], query_ids, query_cameras, ids[order], cameras[order])
-    blocks = [evaluate(query, gallery, query_ids, query_cameras, ids, cameras, block=block) for block in (1, 7, 60)]
+    turned = score(query, gallery[order], query_ids, query_cameras, ids[order], cameras[order])
+    blocks = [score(query, gallery, query_ids, query_cameras, ids, cameras, block=block) for block in (1, 7, 60)]
     for other in (turned, *blocks):
         assert other.metrics() == pytest.approx(whole.metrics(), abs=1e-9)
         np.testing.assert_array_equal(other.first_hit, whole.first_hit)
@@ -174,11 +208,11 @@ def test_order_of_the_gallery_and_block_size_change_nothing(spread):
 
 def test_junk_changes_nothing_and_a_distractor_never_helps():
     query, gallery, query_ids, query_cameras, ids, cameras = many(spread=3.0)
-    before = evaluate(query, gallery, query_ids, query_cameras, ids, cameras)
+    before = score(query, gallery, query_ids, query_cameras, ids, cameras)
     more = torch.cat((gallery, query)), torch.cat((cameras, torch.ones(len(query), dtype=torch.int64)))
     for identity in (-1, 0):
         more_ids = torch.cat((ids, torch.full((len(query),), identity)))
-        after = evaluate(query, more[0], query_ids, query_cameras, more_ids, more[1])
+        after = score(query, more[0], query_ids, query_cameras, more_ids, more[1])
         if identity == -1:
             assert after.metrics() == before.metrics()
         else:  # a copy of the query itself stands first
@@ -189,33 +223,26 @@ def test_junk_changes_nothing_and_a_distractor_never_helps():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_other_float_types_and_layouts(dtype):
     query, gallery, *labels = many(spread=1.0, size=64)
-    plain = evaluate(query.to(dtype).float(), gallery.to(dtype).float(), *labels)
+    plain = score(query.to(dtype).float(), gallery.to(dtype).float(), *labels)
     wide = torch.stack((gallery, gallery), dim=2).to(dtype)[:, :, 0]
     assert not wide.is_contiguous()
-    assert evaluate(query.to(dtype), wide, *labels).metrics() == pytest.approx(plain.metrics(), abs=0.2)
-    doubled = evaluate(query.to(dtype).numpy(), gallery.to(dtype).numpy(), *[label.tolist() for label in labels])
-    assert doubled.metrics() == evaluate(query.to(dtype), wide, *labels).metrics()
-
-
-def test_features_out_of_float32_range_keep_their_direction():
-    query, gallery, *labels = many(spread=1.0, size=64)
-    plain = evaluate(query.double(), gallery.double(), *labels).metrics()
-    for factor in (1e-30, 1e30):
-        assert evaluate(query.double() * factor, gallery.double() * factor, *labels).metrics() == pytest.approx(plain)
+    assert score(query.to(dtype), wide, *labels).metrics() == pytest.approx(plain.metrics(), abs=0.2)
+    doubled = score(query.to(dtype).numpy(), gallery.to(dtype).numpy(), *[label.tolist() for label in labels])
+    assert doubled.metrics() == score(query.to(dtype), wide, *labels).metrics()
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_GPU)])
 def test_a_low_precision_that_training_switched_on_is_not_used(device):
     query, gallery, *labels = many(spread=4.0)
     query, gallery = query.to(device), gallery.to(device)
-    plain = evaluate(query, gallery, *labels).metrics()
+    plain = score(query, gallery, *labels).metrics()
     with torch.autocast(device, dtype=torch.bfloat16):
-        assert evaluate(query, gallery, *labels).metrics() == plain
+        assert score(query, gallery, *labels).metrics() == plain
     switch, value = (torch.backends.cuda, "tf32") if device == "cuda" else (torch.backends.mkldnn, "bf16")
     before = switch.matmul.fp32_precision
     try:
         switch.matmul.fp32_precision = value
-        assert evaluate(query, gallery, *labels).metrics() == plain
+        assert score(query, gallery, *labels).metrics() == plain
         assert switch.matmul.fp32_precision == value
     finally:
         switch.matmul.fp32_precision = before
@@ -225,14 +252,14 @@ def test_features_of_inference_mode_are_taken():
     query, gallery, *labels = many(spread=4.0)
     with torch.inference_mode():
         frozen = query * 1, gallery * 1
-        inside = evaluate(*frozen, *labels).metrics()
-    assert inside == evaluate(*frozen, *labels).metrics() == evaluate(query, gallery, *labels).metrics()
+        inside = score(*frozen, *labels).metrics()
+    assert inside == score(*frozen, *labels).metrics() == score(query, gallery, *labels).metrics()
 
 
 @NEEDS_GPU
 def test_gpu_equals_cpu():
     query, gallery, *labels = many(spread=4.0)
-    cpu, gpu = evaluate(query, gallery, *labels), evaluate(query.cuda(), gallery.cuda(), *labels)
+    cpu, gpu = score(query, gallery, *labels), score(query.cuda(), gallery.cuda(), *labels)
     assert gpu.metrics() == pytest.approx(cpu.metrics(), abs=1e-9)
 
 
@@ -247,7 +274,7 @@ def test_market_metadata_as_witness():
     assert (len(query_ids), len(ids), (ids == -1).sum(), (ids == 0).sum()) == (3368, 19732, 3819, 2798)
     generator = torch.Generator().manual_seed(0)
     query, gallery = (torch.randn(len(array), 32, generator=generator) for array in (query_ids, ids))
-    ranking = evaluate(query, gallery, query_ids, query_cameras, ids, cameras)
+    ranking = score(query, gallery, query_ids, query_cameras, ids, cameras)
     metrics = ranking.metrics()
     assert (metrics["queries"], metrics["excluded_queries"]) == (3368, 0)
     # chance: the share of matches among the images that take part, about 0.1 %
@@ -261,54 +288,23 @@ def test_market_metadata_as_witness():
         np.testing.assert_allclose(getattr(ranking, name)[some], [row[column] for row in expected], atol=1e-12)
 
 
-GOOD = dict(
-    query_features=torch.eye(2), gallery_features=torch.eye(2), query_ids=[1, 2], query_cameras=[1, 1],
-    gallery_ids=[1, 2], gallery_cameras=[2, 2],
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("change, words", [
-    (dict(query_features=torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])), "query_features holds NaN.*first row 1"),
-    (dict(gallery_features=torch.tensor([[1.0, 0.0], [float("nan"), 1.0]]), gallery_ids=[-1, 2]), "NaN.*first row 1"),
-    (dict(gallery_features=torch.tensor([[float("inf"), 0.0], [0.0, 1.0]])), "gallery_features holds NaN.*row 0"),
-    (dict(gallery_features=torch.eye(3)[:2]), "2 dimensions, gallery_features 3; extract both"),
-    (dict(query_features=torch.ones(2)), r"query_features has shape \(2,\); give N×D"),
-    (dict(query_features=torch.ones(0, 2)), r"query_features has shape \(0, 2\); give"),
-    (dict(gallery_features=torch.ones(0, 2)), r"gallery_features has shape \(0, 2\); give"),
-    (dict(query_features=torch.ones(2, 2, dtype=torch.int64)), "query_features holds torch.int64; give a floating"),
-    (dict(query_ids=[1]), r"query_ids has shape \(1,\), but there are 2 queries; give one"),
-    (dict(gallery_cameras=[1, 2, 3]), r"gallery_cameras has shape \(3,\), but there are 2 gallery images; give"),
-    (dict(gallery_ids=[1.5, 2.0]), "gallery_ids holds float64 values that are no whole numbers; give integers"),
-    (dict(query_cameras=[2, 2]), "none of the 2 queries has a true match.*identity 1, camera 2.*check that"),
-    (dict(gallery_ids=[-1, -1]), "none of the 2 queries has a true match"),
-    (dict(query_ids=[0, 0], gallery_ids=[0, 0]), "none of the 2 queries has a true match"),
-    (dict(block=0), "block=0 is no number of queries; give 1"),
-])  # fmt: skip
-def test_bad_input_is_named(change, words):
-    with pytest.raises(ReidError, match=words) as caught:
-        evaluate(**{**GOOD, **change})
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("distances", [torch.ones(3), torch.ones(0, 2), torch.tensor([[1.0, float("nan")]])])
 def test_bad_distances_are_named(distances):
     with pytest.raises(ReidError, match="distances .*; (give|look)"):
-        evaluate_distances(distances, [1], [1], [1, 2], [2, 2])
+        rank_distances(distances, [1], [1], [1, 2], [2, 2])
 
 
-def test_protocols_by_name():
-    assert protocol("market1501-single-query") is MARKET1501_SINGLE_QUERY
-    assert all(name == each.name and each.title for name, each in PROTOCOLS.items())
-    with pytest.raises(ReidError, match="'market' is unknown; choose one of market1501-single-query"):
-        protocol("market")
-    with pytest.raises(ReidError, match="metric 'hamming' is unknown"):
-        Protocol("x", "x", metric="hamming")
-    with pytest.raises(ReidError, match="identity 0 is both junk and distractor"):
-        Protocol("x", "x", junk=(-1, 0))
+def test_bad_labels_of_distances_are_named():
+    with pytest.raises(ReidError, match=r"query_ids have shape \(2,\), but there are 1 images; give one"):
+        rank_distances(torch.ones(1, 2), [1, 1], [1], [1, 2], [2, 2])
+    with pytest.raises(ReidError, match="block=0 is no number of queries; give 1"):
+        rank_distances(torch.ones(1, 2), [1], [1], [1, 2], [2, 2], block=0)
+    with pytest.raises(ReidError, match="metric 'hamming' is unknown; choose one of euclidean, cosine"):
+        score(torch.eye(2), torch.eye(2), [1, 2], [1, 1], [1, 2], [2, 2], metric="hamming")
 
 
 def test_a_protocol_that_keeps_the_same_camera():
     same = Protocol("any-camera", "all cameras", ignore_same_camera=False)
     distances = torch.tensor([[0.1, 0.2, 0.3]])
-    assert evaluate_distances(distances, [1], [1], [1, 2, 1], [1, 2, 2], protocol=same).first_hit[0] == 1
-    assert evaluate_distances(distances, [1], [1], [1, 2, 1], [1, 2, 2]).first_hit[0] == 2
+    assert rank_distances(distances, [1], [1], [1, 2, 1], [1, 2, 2], protocol=same).first_hit[0] == 1
+    assert rank_distances(distances, [1], [1], [1, 2, 1], [1, 2, 2]).first_hit[0] == 2

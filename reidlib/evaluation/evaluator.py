@@ -1,0 +1,82 @@
+"""The one evaluator: two sets of features in, a ranking out, under any protocol, with or without re-ranking."""
+
+from __future__ import annotations
+
+import torch
+
+from reidlib.evaluation.features import Features
+from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
+from reidlib.evaluation.ranking import Draws, Ranking, demand_same_space, no_match, rank, rank_distances
+from reidlib.evaluation.reranking import ECN, KReciprocal
+from reidlib.spec import ReidError
+
+
+def evaluate(
+    query: Features,
+    gallery: Features,
+    *,
+    protocol: Protocol = MARKET1501_SINGLE_QUERY,
+    multi: Features | None = None,
+    metric: str | None = None,
+    rerank: KReciprocal | ECN | None = None,
+    block: int | None = None,
+    seed: int = 0,
+) -> Ranking | Draws:
+    """Ranks the gallery for every query and scores it:
+
+        query, gallery = Features.read("query.npz"), Features.read("gallery.npz")
+        print(evaluate(query, gallery, rerank=KReciprocal(k1=20)).metrics())
+
+    multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
+    metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: euclidean, but for ECN, whose
+            authors start from the cosine distance
+    rerank  None, or how the distances are re-ranked first; junk takes no part in it
+    block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
+    seed    of the random galleries of a protocol with draws
+
+    The work is done on the device of the queries' features. Results are a `Ranking`, or `Draws` under a protocol that
+    draws its gallery; both have `.metrics()`, in percent. Raises ReidError naming the set, the value and the remedy.
+    """
+    if protocol.multi_query != (multi is not None):
+        needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
+        raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
+    demand_same_space(query, gallery)
+    if multi is not None:
+        query = multi.pooled_for(query)
+    metric = metric or (rerank.metric if rerank else "euclidean")
+    kept = ~torch.isin(gallery.ids, torch.tensor(protocol.junk, dtype=torch.int64))
+    if rerank and kept.any() and not kept.all():
+        gallery = gallery[kept]
+
+    def once(query: Features, gallery: Features, partial: bool = False) -> Ranking:
+        if rerank is None:
+            return rank(query, gallery, protocol=protocol, metric=metric, block=block, partial=partial)
+        distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
+        labels = query.ids, query.cameras, gallery.ids, gallery.cameras
+        return rank_distances(distances, *labels, protocol=protocol, partial=partial)
+
+    if not protocol.draws:
+        return once(query, gallery)
+    generator = torch.Generator().manual_seed(seed)
+    draws = tuple(_one_draw(query, gallery, protocol, generator, once) for _ in range(protocol.draws))
+    if not draws[0].valid.any():
+        raise no_match(protocol, query.ids, query.cameras)
+    return Draws(draws)
+
+
+def _one_draw(query: Features, gallery: Features, protocol: Protocol, generator: torch.Generator, once) -> Ranking:
+    """For the queries of each camera: one image of each identity, at random among those of the other cameras."""
+    shuffled = torch.randperm(len(gallery), generator=generator)
+    answer = Ranking.excluded(protocol, len(query))
+    for camera in query.cameras.unique():
+        asked = query.cameras == camera
+        others = shuffled[gallery.cameras[shuffled] != camera]
+        if not len(others):
+            continue
+        # of each identity the image that stands first in the shuffled list
+        kinds, kind = torch.unique(gallery.ids[others], return_inverse=True)
+        first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
+        part = once(query[asked], gallery[others[first]], partial=True)
+        for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid"):
+            getattr(answer, name)[asked.numpy()] = getattr(part, name)
+    return answer

@@ -1,0 +1,396 @@
+"""Re-ranking in plain torch, on CPU or GPU, in blocks: k-reciprocal encoding and expanded cross neighbourhood.
+
+Both start from the nearest neighbours of all N = Q + G images, queries and gallery together. An image is its own
+nearest neighbour; squared distances are compared in steps of 1e-6, and images in the same step stand in the order of
+their numbers (queries first). A neighbour that rounding could displace is settled in float64, so that neither block
+size nor device moves a result.
+
+Memory: the N × D features twice in float32 (as given and prepared), the Q×G answer in float32, about 1 KiB an image for
+its neighbours, and four blocks of distances; a block holds `block` × N of them, 128 MiB where no block is given. N × N
+is never held. Each pair of images is compared once: half of the products.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reidlib.evaluation.features import matrix
+from reidlib.evaluation.points import TIE, Points, full_precision
+from reidlib.spec import ReidError
+
+_BLOCK_BYTES = 128 * 2**20
+"""Memory for one block of distances where the caller states no block size."""
+
+_PIECE = 2**21
+"""Entries worked on at once where lists are joined: about 100 MiB."""
+
+
+@dataclass(frozen=True)
+class KReciprocal:
+    """k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017).
+
+    k1       size of the neighbourhood (their §3.1)
+    k2       neighbours over which an encoding is averaged: local query expansion (§3.4); 1 for none
+    lambda_  weight of the original distance in the answer, 0 to 1 (Eq. 12)
+
+    As released: squared distances, each row divided by its largest; a neighbour's half-size set joins when MORE than
+    two thirds of it are shared (the text, Eq. 5, says at least two thirds); k1/2 is rounded to the even neighbour.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    lambda_: float = 0.3
+
+    metric = "euclidean"
+    """What the authors start from, where the caller names none."""
+
+    def __post_init__(self) -> None:
+        _demand("k1", self.k1, self.k1 >= 1, "1 or more")
+        _demand("k2", self.k2, self.k2 >= 1, "1 or more")
+        _demand("lambda", self.lambda_, 0 <= self.lambda_ <= 1, "a number from 0 to 1")
+
+    def __str__(self) -> str:
+        return f"k-reciprocal, k1 {self.k1}, k2 {self.k2}, λ {self.lambda_:g}"
+
+    @property
+    def _half(self) -> int:
+        return round(self.k1 / 2)
+
+    def distances(
+        self, query: Tensor, gallery: Tensor, *, metric: str | None = None, block: int | None = None
+    ) -> Tensor:
+        """Re-ranked distances Q×G, float32, on the query's device: (1 − λ)·Jaccard + λ·original.
+
+        query Q×D and gallery G×D, without junk; metric "euclidean" (as given) or "cosine" (scaled to length 1); block:
+        how many images are compared with all others at a time. Raises ReidError when the set is smaller than k1 or k2.
+        """
+        everyone = _together(query, gallery)
+        _demand_size(len(everyone), k1=self.k1 + 1, k2=self.k2)
+        with full_precision(everyone.device):
+            points = Points.of(everyone, metric or self.metric)
+            # more neighbours than the sets need: their distances will not have to be computed a second time
+            stored = min(len(points), max(2 * self.k1 + 2, self.k2))
+            near = _neighbours(points, stored, (self.k2, self._half + 1, self.k1 + 1), len(query), block)
+            encoding = self._encode(points, near)
+            if self.k2 > 1:
+                first = near.images[:, : self.k2]
+                average = _sparse(first, torch.full(first.shape, 1 / self.k2, device=first.device), len(points))
+                encoding = _product(average, encoding)
+            answer = near.original.div_(near.farthest[: len(query), None].clamp(min=1e-30)).mul_(self.lambda_)
+            lists = _Lists(encoding, len(query))
+            for rows, shared in lists.joined(answer, torch.minimum):
+                # |R_p ∩ R_g| / |R_p ∪ R_g|: each encoding sums to 1, so the union is 2 − the shared part (Eq. 10)
+                answer[rows] += (1 - self.lambda_) * (1 - shared / (2 - shared))
+        return answer
+
+    def _encode(self, points: Points, near: _Near) -> Tensor:
+        """Gaussian weights of the expanded k-reciprocal neighbours (Eq. 5 and 7), sparse N × N, rows that sum to 1."""
+        half = self._half + 1  # the image itself counts
+        wide, narrow = near.images[:, : self.k1 + 1], near.images[:, :half]
+        total = len(points)
+        rows, columns, distances = [], [], []
+        for piece in torch.arange(total, device=wide.device).split(max(1, _PIECE // (half * (self.k1 + 1)))):
+            mine = _mutual(wide, piece)  # b × (k1+1), N where not mutual
+            candidate = torch.where(mine < total, mine, 0)
+            theirs = _mutual(narrow, candidate.flatten()).view(*mine.shape, half)
+            theirs = theirs.masked_fill((mine == total)[:, :, None], total)
+            known = torch.sort(mine, dim=1).values
+            place = torch.searchsorted(known, theirs.flatten(1)).clamp(max=known.shape[1] - 1)
+            shared = (known.gather(1, place).view_as(theirs) == theirs) & (theirs < total)
+            joins = 3 * shared.sum(2) > 2 * (theirs < total).sum(2)
+            theirs = theirs.masked_fill(~joins[:, :, None], total).flatten(1)
+            union = torch.sort(torch.cat((mine, theirs), dim=1), dim=1).values
+            union[:, 1:].masked_fill_(union[:, 1:] == union[:, :-1], total)
+            row, position = (union < total).nonzero(as_tuple=True)
+            rows.append(piece[row])
+            columns.append(union[row, position])
+            distances.append(near.distances_to(points, piece[row], columns[-1]))
+        row, column = torch.cat(rows), torch.cat(columns)
+        weight = torch.exp(-torch.cat(distances) / near.farthest[row].clamp(min=1e-30))
+        weight /= torch.zeros(total, device=weight.device).index_add_(0, row, weight)[row]
+        return torch.sparse_coo_tensor(
+            torch.stack((row, column)), weight, (total, total), is_coalesced=True, check_invariants=False
+        )
+
+
+@dataclass(frozen=True)
+class ECN:
+    """Expanded cross neighbourhood distance (Sarfraz, Schumann, Eberle and Stiefelhagen, CVPR 2018), as released.
+
+    k         length of the rank lists that are compared
+    t, q      an image is expanded by its t nearest neighbours and the q nearest of each of those, t + t·q in all
+    distance  between a neighbour and the image on the other side: "rank-list" (minus the rank-list similarity) or
+              "original"
+    """
+
+    k: int = 25
+    t: int = 3
+    q: int = 8
+    distance: str = "rank-list"
+
+    metric = "cosine"
+    """What the authors start from, where the caller names none."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("k", self.k), ("t", self.t), ("q", self.q)):
+            _demand(name, value, value >= 1, "1 or more")
+        _demand("distance", self.distance, self.distance in ("rank-list", "original"), "'rank-list' or 'original'")
+
+    def __str__(self) -> str:
+        return f"ECN, k {self.k}, t {self.t}, q {self.q}, {self.distance} distance"
+
+    def distances(
+        self, query: Tensor, gallery: Tensor, *, metric: str | None = None, block: int | None = None
+    ) -> Tensor:
+        """Expanded cross distances Q×G, float32, on the query's device; rank-list distances are negative.
+
+        Arguments and errors as `KReciprocal.distances`. The original distance is half the squared one, under "cosine"
+        therefore 1 − cos; where the mean of the rank-list distances is exactly 0 it stands in their place.
+        """
+        everyone = _together(query, gallery)
+        ranked = self.distance == "rank-list"
+        longest = max(self.k if ranked else 1, self.t + 1, self.q + 1)
+        _demand_size(len(everyone), k=self.k if ranked else 1, t=self.t + 1, q=self.q + 1)
+        with full_precision(everyone.device):
+            points = Points.of(everyone, metric or self.metric)
+            near = _neighbours(points, longest, range(1, longest + 1), len(query), block)
+            answer = near.original.div_(2)
+            around = self._around(near.images, len(points))
+            if ranked:
+                self._by_rank_lists(answer, near.images, around)
+            else:
+                self._by_original(answer, points, around)
+        return answer
+
+    def _around(self, images: Tensor, total: int) -> Tensor:
+        """How often each image is among the expanded neighbours of each: sparse N × N, rows that sum to t + t·q."""
+        first = images[:, 1 : self.t + 1]
+        second = images[:, 1 : self.q + 1][first].flatten(1)
+        expanded = torch.cat((first, second), dim=1)
+        return _sparse(expanded, torch.ones(expanded.shape, device=images.device), total)
+
+    def _by_rank_lists(self, answer: Tensor, images: Tensor, around: Tensor) -> None:
+        """Similarity of two lists: Σ over the images in both of (k − place)·(k − place). Whole numbers, so exact."""
+        weight = torch.arange(self.k, 0, -1, device=images.device, dtype=torch.float32)
+        lists = _sparse(images[:, : self.k], weight.expand(len(images), -1), len(images))
+        expanded = _product(around, lists)
+        near_query, near_gallery = _Lists(expanded, len(answer), lists), _Lists(lists, len(answer), expanded)
+        count = 2 * (self.t + self.t * self.q)
+        sides = zip(near_query.joined(answer, torch.mul), near_gallery.joined(answer, torch.mul), strict=True)
+        for (rows, one), (_, other) in sides:
+            similarity = one.add_(other)
+            answer[rows] = torch.where(similarity > 0, similarity / -count, answer[rows])
+
+    def _by_original(self, answer: Tensor, points: Points, around: Tensor) -> None:
+        """Mean of |a − b|²/2 over the a around p and a fixed b: from the mean of the a and of their squares."""
+        count, queries = self.t + self.t * self.q, len(answer)
+        means = _product(around, points.single) / count
+        squares = _product(around, points.square[:, None])[:, 0] / count
+        step = max(1, _BLOCK_BYTES // (4 * (len(points) - queries)))
+        for start in range(0, queries, step):
+            rows = slice(start, min(start + step, queries))
+            cross = means[rows] @ points.single[queries:].T + points.single[rows] @ means[queries:].T
+            square = (squares[rows] + points.square[rows])[:, None] + (squares + points.square)[queries:]
+            answer[rows] = (square / 2 - cross) / 2
+
+
+RERANKINGS = {"k-reciprocal": KReciprocal, "ecn": ECN}
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """The neighbours of N images.
+
+    images     N × K numbers, nearest first, the image itself at position 0
+    distances  N × K squared distances, float32
+    farthest   N, the largest squared distance to any image
+    original   Q × G, squared distances between queries and gallery
+    """
+
+    images: Tensor
+    distances: Tensor
+    farthest: Tensor
+    original: Tensor
+
+    def distances_to(self, points: Points, rows: Tensor, columns: Tensor) -> Tensor:
+        """Squared distances of P pairs, rows in ascending order: looked up among the neighbours, else computed."""
+        first, place = torch.unique_consecutive(rows, return_inverse=True)
+        known, order = torch.sort(self.images[first], dim=1)
+        total = len(points)
+        # one sorted list for all rows: row · N + image
+        keys = (known + torch.arange(len(first), device=rows.device)[:, None] * total).flatten()
+        wanted = columns + place * total
+        found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        distances = self.distances[first].gather(1, order).flatten()[found]
+        unknown = (keys[found] != wanted).nonzero()[:, 0]
+        for piece in unknown.split(max(1, _PIECE * 4 // points.single.shape[1])):
+            a, b = rows[piece], columns[piece]
+            product = torch.linalg.vecdot(points.single[a], points.single[b])
+            distances[piece] = (points.square[a] + points.square[b] - 2 * product).clamp_(min=0)
+        return distances
+
+
+def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, block: int | None) -> _Near:
+    """The `count` nearest images of every image; for each edge e it is exact which images are the e nearest.
+
+    Block by block, a block of rows is compared with itself and all later images; the same distances then serve the
+    later images as theirs to this block.
+    """
+    if block is not None and block < 1:
+        raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
+    total, device = len(points), points.single.device
+    block = min(block or max(1, _BLOCK_BYTES // (4 * total)), total)
+    wanted, count = count, min(count + 1, total)  # one more, to see the gap behind the last
+    images = torch.zeros(total, count, dtype=torch.int64, device=device)
+    distances = torch.full((total, count), torch.inf, device=device)
+    farthest = torch.zeros(total, device=device)
+    original = torch.empty(queries, total - queries, device=device)
+
+    def merge(rows: slice, candidates: Tensor, offset: int) -> None:
+        values, places = candidates.topk(min(count, candidates.shape[1]), dim=1, largest=False, sorted=False)
+        values, order = torch.cat((distances[rows], values), 1).topk(count, dim=1, largest=False)
+        images[rows] = torch.cat((images[rows], places + offset), 1).gather(1, order)
+        distances[rows] = values
+
+    for start in range(0, total, block):
+        stop = min(start + block, total)
+        here = torch.addmm(points.square[start:], points.single[start:stop], points.single[start:].T, alpha=-2)
+        here += points.square[start:stop, None]
+        here.clamp_(min=0)
+        asked = slice(start, min(stop, queries))
+        if start < queries:
+            original[asked] = here[: asked.stop - start, queries - start :]
+        farthest[start:stop] = torch.maximum(farthest[start:stop], here.amax(1))
+        here.fill_diagonal_(-1)  # the image itself comes first, before its duplicates
+        merge(slice(start, stop), here, start)
+        if stop < total:
+            later = here[:, stop - start :].T.contiguous()
+            farthest[stop:] = torch.maximum(farthest[stop:], later.amax(1))
+            merge(slice(stop, total), later, start)
+    inner = torch.tensor([edge for edge in edges if edge < count], device=device)
+    inside, outside = distances[:, inner - 1], distances[:, inner]
+    gap, doubt = outside - inside, TIE + 2 * points.error(points.square[:, None], outside)
+    doubtful = (~(gap > doubt)).any(1).nonzero()[:, 0]
+    for rows in doubtful.split(max(1, block // 4)) if len(doubtful) else ():
+        exact = points.exact_distances(rows, points)
+        # order by (distance in steps of a tie, number) in one whole number
+        key = (exact / TIE).round().clamp_(max=2**62 // total).long() * total + torch.arange(total, device=device)
+        key.scatter_(1, rows[:, None], -1)
+        best = key.topk(count, dim=1, largest=False, sorted=True).values % total
+        best[:, 0] = rows
+        images[rows], distances[rows] = best, exact.gather(1, best).float()
+    distances[:, 0] = points.square - points.single.square().sum(1)  # 0, but for a zero vector under cosine
+    return _Near(images[:, :wanted], distances[:, :wanted], farthest, original)
+
+
+def _mutual(near: Tensor, rows: Tensor) -> Tensor:
+    """k-reciprocal neighbours (Eq. 3): the images near each of `rows` that have it among theirs; N for the others."""
+    images = near[rows]
+    return images.masked_fill(~(near[images] == rows[:, None, None]).any(2), len(near))
+
+
+# --- sparse lists -----------------------------------------------------------------------------------------------------
+
+
+def _sparse(columns: Tensor, values: Tensor, total: int) -> Tensor:
+    """Sparse N × `total` with `values` N × K at `columns` N × K; what meets is added."""
+    rows = torch.arange(len(columns), device=columns.device)[:, None].expand_as(columns)
+    indices = torch.stack((rows.flatten(), columns.flatten()))
+    matrix = torch.sparse_coo_tensor(indices, values.flatten(), (len(columns), total), check_invariants=False)
+    return matrix.coalesce()
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right for sparse `left`; torch warns once that its inner sparse format is in beta."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse.mm(left, right)
+
+
+class _Lists:
+    """The lists (rows of a sparse matrix) of queries, and those of gallery images by what they hold.
+
+    `left` is N × N, its first `queries` rows are the queries'; `right`, by default the same, gives the gallery's.
+    """
+
+    def __init__(self, left: Tensor, queries: int, right: Tensor | None = None) -> None:
+        left = left.coalesce()
+        right = left if right is None else right.coalesce()
+        total, self.queries = left.shape[0], queries
+        (row, self.column), self.value = left.indices(), left.values()
+        self.start = torch.searchsorted(row, torch.arange(queries + 1, device=row.device))
+        (holder, held), weight = right.indices(), right.values()
+        mine = holder >= queries
+        self.held, order = torch.sort(held[mine], stable=True)
+        self.holder, self.weight = holder[mine][order] - queries, weight[mine][order]
+        self.first = torch.searchsorted(self.held, torch.arange(total + 1, device=row.device))
+
+    def joined(self, like: Tensor, combine) -> Iterator[tuple[slice, Tensor]]:
+        """Σ over the images b in both lists of combine(value of b left, value of b right), for blocks of queries.
+
+        Yields (rows, B×G float32). `like` is Q×G and sets block and device.
+        """
+        gallery = like.shape[1]
+        step = max(1, _BLOCK_BYTES // (8 * gallery))
+        for begin in range(0, self.queries, step):
+            end = min(begin + step, self.queries)
+            found = torch.zeros(end - begin, gallery, device=like.device)
+            entries = torch.arange(int(self.start[begin]), int(self.start[end]), device=like.device)
+            row = torch.searchsorted(self.start[begin : end + 1].contiguous(), entries, right=True) - 1
+            column = self.column[entries]
+            lengths = self.first[column + 1] - self.first[column]
+            for piece in _pieces(lengths):
+                length = lengths[piece]
+                source = torch.repeat_interleave(torch.arange(len(length), device=like.device), length)
+                behind = torch.arange(len(source), device=like.device) - (length.cumsum(0) - length)[source]
+                place = self.first[column[piece]][source] + behind
+                value = combine(self.value[entries[piece]][source], self.weight[place])
+                found.view(-1).index_add_(0, row[piece][source] * gallery + self.holder[place], value)
+            yield slice(begin, end), found
+
+
+def _pieces(lengths: Tensor) -> Iterator[slice]:
+    """Cuts a row of lists into runs of about _PIECE entries in all."""
+    ends = lengths.cumsum(0)
+    begin = 0
+    while begin < len(lengths):
+        done = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(torch.searchsorted(ends, torch.tensor(done + _PIECE, device=ends.device), right=True)))
+        yield slice(begin, end)
+        begin = end
+
+
+# --- at the door ------------------------------------------------------------------------------------------------------
+
+
+def _together(query: Tensor, gallery: Tensor) -> Tensor:
+    query, gallery = matrix(query, "query features"), matrix(gallery, "gallery features")
+    if query.shape[1] != gallery.shape[1]:
+        raise ReidError(
+            f"query features have {query.shape[1]} dimensions, gallery features {gallery.shape[1]}; extract both with "
+            "the same model and descriptor"
+        )
+    kind = torch.promote_types(query.dtype, gallery.dtype)
+    return torch.cat((query.to(kind), gallery.to(query.device, kind)))
+
+
+def _demand(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ReidError(f"re-ranking: {name}={value}; give {wanted}")
+
+
+def _demand_size(total: int, **needed: int) -> None:
+    for name, least in needed.items():
+        if least > total:
+            raise ReidError(
+                f"re-ranking: {name} needs at least {least} images, but queries and gallery without junk are {total}; "
+                f"give a smaller {name}"
+            )
