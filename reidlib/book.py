@@ -26,6 +26,9 @@ from reidlib.spec import ReidError
 
 EXECUTED = Path("results/notebooks")
 STAND_IN_PAGES = "results/notebooks/stand-in/"
+STUDY_PAGES = "results/notebooks/study/"
+"""Pages that belong to no table; they read records of any images, so they carry the banner of those they read."""
+
 MADE_BY_SPHINX = {"index", "genindex", "search"}
 """Pages that are in every book without standing in `_toc.yml`."""
 
@@ -132,10 +135,18 @@ def _names_in_toc(node: object) -> Iterator[str]:
 def _remedy(page: str) -> str:
     """How to make the page: a hand-written one by hand, an executed notebook by its run."""
     parts = Path(page).parts
+    if page.startswith(STUDY_PAGES):
+        return f": `reid book` makes it from {_template(page)}; write that, or take the page out of _toc.yml"
     if not page.startswith(f"{EXECUTED.as_posix()}/") or len(parts) < 7:
         return ": write it, or take it out of _toc.yml"
     dataset, budget, table = parts[3], parts[4], "/".join(parts[5:])
     return f": make it with `reid run {table} --budget {budget} --dataset {dataset}`, or take it out of _toc.yml"
+
+
+def _template(page: str) -> Path:
+    """The notebook from which an executed one is made, relative to the root."""
+    below = Path(page).relative_to(EXECUTED).parts
+    return Path("notebooks", *(below if page.startswith(STUDY_PAGES) else below[3:])).with_suffix(".ipynb")
 
 
 def _check_notebook(root: Path, page: str, source: Path) -> None:
@@ -155,7 +166,7 @@ def _check_notebook(root: Path, page: str, source: Path) -> None:
             raise ReidError(f"cell {number} of {source} was never executed{_remedy(page)}")
     if not page.startswith(f"{EXECUTED.as_posix()}/"):
         return
-    template = root.joinpath("notebooks", *Path(page).parts[5:]).with_suffix(".ipynb")
+    template = root / _template(page)
     if not template.is_file():
         raise ReidError(
             f"{source} was made from {template}, which is gone: restore it, or take the page out of _toc.yml"
@@ -292,6 +303,8 @@ def _faults(html: Path, pages: Sequence[str]) -> Iterator[str]:
             yield from _dead(html, page, path, address, parsed)
         if page.startswith(STAND_IN_PAGES) and "standin-banner" not in parsed[path].classes:
             yield f"page {page} has numbers from stand-in images and no banner (class standin-banner)"
+        if page.startswith(STUDY_PAGES) and not {"standin-banner", "real-banner"} & parsed[path].classes:
+            yield f"page {page} does not say whose images its numbers come from (class standin-banner or real-banner)"
     for sheet in sorted(html.rglob("*.css")):
         for address in _addresses_in_css(sheet.read_text(encoding="utf-8")):
             if OTHER_HOST.match(address):

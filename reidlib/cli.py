@@ -1,4 +1,4 @@
-"""The command line: `reid list | run | train | show | render | data | book`. Thin: every command is a call or two."""
+"""The command line, `reid list | run | train | show | render | data | evaluate | book`: each a call or two."""
 
 from __future__ import annotations
 
@@ -51,6 +51,27 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("dataset", help="such as market1501")
     line.add_argument("--root", type=Path, default=None, help="its folder; default: looked for under REID_DATA")
     line.set_defaults(run=describe_data)
+
+    line = commands.add_parser("evaluate", help="score anybody's features, with or without re-ranking")
+    line.add_argument("query", metavar="QUERY.npz", help="holds features (N×D), ids and cameras")
+    line.add_argument("gallery", metavar="GALLERY.npz", help="the same of the gallery")
+    line.add_argument("--multi", metavar="MULTI.npz", help="multi-query: a query is the mean of its images here")
+    line.add_argument(
+        "--protocol", metavar="NAME", help="whose rules hold; default Market-1501's (junk −1, distractor 0)"
+    )
+    line.add_argument("--rerank", choices=("k-reciprocal", "ecn"), help="re-rank first; junk takes no part")
+    line.add_argument("--k1", type=int, help="k-reciprocal: neighbourhood; default 20")
+    line.add_argument("--k2", type=int, help="k-reciprocal: query expansion; default 6")
+    line.add_argument(
+        "--lambda", type=float, dest="lambda_", help="k-reciprocal: share of the old distance; default 0.3"
+    )
+    line.add_argument("--k", type=int, help="ecn: length of the rank lists; default 25")
+    line.add_argument("--t", type=int, help="ecn: first neighbours; default 3")
+    line.add_argument("--q", type=int, help="ecn: neighbours of each; default 8")
+    line.add_argument("--distance", choices=("rank-list", "original"), help="ecn: default rank-list")
+    line.add_argument("--metric", choices=("euclidean", "cosine"), help="default euclidean, as given; ecn: cosine")
+    line.add_argument("--json", action="store_true", help="as JSON, for programs")
+    line.set_defaults(run=evaluate)
 
     line = commands.add_parser("book", help="build the book from the executed notebooks and check every page")
     line.set_defaults(run=build_book)
@@ -119,9 +140,30 @@ def describe_data(given: argparse.Namespace) -> None:
     print(market1501.describe(study.LOADERS[given.dataset](given.root)))
 
 
+def evaluate(given: argparse.Namespace) -> None:
+    from reidlib import evaluation
+
+    options = {name: getattr(given, name) for name in ("k1", "k2", "lambda_", "k", "t", "q", "distance")}
+    rerank = evaluation.reranking(given.rerank, **options)
+    asked = dict(multi=given.multi, protocol=given.protocol, metric=given.metric, rerank=rerank)
+    answer = evaluation.evaluate_files(given.query, given.gallery, **asked)
+    if given.json:
+        print(json.dumps(answer))
+        return
+    print(evaluation.PROTOCOLS[answer["protocol"]].title)
+    print(f"distance: {given.metric or (rerank.metric if rerank else 'euclidean')}; re-ranking: {rerank or 'none'}")
+    names = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP": "mAP", "mINP": "mINP"}
+    names["mAP_trapezoid"] = "mAP by trapezoids"
+    print("  ".join(f"{name} {answer[key]:.2f}" for key, name in names.items()))
+    print(f"{answer['queries']:,} queries, {answer['excluded_queries']:,} more without a match left out, ", end="")
+    print(f"{answer['seconds']:.1f} s")
+
+
 def build_book(given: argparse.Namespace) -> None:
     from reidlib import book, execution, study
 
+    for page in execution.pages():
+        execution.execute_page(page, quiet=True)
     print(f"Open {book.build(root=study.home(), stale=execution.stale)} in a browser.")
 
 

@@ -1,4 +1,8 @@
-"""Notebooks by papermill: parameters checked before anything runs, executed copies moved into place only when whole."""
+"""Notebooks by papermill: parameters checked before anything runs, executed copies moved into place only when whole.
+
+There are two kinds. A chapter, notebooks/<paper>/<table>.ipynb, trains what its table lacks; `reid run` executes it. A
+page of the study, notebooks/study/<name>.ipynb, belongs to no table and trains nothing; `reid book` executes it.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,17 @@ from papermill.exceptions import PapermillExecutionError
 from reidlib import study
 from reidlib.spec import ReidError
 
+PAGES = "study"
+"""The folder of the pages that belong to no table, among the folders of the papers."""
+
+
+def pages() -> list[str]:
+    """The pages of the study, each as "study/<name>"."""
+    return [f"{PAGES}/{file.stem}" for file in sorted((study.home() / "notebooks" / PAGES).glob("*.ipynb"))]
+
 
 def template(slug: str) -> Path:
-    """The notebook of a table: notebooks/<paper>/<table>.ipynb."""
+    """The notebook of a table, notebooks/<paper>/<table>.ipynb, or of a page of the study."""
     file = study.home() / "notebooks" / f"{slug}.ipynb"
     if not file.is_file():
         raise ReidError(f"{file}: no notebook for {slug}; `reid list` shows the tables there are")
@@ -30,25 +42,41 @@ def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
     return study.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"
 
 
+def executed_page(slug: str) -> Path:
+    """Where the executed copy of a page of the study goes."""
+    return study.results() / "notebooks" / f"{slug}.ipynb"
+
+
 def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records."""
-    asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
-    again = parameters["again"]
-    runs = study.plan(slug, **asked) + (study.plan(slug, rows=again, again=again, **asked) if again else [])
-    inputs = sorted((study.home() / "reidlib").rglob("*.py")) + [study.home() / "results" / "reported.tsv"]
-    inputs += [run.record_file for run in runs if run.record_file.exists()]
+    records, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
+    inputs = sorted((study.home() / "reidlib").rglob("*.py")) + [study.home() / "results" / "reported.tsv", *records]
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     return {
         "slug": slug,
         "template_sha256": digest(template(slug)),
         "parameters": parameters,
         "inputs_sha256": together,
-        "missing": [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"],
+        "missing": missing,
     }
+
+
+def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
+    """The record files of a table that are there, and the runs that have no finished one."""
+    asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
+    again = parameters["again"]
+    runs = study.plan(slug, **asked) + (study.plan(slug, rows=again, again=again, **asked) if again else [])
+    missing = [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"]
+    return [run.record_file for run in runs if run.record_file.exists()], missing
+
+
+def _all_records() -> tuple[list[Path], list[str]]:
+    """Every record, for a page of the study may read any; the page itself says which of them it misses."""
+    return sorted(file for file in (study.results() / "records").rglob("*") if file.is_file()), []
 
 
 def stale(copy: Path) -> str | None:
@@ -98,16 +126,25 @@ def _defaults(file: Path) -> dict[str, Any]:
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
     """Runs the notebook of a table with these parameters and returns its executed copy.
 
-    A failing notebook is kept under failed/ beside the copies and raised as a ReidError; the copy from before stays.
+    A copy that is current stays as it is. A failing notebook is kept under failed/ beside the copies and raised as a
+    ReidError; the copy from before stays.
     """
-    source = template(slug)
-    check_parameters(source, parameters)
-    parameters = {**_defaults(source), **parameters}
+    check_parameters(template(slug), parameters)
+    parameters = {**_defaults(template(slug)), **parameters}
     place = {name: parameters[name] for name in ("source", "dataset", "budget")}
-    copy = executed_copy(slug, **place)
-    partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
+    return _up_to_date(executed_copy(slug, **place), slug, parameters, quiet)
+
+
+def execute_page(slug: str, *, quiet: bool = False) -> Path:
+    """The same for a page of the study, with the parameters that stand in it."""
+    check_parameters(template(slug), {})
+    return _up_to_date(executed_page(slug), slug, _defaults(template(slug)), quiet)
+
+
+def _up_to_date(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
+    """The executed copy, made now unless it is there and stands for the template, the code and the records of today."""
     now = made_from(slug, parameters)
-    if copy.exists() and not now["missing"] and nbformat.read(copy, as_version=4).metadata.get("reid") == now:
+    if not now["missing"] and _was_made_from(copy) == now:
         return copy
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -115,26 +152,48 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
         raise ReidError(
             f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS"
         ) from fault
-    # The kernel is this very Python, whatever kernels the person has installed.
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
     try:
-        papermill.execute_notebook(
-            source,
-            partial,
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=str(study.home()),
-            progress_bar=False,
-            log_output=False,
-            stdout_file=None if quiet else sys.stdout,
-            stderr_file=None if quiet else sys.stderr,
-        )
+        _papermill(template(slug), partial, parameters, quiet)
     except PapermillExecutionError as fault:
         failed.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(failed)
         reason = f"{fault.ename}: {fault.evalue}" if fault.ename != "ReidError" else fault.evalue
         raise ReidError(f"{reason} (cell {fault.exec_count} of {slug}; the failed notebook is {failed})") from fault
-    notebook = nbformat.read(partial, as_version=4)
+    notebook = _tidy(nbformat.read(partial, as_version=4))
+    notebook.metadata["reid"] = made_from(slug, parameters)  # again, for a chapter has trained what was missing
+    nbformat.write(notebook, partial)
+    partial.replace(copy)
+    failed.unlink(missing_ok=True)
+    return copy
+
+
+def _was_made_from(copy: Path) -> dict[str, Any] | None:
+    """What an executed copy says it was made from; None where there is none, or none that can be read."""
+    try:
+        return nbformat.read(copy, as_version=4).metadata.get("reid")
+    except (OSError, ValueError, nbformat.reader.NotJSONError):
+        return None
+
+
+def _papermill(source: Path, target: Path, parameters: dict[str, Any], quiet: bool) -> None:
+    # The kernel is this very Python, whatever kernels the person has installed.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    papermill.execute_notebook(
+        source,
+        target,
+        parameters=parameters,
+        kernel_name="python3",
+        cwd=str(study.home()),
+        progress_bar=False,
+        log_output=False,
+        stdout_file=None if quiet else sys.stdout,
+        stderr_file=None if quiet else sys.stderr,
+    )
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook as readers get it."""
     # The defaults of the template did not hold here: only the parameters that did are shown, folded away.
     notebook.cells = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
@@ -145,8 +204,4 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-    notebook.metadata["reid"] = made_from(slug, parameters)
-    nbformat.write(notebook, partial)
-    partial.replace(copy)
-    failed.unlink(missing_ok=True)
-    return copy
+    return notebook

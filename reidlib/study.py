@@ -97,11 +97,18 @@ class Run:
         return records.read(self.record_file) if self.record_file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
-        """One number a query (0 to 1) from beside the record; excluded queries are left out."""
+        """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
+
+        A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
+        """
         file = self.record_file.with_suffix(".npz")
         try:
             with np.load(file) as arrays:
-                return arrays[name][arrays["valid"]]
+                if name.startswith("rank") and name not in arrays:
+                    values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
+                else:
+                    values = arrays[name]
+                return values[arrays["valid"]]
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
             raise ReidError(
                 f"{file}: per-query numbers missing or cut short; delete the record and run it again"

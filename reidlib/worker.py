@@ -98,7 +98,6 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
     answer = evaluate(query, gallery, protocol=protocols.protocol(run.table.protocol), metric="cosine")
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
-    per_query = {name: getattr(answer, name) for name in ("ap", "ap_trapezoid", "inp", "first_hit", "valid")}
     record = replace(
         record,
         status="finished",
@@ -110,7 +109,7 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
         peak_memory_mb=training.peak_memory_mb(device),
         finished=_now(),
     )
-    return record, per_query
+    return record, answer.per_query()
 
 
 def _features(model, data: Dataset, split: str, recipe: dict[str, Any], device: torch.device) -> Features:

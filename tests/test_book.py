@@ -120,6 +120,19 @@ def test_a_stand_in_page_without_a_banner_is_found(html):
         check(html, STAND_IN)
 
 
+def test_a_page_of_the_study_without_a_banner_is_found(html):
+    name = "results/notebooks/study/protocols"
+    place = html / f"{name}.html"
+    place.parent.mkdir(parents=True)
+    (html / "searchindex.js").write_text(f'["book/intro", "book/data", "book/index", "{name}"]')
+    for banner in ("standin-banner", "real-banner"):
+        place.write_text(page(f'<div class="{banner}">whose images</div>'))
+        check(html, name)
+    place.write_text(page())
+    with pytest.raises(ReidError, match="does not say whose images"):
+        check(html, name)
+
+
 # The whole way, from sources to pages --------------------------------------------------------------------------------
 
 

@@ -7,10 +7,21 @@ Three lines score anybody's features (an .npz with `features`, `ids`, `cameras`;
     print(evaluate(query, gallery, rerank=KReciprocal()).metrics())
 """
 
-from reidlib.evaluation.evaluator import evaluate
+from reidlib.evaluation.evaluator import evaluate, evaluate_files
 from reidlib.evaluation.features import Features
 from reidlib.evaluation.protocols import PROTOCOLS, Protocol
 from reidlib.evaluation.ranking import Draws, Ranking
-from reidlib.evaluation.reranking import ECN, KReciprocal
+from reidlib.evaluation.reranking import ECN, KReciprocal, reranking
 
-__all__ = ["ECN", "PROTOCOLS", "Draws", "Features", "KReciprocal", "Protocol", "Ranking", "evaluate"]
+__all__ = [
+    "ECN",
+    "PROTOCOLS",
+    "Draws",
+    "Features",
+    "KReciprocal",
+    "Protocol",
+    "Ranking",
+    "evaluate",
+    "evaluate_files",
+    "reranking",
+]

@@ -56,9 +56,10 @@ class Features:
         """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
         wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                if not hasattr(arrays, "files"):
-                    raise ReidError(f"{file} is a single array, no .npz; {wanted}")
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise ReidError(f"{file} is a single array, no .npz; {wanted}")
+            with loaded as arrays:
                 missing = [field for field in FIELDS if field not in arrays.files]
                 if missing:
                     found = ", ".join(arrays.files) or "nothing"
@@ -67,7 +68,9 @@ class Features:
         except FileNotFoundError:
             raise ReidError(f"{file} is missing; give the .npz file of the features") from None
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as fault:
-            raise ReidError(f"{file} cannot be read as .npz ({str(fault).splitlines()[0]}); {wanted}") from None
+            # numpy takes whatever it does not know for a pickle, and advises to load it unsafely
+            reason = "no .npz, or it holds objects" if "pickle" in str(fault) else str(fault).splitlines()[0]
+            raise ReidError(f"{file} cannot be read ({reason}); {wanted}") from None
 
     def pooled_for(self, query: Features) -> Features:
         """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.

@@ -64,6 +64,10 @@ class Ranking:
         """1 for each query whose first true match stands at rank k or before, else 0 (NaN for an excluded query)."""
         return np.where(self.valid, (self.first_hit <= k).astype(np.float64), np.nan)
 
+    def per_query(self) -> dict[str, np.ndarray]:
+        """The arrays that are kept beside a record."""
+        return {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "first_hit", "valid")}
+
     def metrics(self) -> dict[str, float | int]:
         """Means over the valid queries, in percent as papers print them, and how many queries that are."""
         values = {**{f"rank{k}": self.cmc(k) for k in CUTS}, "mAP": self.ap}
@@ -104,6 +108,11 @@ class Draws:
     def cmc(self, k: int) -> np.ndarray:
         """Share of the draws in which each query's match stands at rank k or before (NaN for an excluded query)."""
         return np.mean([ranking.cmc(k) for ranking in self.rankings], axis=0)
+
+    def per_query(self) -> dict[str, np.ndarray]:
+        """The arrays that are kept beside a record: as `Ranking`'s, CMC in place of the rank of the first match."""
+        kept = {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "valid")}
+        return kept | {f"rank{k}": self.cmc(k) for k in CUTS}
 
     def metrics(self) -> dict[str, float | int]:
         """Means over draws and valid queries, in percent, and how many queries that are."""
@@ -308,7 +317,7 @@ def _count_refined(
     matches = pairs.take(closeness)
     edge = matches - TIE / 2
     square = queries.square[rows, None]
-    band = queries.error(square, square - 2 * matches)  # of the match and of the other image, each half of it
+    band = others.error(square, square - 2 * matches)  # of the match and of the other image, each half of it
     both = _count_at_least(closeness.clone(), torch.cat((edge + band, edge - band), dim=1))
     counts, possible = both.tensor_split(2, dim=1)
     doubtful = (possible - counts).masked_fill(~pairs.match, 0)
@@ -337,10 +346,13 @@ def _within(
     for start in range(0, len(row), step):
         piece = slice(start, start + step)
         here = closeness[row[piece]]
-        inside = ((here >= low[piece, None]) & (here < high[piece, None])).nonzero()
-        inside[:, 0] += start
-        found.append(inside)
-    return torch.cat(found).unbind(1)
+        inside = ((here >= low[piece, None]) & (here < high[piece, None])).flatten()
+        if inside.device.type == "cpu":  # numpy skips zeros by the word
+            inside = torch.from_numpy(np.flatnonzero(inside.numpy()))
+        else:
+            inside = inside.nonzero()[:, 0]
+        found.append(torch.stack((inside // here.shape[1] + start, inside % here.shape[1])))
+    return torch.cat(found, dim=1).unbind(0)
 
 
 def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:

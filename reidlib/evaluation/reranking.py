@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -82,8 +82,7 @@ class KReciprocal:
                 average = _sparse(first, torch.full(first.shape, 1 / self.k2, device=first.device), len(points))
                 encoding = _product(average, encoding)
             answer = near.original.div_(near.farthest[: len(query), None].clamp(min=1e-30)).mul_(self.lambda_)
-            lists = _Lists(encoding, len(query))
-            for rows, shared in lists.joined(answer, torch.minimum):
+            for rows, shared in _shared(encoding, answer):
                 # |R_p ∩ R_g| / |R_p ∪ R_g|: each encoding sums to 1, so the union is 2 − the shared part (Eq. 10)
                 answer[rows] += (1 - self.lambda_) * (1 - shared / (2 - shared))
         return answer
@@ -179,27 +178,45 @@ class ECN:
         weight = torch.arange(self.k, 0, -1, device=images.device, dtype=torch.float32)
         lists = _sparse(images[:, : self.k], weight.expand(len(images), -1), len(images))
         expanded = _product(around, lists)
-        near_query, near_gallery = _Lists(expanded, len(answer), lists), _Lists(lists, len(answer), expanded)
-        count = 2 * (self.t + self.t * self.q)
-        sides = zip(near_query.joined(answer, torch.mul), near_gallery.joined(answer, torch.mul), strict=True)
-        for (rows, one), (_, other) in sides:
-            similarity = one.add_(other)
-            answer[rows] = torch.where(similarity > 0, similarity / -count, answer[rows])
+        queries, (total, count) = len(answer), (len(images), 2 * (self.t + self.t * self.q))
+        similarity = torch.empty_like(answer)
+        of_queries, of_gallery = (_rows(lists, part) for part in (slice(0, queries), slice(queries, total)))
+        for rows in _blocks(0, queries, total):
+            similarity[rows] = _product(of_gallery, _rows(expanded, rows).to_dense().T).T
+        for rows in _blocks(queries, total, total):
+            similarity[:, rows.start - queries : rows.stop - queries] += _product(
+                of_queries, _rows(expanded, rows).to_dense().T
+            )
+        for rows in _blocks(0, queries, total):
+            answer[rows] = torch.where(similarity[rows] > 0, similarity[rows] / -count, answer[rows])
 
     def _by_original(self, answer: Tensor, points: Points, around: Tensor) -> None:
         """Mean of |a − b|²/2 over the a around p and a fixed b: from the mean of the a and of their squares."""
         count, queries = self.t + self.t * self.q, len(answer)
         means = _product(around, points.single) / count
         squares = _product(around, points.square[:, None])[:, 0] / count
-        step = max(1, _BLOCK_BYTES // (4 * (len(points) - queries)))
-        for start in range(0, queries, step):
-            rows = slice(start, min(start + step, queries))
+        for rows in _blocks(0, queries, len(points)):
             cross = means[rows] @ points.single[queries:].T + points.single[rows] @ means[queries:].T
             square = (squares[rows] + points.square[rows])[:, None] + (squares + points.square)[queries:]
             answer[rows] = (square / 2 - cross) / 2
 
 
 RERANKINGS = {"k-reciprocal": KReciprocal, "ecn": ECN}
+
+
+def reranking(name: str | None, **options: object) -> KReciprocal | ECN | None:
+    """The re-ranking called `name` with those of `options` that are not None; None for no re-ranking.
+
+    Raises ReidError for an option that the re-ranking does not have.
+    """
+    chosen = {option: value for option, value in options.items() if value is not None}
+    known = [field.name for field in fields(RERANKINGS[name])] if name else []
+    for option in chosen:
+        if option not in known:
+            of = f"re-ranking {name}" if name else "a test without re-ranking"
+            has = f"it has {', '.join(known)}" if name else f"choose one of {', '.join(RERANKINGS)}"
+            raise ReidError(f"{of} has no option {option.rstrip('_')!r}; {has.replace('lambda_', 'lambda')}")
+    return RERANKINGS[name](**chosen) if name else None
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------
@@ -248,7 +265,7 @@ def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, 
         raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
     total, device = len(points), points.single.device
     block = min(block or max(1, _BLOCK_BYTES // (4 * total)), total)
-    wanted, count = count, min(count + 1, total)  # one more, to see the gap behind the last
+    wanted, count = count, min(count + 8, total)  # some more, to see who else is as near as the last
     images = torch.zeros(total, count, dtype=torch.int64, device=device)
     distances = torch.full((total, count), torch.inf, device=device)
     farthest = torch.zeros(total, device=device)
@@ -275,20 +292,47 @@ def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, 
             later = here[:, stop - start :].T.contiguous()
             farthest[stop:] = torch.maximum(farthest[stop:], later.amax(1))
             merge(slice(stop, total), later, start)
-    inner = torch.tensor([edge for edge in edges if edge < count], device=device)
-    inside, outside = distances[:, inner - 1], distances[:, inner]
-    gap, doubt = outside - inside, TIE + 2 * points.error(points.square[:, None], outside)
-    doubtful = (~(gap > doubt)).any(1).nonzero()[:, 0]
-    for rows in doubtful.split(max(1, block // 4)) if len(doubtful) else ():
-        exact = points.exact_distances(rows, points)
-        # order by (distance in steps of a tie, number) in one whole number
-        key = (exact / TIE).round().clamp_(max=2**62 // total).long() * total + torch.arange(total, device=device)
-        key.scatter_(1, rows[:, None], -1)
-        best = key.topk(count, dim=1, largest=False, sorted=True).values % total
-        best[:, 0] = rows
-        images[rows], distances[rows] = best, exact.gather(1, best).float()
-    distances[:, 0] = points.square - points.single.square().sum(1)  # 0, but for a zero vector under cosine
+    _settle(points, images, distances, [edge for edge in edges if edge < count], max(1, block // 4))
+    distances[:, 0] = 2 * points.zero  # a zero vector under cosine is orthogonal to itself too
     return _Near(images[:, :wanted], distances[:, :wanted], farthest, original)
+
+
+def _settle(points: Points, images: Tensor, distances: Tensor, edges: list[int], rows_at_once: int) -> None:
+    """Puts right, in float64, what rounding may have displaced across one of the edges. N × C, changed in place.
+
+    Neighbours that lie closer together than the error are compared again; where such a chain reaches the end of the
+    list, others outside it may belong to it, and the whole row is compared again.
+    """
+    if not edges:
+        return
+    total, count = len(points), images.shape[1]
+    doubt = TIE + 2 * points.error(points.square[:, None], distances[:, 1:])
+    close = distances[:, 1:] - distances[:, :-1] <= doubt
+    close[:, 0] &= count == 2  # the image itself is first by definition
+    rows = close[:, torch.tensor(edges, device=images.device) - 1].any(1).nonzero()[:, 0]
+    if not len(rows):
+        return
+    chain = close[rows]
+    endless = chain[:, max(edges) - 1 :].all(1) & (count < total)
+    inside, links = rows[~endless], chain[~endless]
+    again = torch.nn.functional.pad(links, (1, 0)) | torch.nn.functional.pad(links, (0, 1))
+    again[:, 0] = False
+    row, place = again.nonzero(as_tuple=True)
+    exact = distances[inside].double()
+    exact[row, place] = points.exact_pairs(inside[row], points, images[inside[row], place])
+    _write(images, distances, inside, images[inside], exact, total)
+    for some in rows[endless].split(rows_at_once) if endless.any() else ():
+        everyone = torch.arange(total, device=images.device).expand(len(some), total)
+        _write(images, distances, some, everyone, points.exact_distances(some, points), total)
+
+
+def _write(images: Tensor, distances: Tensor, rows: Tensor, candidates: Tensor, exact: Tensor, total: int) -> None:
+    """The nearest of `candidates` (R × M, squared distances `exact`) for some rows, ties in the order of numbers."""
+    # order by (distance in steps of a tie, number) in one whole number, the image itself first
+    key = (exact / TIE).round().clamp_(max=2**62 // total).long() * total + candidates
+    key.masked_fill_(candidates == rows[:, None], -1)
+    order = key.topk(images.shape[1], dim=1, largest=False, sorted=True).indices
+    images[rows], distances[rows] = candidates.gather(1, order), exact.gather(1, order).float()
 
 
 def _mutual(near: Tensor, rows: Tensor) -> Tensor:
@@ -309,52 +353,54 @@ def _sparse(columns: Tensor, values: Tensor, total: int) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right for sparse `left`; torch warns once that its inner sparse format is in beta."""
+    """left @ right for sparse `left`. By rows, since torch multiplies those with dense matrices on all cores."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse.mm(left, right)
+        if right.is_sparse:
+            return torch.sparse.mm(left, right)
+        return left.to_sparse_csr() @ right
 
 
-class _Lists:
-    """The lists (rows of a sparse matrix) of queries, and those of gallery images by what they hold.
+def _rows(matrix: Tensor, rows: slice) -> Tensor:
+    """Some rows of a sparse matrix, as a matrix of their own."""
+    (row, column), values = matrix.indices(), matrix.values()
+    begin, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop], device=row.device)).tolist()
+    places = torch.stack((row[begin:end] - rows.start, column[begin:end]))
+    shape = (rows.stop - rows.start, matrix.shape[1])
+    return torch.sparse_coo_tensor(places, values[begin:end], shape, is_coalesced=True, check_invariants=False)
 
-    `left` is N × N, its first `queries` rows are the queries'; `right`, by default the same, gives the gallery's.
+
+def _blocks(begin: int, end: int, width: int) -> Iterator[slice]:
+    """The rows from `begin` to `end` in blocks of 128 MiB, where a row is `width` numbers."""
+    step = max(1, _BLOCK_BYTES // (4 * width))
+    for start in range(begin, end, step):
+        yield slice(start, min(start + step, end))
+
+
+def _shared(encoding: Tensor, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Σ over all columns of the smaller of two encodings' entries, each query with each gallery image (Eq. 11).
+
+    encoding: sparse N × N. like: Q×G, for size and device. Yields (rows, B×G float32) for blocks of queries. Only
+    columns in which both have an entry are looked at: the gallery is sorted by column.
     """
-
-    def __init__(self, left: Tensor, queries: int, right: Tensor | None = None) -> None:
-        left = left.coalesce()
-        right = left if right is None else right.coalesce()
-        total, self.queries = left.shape[0], queries
-        (row, self.column), self.value = left.indices(), left.values()
-        self.start = torch.searchsorted(row, torch.arange(queries + 1, device=row.device))
-        (holder, held), weight = right.indices(), right.values()
-        mine = holder >= queries
-        self.held, order = torch.sort(held[mine], stable=True)
-        self.holder, self.weight = holder[mine][order] - queries, weight[mine][order]
-        self.first = torch.searchsorted(self.held, torch.arange(total + 1, device=row.device))
-
-    def joined(self, like: Tensor, combine) -> Iterator[tuple[slice, Tensor]]:
-        """Σ over the images b in both lists of combine(value of b left, value of b right), for blocks of queries.
-
-        Yields (rows, B×G float32). `like` is Q×G and sets block and device.
-        """
-        gallery = like.shape[1]
-        step = max(1, _BLOCK_BYTES // (8 * gallery))
-        for begin in range(0, self.queries, step):
-            end = min(begin + step, self.queries)
-            found = torch.zeros(end - begin, gallery, device=like.device)
-            entries = torch.arange(int(self.start[begin]), int(self.start[end]), device=like.device)
-            row = torch.searchsorted(self.start[begin : end + 1].contiguous(), entries, right=True) - 1
-            column = self.column[entries]
-            lengths = self.first[column + 1] - self.first[column]
-            for piece in _pieces(lengths):
-                length = lengths[piece]
-                source = torch.repeat_interleave(torch.arange(len(length), device=like.device), length)
-                behind = torch.arange(len(source), device=like.device) - (length.cumsum(0) - length)[source]
-                place = self.first[column[piece]][source] + behind
-                value = combine(self.value[entries[piece]][source], self.weight[place])
-                found.view(-1).index_add_(0, row[piece][source] * gallery + self.holder[place], value)
-            yield slice(begin, end), found
+    queries, gallery = like.shape
+    (row, column), value = encoding.indices(), encoding.values()
+    behind = int(torch.searchsorted(row, queries))
+    held, order = torch.sort(column[behind:], stable=True)
+    holder, weight = row[behind:][order] - queries, value[behind:][order]
+    first = torch.searchsorted(held, torch.arange(encoding.shape[1] + 1, device=row.device))
+    for rows in _blocks(0, queries, 2 * gallery):
+        found = torch.zeros(rows.stop - rows.start, gallery, device=like.device)
+        begin, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop], device=row.device)).tolist()
+        for piece in _pieces((first[1:] - first[:-1])[column[begin:end]]):
+            entries = slice(begin + piece.start, begin + piece.stop)
+            start, stop = first[column[entries]], first[column[entries] + 1]
+            source = torch.repeat_interleave(stop - start)
+            place = torch.arange(len(source), device=like.device)
+            place += (start - (stop - start).cumsum(0) + (stop - start))[source]
+            smaller = torch.minimum(value[entries][source], weight[place])
+            found.view(-1).index_add_(0, (row[entries] - rows.start)[source] * gallery + holder[place], smaller)
+        yield rows, found
 
 
 def _pieces(lengths: Tensor) -> Iterator[slice]:

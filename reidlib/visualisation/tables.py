@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from reidlib.evaluation.statistics import Interval, interval, verdict
+from reidlib.evaluation import statistics
+from reidlib.evaluation.statistics import Interval
 from reidlib.spec import Assumed, Claim, Stated, value_of
 
+NOT_RUN = "not run"
 METRICS = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "mAP": "mAP"}
 
 
@@ -83,40 +86,72 @@ def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[str, str]], 
 
 
 def claims(runs, declared: Sequence[Claim]) -> Page:
-    """Each claim of the paper with what these runs say of it."""
-    head = [_cell(text) for text in ("the paper's words", "tested as", "Δ mAP here", "on these images")]
+    """Each claim of the paper with what these runs say of it; p is corrected for their number (Holm)."""
+    head = [_cell(text) for text in ("the paper's words", "tested as", "Δ here", "p", "on these images")]
     body = []
-    for claim in declared:
-        here = paired(runs, claim.better, claim.worse)
+    for claim, found in zip(declared, decide(runs, declared), strict=True):
         quote = f"“{claim.quote}” ({claim.where})"
         cells = [_cell(quote, css="quote"), _cell(f"{claim.better} against {claim.worse}", css="label")]
-        if here is None:
-            cells.append(_cell("not run", colspan=2, css="state"))
+        if found.here is None:
+            cells.append(_cell(found.verdict, colspan=3, css="state"))
         else:
-            cells.append(_cell(f"{_number(here.mean, sign=True)} {_interval(here, sign=True)}"))
-            cells.append(_cell(verdict(here)))
+            shown = f"{claim.metric} {_number(found.here.mean, sign=True)} {_interval(found.here, sign=True)}"
+            cells += [_cell(shown), _cell(_p(found.p)), _cell(found.verdict)]
         body.append(_line(cells))
     return _table([_line(head)], body, css="claims")
 
 
-def answer(runs, claim: Claim) -> Page:
-    """One sentence for the top of the page, drawn from the records."""
-    here = paired(runs, claim.better, claim.worse)
-    if here is None:
-        return Page("<p><strong>Not run yet.</strong></p>")
-    first = runs.runs[0]
+def answers(runs, declared: Sequence[Claim]) -> Page:
+    """One sentence a claim for the top of the page, drawn from the records."""
     said = {
         "supported": "Yes on these images",
         "contradicted": "No on these images, rather the reverse",
         "not distinguishable": "These runs cannot tell",
-    }[verdict(here)]
-    seeds = len({run.seed for run in runs.runs})
-    return Page(
-        f"<p><strong>{said}.</strong> {html.escape(claim.better)} against {html.escape(claim.worse)}: "
-        f"{_number(here.mean, sign=True)} points of {claim.metric} (95 % interval {_interval(here, sign=True)}) on the "
-        f"{first.source} images of {html.escape(first.dataset)}, budget <code>{first.budget}</code>, {seeds} "
-        f"seed{'s' * (seeds > 1)}.</p>"
-    )
+        "not testable": "Not testable here",
+        NOT_RUN: "Not run yet",
+    }
+    first, seeds = runs.runs[0], len({run.seed for run in runs.runs})
+    sentences = []
+    for claim, found in zip(declared, decide(runs, declared), strict=True):
+        sentence = f"<strong>{said[found.verdict]}.</strong> {html.escape(claim.better)} against "
+        sentence += html.escape(claim.worse)
+        if found.here is not None:
+            sentence += (
+                f": {_number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "
+                f"{_interval(found.here, sign=True)}) on the {first.source} images of {html.escape(first.dataset)}, "
+                f"budget <code>{first.budget}</code>, {seeds} seed{'s' * (seeds > 1)}"
+            )
+        sentences.append(f"<p>{sentence}.</p>")
+    return Page("".join(sentences))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the runs say of one claim: the interval of its difference (None where there is none), its p after Holm's
+    correction over the claims tested together, and the verdict, or NOT_RUN."""
+
+    here: Interval | None
+    p: float
+    verdict: str
+
+
+def decide(runs, declared: Sequence[Claim]) -> list[Decision]:
+    """The claims of one table, decided together. A claim about rows that the table does not retrain is not testable."""
+    rows = {run.row.label for run in runs.runs}
+    testable = [{claim.better, claim.worse} <= rows and claim.metric in METRICS for claim in declared]
+    here = [
+        paired(runs, claim.better, claim.worse, claim.metric) if possible else None
+        for claim, possible in zip(declared, testable, strict=True)
+    ]
+    adjusted = iter(statistics.holm([found.p for found in here if found is not None]))
+    decisions = []
+    for found, possible in zip(here, testable, strict=True):
+        if found is None:
+            decisions.append(Decision(None, float("nan"), NOT_RUN if possible else statistics.verdict(None)))
+        else:
+            p = next(adjusted)
+            decisions.append(Decision(found, p, statistics.verdict(found, p)))
+    return decisions
 
 
 def repeats(runs) -> Page:
@@ -213,22 +248,25 @@ def provenance(runs) -> Page:
     return Page(f'<dl class="provenance">{items}</dl>{_table([_line(head)], body)}')
 
 
-def paired(runs, row: str, other: str) -> Interval | None:
-    """Interval of the difference in AP, query by query, seeds pooled; None where a run is missing."""
+def paired(runs, row: str, other: str, metric: str = "mAP") -> Interval | None:
+    """Interval of the difference, query by query, seeds pooled; None where a run is missing."""
     pairs = [(_of(runs, row, seed), _of(runs, other, seed)) for seed in sorted({run.seed for run in runs.runs})]
     if any(run is None or run.state() != "finished" for pair in pairs for run in pair):
         return None
-    name = _per_query(runs)
-    return interval(np.concatenate([first.per_query(name) - second.per_query(name) for first, second in pairs]))
+    first, second = ([run.per_query(_stored(runs, metric)) for run in side] for side in zip(*pairs, strict=True))
+    return statistics.difference(first, second)
 
 
 def _pooled(runs, row: str) -> Interval:
     finished = [run for run in runs.runs if run.row.label == row and run.state() == "finished"]
-    return interval(np.concatenate([run.per_query(_per_query(runs)) for run in finished]))
+    return statistics.interval(*(run.per_query(_stored(runs, "mAP")) for run in finished))
 
 
-def _per_query(runs) -> str:
-    return "ap" if runs.table.ap == "plain" else "ap_trapezoid"
+def _stored(runs, metric: str) -> str:
+    """What a metric is query by query, as it is kept beside a record; mAP by the rule of the table's column."""
+    if metric == "mAP":
+        return "ap" if runs.table.ap == "plain" else "ap_trapezoid"
+    return metric
 
 
 def _of(runs, row: str, seed: int):
@@ -237,7 +275,14 @@ def _of(runs, row: str, seed: int):
 
 def _mean(values: pd.Series) -> str:
     values = values.dropna()
-    return _number(values.mean()) + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+    if values.empty:
+        return _number(np.nan)
+    spread = statistics.over_seeds(values.tolist())
+    return _number(spread.mean) + (f" ± {spread.sd:.1f}" if spread.n > 1 else "")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _interval(value: Interval, *, sign: bool = False) -> str:

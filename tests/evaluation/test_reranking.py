@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidlib.evaluation import ECN, KReciprocal
+from reidlib.evaluation import ECN, Features, KReciprocal, evaluate
 from reidlib.evaluation.points import TIE
+from reidlib.spec import ReidError
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -148,3 +149,78 @@ def test_ecn_equals_the_formulas(sets, data, metric, distance, block):
     rerank = ECN(k=k, t=t, q=q, distance=distance)
     answer = rerank.distances(torch.from_numpy(query), torch.from_numpy(gallery), metric=metric, block=block)
     np.testing.assert_allclose(answer.numpy(), expected, atol=1e-5, rtol=1e-5)
+
+
+def many(queries=40, gallery=700, size=64, *, spread=1.5, seed=0):
+    """Clustered features with duplicates, of a size where rounding could displace neighbours."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(40, size, generator=generator)
+    ids = torch.randint(0, 40, (queries + gallery,), generator=generator)
+    everyone = centres[ids] + spread * torch.randn(queries + gallery, size, generator=generator)
+    everyone[100:130] = everyone[130:160]
+    cameras = torch.randint(1, 7, (queries + gallery,), generator=generator)
+    parts = slice(0, queries), slice(queries, None)
+    return tuple(Features(everyone[part], ids[part] + 1, cameras[part]) for part in parts)
+
+
+RERANKINGS = [KReciprocal(), KReciprocal(k1=5, k2=1), ECN(), ECN(distance="original")]
+
+
+@pytest.mark.parametrize("rerank", RERANKINGS, ids=str)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_block_size_float_type_and_layout_change_no_metric(rerank, metric):
+    query, gallery = many()
+    options = dict(rerank=rerank, metric=metric)
+    whole = evaluate(query, gallery, **options)
+    for block in (1, 100, 333):
+        assert evaluate(query, gallery, block=block, **options).metrics() == pytest.approx(whole.metrics(), abs=1e-6)
+    wide = torch.stack((gallery.features, gallery.features), dim=2).double()[:, :, 0]
+    assert not wide.is_contiguous()
+    double = Features(query.features.double(), query.ids, query.cameras), Features(wide, gallery.ids, gallery.cameras)
+    assert evaluate(*double, **options).metrics() == pytest.approx(whole.metrics(), abs=1e-6)
+    half = Features(query.features.half(), query.ids, query.cameras)
+    assert evaluate(half, gallery, **options).metrics() == pytest.approx(whole.metrics(), abs=2)
+
+
+@pytest.mark.parametrize("rerank", RERANKINGS[:3], ids=str)
+def test_features_that_are_nearly_all_the_same_keep_their_neighbours(rerank):
+    query, gallery = many()
+    near = (Features(1 + 1e-4 * each.features.double(), each.ids, each.cameras) for each in (query, gallery))
+    plain = evaluate(query, gallery, rerank=rerank, metric="euclidean").metrics()
+    # the tie of 1e-6 is coarse for them, so a few neighbours stand in the order of their numbers
+    assert evaluate(*near, rerank=rerank, metric="euclidean").metrics()["queries"] == plain["queries"]
+
+
+def test_a_larger_part_of_the_original_distance_ends_at_the_original_ranking():
+    query, gallery = many()
+    plain = evaluate(query, gallery).metrics()
+    assert evaluate(query, gallery, rerank=KReciprocal(lambda_=1.0)).metrics() == pytest.approx(plain, abs=0.05)
+    assert evaluate(query, gallery, rerank=KReciprocal(lambda_=0.0)).metrics()["mAP"] > plain["mAP"] + 5
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("rerank", RERANKINGS, ids=str)
+def test_gpu_equals_cpu(rerank):
+    query, gallery = many()
+    gpu = evaluate(query.to("cuda"), gallery.to("cuda"), rerank=rerank)
+    assert gpu.metrics() == pytest.approx(evaluate(query, gallery, rerank=rerank).metrics(), abs=1e-6)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: KReciprocal(k1=0), "re-ranking: k1=0; give 1 or more"),
+    (lambda: KReciprocal(k2=0), "k2=0; give 1 or more"),
+    (lambda: KReciprocal(lambda_=1.5), "lambda=1.5; give a number from 0 to 1"),
+    (lambda: ECN(k=0), "k=0; give 1"),
+    (lambda: ECN(distance="other"), "distance=other; give 'rank-list' or 'original'"),
+    (lambda: KReciprocal().distances(torch.eye(4), torch.eye(4)), "k1 needs at least 21 images.*are 8; give a smaller"),
+    (lambda: KReciprocal(k1=2, k2=9).distances(torch.eye(4), torch.eye(4)), "k2 needs at least 9 images"),
+    (lambda: ECN(k=5, q=8).distances(torch.eye(4), torch.eye(4)), "q needs at least 9 images"),
+    (lambda: KReciprocal(1, 1).distances(torch.eye(4), torch.eye(5)), "have 4 dimensions, gallery features 5"),
+    (lambda: KReciprocal(1, 1).distances(torch.eye(4) / 0, torch.eye(4)), "query features hold NaN or infinite"),
+    (lambda: KReciprocal(1, 1).distances(torch.eye(4), torch.eye(4), metric="l1"), "metric 'l1' is unknown"),
+    (lambda: KReciprocal(1, 1).distances(torch.eye(4), torch.eye(4), block=0), "block=0 is no number of images"),
+])  # fmt: skip
+def test_bad_input_is_named(make, words):
+    with pytest.raises(ReidError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
