@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -45,10 +46,18 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--seed", type=int, default=0)
     line.add_argument("--out", type=Path, default=None, help="default: the cache, where a budget looks for it")
     line.add_argument("--workers", type=int, default=None, help="processes; default one a core")
+    line.add_argument("--device", default="cpu", help="where the rays are cast; default cpu")
+    line.add_argument(
+        "--truth", action=argparse.BooleanOptionalAction, default=True, help="part masks and factors beside the images"
+    )
+    line.add_argument("--boxes", default=None, help="all boxes tight, detected, or shift=0.2 (of the box)")
+    line.add_argument("--occlusion", type=float, default=None, metavar="0..1", help="share of people occluded")
+    line.add_argument("--resolution", type=float, default=None, metavar="FACTOR", help="of the images, up to 1")
+    line.add_argument("--same-clothes", type=float, default=None, metavar="SHARE", help="of identities that look alike")
     line.set_defaults(run=render)
 
     line = commands.add_parser("data", help="read a data set, print its split sizes and checks")
-    line.add_argument("dataset", help="such as market1501")
+    line.add_argument("dataset", help="such as market1501, cuhk03-np-labeled, cuhk03-classic-detected-01")
     line.add_argument("--root", type=Path, default=None, help="its folder; default: looked for under REID_DATA")
     line.set_defaults(run=describe_data)
 
@@ -127,17 +136,25 @@ def render(given: argparse.Namespace) -> None:
     from reidlib import study
     from reidlib.data import standin
 
-    folder = given.out or study.standin_folder(given.dataset, given.scale, given.seed)
-    standin.render(given.dataset, scale=given.scale, seed=given.seed, out=folder, workers=given.workers)
+    variant = standin.Variant(given.boxes, given.occlusion, given.resolution, given.same_clothes)
+    own = dict(scale=given.scale, seed=given.seed, variant=variant)
+    folder = given.out
+    if folder is None:
+        plain = study.standin_folder(given.dataset, given.scale, given.seed)
+        folder = plain.with_name(f"{given.dataset}-{given.scale:g}-{standin.digest(given.dataset, **own)}")
+    standin.render(given.dataset, out=folder, workers=given.workers, device=given.device, truth=given.truth, **own)
     print(f"{given.dataset} stand-in, scale {given.scale:g}, seed {given.seed}: {folder}")
 
 
 def describe_data(given: argparse.Namespace) -> None:
     from reidlib import study
-    from reidlib.data import market1501
+    from reidlib.data import table
 
-    study.demand_choice("reid data", "data set", given.dataset, tuple(study.LOADERS))
-    print(market1501.describe(study.LOADERS[given.dataset](given.root)))
+    if given.dataset not in study.LOADERS:
+        # the first of CUHK03's twenty classic splits stands for all
+        shown = [name for name in study.LOADERS if not re.search(r"-(0[2-9]|1\d|20)$", name)]
+        study.demand_choice("reid data", "data set", given.dataset, [re.sub("-01$", "-01 … -20", n) for n in shown])
+    print(table.describe(study.LOADERS[given.dataset](given.root)))
 
 
 def evaluate(given: argparse.Namespace) -> None:

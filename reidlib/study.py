@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from reidlib import papers, records
-from reidlib.data import market1501, standin
+from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17, standin
 from reidlib.data.table import Dataset
 from reidlib.models.backbone import file_digest, imagenet_file
 from reidlib.records import Record
@@ -35,7 +35,10 @@ STANDIN_SCALE = {"smoke": 0.005, "cpu": 0.05, "gpu": 0.25, "paper": 1.0}
 
 STANDIN_SEED = 0
 SOURCES = ("stand-in", "real")
-LOADERS = {"market1501": market1501.load}
+LOADERS = {"market1501": market1501.load, "dukemtmc": dukemtmc.load, "msmt17": msmt17.load}
+LOADERS |= {name: partial(cuhk03.load, name) for name in cuhk03.VARIANTS}
+LOADERS |= {name: partial(cross_domain.load, name) for name in cross_domain.PAIRS}
+"""Every name of a checked table -> its loader, called with the root or, for REID_DATA, with nothing."""
 
 
 def home() -> Path:

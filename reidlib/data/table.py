@@ -1,7 +1,8 @@
 """The checked table that every data set becomes: one row an image, plus what was checked when it was read.
 
 A loader (one file a data set) lists the images, parses their names and returns a `Dataset`. What all loaders share is
-here: the table itself, its digest, the stand-in's manifest, the listing of a folder of images.
+here: the table itself and its text, finding the root, reading folders of named images, the checks at the door, the
+digest, the stand-in's manifest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,12 @@ JUNK = -1
 DISTRACTOR = 0
 """Identity of a gallery image of nobody in particular: always a wrong answer."""
 
+VARIABLE = "REID_DATA"
+"""The environment variable that names the folder of all real data sets."""
+
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
-version, scale, seed, digest, and counts, the number of images in each folder."""
+version, scale, seed, digest, and counts, the number of images in each folder and below it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Dataset:
             split ("train", "query", "gallery" or "multi-query")
     digest  names the content in the key of a run; a stand-in's comes from its manifest (version, parameters, seed)
     checks  what was checked, in the order in which it is printed
+    notes   what a reader of numbers must know of this data set, a sentence each
     """
 
     name: str
@@ -59,6 +65,7 @@ class Dataset:
     table: pd.DataFrame
     digest: str
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.source not in ("stand-in", "real"):
@@ -84,6 +91,178 @@ class Dataset:
         return np.searchsorted(self.identities, self.split("train")["identity"].to_numpy(np.int64))
 
 
+def describe(dataset: Dataset) -> str:
+    """The text that `reid data NAME` prints: where it lies, split sizes, checks, notes."""
+    lines = [f"{dataset.name} ({dataset.source}) in {dataset.root}", f"digest {dataset.digest}", ""]
+    lines.append(f"{'split':<12}{'identities':>11}{'images':>9}{'cameras':>9}{'junk':>7}{'distractors':>13}")
+    for name, part in dataset.table.groupby("split", sort=False):
+        known = part.loc[part["identity"] > DISTRACTOR, "identity"].nunique()
+        junk, distractors = (int((part["identity"] == kind).sum()) for kind in (JUNK, DISTRACTOR))
+        lines.append(f"{name:<12}{known:>11,}{len(part):>9,}{part['camera'].nunique():>9}{junk:>7,}{distractors:>13,}")
+    lines += ["", "checks"]
+    for check in dataset.checks:
+        wanted = "" if check.ok else f" (expected {check.expected})"
+        lines.append(f"  {'ok     ' if check.ok else 'DIFFERS'}  {check.what}: {check.found}{wanted}")
+    if dataset.notes:
+        lines += ["", "notes", *(f"  {note}" for note in dataset.notes)]
+    return "\n".join(lines)
+
+
+# --- finding the folder -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk, and what messages call it.
+
+    name        of the data set in `reid render` and in the manifest of its stand-in ("market1501")
+    title       as people write it ("Market-1501")
+    root_names  usual names of the root folder, the release's first; only these are looked for below REID_DATA
+    forms       the ways in which it is found on disk, best first: the folders, and the files (with a suffix), of each
+    pattern     of the file names: group 1 is the identity, group 2 the camera
+    expected    the pattern in words
+    suffixes    of the image files, in lower case
+    """
+
+    name: str
+    title: str
+    root_names: tuple[str, ...]
+    forms: tuple[tuple[str, ...], ...]
+    pattern: re.Pattern
+    expected: str
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg")
+
+    @property
+    def render(self) -> str:
+        """The command that makes a stand-in, for messages."""
+        return f"`reid render {self.name} --scale 0.05 --seed 0 --out DIR`"
+
+    def form_in(self, folder: Path) -> tuple[str, ...] | None:
+        """The best form that is whole in `folder`, or None."""
+        return next((form for form in self.forms if all(_has(folder, entry) for entry in form)), None)
+
+    def touches(self, folder: Path) -> bool:
+        """Whether `folder` holds anything of this layout, or a stand-in that is being rendered."""
+        return any(_has(folder, entry) for form in self.forms for entry in form) or bool(unfinished(folder))
+
+
+def _has(folder: Path, entry: str) -> bool:
+    return (folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir()
+
+
+def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
+    """The folder that holds the layout, and the note on how it was found.
+
+    root  the folder itself, one too deep, or one or two levels too shallow; None: looked for under REID_DATA.
+
+    Raises ReidError, naming what was looked for and where, when there is none or more than one.
+    """
+    if root is None:
+        base = os.environ.get(VARIABLE)
+        if not base:
+            raise ReidError(
+                f"no folder given for {layout.name} and {VARIABLE} is not set; set {VARIABLE} to the folder that holds "
+                f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
+                f"{layout.render} and give DIR"
+            )
+        given, asked = Path(base), f"{VARIABLE}={base}"
+    else:
+        given, asked = Path(root), f"root {root}"
+    if not given.is_dir():
+        raise ReidError(
+            f"{asked} is no folder; give the folder of the data set, or render the stand-in: {layout.render}"
+        )
+    try:
+        found = _search(given.resolve(), asked, layout, names_only=root is None)
+    except PermissionError as error:
+        raise ReidError(f"{asked}: {error.filename} cannot be read; mend its permissions") from None
+    as_given = root is None or found == given.resolve()
+    return found, Check("folder", str(given), str(found) if as_given else f"{found}, found from {asked}", True)
+
+
+def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Path:
+    """`given` itself, a folder above it, or the one folder up to two levels below that has the layout.
+
+    names_only: below `given`, only folders under one of the root names count. REID_DATA holds other data sets too, and
+    Market-1501 and DukeMTMC-reID have the same three folders.
+    """
+    if layout.touches(given):
+        return given
+    depth = max(entry.count("/") + 1 for form in layout.forms for entry in form)
+    for parent in given.parents[:depth]:
+        if layout.form_in(parent):
+            return parent
+    below = [path for pattern in ("*", "*/*") for path in sorted(given.glob(pattern)) if path.is_dir()]
+    for form in layout.forms:
+        named = [
+            path
+            for path in below
+            if path.name in layout.root_names and (any(_has(path, entry) for entry in form) or unfinished(path))
+        ]
+        whole = [path for path in below if all(_has(path, entry) for entry in form)]
+        candidates = named or ([] if names_only else whole)
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            listed = ", ".join(str(path.relative_to(given)) for path in candidates[:4])
+            raise ReidError(f"{asked} holds {len(candidates)} data sets ({listed}); give one of them as the root")
+    entries = dict.fromkeys(entry for form in layout.forms for entry in form)
+    raise ReidError(
+        f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it "
+        f"({', '.join(layout.root_names)} are looked for); give the folder that holds them, or render the stand-in: "
+        f"{layout.render}"
+    )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
+    """The table of a data set that keeps each split in a folder of its own: `folders` maps split to folder.
+
+    Raises ReidError for a folder that is missing or empty and for names that are not of the layout's pattern.
+    """
+    missing = [folder for folder in folders.values() if not (root / folder).is_dir()]
+    if missing:
+        raise ReidError(
+            f"folder {missing[0]} is missing in {root}; unpack the data set again, or render: {layout.render}"
+        )
+    parts = [read_folder(root, folder, split, layout) for split, folder in folders.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def read_folder(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
+    """The images of one folder, as rows of `split`; identity and camera from the file names."""
+    names = list_images(root / folder, layout.suffixes)
+    matches = [layout.pattern.fullmatch(name) for name in names]
+    bad = [name for name, match in zip(names, matches, strict=True) if match is None]
+    if len(bad) == len(names):
+        raise ReidError(
+            f"none of the {len(names):,} names in {root / folder} is {layout.title}'s, first {', '.join(bad[:3])}; "
+            f"expected {layout.expected}: this is another data set, give the folder of {layout.title}"
+        )
+    if bad:
+        raise ReidError(
+            f"{len(bad)} of {len(names)} names in {root / folder} are not {layout.title}'s, first "
+            f"{', '.join(bad[:3])}; expected {layout.expected}: remove or rename them"
+        )
+    return rows(
+        [f"{folder}/{name}" for name in names], [int(m[1]) for m in matches], [int(m[2]) for m in matches], split
+    )
+
+
+def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
+    """Rows of one split, in the columns and types of a data set's table."""
+    return pd.DataFrame(
+        {
+            "path": paths,
+            "identity": np.asarray(identities, dtype=np.int64),
+            "camera": np.asarray(cameras, dtype=np.int64),
+            "split": split,
+        }
+    )
+
+
 def list_images(folder: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg")) -> list[str]:
     """Names of the image files of `folder`, sorted. Everything else (Thumbs.db, hidden files) is passed over.
 
@@ -106,6 +285,9 @@ def _whole(folder: Path) -> str:
     return f"unpack the data set again or give the folder that is whole (looked in {folder.parent})"
 
 
+# --- digests and manifests --------------------------------------------------------------------------------------------
+
+
 def files_digest(root: Path, paths: Iterable[str]) -> str:
     """Digest of a real data set: first 16 hex digits of the sha256 over its sorted (relative name, size in bytes).
 
@@ -119,6 +301,17 @@ def files_digest(root: Path, paths: Iterable[str]) -> str:
             raise ReidError(f"{root / path} cannot be read ({error.strerror}); copy this file again") from None
         digest.update(f"{path}\t{size}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def combined_digest(*parts: str) -> str:
+    """One digest (16 hex digits) of several digests or words, in their order."""
+    return hashlib.sha256("\t".join(parts).encode()).hexdigest()[:16]
+
+
+def rows_digest(base: str, table: pd.DataFrame) -> str:
+    """Digest of `base` (a digest of the files) and of who is in which split, where file names do not tell it."""
+    lines = table[list(COLUMNS)].to_csv(index=False, sep="\t", lineterminator="\n")
+    return combined_digest(base, lines)
 
 
 def read_manifest(root: Path, name: str) -> dict | None:
@@ -149,6 +342,69 @@ def unfinished(root: Path) -> list[str]:
     return sorted(
         entry.name for entry in root.iterdir() if entry.name.startswith((stem, f".{stem}")) and entry.name != MANIFEST
     )
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def sizes(
+    table: pd.DataFrame, root: Path, manifest: dict | None, published: Mapping[str, int], layout: Layout
+) -> list[Check]:
+    """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in.
+
+    published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
+               identities); a real set that differs is shown, not refused, for cut-down copies are in use
+    """
+    if manifest:
+        return [_whole_folder(root, folder, size, manifest, layout) for folder, size in manifest["counts"].items()]
+    checks = []
+    for what, size in published.items():
+        split, kind = what.rsplit(" ", 1)
+        identities = table.loc[table["split"] == split, "identity"]
+        found = len(identities) if kind == "images" else identities[identities > DISTRACTOR].nunique()
+        checks.append(Check(what, f"{size:,}", f"{found:,}", found == size))
+    return checks
+
+
+def _whole_folder(root: Path, folder: str, size: int, manifest: dict, layout: Layout) -> Check:
+    found = sum(
+        name.lower().endswith(layout.suffixes) and not name.startswith(".")
+        for _, _, names in os.walk(root / folder)
+        for name in names
+    )
+    if found != size:
+        raise ReidError(
+            f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it again: "
+            f"`reid render {layout.name} --scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}`"
+        )
+    return Check(f"images in {folder}", f"{size:,}", f"{found:,}", True)
+
+
+def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
+    """What must hold between the splits of any data set.
+
+    Raises ReidError for junk or distractors among the training images and for a query that no gallery image of another
+    camera can answer; identities both trained and tested are shown.
+    """
+    train, queries = (table[table["split"] == name] for name in ("train", "query"))
+    nobody = train[train["identity"] <= DISTRACTOR]
+    if len(nobody):
+        raise ReidError(
+            f"{nobody['path'].iloc[0]} in {root} is a junk or distractor image among the training images "
+            f"({len(nobody)} such); move it to the gallery's folder or remove it"
+        )
+    alone = queries_without_match(table)
+    if len(alone):
+        first = alone.iloc[0]
+        raise ReidError(
+            f"query {root / first['path']} (identity {first['identity']}, camera {first['camera']}) has no match from "
+            f"another camera in the gallery ({len(alone)} such queries); complete the gallery or remove them"
+        )
+    shared = set(train["identity"]) & set(queries["identity"])
+    return [
+        Check("queries with a match in another camera", f"all {len(queries):,}", f"all {len(queries):,}", True),
+        Check("identities both trained and tested", "0", f"{len(shared):,}", not shared),
+    ]
 
 
 def queries_without_match(table: pd.DataFrame) -> pd.DataFrame:

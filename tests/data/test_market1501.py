@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from reidlib.data import market1501
-from reidlib.data.market1501 import PUBLISHED, describe, load, parse_name
+from reidlib.data.market1501 import LAYOUT, PUBLISHED, load, parse_name
+from reidlib.data.table import describe
 from reidlib.spec import ReidError
 
 METADATA = Path(__file__).parents[1] / "metadata"
@@ -152,7 +153,7 @@ def test_the_right_folder_carries_no_note(root):
     assert "found from" not in describe(load(root))
 
 
-@pytest.mark.parametrize("name", market1501.ROOT_NAMES)
+@pytest.mark.parametrize("name", LAYOUT.root_names)
 def test_the_variable_names_the_folder_of_all_sets(root, monkeypatch, name):
     named = root.rename(root.with_name(name))
     # another data set with the same three folders must not be taken for this one

@@ -415,6 +415,8 @@ def _head(rows: list[Row], person: Person, point, ahead: Vector, turn: float) ->
                 sz=0.040 * height,
             )
         )
+    elif person.hat == "beanie":
+        ellipsoid(parts.HAT, HAT, (0.034, -0.010), 0.050, 0.052, 0.057)
     elif person.hat == "sunhat":
         ellipsoid(parts.HAT, HAT, (0.040, -0.004), 0.046, 0.053, 0.060)
         middle = _add(head, top, 0.036 * height)

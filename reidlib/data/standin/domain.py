@@ -1,15 +1,37 @@
 """The words of a domain: everything that makes one stand-in look different from another, as frozen data.
 
-A new data set is one more file with one `Domain` in it (see `market1501.py`); no other file changes.
+A new data set is one more file with one `Domain` in it (see `market1501.py`) and one line in `write.py`.
 Colours are display values from 0 to 1, lengths are metres, angles are degrees.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from reidlib.spec import ReidError
 
 Colour = tuple[float, float, float]
 Weighted = tuple[tuple[str, float], ...]
+
+
+def later(default: Any) -> Any:
+    """A field younger than the first frozen data set: at its default it does not enter the digest (see `words`)."""
+    return field(default=default, metadata={"later": True})
+
+
+def words(value: Any) -> Any:
+    """A domain as plain lists and dictionaries, for its digest: all of it but code, and `later` fields at default."""
+    if is_dataclass(value):
+        own = {f.name: (getattr(value, f.name), f) for f in fields(value)}
+        return {
+            name: words(part)
+            for name, (part, f) in own.items()
+            if not f.metadata.get("code") and not (f.metadata.get("later") and part == f.default)
+        }
+    return [words(part) for part in value] if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -58,13 +80,38 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class Light:
+    """A time of day, or the lamps of a room.
+
+    `height` is the range of the sun's height over the horizon; `turn` is added to the direction in which a camera has
+    the sun; `sunny` and `overcast` are the strengths of sun and sky in either weather; `warm` and `cool` the ranges of
+    the sun's red over the sky's blue, in sun and under clouds; `tint` multiplies red, green and blue of all light.
+    Lamps are a sun without weather or shadows.
+    """
+
+    name: str = "day"
+    height: tuple[float, float] = (35.0, 62.0)
+    turn: float = 0.0
+    sunny: tuple[float, float] = (0.72, 0.62)
+    overcast: tuple[float, float] = (0.38, 0.78)
+    warm: tuple[float, float] = (0.0, 0.04)
+    cool: tuple[float, float] = (0.0, 0.03)
+    tint: Colour = (1.0, 1.0, 1.0)
+
+
+DAY = Light()
+
+
+@dataclass(frozen=True)
 class Camera:
     """One camera: where it hangs, what it sees, how it renders colours.
 
     `height` and `pitch` place it; people walk between `near` and `far` metres, at most `spread` times their distance
     to the side, heading `headings` (0 walks away from the camera, 180 towards it, 90 to the right).
     `gains` multiply red, green and blue; `contrast` and `saturation` are 1 for no change; `blur` and `coarse` (0 to 1)
-    soften by one and by two pixels; `noise` is the standard deviation of the sensor's noise; `quality` is JPEG's.
+    soften by one and by two pixels (a `coarse` below 0 is a fine sensor, on which distance costs less); `noise` is the
+    standard deviation of the sensor's noise; `quality` is JPEG's. `sun` is the direction of the sun, `sun_share` how
+    often it shines, `popularity` how many people come by. `lamps` light a camera indoors, at any time of day.
     """
 
     height: float
@@ -89,6 +136,7 @@ class Camera:
     sun: float
     sun_share: float
     popularity: float
+    lamps: Light | None = later(None)
 
 
 @dataclass(frozen=True)
@@ -147,7 +195,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What scale 1 holds: identities and images a split, and (identity, camera) pairs."""
+    """What scale 1 holds: identities and images a split, and the (identity, camera) pairs that the images show."""
 
     train_identities: int
     train_images: int
@@ -155,14 +203,80 @@ class Sizes:
     test_identities: int
     query_images: int
     gallery_images: int
-    junk_images: int
-    distractor_images: int
-    tight_images: int
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One factor of a stand-in changed on purpose, everything else left as it is; None is the domain's own.
+
+    Attributes
+    ----------
+    boxes
+        ``tight``: every box as a person would draw it. ``detected``: every box as a detector gives it.
+        ``shift=S``: the same, with a shift of standard deviation S (a share of the box's height, and of 1.5 widths).
+    occlusion
+        Share of images with something before the person, 0 to 1. What is occluded at a lower share stays so.
+    resolution
+        Width and height of the pictures as a share of 64 x 128, above 0 to 1.
+    same_clothes
+        Share of identities that wear, from neck to shoes, what a few others of their group wear, 0 to 1.
+        What they carry, their bodies, heads and ways of walking stay their own.
+    """
+
+    boxes: str | None = None
+    occlusion: float | None = None
+    resolution: float | None = None
+    same_clothes: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes not in (None, "tight", "detected"):
+            self._shift()
+        for name in ("occlusion", "resolution", "same_clothes"):
+            share = getattr(self, name)
+            if share is not None and not (0 <= share <= 1 and (share or name != "resolution")):
+                raise ReidError(
+                    f"{name.replace('_', ' ')} {share:g} is not a share from 0 to 1; choose for example 0.5"
+                )
+
+    @property
+    def shift(self) -> float | None:
+        """The standard deviation that ``shift=S`` asks for."""
+        return None if self.boxes in (None, "tight", "detected") else self._shift()
+
+    def _shift(self) -> float:
+        match = re.fullmatch(r"shift=(0?\.\d+|0|1(?:\.0*)?)", str(self.boxes))
+        if match is None:
+            raise ReidError(
+                f"boxes {self.boxes!r} are unknown; choose tight, detected, or shift=0.2 (any share up to 1)"
+            )
+        return float(match[1])
+
+
+def _no_files(domain: Domain, scale: float, seed: int) -> dict[str, bytes]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk.
+
+    `folders` hold the pictures, their paths given from the root; `shots(domain, scale, seed)` lists every picture;
+    `files(domain, scale, seed)` gives the content of the other files in the root, whose `names` are these.
+    """
+
+    folders: tuple[str, ...]
+    shots: Callable[[Domain, float, int], list]
+    names: tuple[str, ...] = ()
+    files: Callable[[Domain, float, int], dict[str, bytes]] = _no_files
+
+
+@dataclass(frozen=True, eq=False)
 class Domain:
-    """One stand-in: its name, sizes, cameras, clothes and difficulty. `sequences` is the number of films a camera."""
+    """One stand-in: its name, sizes, cameras, clothes, difficulty, and how it lies on disk.
+
+    `sequences` is the number of films a camera; film by film the `lights` take turns. `occluders` are the things that
+    may stand before a person. Two domains are equal only where they are the same object.
+    """
 
     name: str
     sizes: Sizes
@@ -171,3 +285,7 @@ class Domain:
     wardrobe: Wardrobe
     rates: Rates
     sequences: int
+    layout: Layout = field(metadata={"code": True})
+    lights: tuple[Light, ...] = later((DAY,))
+    occluders: tuple[str, ...] = later(("bike", "pole", "bike", "person", "box"))
+    variant: Variant = later(Variant())

@@ -2,7 +2,59 @@
 
 from __future__ import annotations
 
-from .domain import Camera, Domain, Palette, Rates, Sizes, Surface, Thing, Wall, Wardrobe
+from dataclasses import dataclass
+from random import Random
+
+from .domain import Camera, Domain, Layout, Palette, Rates, Sizes, Surface, Thing, Wall, Wardrobe
+from .plan import Pair, Shot, apportion, moment_of, population, scaled
+
+TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
+FOLDERS = (TRAIN, TEST, QUERY, TIGHT)
+
+
+@dataclass(frozen=True)
+class MarketSizes(Sizes):
+    """Besides: junk and distractors in the gallery's folder, and hand-drawn boxes of all people."""
+
+    junk_images: int
+    distractor_images: int
+    tight_images: int
+
+
+def shots(domain: Domain, scale: float, seed: int) -> list[Shot]:
+    """The pictures of all four folders."""
+    sizes, people = domain.sizes, population(domain, scale, seed)
+    both = people.train | people.test
+    tight = apportion(list(both.values()), scaled(sizes.tight_images, scale, len(both)))
+    tight_share = dict(zip(both, tight, strict=True))
+    listed = []
+    for folder, shares in ((TRAIN, people.train), (TEST, people.test), (TIGHT, tight_share)):
+        listed += [
+            _person(domain, seed, pair, moment, folder) for pair, many in shares.items() for moment in range(many)
+        ]
+    # The query is a moment of its own, so that it is never a second cut of a picture in the gallery.
+    listed += [_person(domain, seed, pair, max(many, tight_share[pair]), QUERY) for pair, many in people.test.items()]
+    for kind, identity, total in (("junk", -1, sizes.junk_images), ("distractor", 0, sizes.distractor_images)):
+        listed += [_stray(domain, seed, kind, identity, moment) for moment in range(scaled(total, scale, 4))]
+    return listed
+
+
+def _person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> Shot:
+    identity, camera = pair
+    tight, when = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
+    box = 0 if tight else 1 + Random(f"{seed}/box/{identity}/{camera}/{moment}").randrange(4)
+    name = f"{identity:04d}_c{camera}s{when.film}_{when.frame:06d}_{box:02d}.jpg"
+    return Shot(folder, name, "person", identity, camera, moment, when.walk, when.film, tight)
+
+
+def _stray(domain: Domain, seed: int, kind: str, identity: int, moment: int) -> Shot:
+    random = Random(f"{seed}/{kind}/{moment}")
+    camera = 1 + random.randrange(len(domain.cameras))
+    film = 1 + random.randrange(domain.sequences)
+    label = "-1" if identity < 0 else f"{identity:04d}"
+    name = f"{label}_c{camera}s{film}_{151 + 25 * moment:06d}_{1 + random.randrange(9):02d}.jpg"
+    return Shot(TEST, name, kind, identity, camera, moment, 0, film, False)
+
 
 PAVING = Surface(
     base=(0.57, 0.57, 0.54),
@@ -455,7 +507,7 @@ WARDROBE = Wardrobe(
 
 MARKET1501 = Domain(
     name="market1501",
-    sizes=Sizes(
+    sizes=MarketSizes(
         train_identities=751,
         train_images=12936,
         train_pairs=3262,
@@ -482,4 +534,5 @@ MARKET1501 = Domain(
         patch=0.45,
     ),
     sequences=6,
+    layout=Layout(FOLDERS, shots),
 )

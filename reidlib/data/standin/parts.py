@@ -29,6 +29,9 @@ PART_NAMES = (
     "scenery",
 )
 
+FIGURE = range(HEAD, HAT + 1)
+"""The parts of the person whom a picture is about, and of what they wear and carry."""
+
 PATTERNS = {
     name: number
     for number, name in enumerate(

@@ -9,11 +9,13 @@ from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING, Row, Vector, material, p
 
 UP: Vector = (0.0, 1.0, 0.0)
 
+REACH = {"bike": 0.3, "pole": 0.16, "box": 0.35, "bench": 0.3, "rail": 0.3}
+"""How far to the side of a person's middle a thing may stand and still hide part of them, metres."""
+
 
 def build(thing: Thing, part: int, first_material: int) -> tuple[list[Row], list[Row]]:
     """Primitives (world coordinates) and materials of a thing; its materials start at row `first_material`."""
-    makers = {"box": _box, "bin": _bin, "pole": _pole, "bike": _bike, "car": _car}
-    local, materials = makers[thing.what](thing.size, thing.colour)
+    local, materials = MAKERS[thing.what](thing.size, thing.colour)
     turn = math.radians(thing.yaw)
     cos, sin = math.cos(turn), math.sin(turn)
 
@@ -90,3 +92,59 @@ def _car(size: float, colour: Colour):
         material((0.2, 0.22, 0.25), folds=0.1),
         material((0.1, 0.1, 0.1), folds=0.1),
     ]
+
+
+def _tree(size: float, colour: Colour):
+    rows = [
+        (FRUSTUM, 0, (0.0, 0.0, 0.0), (0.0, 2.4 * size, 0.0), 0.17, 0.12, 1.0, 1.0),
+        (ELLIPSOID, 1, (0.0, 3.1 * size, 0.0), (0.0, 9.0, 0.0), 1.3 * size, 0.0, 1.25 * size, 1.2),
+        (ELLIPSOID, 1, (0.8 * size, 2.5 * size, 0.2), (0.8 * size, 9.0, 0.2), 0.8 * size, 0.0, 0.9 * size, 0.8),
+    ]
+    return rows, [material((0.32, 0.27, 0.22), folds=0.2), material(colour, folds=0.5)]
+
+
+def _bare(size: float, colour: Colour):
+    fork, high = (0.0, 1.9 * size, 0.0), 4.2 * size
+    rows = [(FRUSTUM, 0, (0.0, 0.0, 0.0), fork, 0.18, 0.12, 1.0, 1.0)]
+    tips = ((0.9, high, 0.2), (-0.8, high, -0.1), (0.2, high + 0.4, 0.4), (-0.3, high, -0.5))
+    rows += [(CONE, 0, fork, (size * x, y, z), 0.09, 0.03, 1.0, 1.0) for x, y, z in tips]
+    return rows, [material(colour, folds=0.25)]
+
+
+def _bench(size: float, colour: Colour):
+    rows = [
+        (BOX, 0, (0.0, 0.43, 0.0), (0.0, 2.0, 0.0), 0.03, 0.0, 0.8 * size, 0.2),
+        (BOX, 0, (0.0, 0.72, 0.2), (0.0, 2.0, 0.2), 0.16, 0.0, 0.8 * size, 0.02),
+        (BOX, 1, (-0.65 * size, 0.21, 0.0), (-0.65 * size, 2.0, 0.0), 0.21, 0.0, 0.03, 0.18),
+        (BOX, 1, (0.65 * size, 0.21, 0.0), (0.65 * size, 2.0, 0.0), 0.21, 0.0, 0.03, 0.18),
+    ]
+    return rows, [material(colour, tuple(0.7 * c for c in colour), "stripes", (0.09, 0.2, 0.0)), material((0.2,) * 3)]
+
+
+def _pillar(size: float, colour: Colour):
+    rows = [
+        (BOX, 0, (0.0, 2.0, 0.0), (0.0, 9.0, 0.0), 2.0, 0.0, 0.26 * size, 0.26),
+        (BOX, 1, (0.0, 0.25, 0.0), (0.0, 9.0, 0.0), 0.25, 0.0, 0.32 * size, 0.32),
+    ]
+    return rows, [material(colour, folds=0.06), material(tuple(0.8 * c for c in colour), folds=0.06)]
+
+
+def _rail(size: float, colour: Colour):
+    half = 1.2 * size
+    rows = [(CONE, 0, (-half, y, 0.0), (half, y, 0.0), 0.022, 0.022, 1.0, 1.0) for y in (1.0, 0.55)]
+    rows += [(CONE, 0, (x, 0.0, 0.0), (x, 1.0, 0.0), 0.02, 0.02, 1.0, 1.0) for x in (-half, 0.0, half)]
+    return rows, [material(colour, folds=0.02)]
+
+
+MAKERS = {
+    "box": _box,
+    "bin": _bin,
+    "pole": _pole,
+    "bike": _bike,
+    "car": _car,
+    "tree": _tree,
+    "bare": _bare,
+    "bench": _bench,
+    "pillar": _pillar,
+    "rail": _rail,
+}

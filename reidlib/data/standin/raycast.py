@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import geometry as g
-from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING
+from .parts import BOX, CONE, ELLIPSOID, FIGURE, FRUSTUM, RING
 
 Point = tuple[Tensor, Tensor, Tensor]
 MISS = float("inf")
@@ -47,7 +47,10 @@ class Batch:
 
 @dataclass
 class Hits:
-    """What the rays met first: flat pixel numbers, primitives, local points and normals, world normals (N each)."""
+    """What the rays met first: flat pixel numbers, primitives, local points and normals, world normals (N each).
+
+    `figure` are the flat numbers of all pixels that show the person or would if nothing stood before (some repeat).
+    """
 
     pixel: Tensor
     primitive: Tensor
@@ -55,6 +58,7 @@ class Hits:
     point: Point
     normal: Point
     world: Point
+    figure: Tensor
 
 
 def cone(o: Point, d: Point, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -166,17 +170,16 @@ def cast(batch: Batch, culled: bool = True) -> Hits:
     key = torch.cat([f["key"] for f in found])
     nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=key.device)
     nearest.scatter_reduce_(0, pixel, key, "amin")
-    pieces = []
+    pieces, figure = [], []
     for f in found:
+        own = take(batch.part, f["primitive"])
+        figure.append(f["pixel"][(own >= FIGURE[0]) & (own <= FIGURE[-1])])
         won = torch.nonzero(f["key"] == take(nearest, f["pixel"])).flatten()
         pieces.append(_at(batch, f, won))
     return Hits(
-        pixel=torch.cat([p.pixel for p in pieces]),
-        primitive=torch.cat([p.primitive for p in pieces]),
-        depth=torch.cat([p.depth for p in pieces]),
-        point=_joined([p.point for p in pieces]),
-        normal=_joined([p.normal for p in pieces]),
-        world=_joined([p.world for p in pieces]),
+        **{name: torch.cat([p[name] for p in pieces]) for name in ("pixel", "primitive", "depth")},
+        **{name: _joined([p[name] for p in pieces]) for name in ("point", "normal", "world")},
+        figure=torch.cat(figure),
     )
 
 
@@ -224,7 +227,7 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
     }
 
 
-def _at(batch: Batch, f: dict, won: Tensor) -> Hits:
+def _at(batch: Batch, f: dict, won: Tensor) -> dict:
     """Points and normals of the candidates that won their pixels."""
     at, primitive = take(f["hit"], won), take(f["primitive"], won)
     t = take(f["t"], at)
@@ -234,7 +237,14 @@ def _at(batch: Batch, f: dict, won: Tensor) -> Hits:
     axes = packed[g.AXES - g.LENGTH :]
     local = normals(f["kind"], point, ray, *packed[:3])
     world = tuple(axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
-    return Hits(take(f["pixel"], won), primitive, take(f["far"], at), point, _unit(local), _unit(world))
+    return {
+        "pixel": take(f["pixel"], won),
+        "primitive": primitive,
+        "depth": take(f["far"], at),
+        "point": point,
+        "normal": _unit(local),
+        "world": _unit(world),
+    }
 
 
 def _joined(points: list[Point]) -> Point:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .parts import FIGURE
 from .raycast import PIXELS, Batch, cast
 from .scene import Picture
 from .shade import Setting, backgrounds, finished, shaded
@@ -53,21 +55,46 @@ def gather(pictures: Sequence[Picture], device: str = "cpu") -> tuple[Batch, Set
     return batch, setting
 
 
-@torch.inference_mode()
-def pixels(pictures: Sequence[Picture], device: str = "cpu", culled: bool = True) -> tuple[Tensor, Tensor]:
-    """Render pictures.
+@dataclass(frozen=True)
+class Rendered:
+    """Pictures as tensors on the device.
 
-    Returns
-    -------
+    Attributes
+    ----------
     images : (B, 128, 64, 3) uint8
     parts : (B, 128, 64) uint8
         What each pixel shows; see `parts.PART_NAMES`.
+    hidden : (B,) float32
+        Share of the figure's pixels, within the box, that something stands before; 0 where there is no figure.
     """
-    batch, setting = gather(pictures, device)
+
+    images: Tensor
+    parts: Tensor
+    hidden: Tensor
+
+
+@torch.inference_mode()
+def pixels(pictures: Sequence[Picture], device: str = "cpu", culled: bool = True) -> Rendered:
+    """Render pictures. Their bits depend neither on each other nor, on one machine, on the number of threads."""
+    return cast_shots(*gather(pictures, device), culled)
+
+
+@torch.inference_mode()
+def cast_shots(batch: Batch, setting: Setting, culled: bool = True) -> Rendered:
+    """The same, of pictures that are gathered on the device already."""
+    device = batch.packed.device
     linear = backgrounds(setting, batch.images)
     mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
+    figure = torch.zeros(batch.images * PIXELS, dtype=torch.bool, device=device)
     if len(batch.kind):
         hits = cast(batch, culled)
         linear[:, hits.pixel] = shaded(batch, setting, hits)
         mask[hits.pixel] = batch.part[hits.primitive].to(torch.uint8)
-    return finished(linear, setting, batch.images), mask.reshape(batch.images, 128, 64)
+        figure[hits.figure] = True
+    seen = (figure & (mask >= FIGURE[0]) & (mask <= FIGURE[-1])).reshape(batch.images, -1).sum(1)
+    whole = figure.reshape(batch.images, -1).sum(1)
+    return Rendered(
+        finished(linear, setting, batch.images),
+        mask.reshape(batch.images, 128, 64),
+        (whole - seen) / torch.clamp(whole, min=1),
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from .plan import Shot
 SURFACES = 4
 SURFACE_COLUMNS = 25
 CASTERS = 3
+ALIKE = 8
+
+Window = tuple[float, float, float, float]
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Picture:
     look : (9,) float32
         Gains, contrast, saturation, exposure, blur, coarse, noise.
     seed, quality : int
+    factors : dict
+        Everything that was drawn for it; see `groundtruth.FACTORS`.
     """
 
     packed: np.ndarray
@@ -60,6 +67,7 @@ class Picture:
     look: np.ndarray
     seed: int
     quality: int
+    factors: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,21 @@ class Walker:
 @functools.lru_cache(maxsize=4096)
 def person_of(domain: Domain, seed: int, key: str) -> Person:
     """The person behind an identity (or a passer-by); the same in every picture."""
-    return draw_person(Random(f"{seed}/person/{key}"), domain)
+    person, share = draw_person(Random(f"{seed}/person/{key}"), domain), domain.variant.same_clothes
+    if not share or not key.isdigit() or Random(f"{seed}/alike/{key}").random() >= share:
+        return person
+    for number in itertools.count():
+        other = draw_person(Random(f"{seed}/alike/{int(key) // ALIKE}/{number}"), domain)
+        if other.woman == person.woman:
+            return replace(
+                person,
+                upper=other.upper,
+                inner=other.inner,
+                lower=other.lower,
+                length=other.length,
+                shoes=other.shoes,
+            )
+    raise AssertionError("count() has no end")
 
 
 @functools.lru_cache(maxsize=64)
@@ -152,8 +174,9 @@ class _Stage:
         self.rows, self.materials = [rows], [materials]
         self.count = len(materials)
         self.feet: list[tuple[float, float, float]] = []
+        self.company, self.occluder = False, "none"
 
-    def person(self, walker: Walker, part: int | None = None) -> tuple[float, float, float, float]:
+    def person(self, walker: Walker, part: int | None = None) -> Window:
         """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
         rows = np.array(body.figure(walker.person, walker.pose), dtype=np.float64)
         rows = geometry.place(rows, walker.heading, walker.x, walker.z)
@@ -180,22 +203,79 @@ class _Stage:
 def compose(domain: Domain, seed: int, shot: Shot) -> Picture:
     """Everything about one picture but its pixels. Depends on (domain, seed, shot) alone."""
     stage = _Stage(domain, shot.camera)
-    film = int(shot.name.split("s")[1][0])
     if shot.kind == "person":
         walker, random = walk(domain, seed, str(shot.identity), shot.camera, shot.walk, shot.moment)
         box = stage.person(walker)
-        _others(domain, seed, stage, random, walker)
-        window = _tight(box) if shot.tight else _detected(domain, random, box)
+        _others(domain, seed, shot, stage, random, walker)
+        window = _cut(domain, seed, shot, random, box)
     elif shot.kind == "junk":
-        window, random = _junk(domain, seed, stage, shot)
+        window, random, walker, box = _junk(domain, seed, stage, shot)
     else:
-        window, random = _distractor(domain, seed, stage, shot)
-    return _finish(domain, seed, shot, film, stage, random, window)
+        window, random, walker, box = _distractor(domain, seed, stage, shot)
+    picture = _finish(domain, seed, shot, stage, random, window)
+    picture.factors |= {
+        "kind": shot.kind,
+        "identity": shot.identity,
+        "camera": shot.camera,
+        "film": shot.film,
+        "moment": shot.moment,
+        "company": stage.company,
+        "occluder": stage.occluder,
+        **_seen(walker if box else None),
+        **_boxed(box, window),
+    }
+    return picture
 
 
-def _others(domain: Domain, seed: int, stage: _Stage, random: Random, walker: Walker) -> None:
+def _seen(walker: Walker | None) -> dict[str, Any]:
+    """The factors of the person and the moment."""
+    if walker is None:
+        return {}
+    person, pose = walker.person, walker.pose
+    viewpoint = math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0
+    return {
+        "phase": pose.phase % (2.0 * math.pi),
+        "stride": pose.stride,
+        "viewpoint": viewpoint,
+        "distance": math.hypot(walker.x, walker.z),
+        "height": person.height,
+        "build": person.build,
+        "woman": person.woman,
+        "skin": person.skin,
+        "hair": person.hair,
+        "hair_colour": person.hair_colour,
+        "hat": person.hat,
+        "hat_colour": person.hat_colour,
+        "upper": person.upper.cut,
+        "upper_colour": person.upper.colour,
+        "upper_second": person.upper.second,
+        "upper_pattern": person.upper.pattern,
+        "lower": person.lower.cut,
+        "lower_colour": person.lower.colour,
+        "lower_pattern": person.lower.pattern,
+        "shoes_colour": person.shoes,
+        "bag": person.bag,
+        "bag_colour": person.bag_colour,
+        "carried": person.carried,
+    }
+
+
+def _boxed(box: Window | None, window: Window) -> dict[str, float]:
+    """The factors of the box: how it lies about the figure."""
+    wide, high = window[2] - window[0], window[3] - window[1]
+    aspect = {"box_aspect": wide / high}
+    if box is None:
+        return aspect
+    return aspect | {
+        "box_shift_x": 0.5 * (window[0] + window[2] - box[0] - box[2]) / wide,
+        "box_shift_y": 0.5 * (window[1] + window[3] - box[1] - box[3]) / high,
+        "box_scale": high / (box[3] - box[1]),
+    }
+
+
+def _others(domain: Domain, seed: int, shot: Shot, stage: _Stage, random: Random, walker: Walker) -> None:
     """Company behind or beside the person, and things before them."""
-    rates = domain.rates
+    rates, share = domain.rates, domain.variant.occlusion
     if random.random() < rates.company:
         passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
         side = random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
@@ -203,26 +283,53 @@ def _others(domain: Domain, seed: int, stage: _Stage, random: Random, walker: Wa
             Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)),
             parts.OTHER,
         )
-    if random.random() < rates.occluded:
-        nearer = between(random, 0.7, 1.6)
-        z = walker.z - nearer
-        x = walker.x * z / walker.z
-        what = random.choice(("bike", "pole", "bike", "person", "box"))
-        side = random.choice((-1.0, 1.0))
-        if what == "person":
-            passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-            stage.person(
-                Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z),
-                parts.OTHER,
-            )
-        else:
-            shift = {"bike": 0.3, "pole": 0.16, "box": 0.35}[what] * side * between(random, 0.4, 1.0)
-            tone = between(random, 0.15, 0.6)
-            colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
-            stage.thing(Thing(what, x + shift, z, between(random, 60.0, 120.0), 1.0, colour))
+        stage.company = True
+    mark = random.random()
+    hides = mark < (rates.occluded if share is None else share)
+    if mark < rates.occluded:
+        _occluder(domain, seed, stage if hides else None, random, walker)
+    elif hides:
+        # The picture's own stream stays where it would be without the variant.
+        own = Random(f"{seed}/occluder/{shot.kind}/{shot.identity}/{shot.camera}/{shot.moment}")
+        _occluder(domain, seed, stage, own, walker)
 
 
-def _tight(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, walker: Walker) -> None:
+    """Draw what stands before the person, and put it on the stage if there is one."""
+    nearer = between(random, 0.7, 1.6)
+    z = walker.z - nearer
+    x = walker.x * z / walker.z
+    what = random.choice(domain.occluders)
+    side = random.choice((-1.0, 1.0))
+    if what == "person":
+        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
+        other = Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z)
+        if stage:
+            stage.person(other, parts.OTHER)
+    else:
+        shift = props.REACH[what] * side * between(random, 0.4, 1.0)
+        tone = between(random, 0.15, 0.6)
+        colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
+        thing = Thing(what, x + shift, z, between(random, 60.0, 120.0), 1.0, colour)
+        if stage:
+            stage.thing(thing)
+    if stage:
+        stage.occluder = what
+
+
+def _cut(domain: Domain, seed: int, shot: Shot, random: Random, box: Window) -> Window:
+    """The picture's box. The picture's own stream moves on as it does for the domain's own kind of box."""
+    variant, rates = domain.variant, domain.rates
+    tight = shot.tight if variant.boxes is None else variant.boxes == "tight"
+    if shot.tight and tight:
+        return _tight(box)
+    if shot.tight:
+        random = Random(f"{seed}/detector/{shot.identity}/{shot.camera}/{shot.moment}")
+    detected = _detected(rates.grow, rates.shift if variant.shift is None else variant.shift, random, box)
+    return _tight(box) if tight else detected
+
+
+def _tight(box: Window) -> Window:
     """The box a person would draw: all of the figure, and never a sliver."""
     left, top, right, bottom = box
     high = bottom - top
@@ -230,61 +337,63 @@ def _tight(box: tuple[float, float, float, float]) -> tuple[float, float, float,
     return _window(0.5 * (left + right), 0.5 * (top + bottom), wide, 1.015 * high)
 
 
-def _detected(
-    domain: Domain, random: Random, box: tuple[float, float, float, float]
-) -> tuple[float, float, float, float]:
+def _detected(grow: tuple[float, float], shift: float, random: Random, box: Window) -> Window:
     """The box a part detector would give: a fixed shape, shifted and scaled."""
     left, top, right, bottom = box
-    high = (bottom - top) * between(random, *domain.rates.grow)
+    high = (bottom - top) * between(random, *grow)
     wide = high * between(random, 0.37, 0.44)
-    x = 0.5 * (left + right) + spread(random, domain.rates.shift) * wide * 1.5
-    y = 0.5 * (top + bottom) + spread(random, domain.rates.shift) * high
+    x = 0.5 * (left + right) + spread(random, shift) * wide * 1.5
+    y = 0.5 * (top + bottom) + spread(random, shift) * high
     return _window(x, y, wide, high)
 
 
-def _window(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+def _window(x: float, y: float, wide: float, high: float) -> Window:
     return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
 
 
-def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[tuple[float, float, float, float], Random]:
+def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window, Random, Walker, Window]:
     """A box that is no use: part of a person, too wide a cut, or several people at once."""
     choice = Random(f"{seed}/junk-who/{shot.moment}")
     walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", shot.camera, 0, shot.moment)
-    left, top, right, bottom = stage.person(walker)
+    box = stage.person(walker)
+    left, top, right, bottom = box
     high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
     sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
+    wide = 0.45
     if sort == "part":
         high *= between(random, 0.3, 0.55)
-        return _window(x + spread(random, 0.05) * high, y + spread(random, 0.25) * high, 0.45 * high, high), random
-    if sort == "wide":
+        x += spread(random, 0.05) * high
+        y += spread(random, 0.25) * high
+    elif sort == "wide":
         high *= between(random, 1.6, 2.1)
-        return _window(x + spread(random, 0.1) * high, y, 0.45 * high, high), random
-    if sort == "half":
+        x += spread(random, 0.1) * high
+    elif sort == "half":
         side = random.choice((-1.0, 1.0))
         x += side * between(random, 0.16, 0.24) * high
         y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
-        return _window(x, y, 0.45 * high, high), random
-    for number in range(1 + random.randrange(2)):
-        other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", shot.camera, 0, random.randrange(8))
-        side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
-        stage.person(
-            Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
-            parts.OTHER,
-        )
-    high *= between(random, 0.95, 1.2)
-    return _window(x + spread(random, 0.1) * high, y, between(random, 0.42, 0.6) * high, high), random
+    else:
+        for number in range(1 + random.randrange(2)):
+            other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", shot.camera, 0, random.randrange(8))
+            side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
+            stage.person(
+                Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
+                parts.OTHER,
+            )
+        stage.company = True
+        high *= between(random, 0.95, 1.2)
+        x += spread(random, 0.1) * high
+        wide = between(random, 0.42, 0.6)
+    return _window(x, y, wide * high, high), random, walker, box
 
 
-def _distractor(
-    domain: Domain, seed: int, stage: _Stage, shot: Shot
-) -> tuple[tuple[float, float, float, float], Random]:
-    """A false alarm on the background, or a person nobody looks for."""
+def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window, Random, Walker, Window | None]:
+    """A false alarm on the background (then no figure's box), or a person nobody looks for."""
     choice = Random(f"{seed}/distractor-who/{shot.moment}")
     walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", shot.camera, 0, shot.moment)
     if random.random() >= domain.rates.patch:
         box = stage.person(walker)
-        _others(domain, seed, stage, random, walker)
-        return _detected(domain, random, box), random
+        _others(domain, seed, shot, stage, random, walker)
+        return _cut(domain, seed, shot, random, box), random, walker, box
     things = stage.view.things
     if random.random() < 0.6:
         thing = random.choice(things)
@@ -293,17 +402,16 @@ def _distractor(
         x, z = walker.x * 1.4, walker.z
     wide, y, _ = stage.eye.project(np.array([x, between(random, 0.4, 1.1), z]))
     high = between(random, 0.8, 1.8) / z
-    return _window(float(wide), float(y), 0.45 * high, high), random
+    return _window(float(wide), float(y), 0.45 * high, high), random, walker, None
 
 
 def _finish(
     domain: Domain,
     seed: int,
     shot: Shot,
-    film: int,
     stage: _Stage,
     random: Random,
-    window: tuple[float, float, float, float],
+    window: Window,
 ) -> Picture:
     view, eye = stage.view, stage.eye
     rows = np.concatenate(stage.rows)
@@ -317,7 +425,7 @@ def _finish(
             (bottom - top) / geometry.HEIGHT * eye.down,
         ]
     )
-    light, shade_length, exposure = _light(domain, seed, shot.camera, film, view)
+    light, shade_length, exposure, factors = _light(domain, seed, shot)
     shadows = np.full((CASTERS, 4), 1e4)
     for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
         shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
@@ -327,9 +435,12 @@ def _finish(
         for wall in view.walls
         for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)
     ]
-    # A person far away covers fewer of the sensor's pixels before the box is resized.
-    coarse = min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6))
+    # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a coarseness
+    # below 0 to take from that.
+    coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
     look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
+    noise = random.randrange(2**30)
+    quality = view.quality[0] + random.randrange(view.quality[1] - view.quality[0] + 1)
     return Picture(
         packed=packed,
         kind=solids.kind[kept],
@@ -344,24 +455,33 @@ def _finish(
         light=light,
         shadows=shadows.astype(np.float32),
         look=np.array(look, dtype=np.float32),
-        seed=random.randrange(2**30),
-        quality=view.quality[0] + random.randrange(view.quality[1] - view.quality[0] + 1),
+        seed=noise,
+        quality=quality,
+        factors=factors | {"quality": quality},
     )
 
 
-def _light(
-    domain: Domain, seed: int, camera: int, film: int, view: Camera
-) -> tuple[np.ndarray, tuple[float, float], float]:
-    """Sun and sky of one film of one camera, the shadow of one metre, and the exposure."""
-    random = Random(f"{seed}/light/{camera}/{film}")
-    azimuth = math.radians(view.sun + spread(random, 20.0))
-    height = math.radians(between(random, 35.0, 62.0))
+def _light(domain: Domain, seed: int, shot: Shot) -> tuple[np.ndarray, tuple[float, float], float, dict[str, Any]]:
+    """Sun and sky of one film of one camera, the shadow of one metre, the exposure, and all this as factors."""
+    view = domain.cameras[shot.camera - 1]
+    kind = view.lamps or domain.lights[(shot.film - 1) % len(domain.lights)]
+    random = Random(f"{seed}/light/{shot.camera}/{shot.film}")
+    azimuth = math.radians(view.sun + kind.turn + spread(random, 20.0))
+    height = math.radians(between(random, *kind.height))
     towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))
     strength = 1.0 + spread(random, domain.rates.light)
     sunny = random.random() < view.sun_share
-    sun, sky = (0.72, 0.62) if sunny else (0.38, 0.78)
-    warm = between(random, 0.0, 0.04) if sunny else -between(random, 0.0, 0.03)
-    light = (*towards, sun * (1 + warm), sun, sun * (1 - warm), sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
+    sun, sky = kind.sunny if sunny else kind.overcast
+    warm = between(random, *kind.warm) if sunny else -between(random, *kind.cool)
+    bright = (sun * (1 + warm), sun, sun * (1 - warm)), (sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
+    light = (*towards, *(part * tint for source in bright for part, tint in zip(source, kind.tint, strict=True)))
     reach = -1.0 / math.tan(height)
     shadow = (reach * math.sin(azimuth), reach * math.cos(azimuth)) if sunny else (0.0, 0.0)
-    return np.array(light, dtype=np.float32), shadow, strength
+    factors = {
+        "time": kind.name,
+        "light": strength,
+        "sunny": sunny,
+        "sun_height": math.degrees(height),
+        "sun_azimuth": math.degrees(azimuth) % 360.0,
+    }
+    return np.array(light, dtype=np.float32), shadow, strength, factors

@@ -2,6 +2,7 @@
 
 A picture gets its final name only when its file is complete, and the manifest appears only when every picture has its
 name; so a set that was interrupted is never mistaken for a whole one, and the next call goes on where it stopped.
+The truth (see `groundtruth.py`) may be added to a set that is whole without it; its pictures are left alone.
 """
 
 from __future__ import annotations
@@ -15,19 +16,25 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from reidlib.spec import ReidError
 
-from .domain import Domain
+from . import groundtruth as truths
+from .cuhk03 import CUHK03
+from .domain import Domain, Variant, words
+from .dukemtmc import DUKEMTMC
 from .market1501 import MARKET1501
-from .plan import FOLDERS, Shot, plan
+from .msmt17 import MSMT17
+from .plan import Shot, plan
 from .rendering import pixels
 from .scene import compose
 
@@ -35,31 +42,47 @@ VERSION = 1
 MANIFEST = "standin.json"
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
-BATCH = 8
+BATCH, DEVICE_BATCH = 8, 256
 PICTURES_A_WORKER = 400
 
-DOMAINS: dict[str, Domain] = {MARKET1501.name: MARKET1501}
+DOMAINS: dict[str, Domain] = {d.name: d for d in (MARKET1501, DUKEMTMC, CUHK03, MSMT17)}
 
 
-def domain(name: str) -> Domain:
-    """The domain of a stand-in, by the data set's name."""
+def domain(name: str, variant: Variant | None = None) -> Domain:
+    """The domain of a stand-in, by the data set's name, with a factor changed where a variant is given."""
     if name not in DOMAINS:
         raise ReidError(f"no stand-in is called {name!r}; known: {', '.join(sorted(DOMAINS))}")
-    return DOMAINS[name]
+    return DOMAINS[name] if variant in (None, Variant()) else replace(DOMAINS[name], variant=variant)
 
 
-def digest(name: str, *, scale: float, seed: int) -> str:
-    """A short hash of renderer version, the domain's parameters, scale and seed; never of bytes."""
-    words = {"version": VERSION, "domain": asdict(domain(name)), "scale": float(scale), "seed": int(seed)}
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
+    """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
+    said = {"version": VERSION, "domain": words(domain(name, variant)), "scale": float(scale), "seed": int(seed)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One call of `render`: what to make, what the manifest says of it, where, on which device, with truth or not."""
+
+    domain: Domain
+    head: dict
+    shots: list[Shot]
+    out: Path
+    device: str
+    truth: bool
+
+    def missing(self, truth: bool) -> list[Shot]:
+        return missing(self.out, self.domain, self.shots, truth)
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder holds a whole stand-in: a manifest, and as many pictures as it counts."""
+    """Whether the folder holds a whole stand-in: a manifest, and as many pictures as it counts. Truth or none."""
     manifest = _read(Path(folder) / MANIFEST)
-    if not manifest or not isinstance(manifest.get("counts"), dict):
+    if not manifest or manifest.get("name") not in DOMAINS or not isinstance(manifest.get("counts"), dict):
         return False
-    return all(len(_pictures(Path(folder) / part)) == manifest["counts"].get(part) for part in FOLDERS)
+    folders, counts = DOMAINS[manifest["name"]].layout.folders, manifest["counts"]
+    return all(len(_pictures(Path(folder) / part)) == counts.get(part) for part in folders)
 
 
 def render(
@@ -71,6 +94,8 @@ def render(
     workers: int | None = None,
     device: str = "cpu",
     progress: bool = True,
+    variant: Variant | None = None,
+    truth: bool = True,
 ) -> Path:
     """Render a stand-in into `out`, or finish one that was interrupted.
 
@@ -90,65 +115,84 @@ def render(
         Where the rays are cast: ``cpu``, ``cuda``, ...
     progress
         Show a progress bar where standard error is a terminal.
+    variant
+        One factor or several changed, everything else as without.
+    truth
+        Write the truth too; a set that is whole without it gains it, its pictures untouched.
 
     Returns
     -------
     Path
         `out`, complete.
+
+    Raises
+    ------
+    ReidError
+        Wrong words; a folder that holds anything else, another stand-in, or a stand-in of another version; a disk that
+        is full or cannot be written. Each says what to do.
     """
-    chosen = domain(name)
+    chosen = domain(name, variant)
     if not 0 < scale <= 1:
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
     _check_device(device)
     out = Path(out)
-    shots = plan(chosen, scale, seed)
     head = {
         "name": name,
         "version": VERSION,
         "scale": float(scale),
         "seed": int(seed),
-        "digest": digest(name, scale=scale, seed=seed),
+        "digest": digest(name, scale=scale, seed=seed, variant=variant),
     }
+    if chosen.variant != Variant():
+        head["variant"] = {key: value for key, value in asdict(chosen.variant).items() if value is not None}
+    work = _Work(chosen, head, plan(chosen, scale, seed), out, device, truth)
     try:
-        _prepare(out, head, shots)
+        _prepare(work)
         with _alone(out):
-            _complete(chosen, head, shots, out, workers, device, progress)
+            _complete(work, workers, progress)
     except OSError as error:
-        raise _readable(error, out) from error
+        raise readable(error, out) from error
     return out
 
 
-def _complete(
-    chosen: Domain, head: dict, shots: list[Shot], out: Path, workers: int | None, device: str, progress: bool
-) -> None:
-    """Render what is missing, then write the manifest."""
-    todo = _missing(out, shots)
-    if not todo and _read(out / MANIFEST):
-        return
-    # From here until the end the set is marked as unfinished.
-    (out / MANIFEST).unlink(missing_ok=True)
-    _save(out / UNFINISHED, head)
-    for part in FOLDERS:
-        for path in (out / part).glob("*" + TEMPORARY):
-            path.unlink()
-    count = _workers(workers, len(todo))
-    bar = tqdm(
-        total=len(shots),
-        initial=len(shots) - len(todo),
-        unit="image",
-        desc=f"render {chosen.name}",
-        disable=not (progress and sys.stderr.isatty()),
-    )
-    with bar:
-        done = _here(chosen, head["seed"], out, todo, device) if count == 1 else _spread(head, out, count, device)
-        for number in done:
-            bar.update(number)
-    left = _missing(out, shots)
+def _complete(work: _Work, workers: int | None, progress: bool) -> None:
+    """Render what is missing, gather the truth, then write the manifest."""
+    out, layout = work.out, work.domain.layout
+    todo = work.missing(work.truth)
+    whole = all((out / name).exists() for name in (MANIFEST, *layout.names)) and not work.missing(truth=False)
+    if not whole:
+        # From here until the end the set is marked as unfinished.
+        (out / MANIFEST).unlink(missing_ok=True)
+        _save(out / UNFINISHED, work.head)
+    for path in out.rglob("*" + TEMPORARY):
+        path.unlink()
+    if todo:
+        count = _workers(workers, len(todo))
+        bar = tqdm(
+            total=len(work.shots),
+            initial=len(work.shots) - len(todo),
+            unit="image",
+            desc=f"render {work.domain.name}",
+            disable=not (progress and sys.stderr.isatty()),
+        )
+        with bar:
+            for number in _here(work, todo) if count == 1 else _spread(work, count):
+                bar.update(number)
+    left = work.missing(work.truth)
     if left:
         raise ReidError(f"{len(left)} pictures of {out} are still missing; call render again to finish it")
-    counts = Counter(shot.folder for shot in shots)
-    _save(out / MANIFEST, {**head, "counts": {part: counts[part] for part in FOLDERS}})
-    (out / UNFINISHED).unlink(missing_ok=True)
+    if work.truth:
+        for folder in layout.folders:
+            if not (out / truths.file_of(folder)).exists():
+                truths.gathered(out, folder, [shot for shot in work.shots if shot.folder == folder], TEMPORARY)
+        for log in out.glob(truths.LOGS):
+            log.unlink()
+    if not whole:
+        for name, content in layout.files(work.domain, work.head["scale"], work.head["seed"]).items():
+            _replace(out / name, content)
+        counts = Counter(shot.folder for shot in work.shots)
+        _save(out / MANIFEST, {**work.head, "counts": {folder: counts[folder] for folder in layout.folders}})
+        (out / UNFINISHED).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -170,31 +214,55 @@ def _check_device(device: str) -> None:
         raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
 
 
-def draw(chosen: Domain, seed: int, out: Path, shots: Sequence[Shot], device: str, batch: int = BATCH) -> Iterator[int]:
-    """Render and write pictures, batch by batch; yields how many were written."""
-    for start in range(0, len(shots), batch):
-        some = shots[start : start + batch]
-        pictures = [compose(chosen, seed, shot) for shot in some]
-        images, _ = pixels(pictures, device)
-        for shot, picture, image in zip(some, pictures, images.cpu().numpy(), strict=True):
-            path = out / shot.folder / shot.name
-            part = path.with_suffix(TEMPORARY)
-            Image.fromarray(image).save(part, format="JPEG", quality=picture.quality)
-            os.replace(part, path)
-        yield len(some)
+def draw(
+    chosen: Domain, seed: int, out: Path, shots: Sequence[Shot], device: str, truth: bool, number: int = 0
+) -> Iterator[int]:
+    """Render and write pictures and, in the log of worker `number`, their truth; yields how many, batch by batch.
+
+    A picture that is there already keeps its file.
+    """
+    batch = BATCH if device == "cpu" else DEVICE_BATCH
+    with truths.open_log(out, number) if truth else nullcontext() as log:
+        for start in range(0, len(shots), batch):
+            some = shots[start : start + batch]
+            pictures = [compose(chosen, seed, shot) for shot in some]
+            rendered = pixels(pictures, device)
+            if log:
+                masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
+                lines = (
+                    truths.line_of(shot, {**picture.factors, "occlusion": share}, mask)
+                    for shot, picture, share, mask in zip(some, pictures, hidden, masks, strict=True)
+                )
+                log.write(b"".join(lines))
+                log.flush()
+            for shot, picture, image in zip(some, pictures, rendered.images.cpu().numpy(), strict=True):
+                _write_picture(out / shot.path, image, picture.quality, chosen.variant.resolution)
+            yield len(some)
 
 
-def _here(chosen: Domain, seed: int, out: Path, todo: list[Shot], device: str) -> Iterator[int]:
+def _write_picture(path: Path, pixels: np.ndarray, quality: int, resolution: float | None) -> None:
+    if path.exists() and path.stat().st_size:
+        return
+    image = Image.fromarray(pixels)
+    if resolution is not None:
+        size = tuple(max(1, round(resolution * side)) for side in image.size)
+        image = image.resize(size, Image.Resampling.BOX)
+    part = path.with_suffix(TEMPORARY)
+    image.save(part, format="JPEG", quality=quality)
+    os.replace(part, path)
+
+
+def _here(work: _Work, todo: list[Shot]) -> Iterator[int]:
     """Render in this process, with one thread: more would only wait for each other on such small pieces."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from draw(chosen, seed, out, todo, device)
+        yield from draw(work.domain, work.head["seed"], work.out, todo, work.device, work.truth)
     finally:
         torch.set_num_threads(threads)
 
 
-def _spread(head: dict, out: Path, count: int, device: str) -> Iterator[int]:
+def _spread(work: _Work, count: int) -> Iterator[int]:
     """Render in `count` processes of their own, each with its share of what is missing.
 
     They are started by command line, not forked: a fork of a process whose torch has run threads may hang, and a
@@ -206,20 +274,20 @@ def _spread(head: dict, out: Path, count: int, device: str) -> Iterator[int]:
     processes = []
     try:
         for number in range(count):
-            words = {
-                "name": head["name"],
-                "scale": head["scale"],
-                "seed": head["seed"],
-                "out": str(out),
+            share = {
+                **{key: work.head[key] for key in ("name", "scale", "seed")},
+                "variant": asdict(work.domain.variant),
+                "out": str(work.out),
                 "number": number,
                 "count": count,
-                "device": device,
+                "device": work.device,
+                "truth": work.truth,
             }
-            command = [sys.executable, "-m", "reidlib.data.standin.worker", json.dumps(words)]
+            command = [sys.executable, "-m", "reidlib.data.standin.worker", json.dumps(share)]
             processes.append(
                 subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
             )
-        yield from _reports(processes, out)
+        yield from _reports(processes, work.out)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -255,8 +323,9 @@ def _workers(asked: int | None, pictures: int) -> int:
     return max(1, min(asked, pictures))
 
 
-def _prepare(out: Path, head: dict, shots: Sequence[Shot]) -> None:
+def _prepare(work: _Work) -> None:
     """Make the folders; refuse a folder that holds anything but this very stand-in."""
+    out, head, layout, shots = work.out, work.head, work.domain.layout, work.shots
     if out.exists() and not out.is_dir():
         raise ReidError(f"{out} is a file, not a folder; give another folder with --out")
     for name in (MANIFEST, UNFINISHED):
@@ -272,49 +341,78 @@ def _prepare(out: Path, head: dict, shots: Sequence[Shot]) -> None:
                     f"{out} holds another stand-in ({key} {there.get(key)}, asked for {head[key]}); "
                     "delete it or give another folder"
                 )
-    expected = {part: {shot.name for shot in shots if shot.folder == part} for part in FOLDERS}
     out.mkdir(parents=True, exist_ok=True)
-    for entry in sorted(os.listdir(out)):
-        if entry not in (*FOLDERS, MANIFEST, UNFINISHED, MANIFEST + TEMPORARY, UNFINISHED + TEMPORARY):
-            raise ReidError(f"{out / entry} is not part of the stand-in; move it away or give another folder")
-    for part in FOLDERS:
-        (out / part).mkdir(exist_ok=True)
-        for entry in sorted(os.listdir(out / part)):
-            picture = entry.removesuffix(TEMPORARY) + ".jpg" if entry.endswith(TEMPORARY) else entry
-            if picture not in expected[part]:
-                raise ReidError(
-                    f"{out / part / entry} is not part of the stand-in; move it away or give another folder"
-                )
+    files = [MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names]
+    expected = {shot.path for shot in shots} | set(files)
+    expected |= {path.rpartition(".")[0] + TEMPORARY for path in expected}
+    folders = {str(PurePosixPath(shot.path).parent) for shot in shots}
+    parents = folders | {str(parent) for path in folders for parent in PurePosixPath(path).parents}
+    for where, inner, names in os.walk(out):
+        below = Path(where).relative_to(out)
+        strange = [name for name in inner if (below / name).as_posix() not in parents]
+        strange += [
+            name
+            for name in names
+            if (below / name).as_posix() not in expected and not fnmatchcase((below / name).as_posix(), truths.LOGS)
+        ]
+        if strange:
+            raise ReidError(
+                f"{out / below / min(strange)} is not part of the stand-in; move it away or give another folder"
+            )
+    for path in folders:
+        (out / path).mkdir(parents=True, exist_ok=True)
 
 
-def _missing(out: Path, shots: Sequence[Shot]) -> list[Shot]:
-    there = {part: _pictures(out / part) for part in FOLDERS}
-    return [shot for shot in shots if shot.name not in there[shot.folder]]
+def missing(out: Path, chosen: Domain, shots: Sequence[Shot], truth: bool) -> list[Shot]:
+    """The pictures that are not there, and with `truth` also those of which nothing is noted yet."""
+    there = {folder: _pictures(out / folder) for folder in chosen.layout.folders}
+    unknown = {folder for folder in there if truth and not (out / truths.file_of(folder)).exists()}
+    noted = truths.noted(out) if unknown else set()
+    return [
+        shot
+        for shot in shots
+        if shot.name not in there[shot.folder] or (shot.folder in unknown and shot.path not in noted)
+    ]
 
 
 def _pictures(folder: Path) -> set[str]:
-    """Names of the JPEG files that are not empty (a crash of the machine can leave empty ones)."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.name.endswith(".jpg") and entry.stat().st_size}
+    """Names, from `folder`, of the JPEG files that are not empty (a crash of the machine can leave empty ones)."""
+    found, inner = set(), [""]
+    while inner:
+        below = inner.pop()
+        if not (folder / below).is_dir():
+            continue
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                name = below + entry.name
+                if entry.is_dir():
+                    inner.append(name + "/")
+                elif name.endswith(".jpg") and entry.stat().st_size:
+                    found.add(name)
+    return found
 
 
 def _read(path: Path) -> dict | None:
     try:
-        words = json.loads(path.read_text())
+        said = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return words if isinstance(words, dict) else None
+    return said if isinstance(said, dict) else None
 
 
-def _save(path: Path, words: dict) -> None:
-    part = path.with_name(path.name + TEMPORARY)
-    part.write_text(json.dumps(words, indent=2) + "\n")
+def _save(path: Path, said: dict) -> None:
+    _replace(path, (json.dumps(said, indent=2) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_suffix(TEMPORARY)
+    part.write_bytes(content)
     os.replace(part, path)
 
 
-def _readable(error: OSError, out: Path) -> ReidError:
+def readable(error: OSError, out: Path) -> ReidError:
+    """An error of the file system in one line, with its remedy."""
     if error.errno == errno.ENOSPC:
         return ReidError(
             f"the disk of {out} is full; free some space and call render again, it goes on where it stopped"

@@ -1,0 +1,442 @@
+"""CUHK03 (Li et al., CVPR 2014): the release, the CUHK03-NP folders and the stand-in, by one loader.
+
+Names, one a checked table:
+
+    cuhk03-np-labeled, cuhk03-np-detected             new protocol (Zhong et al., CVPR 2017): 767/700 identities
+    cuhk03-classic-labeled-01 … -20, …-detected-…     classic protocol, split 1 to 20: 1,367/100, all five camera pairs
+    cuhk03-classic3-labeled-01 … -20, …-detected-…    the other reading: 1,260/100, the first three camera pairs only
+
+"labeled" boxes were drawn by hand, "detected" ones come from a detector. Every person was seen by one pair of cameras.
+
+Forms on disk, whichever is found:
+
+    cuhk-03.mat     the release (MATLAB v7.3, which is HDF5): `labeled` and `detected`, each five cells (one a camera
+                    pair) of persons × 10 images, the first five from the pair's first camera; `testsets`, 20 lists of
+                    (pair, person). Its images are extracted once, without loss, to PNG files.
+    labeled, detected   CUHK03-NP: each with bounding_box_train, query and bounding_box_test; 0001_c1_1.png = identity
+                    1, camera 1, image 1. The classic protocol needs `testsets.mat` beside them (below).
+
+The new protocol reads its published cuhk03_new_protocol_config_{labeled,detected}.mat beside cuhk-03.mat.
+
+Identities count from 1 to 1,467, pair after pair (persons 843, 440, 77, 58, 49), as the published config files number
+them, so a person has one identity in every form and no identity is 0 (the table's distractor). Cameras are 1 and 2,
+the view within the pair, as the config's camId and the NP names have it: the same table comes from either form; a
+person is seen by one pair only, so the rule "same identity and same camera" reads the same; and which of the campus's
+six cameras stand in the five pairs was never published, so numbers 1 to 10 would claim what nobody knows.
+
+What a stand-in writes
+----------------------
+`labeled/` and `detected/`, each with `bounding_box_train`, `query`, `bounding_box_test` and JPEG files named
+`IIII_cC_N.jpg`: identity from 0001, camera 1 or 2, N from 1 (any number, unique with identity and camera).
+`standin.json` in the root, its `name` "cuhk03" and its `counts` keyed "labeled/bounding_box_train" and so on, all six.
+
+`testsets.mat`, written by `scipy.io.savemat(file, {"testsets": testsets, "persons": persons})`:
+
+    testsets   20×1 cell (numpy object array), each n×2 float64: rows (pair, person), both from 1; n = 100 at scale 1,
+               fewer persons in a smaller stand-in (at least 2), always of the first three pairs
+    persons    1×5 float64: how many persons each pair saw; (843, 440, 77, 58, 49) at scale 1, at least 1 each
+
+Identity IIII = the persons of all earlier pairs + person: pair 2, person 1 at scale 1 is 0844. The sum of `persons` is
+the number of identities in the folders; train and test identities of the new protocol are any partition of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from reidlib.data.table import (
+    Check,
+    Dataset,
+    Layout,
+    combined_digest,
+    consistency,
+    files_digest,
+    find_root,
+    read_folders,
+    read_manifest,
+    rows,
+    rows_digest,
+    sizes,
+)
+from reidlib.spec import ReidError
+
+NAME = "cuhk03"
+MAT = "cuhk-03.mat"
+TEST_SETS = "testsets.mat"
+CONFIG = "cuhk03_new_protocol_config_{boxes}.mat"
+EXTRACTED = "cuhk-03.images"
+CACHE = "REID_CACHE"
+
+BOXES = ("labeled", "detected")
+PERSONS = (843, 440, 77, 58, 49)
+"""Persons that each of the five camera pairs saw."""
+PAIRS = {"classic": 5, "classic3": 3}
+"""How many of the camera pairs each reading of the classic protocol takes."""
+TEST_SETS_PUBLISHED = 20
+IMAGES_A_PERSON, IMAGES_A_CAMERA = 10, 5
+
+VARIANTS = {f"{NAME}-np-{boxes}": ("np", boxes, 0) for boxes in BOXES} | {
+    f"{NAME}-{protocol}-{boxes}-{split:02d}": (protocol, boxes, split)
+    for protocol in PAIRS
+    for boxes in BOXES
+    for split in range(1, TEST_SETS_PUBLISHED + 1)
+}
+"""Name of the table -> protocol, boxes, split (1 to 20; 0 where the protocol has one split)."""
+
+PUBLISHED = {
+    ("np", "labeled"): {
+        "train images": 7_368,
+        "train identities": 767,
+        "query images": 1_400,
+        "query identities": 700,
+        "gallery images": 5_328,
+    },
+    ("np", "detected"): {
+        "train images": 7_365,
+        "train identities": 767,
+        "query images": 1_400,
+        "query identities": 700,
+        "gallery images": 5_332,
+    },
+    **{("classic", boxes): {"train identities": 1_367, "gallery identities": 100} for boxes in BOXES},
+    **{("classic3", boxes): {"train identities": 1_260, "gallery identities": 100} for boxes in BOXES},
+}
+"""Split sizes. New protocol: its page and config files. Classic: the release has test sets of 100 persons; the rest of
+its 1,467, or of the 1,360 of the first three pairs (the 1,260 that SafeNet's text trains on), are for training."""
+
+IMAGES = {
+    ("classic", "labeled"): 14_096,
+    ("classic", "detected"): 14_097,
+    ("classic3", "labeled"): 13_163,
+    ("classic3", "detected"): 13_164,
+}
+"""Images of training and test together, counted in the file lists of the published config files."""
+
+
+def load(name: str, root: Path | str | None = None, extracted: Path | str | None = None) -> Dataset:
+    """Read one table of CUHK03 or of its stand-in from `root` and check it.
+
+    name       one of VARIANTS ("cuhk03-np-labeled", "cuhk03-classic-detected-07")
+    root       the folder that holds cuhk-03.mat, or labeled and detected. One level too deep, or one or two levels too
+               shallow, is mended and noted in the checks. None: looked for under the folder named by REID_DATA.
+    extracted  where the images of cuhk-03.mat are kept as PNG files (about 0.5 GB); None: cuhk-03.images beside it, or
+               below the folder named by REID_CACHE where the .mat's own folder cannot be written
+
+    Classic protocol: query and gallery both hold all images of the test persons, as published toolkits give them; which
+    of them one trial compares is a matter of the test. Persons whom only one camera saw are in the gallery alone.
+
+    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
+    for everything that would make a number wrong: files or folders missing, a .mat cut short or of another structure,
+    names that do not parse, a query without a match in the other camera, a stand-in that is not whole.
+    """
+    if name not in VARIANTS:
+        raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
+    protocol, boxes, split = VARIANTS[name]
+    layout = _layout(protocol, boxes)
+    folder, note = find_root(root, layout)
+    manifest = read_manifest(folder, NAME)
+    found = layout.form_in(folder) or ()
+    if MAT in found:
+        home = _extraction_folder(folder / MAT, boxes, extracted)
+        images, persons, base = _extracted(folder / MAT, boxes, home)
+        where = [Check("images extracted to", str(home), str(home), True)]
+    else:
+        home, where = folder, []
+        images, persons = read_folders(folder, _folders(boxes), layout), PERSONS
+        base = "" if manifest else files_digest(folder, images["path"])
+
+    if protocol == "np":
+        table, more = _new(images, folder, boxes) if MAT in found else images, []
+    else:
+        tests, persons = _test_sets(folder, split, persons)
+        table, more = _classic(images, tests, persons, PAIRS[protocol])
+        if not manifest:
+            total, wanted = table["path"].nunique(), IMAGES[protocol, boxes]
+            more.append(Check("images in all", f"{wanted:,}", f"{total:,}", total == wanted))
+    published = sizes(table, home, manifest, PUBLISHED[protocol, boxes], layout)
+    checks = (note, *where, *published, *more, *consistency(table, home))
+    digest = standin_digest(name, manifest["digest"]) if manifest else rows_digest(base, table)
+    source = "stand-in" if manifest else "real"
+    return Dataset(name, home, source, table, digest, checks, _notes(protocol, boxes, split))
+
+
+def standin_digest(name: str, digest: str) -> str:
+    """Digest of the table `name` of a stand-in whose manifest says `digest`: one rendering holds many tables."""
+    return combined_digest(digest, name)
+
+
+def _notes(protocol: str, boxes: str, split: int) -> tuple[str, ...]:
+    cameras = "cameras 1 and 2 are the two views of the pair that saw the person"
+    if protocol == "np":
+        return (f"new protocol (767/700 identities), {boxes} boxes", cameras)
+    reading = {
+        "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
+        "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
+    }
+    return (
+        f"classic protocol, split {split} of {TEST_SETS_PUBLISHED}, {boxes} boxes; results are means over the splits",
+        reading[protocol],
+        cameras,
+    )
+
+
+def _folders(boxes: str) -> dict[str, str]:
+    return {
+        "train": f"{boxes}/bounding_box_train",
+        "query": f"{boxes}/query",
+        "gallery": f"{boxes}/bounding_box_test",
+    }
+
+
+def _layout(protocol: str, boxes: str) -> Layout:
+    folders = tuple(_folders(boxes).values())
+    forms = (folders, (MAT,)) if protocol == "np" else ((MAT,), (*folders, TEST_SETS))
+    return Layout(
+        name=NAME,
+        title="CUHK03",
+        root_names=("cuhk03_release", "CUHK03-NP", "cuhk03-np", "CUHK03", "cuhk03"),
+        forms=forms,
+        pattern=re.compile(r"(?!0000)(\d{4})_c([12])_\d+\.(?:png|jpe?g)", re.IGNORECASE),
+        expected="the form 0001_c1_1.png with identities from 1 and cameras 1 and 2",
+        suffixes=(".png", ".jpg", ".jpeg"),
+    )
+
+
+# --- the new protocol -------------------------------------------------------------------------------------------------
+
+
+def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
+    """The table of the new protocol from its published config file and the release's images."""
+    name = CONFIG.format(boxes=boxes)
+    file = next((folder / name for folder in (root, root.parent) if (folder / name).is_file()), None)
+    if file is None:
+        raise ReidError(
+            f"{name} is missing in {root} and in {root.parent}; put this published file of the new protocol beside "
+            f"{MAT}, or give the CUHK03-NP folders"
+        )
+    config = _read_mat(file)
+    try:
+        names = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
+        labels, cameras = (config[key].ravel().astype(np.int64) for key in ("labels", "camId"))
+        chosen = {
+            split: config[key].ravel().astype(np.int64) - 1  # MATLAB counts from 1
+            for split, key in (("train", "train_idx"), ("query", "query_idx"), ("gallery", "gallery_idx"))
+        }
+        parts = [
+            rows([f"{boxes}/{names[i]}" for i in index], labels[index], cameras[index], split)
+            for split, index in chosen.items()
+        ]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ReidError(
+            f"{file} has not the structure of the published config file ({type(error).__name__}: {error}); "
+            "copy it again"
+        ) from None
+    table = pd.concat(parts, ignore_index=True)
+    absent = table.loc[~table["path"].isin(images["path"]), "path"]
+    if len(absent):
+        raise ReidError(
+            f"{file} lists {Path(absent.iloc[0]).name}, which {MAT} does not hold ({len(absent):,} such); "
+            "copy both again"
+        )
+    return table
+
+
+def _read_mat(file: Path) -> dict:
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(file)
+    except Exception as error:  # a cut or foreign file raises a dozen types, struct.error and zlib.error among them
+        raise ReidError(f"{file} cannot be read as a MATLAB file ({error}); copy it again") from None
+
+
+# --- the classic protocol ---------------------------------------------------------------------------------------------
+
+
+def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """The test persons of one split, n×2 (pair, person), both from 1; and how many persons each pair saw."""
+    if (root / MAT).is_file():
+        file = root / MAT
+        with _open(file) as content:
+            sets = [content[ref][()].T for ref in content["testsets"][()].ravel()]
+    else:
+        file = root / TEST_SETS
+        if not file.is_file():
+            raise ReidError(
+                f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol; "
+                f"give the folder of the release, or render the stand-in: {_layout('classic', BOXES[0]).render}"
+            )
+        content = _read_mat(file)
+        sets = list(content.get("testsets", np.empty(0, object)).ravel())
+        persons = tuple(int(number) for number in np.ravel(content.get("persons", persons)))
+    if len(sets) != TEST_SETS_PUBLISHED:
+        raise ReidError(f"{file} lists {len(sets)} test sets instead of {TEST_SETS_PUBLISHED}; copy it again")
+    tests = np.asarray(sets[split - 1])
+    fits = tests.ndim == 2 and tests.shape[1] == 2 and len(persons) == len(PERSONS) and len(tests) > 0
+    if fits:
+        tests = tests.astype(np.int64)
+        fits = bool(np.isin(tests[:, 0], range(1, len(persons) + 1)).all()) and all(
+            1 <= person <= persons[pair - 1] for pair, person in tests
+        )
+    if not fits:
+        raise ReidError(
+            f"test set {split} of {file} is no list of (pair 1 to 5, person); pairs of {list(persons)} persons were "
+            "found: copy it again"
+        )
+    return tests, persons
+
+
+def _classic(
+    images: pd.DataFrame, tests: np.ndarray, persons: tuple[int, ...], pairs: int
+) -> tuple[pd.DataFrame, list[Check]]:
+    """The table of one classic split, from all images and the (pair, person) of its test persons."""
+    before = np.cumsum([0, *persons])  # persons of all earlier pairs
+    if images["identity"].max() > before[-1]:
+        raise ReidError(
+            f"identity {images['identity'].max()} is among the images, but the test sets are of {before[-1]:,} "
+            "persons; the images and the test sets are of two different sets: give a folder that is whole"
+        )
+    images = images[images["identity"] <= before[pairs]]
+    tested = images["identity"].isin(before[tests[:, 0] - 1] + tests[:, 1])
+    test = images[tested]
+    cameras = test.groupby("identity")["camera"].transform("nunique")
+    alone = test.loc[cameras == 1, "identity"].nunique()
+    parts = {"train": images[~tested], "query": test[cameras > 1], "gallery": test}
+    table = pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
+    found = test["identity"].nunique()
+    return table, [
+        Check("test persons with images", f"{len(tests)}", f"{found}", found == len(tests)),
+        Check("test persons seen by one camera, in the gallery only", f"{alone}", f"{alone}", True),
+    ]
+
+
+# --- the release file -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open(mat: Path) -> Iterator:
+    """The release file, read as HDF5; whatever is wrong with its content is a ReidError."""
+    import h5py
+
+    try:
+        with h5py.File(mat, "r") as content:
+            yield content
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ReidError(
+            f"{mat} ({mat.stat().st_size:,} bytes) is cut short or has not the structure of the release "
+            f"({' '.join(str(error).split())}); copy it again"
+        ) from None
+
+
+def _extraction_folder(mat: Path, boxes: str, extracted: Path | str | None) -> Path:
+    if extracted is not None:
+        return Path(extracted).resolve()
+    beside = mat.with_name(EXTRACTED)
+    whole = (beside / f"{boxes}.tsv").is_file()
+    if whole or os.access(beside if beside.is_dir() else mat.parent, os.W_OK):
+        return beside
+    if base := os.environ.get(CACHE):
+        return Path(base).resolve() / EXTRACTED
+    raise ReidError(
+        f"{mat.parent} cannot be written, so the images of {MAT} cannot be extracted beside it; set {CACHE} to a "
+        "folder with 0.5 GB of space, or unpack the release elsewhere"
+    )
+
+
+def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...], str]:
+    """All images of one kind of boxes, extracted first where they are not yet.
+
+    Returns rows (split empty), the persons of each pair, and a digest of names and sizes in pixels: the bytes of a PNG
+    file depend on the library that wrote it.
+    """
+    index = folder / f"{boxes}.tsv"
+    if not _whole(index, folder / boxes):
+        _extract(mat, boxes, folder)
+    head, lines = _read_index(index)
+    if head[0] != str(mat.stat().st_size):
+        raise ReidError(f"{folder} holds the images of another {MAT} than {mat}; remove that folder to extract again")
+    persons = tuple(int(number) for number in head[1].split(","))
+    names = [line.split("\t")[0] for line in lines]
+    fields = np.array([name.split("_")[:3] for name in names], dtype=np.int64)  # pair, person, camera
+    identities = np.cumsum([0, *persons])[fields[:, 0] - 1] + fields[:, 1]
+    return (
+        rows([f"{boxes}/{name}" for name in names], identities, fields[:, 2], ""),
+        persons,
+        combined_digest(*head, *lines),
+    )
+
+
+def _read_index(index: Path) -> tuple[list[str], list[str]] | None:
+    """The .mat's size in bytes, the persons of each pair and the number of images; then a line an image (name, height,
+    width). None where there is no whole index."""
+    try:
+        first, *lines = index.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    head = first.split("\t")
+    return (head, lines) if len(head) == 3 and head[2] == str(len(lines)) else None
+
+
+def _whole(index: Path, folder: Path) -> bool:
+    found = _read_index(index)
+    return found is not None and {line.split("\t")[0] for line in found[1]} <= _present(folder)
+
+
+def _present(folder: Path) -> set[str]:
+    """Names of the images that are not empty (a crash of the machine can leave empty files)."""
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.name.endswith(".png") and entry.stat().st_size}
+
+
+def _extract(mat: Path, boxes: str, folder: Path) -> None:
+    """Write the images that are not there yet, then the index.
+
+    A file gets its name only when it is complete, and the index comes last: an extraction that was interrupted is never
+    taken for a whole one and goes on where it stopped.
+    """
+    done, lines = _present(folder / boxes), []
+    with _open(mat) as content:
+        cells = [content[reference][()] for reference in content[boxes][()].ravel()]  # each 10 × persons, of references
+        if len(cells) != len(PERSONS) or any(cell.ndim != 2 or len(cell) != IMAGES_A_PERSON for cell in cells):
+            raise ValueError(f"{boxes} is not five cells of persons × {IMAGES_A_PERSON} images")
+        persons = [(pair, person) for pair, cell in enumerate(cells, 1) for person in range(1, cell.shape[1] + 1)]
+        for pair, person in tqdm(persons, desc=f"extract {boxes}", unit="person", disable=not sys.stderr.isatty()):
+            for number, reference in enumerate(cells[pair - 1][:, person - 1], 1):
+                image = content[reference]  # 3×W×H, for MATLAB writes columns first
+                if image.ndim != 3:
+                    continue  # an empty cell: this person has fewer than ten images
+                camera = 1 if number <= IMAGES_A_CAMERA else 2
+                name = f"{pair}_{person:03d}_{camera}_{number:02d}.png"  # as the config files list them
+                lines.append(f"{name}\t{image.shape[2]}\t{image.shape[1]}")
+                if name not in done:
+                    picture = Image.fromarray(np.ascontiguousarray(image[()].T))
+                    _save(folder / boxes / name, lambda file, picture=picture: picture.save(file, format="PNG"))
+    head = [str(mat.stat().st_size), ",".join(str(cell.shape[1]) for cell in cells), str(len(lines))]
+    text = "\n".join(["\t".join(head), *lines]) + "\n"
+    _save(folder / f"{boxes}.tsv", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def _save(file: Path, write: Callable[[Path], object]) -> None:
+    """Write to a temporary file of this process, then give it its name."""
+    part = file.with_name(f".{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        os.replace(part, file)
+    except OSError as error:
+        raise ReidError(
+            f"{file} cannot be written ({error.strerror or error}); make space or mend its permissions, or unpack the "
+            f"release elsewhere; the extraction goes on where it stopped"
+        ) from None

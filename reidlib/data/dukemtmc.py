@@ -1,0 +1,68 @@
+"""DukeMTMC-reID (Ristani et al., ECCV workshops 2016; Zheng et al., ICCV 2017): the real folder and its stand-in.
+
+Its authors withdrew the data set in 2019. This study never offers a download: it reads a copy that a person already
+has and may use, and its own stand-in.
+
+Layout: bounding_box_train (702 identities), query (702 others) and bounding_box_test, the gallery: the 702 test
+identities and 408 distractor identities. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The
+distractors have ordinary numbers here (not 0, as in Market-1501): they are the gallery's identities without a query,
+and wrong answers for every query without any rule of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from reidlib.data.table import (
+    Dataset,
+    Layout,
+    consistency,
+    files_digest,
+    find_root,
+    read_folders,
+    read_manifest,
+    sizes,
+)
+
+NAME = "dukemtmc"
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors in 2019; this study never offers a download of it"
+
+PUBLISHED = {
+    "train images": 16_522,
+    "train identities": 702,
+    "query images": 2_228,
+    "query identities": 702,
+    "gallery images": 17_661,
+    "gallery identities": 1_110,
+}
+"""Split sizes as Zheng et al. (ICCV 2017) give them; gallery identities: 702 of the test and 408 distractors."""
+
+LAYOUT = Layout(
+    name=NAME,
+    title="DukeMTMC-reID",
+    root_names=("DukeMTMC-reID", "dukemtmc-reid", "DukeMTMC", "dukemtmc"),
+    forms=(tuple(FOLDERS.values()),),
+    pattern=re.compile(r"(\d{4})_c([1-8])_f\d+(?:\.jpe?g)+", re.IGNORECASE),
+    expected="the form 0001_c2_f0046182.jpg with cameras 1 to 8",
+)
+
+
+def load(root: Path | str | None = None) -> Dataset:
+    """Read DukeMTMC-reID or its stand-in from `root` and check it.
+
+    root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
+          levels too shallow, is mended and noted in the checks. None: looked for under the folder named by the
+          environment variable REID_DATA.
+
+    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
+    for folders missing or empty, names that do not parse, a query without a match in another camera, a stand-in that
+    is not whole.
+    """
+    folder, note = find_root(root, LAYOUT)
+    manifest = read_manifest(folder, NAME)
+    table = read_folders(folder, FOLDERS, LAYOUT)
+    checks = (note, *sizes(table, folder, manifest, PUBLISHED, LAYOUT), *consistency(table, folder))
+    digest = manifest["digest"] if manifest else files_digest(folder, table["path"])
+    return Dataset(NAME, folder, "stand-in" if manifest else "real", table, digest, checks, (WITHDRAWN,))

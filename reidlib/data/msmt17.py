@@ -1,0 +1,145 @@
+"""MSMT17 (Wei et al., CVPR 2018): version 1, version 2 (faces masked) and the stand-in, by one loader.
+
+Four lists in the root say what belongs to which split: list_train.txt, list_val.txt, list_query.txt, list_gallery.txt.
+Their lines, such as "0000/0000_000_01_0303morning_0008_0.jpg 0", hold a path below the folder of training or test
+images and a label. The folders are train and test in version 1, mask_train_v2 and mask_test_v2 in version 2. Names:
+identity, number, camera (01 to 15), date and time of day, frame, box.
+
+The training split is list_train and list_val together (30,248 + 2,373 = 32,621 images of 1,041 identities), as the
+users of the published protocol train; nothing is selected on list_val.
+
+Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
+is label + 1 for training and label + 1,042 for the test: 1 to 4,101 for the 4,101 published persons, so that no person
+is a distractor (0) and none is both trained and tested.
+
+What a stand-in writes
+----------------------
+The layout of version 1: `train/IIII/` and `test/IIII/` with JPEG files named as 0000_000_01_0303morning_0008_0.jpg,
+and the four lists. Labels of train+val and of query+gallery both count from 0. `standin.json`: `name` "msmt17",
+`counts` with the keys "train" and "test": images below each, in all its sub-folders.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from reidlib.data.table import (
+    Check,
+    Dataset,
+    Layout,
+    consistency,
+    files_digest,
+    find_root,
+    read_manifest,
+    rows,
+    rows_digest,
+    sizes,
+)
+from reidlib.spec import ReidError
+
+NAME = "msmt17"
+LISTS = {"list_train.txt": "train", "list_val.txt": "train", "list_query.txt": "query", "list_gallery.txt": "gallery"}
+FOLDERS = {
+    "version 1": {"train": "train", "test": "test"},
+    "version 2": {"train": "mask_train_v2", "test": "mask_test_v2"},
+}
+TRAIN_IDENTITIES = 1_041
+
+PUBLISHED = {
+    "train images": 32_621,
+    "train identities": TRAIN_IDENTITIES,
+    "query images": 11_659,
+    "query identities": 3_060,
+    "gallery images": 82_161,
+    "gallery identities": 3_060,
+}
+"""Split sizes as the paper and the released lists give them; train is list_train and list_val."""
+
+LAYOUT = Layout(
+    name=NAME,
+    title="MSMT17",
+    root_names=("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt17"),
+    forms=(tuple(LISTS),),
+    pattern=re.compile(r"(?:\d+/)?(\d{4})_\d+_(0[1-9]|1[0-5])_\w+\.jpe?g", re.IGNORECASE),
+    expected="the form 0000/0000_000_01_0303morning_0008_0.jpg with cameras 01 to 15",
+)
+
+
+def load(root: Path | str | None = None) -> Dataset:
+    """Read MSMT17 or its stand-in from `root` and check it.
+
+    root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is mended and
+          noted in the checks. None: looked for under the folder named by the environment variable REID_DATA.
+
+    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
+    for lists or folders missing, a line that does not parse, an image that is listed but not there or listed twice,
+    a query without a match in another camera, a stand-in that is not whole.
+    """
+    folder, note = find_root(root, LAYOUT)
+    manifest = read_manifest(folder, NAME)
+    missing = [name for name in LISTS if not (folder / name).is_file()]
+    if missing:
+        raise ReidError(f"{missing[0]} is missing in {folder}; unpack the data set again, or render: {LAYOUT.render}")
+    version, folders = _version(folder)
+    parts = [_read_list(folder, name, split, folders) for name, split in LISTS.items()]
+    table = pd.concat(parts, ignore_index=True)
+    twice = table.loc[table["path"].duplicated(), "path"]
+    if len(twice):
+        raise ReidError(f"{twice.iloc[0]} stands twice in the lists of {folder} ({len(twice)} such); unpack them again")
+    files = files_digest(folder, table["path"])  # also finds every image that is listed but not there
+    matches, _ = consistency(table, folder)  # the other check is true by construction here
+    checks = (
+        note,
+        Check("folders", version, f"{version} ({', '.join(folders.values())})", True),
+        *sizes(table, folder, manifest, PUBLISHED, LAYOUT),
+        matches,
+    )
+    # file names do not tell train from val or query from gallery
+    digest = manifest["digest"] if manifest else rows_digest(files, table)
+    notes = (
+        "the training split is list_train and list_val together, as users of the published protocol train",
+        f"identity = label + 1 in training, label + {TRAIN_IDENTITIES + 1:,} in the test: the lists count both from 0",
+    )
+    return Dataset(NAME, folder, "stand-in" if manifest else "real", table, digest, checks, notes)
+
+
+def _version(root: Path) -> tuple[str, dict[str, str]]:
+    for version, folders in FOLDERS.items():
+        if all((root / folder).is_dir() for folder in folders.values()):
+            return version, folders
+    wanted = " nor ".join(" and ".join(folders.values()) for folders in FOLDERS.values())
+    raise ReidError(f"{root} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
+
+
+def _read_list(root: Path, name: str, split: str, folders: dict[str, str]) -> pd.DataFrame:
+    try:
+        lines = (root / name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReidError(f"{root / name} cannot be read ({error}); unpack it again") from None
+    folder = folders["train" if split == "train" else "test"]
+    offset = 1 if split == "train" else 1 + TRAIN_IDENTITIES
+    paths, identities, cameras = [], [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        path, _, label = line.strip().rpartition(" ")
+        match = LAYOUT.pattern.fullmatch(path)
+        if match is None or not label.isdecimal():
+            raise ReidError(
+                f"line {number} of {root / name} is {line!r}; expected {LAYOUT.expected}, a space and a label: "
+                "unpack the list again"
+            )
+        if split == "train" and int(label) >= TRAIN_IDENTITIES:
+            raise ReidError(
+                f"line {number} of {root / name} has label {label}, but training labels end at "
+                f"{TRAIN_IDENTITIES - 1:,}; unpack the list again"
+            )
+        paths.append(f"{folder}/{path}")
+        identities.append(int(label) + offset)
+        cameras.append(int(match[2]))
+    if not paths:
+        raise ReidError(f"{root / name} is empty; unpack it again")
+    return rows(paths, identities, cameras, split)
