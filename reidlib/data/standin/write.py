@@ -38,7 +38,7 @@ from .plan import Shot, plan
 from .rendering import pixels
 from .scene import compose
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "standin.json"
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
@@ -248,7 +248,7 @@ def _write_picture(path: Path, pixels: np.ndarray, quality: int, resolution: flo
         size = tuple(max(1, round(resolution * side)) for side in image.size)
         image = image.resize(size, Image.Resampling.BOX)
     part = path.with_suffix(TEMPORARY)
-    image.save(part, format="JPEG", quality=quality)
+    image.save(part, format="JPEG", quality=quality, optimize=True)  # an eighth smaller, the same pixels
     os.replace(part, path)
 
 
