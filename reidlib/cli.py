@@ -137,12 +137,17 @@ def render(given: argparse.Namespace) -> None:
     from reidlib.data import standin
 
     variant = standin.Variant(given.boxes, given.occlusion, given.resolution, given.same_clothes)
-    own = dict(scale=given.scale, seed=given.seed, variant=variant)
-    folder = given.out
-    if folder is None:
-        plain = study.standin_folder(given.dataset, given.scale, given.seed)
-        folder = plain.with_name(f"{given.dataset}-{given.scale:g}-{standin.digest(given.dataset, **own)}")
-    standin.render(given.dataset, out=folder, workers=given.workers, device=given.device, truth=given.truth, **own)
+    folder = given.out or study.standin_folder(given.dataset, given.scale, given.seed, variant)
+    standin.render(
+        given.dataset,
+        scale=given.scale,
+        seed=given.seed,
+        out=folder,
+        workers=given.workers,
+        device=given.device,
+        variant=variant,
+        truth=given.truth,
+    )
     print(f"{given.dataset} stand-in, scale {given.scale:g}, seed {given.seed}: {folder}")
 
 

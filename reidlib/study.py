@@ -25,7 +25,7 @@ import pandas as pd
 
 from reidlib import papers, records
 from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17, standin
-from reidlib.data.table import Dataset
+from reidlib.data.table import Dataset, combined_digest
 from reidlib.models.backbone import file_digest, imagenet_file
 from reidlib.records import Record
 from reidlib.spec import ReidError, Row, Settings, Table
@@ -139,19 +139,25 @@ class Run:
         return file_digest(file) if file else "scratch"
 
 
-def standin_folder(dataset: str, scale: float, seed: int = STANDIN_SEED) -> Path:
+def standin_folder(
+    dataset: str, scale: float, seed: int = STANDIN_SEED, variant: standin.Variant | None = None
+) -> Path:
     """Where a stand-in lies in the cache: its folder carries its digest, so that two renderers never share one."""
-    return cache() / "stand-in" / f"{dataset}-{scale:g}-{standin.digest(dataset, scale=scale, seed=seed)}"
+    digest = standin.digest(dataset, scale=scale, seed=seed, variant=variant)
+    return cache() / "stand-in" / f"{dataset}-{scale:g}-{digest}"
 
 
 def load(dataset: str, source: str, budget: str) -> Dataset:
     """The data set as a checked table; a stand-in is rendered first where it is not there yet."""
     if source == "real":
         return LOADERS[dataset]()
-    folder = standin_folder(dataset, STANDIN_SCALE[budget])
+    if dataset in cross_domain.PAIRS:
+        return cross_domain.join(dataset, *(load(part, source, budget) for part in cross_domain.PAIRS[dataset]))
+    drawn = rendered_as(dataset)
+    folder = standin_folder(drawn, STANDIN_SCALE[budget])
     with locked(folder.with_suffix(".lock"), wait=True):
         if not standin.is_complete(folder):
-            standin.render(dataset, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+            standin.render(drawn, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
     return LOADERS[dataset](folder)
 
 
@@ -159,7 +165,15 @@ def data_digest(dataset: str, source: str, budget: str) -> str:
     """What the key keeps of the data; for a stand-in it is known before anything is rendered."""
     if source == "real":
         return LOADERS[dataset]().digest
-    return standin.digest(dataset, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED)
+    if dataset in cross_domain.PAIRS:
+        return combined_digest(*(data_digest(part, source, budget) for part in cross_domain.PAIRS[dataset]))
+    digest = standin.digest(rendered_as(dataset), scale=STANDIN_SCALE[budget], seed=STANDIN_SEED)
+    return cuhk03.standin_digest(dataset, digest) if dataset in cuhk03.VARIANTS else digest
+
+
+def rendered_as(dataset: str) -> str:
+    """The stand-in that holds a data set: one rendering of CUHK03 has all its boxes, protocols and splits."""
+    return cuhk03.NAME if dataset in cuhk03.VARIANTS else dataset
 
 
 def plan(

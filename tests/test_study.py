@@ -220,3 +220,15 @@ def test_a_record_is_written_whole_or_not_at_all(finished, tmp_path, monkeypatch
     with pytest.raises(ReidError, match="record cannot be written"):
         records.write(file, record)
     assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("dataset", ["dukemtmc", "cuhk03-np-detected", "cuhk03-classic3-labeled-07", "duke-to-market"])
+def test_the_digest_of_a_stand_in_is_known_before_it_is_rendered(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path))
+    known = study.data_digest(dataset, "stand-in", "smoke")
+    assert not (tmp_path / "stand-in").exists()
+    loaded = study.load(dataset, "stand-in", "smoke")
+    assert (loaded.name, loaded.source, loaded.digest) == (dataset, "stand-in", known)
+    assert all(check.ok for check in loaded.checks)
+    assert {"train", "query", "gallery"} <= set(loaded.table["split"])
+    assert (loaded.root / loaded.table["path"].iloc[0]).is_file()
