@@ -6,8 +6,8 @@ their numbers (queries first). A neighbour that rounding could displace is settl
 size nor device moves a result.
 
 Memory: the N × D features twice in float32 (as given and prepared), the Q×G answer in float32, about 1 KiB an image for
-its neighbours, and four blocks of distances; a block holds `block` × N of them, 128 MiB where no block is given. N × N
-is never held. Each pair of images is compared once: half of the products.
+its neighbours, and four blocks of distances; a block holds `block` × N of them (where no block is given: 128 MiB, at
+least 1,024 images). N × N is never held. Each pair of images is compared once: half of the products.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from reidlib.spec import ReidError
 
 _BLOCK_BYTES = 128 * 2**20
 """Memory for one block of distances where the caller states no block size."""
+
+_FEWEST = 1024
+"""Images compared at once where the caller states no block size, at least: merging many small lists takes long."""
 
 _PIECE = 2**21
 """Entries worked on at once where lists are joined: about 100 MiB."""
@@ -264,7 +267,7 @@ def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, 
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
     total, device = len(points), points.single.device
-    block = min(block or max(1, _BLOCK_BYTES // (4 * total)), total)
+    block = min(block or max(_FEWEST, _BLOCK_BYTES // (4 * total)), total)
     wanted, count = count, min(count + 8, total)  # some more, to see who else is as near as the last
     images = torch.zeros(total, count, dtype=torch.int64, device=device)
     distances = torch.full((total, count), torch.inf, device=device)
