@@ -37,12 +37,12 @@ _PIECE = 2**21
 class KReciprocal:
     """k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017).
 
-    k1       size of the neighbourhood (their §3.1)
+    k1       size of the neighbourhood (their §3.2)
     k2       neighbours over which an encoding is averaged: local query expansion (§3.4); 1 for none
-    lambda_  weight of the original distance in the answer, 0 to 1 (Eq. 12)
+    lambda_  weight of the original distance in the answer, 0 to 1 (§3.5)
 
     As released: squared distances, each row divided by its largest; a neighbour's half-size set joins when MORE than
-    two thirds of it are shared (the text, Eq. 5, says at least two thirds); k1/2 is rounded to the even neighbour.
+    two thirds of it are shared (the text, §3.2, says at least two thirds); k1/2 is rounded to the even neighbour.
     """
 
     k1: int = 20
@@ -86,12 +86,12 @@ class KReciprocal:
                 encoding = _product(average, encoding)
             answer = near.original.div_(near.farthest[: len(query), None].clamp(min=1e-30)).mul_(self.lambda_)
             for rows, shared in _shared(encoding, answer):
-                # |R_p ∩ R_g| / |R_p ∪ R_g|: each encoding sums to 1, so the union is 2 − the shared part (Eq. 10)
+                # |R_p ∩ R_g| / |R_p ∪ R_g|: each encoding sums to 1, so the union is 2 − the shared part (§3.3)
                 answer[rows] += (1 - self.lambda_) * (1 - shared / (2 - shared))
         return answer
 
     def _encode(self, points: Points, near: _Near) -> Tensor:
-        """Gaussian weights of the expanded k-reciprocal neighbours (Eq. 5 and 7), sparse N × N, rows that sum to 1."""
+        """Gaussian weights of the expanded k-reciprocal neighbours (§3.2 and 3.3), sparse N × N, rows that sum to 1."""
         half = self._half + 1  # the image itself counts
         wide, narrow = near.images[:, : self.k1 + 1], near.images[:, :half]
         total = len(points)
@@ -339,7 +339,7 @@ def _write(images: Tensor, distances: Tensor, rows: Tensor, candidates: Tensor, 
 
 
 def _mutual(near: Tensor, rows: Tensor) -> Tensor:
-    """k-reciprocal neighbours (Eq. 3): the images near each of `rows` that have it among theirs; N for the others."""
+    """k-reciprocal neighbours (§3.2): the images near each of `rows` that have it among theirs; N for the others."""
     images = near[rows]
     return images.masked_fill(~(near[images] == rows[:, None, None]).any(2), len(near))
 
@@ -381,7 +381,7 @@ def _blocks(begin: int, end: int, width: int) -> Iterator[slice]:
 
 
 def _shared(encoding: Tensor, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Σ over all columns of the smaller of two encodings' entries, each query with each gallery image (Eq. 11).
+    """Σ over all columns of the smaller of two encodings' entries, each query with each gallery image.
 
     encoding: sparse N × N. like: Q×G, for size and device. Yields (rows, B×G float32) for blocks of queries. Only
     columns in which both have an entry are looked at: the gallery is sorted by column.

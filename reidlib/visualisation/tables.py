@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reidlib.evaluation import statistics
+from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval
 from reidlib.spec import Assumed, Claim, Stated, value_of
 
@@ -238,7 +239,8 @@ def provenance(runs) -> Page:
         "data": f"{first.data['name']}, {first.data['source']}, digest {first.data['digest']}, "
         + ", ".join(f"{count:,} {split}" for split, count in first.data["images"].items())
         + f" images, {first.data['identities']} training identities",
-        "protocol": f"{runs.table.protocol}; AP compared with the paper: {runs.table.ap}",
+        "protocol": f"{protocol(runs.table.protocol).title} ({runs.table.protocol}); descriptors compared by cosine; "
+        f"AP compared with the paper: {'plain sum' if runs.table.ap == 'plain' else 'trapezoids'}",
         "devices": "; ".join(sorted({record.device for _, record in made})),
         "hours": f"{sum(record.seconds for _, record in made) / 3600:.2f} of training",
         "code": "; ".join(sorted({record.commit for _, record in made})) + " (a plus marks uncommitted changes)",
