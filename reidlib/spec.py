@@ -183,7 +183,7 @@ class Table:
     """A table (or figure) of a paper: its base, its rows, and where its numbers are tested.
 
     name:         "table5"; joins the `table` column of results/reported.tsv.
-    protocol:     name of the protocol in `reidlib.evaluation.protocols`.
+    protocol:     name of the protocol in `reidlib.evaluation.protocols`, or one for each data set.
     printed_as:   what the `variant` column of results/reported.tsv calls that protocol.
     ap:           "plain" or "trapezoid": the AP rule of the column that is compared with the paper.
     budgets:      recipe changes by budget name, the same for all rows; every value a guess is an `Assumed`.
@@ -196,7 +196,7 @@ class Table:
     base: Settings
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
-    protocol: str
+    protocol: str | dict[str, str]
     printed_as: str
     ap: str
     budgets: dict[str, dict[str, Any]]
@@ -204,6 +204,8 @@ class Table:
 
     def __post_init__(self) -> None:
         _demand(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
+        for dataset in self.datasets if isinstance(self.protocol, dict) else ():
+            _demand(dataset in self.protocol, "protocol", self.protocol, f"one that names {dataset}")
         seen = [(row.label, row.variant) for row in self.rows]
         _demand(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
         for row in self.rows:
@@ -213,6 +215,10 @@ class Table:
     @property
     def slug(self) -> str:
         return f"{self.paper}/{self.name}"
+
+    def protocol_of(self, dataset: str) -> str:
+        """Name of the protocol by which this data set is tested."""
+        return self.protocol if isinstance(self.protocol, str) else self.protocol[dataset]
 
     def settings(self, row: Row, budget: str) -> Settings:
         """What this row trains at this budget: base, then the budget's changes, then the row's own."""

@@ -61,6 +61,7 @@ class Run:
     """One network to be trained and tested: a row at a budget, on a data set, from a seed.
 
     again: the run repeats a record on this machine; its own record goes into the cache, never over the committed one.
+    train_digest: of the data set that is trained on, where another is tested (a cross-domain pair).
     """
 
     table: Table
@@ -71,6 +72,7 @@ class Run:
     seed: int
     data_digest: str
     again: bool = False
+    train_digest: str = ""
 
     @cached_property
     def settings(self) -> Settings:
@@ -79,11 +81,20 @@ class Run:
     @cached_property
     def network(self) -> str:
         """Key of the trained network; rows that differ only in what is tested share it."""
-        return records.key_of({"trained": self.settings.trained(), "start": self._start(), **self._common()})
+        data = self.train_digest or self.data_digest
+        return records.key_of(
+            {"trained": self.settings.trained(), "start": self._start(), "data": data, "seed": self.seed}
+        )
 
     @cached_property
     def key(self) -> str:
-        return records.key_of({"network": self.network, "tested": self.settings.tested()})
+        other = {"tested_on": self.data_digest} if self.train_digest else {}
+        return records.key_of({"network": self.network, "tested": self.settings.tested(), **other})
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol of its test."""
+        return self.table.protocol_of(self.dataset)
 
     @property
     def record_file(self) -> Path:
@@ -127,9 +138,6 @@ class Run:
         line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
-
-    def _common(self) -> dict[str, Any]:
-        return {"data": self.data_digest, "seed": self.seed}
 
     def _start(self) -> str:
         """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
@@ -196,8 +204,10 @@ def plan(
         raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0, at least one")
     papers.rows(table, list(again))
     digest = data_digest(dataset, source, budget)
+    pair = cross_domain.PAIRS.get(dataset)
+    learnt = data_digest(pair[0], source, budget) if pair else ""
     return [
-        Run(table, row, dataset, source, budget, seed, digest, again=row.label in again)
+        Run(table, row, dataset, source, budget, seed, digest, row.label in again, learnt)
         for row in papers.rows(table, list(rows))
         for seed in seeds
     ]
@@ -293,7 +303,7 @@ class Runs:
             record = run.record()
             line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
             line["state"] = record.status if record else "missing"
-            lines.append(line | (record.metrics.get(self.table.protocol, {}) if record else {}))
+            lines.append(line | (record.metrics.get(run.protocol, {}) if record else {}))
         return pd.DataFrame(lines)
 
     def records(self) -> list[tuple[Run, Record]]:
@@ -325,7 +335,10 @@ def overview() -> list[dict[str, Any]]:
     for table in papers.tables().values():
         for dataset in table.datasets:
             states = {
-                budget: {(run.row.label, run.row.variant): run.state() for run in plan(table.slug, budget=budget)}
+                budget: {
+                    (run.row.label, run.row.variant): run.state()
+                    for run in plan(table.slug, budget=budget, dataset=dataset)
+                }
                 for budget in table.budgets
             }
             for row in table.rows:

@@ -96,6 +96,8 @@ def train(
 ) -> Trained:
     """Trains to the end, going on from the checkpoint in `folder` if there is one, and leaves the weights there.
 
+    Where they lie there already, nothing is trained: rows that differ only in what is tested share one network.
+
     checkpoint_every: seconds between checkpoints (written only between epochs). after_epoch: called with the number of
     finished epochs, after the checkpoint. Raises ReidError when a loss stops being finite, or when a batch is larger
     than the training set.
@@ -107,13 +109,16 @@ def train(
         raise ReidError(f"batch of {batch} is larger than the training set of {count} images; use a smaller batch")
     model, start = build(settings, data.identities, seed)
     model = model.to(device, memory_format=torch.channels_last)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (done := _finished(folder / WEIGHTS, model)) is not None:
+        log(f"trained already: {folder / WEIGHTS}")
+        return Trained(model.eval(), start, done)
     optimiser = torch.optim.SGD(
         parameter_groups(model, recipe["rates"]),
         momentum=recipe["momentum"],
         nesterov=recipe["nesterov"],
         weight_decay=recipe["weight_decay"],
     )
-    folder.mkdir(parents=True, exist_ok=True)
     trained = Trained(model, start)
     trained.curve = load_checkpoint(folder / CHECKPOINT, model, optimiser)
     if trained.curve:
@@ -128,8 +133,19 @@ def train(
             saved = time.monotonic()
         after_epoch(epoch + 1)
     model.eval()
-    write_tensors(folder / WEIGHTS, {name: tensor for name, tensor in model.state_dict().items()}, {})
+    write_tensors(folder / WEIGHTS, model.state_dict(), {"curve": json.dumps(trained.curve)})
     return trained
+
+
+def _finished(file: Path, model: nn.Module) -> list[dict] | None:
+    """Puts the weights of a finished training in place and returns its curve; None where there are none to be read."""
+    try:
+        with safetensors.safe_open(file, framework="pt") as stored:
+            curve = json.loads(stored.metadata()["curve"])
+        model.load_state_dict(safetensors.torch.load_file(file))
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    return curve
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:

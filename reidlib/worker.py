@@ -67,6 +67,8 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
     with study.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         record = _header(run)
         try:
+            if run.again:  # a repeat trains anew, whatever an earlier one left
+                (run.work_folder / training.WEIGHTS).unlink(missing_ok=True)
             data = study.load(run.dataset, run.source, run.budget)
             record = replace(record, data=_describe(data))
             record, per_query = _train_and_test(run, data, record, log)
@@ -95,14 +97,14 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
         log=log,
     )
     query, gallery = (_features(trained.model, data, split, recipe, device) for split in ("query", "gallery"))
-    answer = evaluate(query, gallery, protocol=protocols.protocol(run.table.protocol), metric="cosine")
+    answer = evaluate(query, gallery, protocol=protocols.protocol(run.protocol), metric="cosine")
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
     record = replace(
         record,
         status="finished",
         start=trained.start,
-        metrics={run.table.protocol: metrics},
+        metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds,
         images_per_second=trained.images_per_second,

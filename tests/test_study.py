@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reidlib import cli, records, study, training, worker
+from reidlib import cli, papers, records, study, training, worker
 from reidlib.spec import ReidError
 
 TABLE, ROW = "safenet/table5", "g4"
@@ -232,3 +232,22 @@ def test_the_digest_of_a_stand_in_is_known_before_it_is_rendered(dataset, tmp_pa
     assert all(check.ok for check in loaded.checks)
     assert {"train", "query", "gallery"} <= set(loaded.table["split"])
     assert (loaded.root / loaded.table["path"].iloc[0]).is_file()
+
+
+def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, tmp_path, monkeypatch):
+    """Market alone, then Market to Duke: one network, two records, each under its own protocol."""
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    own = {"market1501": "market1501-single-query", "market-to-duke": "market-to-duke"}
+    wider = replace(papers.table(TABLE), datasets=tuple(own), protocol=own)
+    monkeypatch.setattr(papers, "table", lambda slug: wider)
+    home, away = (plan(dataset=dataset)[0] for dataset in own)
+    assert home.network == away.network and home.key != away.key
+    assert home.key == study.plan(TABLE, budget="smoke", rows=[ROW])[0].key
+    lines = []
+    records = [worker.execute(run, log=lines.append) for run in (home, away)]
+    assert sum(line.startswith("trained already") for line in lines) == 1
+    assert [list(record.metrics) for record in records] == [[name] for name in own.values()]
+    assert records[0].curve == records[1].curve and records[1].data["name"] == "market-to-duke"
+    with pytest.raises(ValueError, match="one that names market-to-duke"):
+        replace(wider, protocol={"market1501": "market1501-single-query"})

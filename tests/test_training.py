@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from reidlib import training
@@ -75,7 +76,8 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, data, epochs, ch
     assert lines[0].startswith(f"resuming after epoch {epochs} of 4")
     assert torch.equal(weights(whole), weights(resumed))
     assert [p["loss"] for p in whole.curve] == [p["loss"] for p in resumed.curve]
-    assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "cut" / WEIGHTS).read_bytes()
+    left = [load_file(tmp_path / name / WEIGHTS) for name in ("whole", "cut")]
+    assert left[0].keys() == left[1].keys() and all(torch.equal(left[0][name], left[1][name]) for name in left[0])
 
 
 def test_seeds_decide_everything(tmp_path, data):
@@ -163,3 +165,23 @@ def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path, data, monkeypatc
     monkeypatch.setattr(training.safetensors.torch, "save_file", full)
     with pytest.raises(ReidError, match="cannot be written.*No space left"):
         run(data, tmp_path)
+
+
+def test_a_finished_network_is_not_trained_twice(tmp_path, data):
+    first, _ = run(data, tmp_path)
+    before = (tmp_path / WEIGHTS).stat().st_mtime_ns
+    again, lines = run(data, tmp_path)
+    assert lines == [f"trained already: {tmp_path / WEIGHTS}"]
+    assert (tmp_path / WEIGHTS).stat().st_mtime_ns == before
+    assert (again.curve, again.start, again.model.training) == (first.curve, first.start, False)
+    assert torch.equal(weights(first), weights(again))
+
+
+def test_weights_cut_short_are_trained_again(tmp_path, data):
+    first, _ = run(data, tmp_path)
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / CHECKPOINT).unlink()
+    (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    again, lines = run(data, tmp_path)
+    assert any(line.startswith("epoch 1/") for line in lines)
+    assert torch.equal(weights(first), weights(again))

@@ -84,7 +84,7 @@ class KReciprocal:
                 first = near.images[:, : self.k2]
                 average = _sparse(first, torch.full(first.shape, 1 / self.k2, device=first.device), len(points))
                 encoding = _product(average, encoding)
-            answer = near.original.div_(near.farthest[: len(query), None].clamp(min=1e-30)).mul_(self.lambda_)
+            answer = near.original.div_(near.farthest[: len(query), None]).mul_(self.lambda_)
             for rows, shared in _shared(encoding, answer):
                 # |R_p ∩ R_g| / |R_p ∪ R_g|: each encoding sums to 1, so the union is 2 − the shared part (§3.3)
                 answer[rows] += (1 - self.lambda_) * (1 - shared / (2 - shared))
@@ -113,7 +113,7 @@ class KReciprocal:
             columns.append(union[row, position])
             distances.append(near.distances_to(points, piece[row], columns[-1]))
         row, column = torch.cat(rows), torch.cat(columns)
-        weight = torch.exp(-torch.cat(distances) / near.farthest[row].clamp(min=1e-30))
+        weight = torch.exp(-torch.cat(distances) / near.farthest[row])
         weight /= torch.zeros(total, device=weight.device).index_add_(0, row, weight)[row]
         return torch.sparse_coo_tensor(
             torch.stack((row, column)), weight, (total, total), is_coalesced=True, check_invariants=False
@@ -231,7 +231,7 @@ class _Near:
 
     images     N × K numbers, nearest first, the image itself at position 0
     distances  N × K squared distances, float32
-    farthest   N, the largest squared distance to any image
+    farthest   N, the largest squared distance to any image; infinite where even that is a tie with 0
     original   Q × G, squared distances between queries and gallery
     """
 
@@ -296,6 +296,7 @@ def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, 
             farthest[stop:] = torch.maximum(farthest[stop:], later.amax(1))
             merge(slice(stop, total), later, start)
     _settle(points, images, distances, [edge for edge in edges if edge < count], max(1, block // 4))
+    farthest[farthest < TIE / 2] = torch.inf  # all images are one and the same: as shares of it all distances are 0
     distances[:, 0] = 2 * points.zero  # a zero vector under cosine is orthogonal to itself too
     return _Near(images[:, :wanted], distances[:, :wanted], farthest, original)
 

@@ -164,7 +164,7 @@ def repeats(runs) -> Page:
     body = []
     for run, there, here in pairs:
         for name, record in (("committed record", there), ("this machine", here)):
-            metrics = record.metrics[runs.table.protocol]
+            metrics = record.metrics[run.protocol]
             cells = [_cell(run.row.label, css="label"), _cell(name)] + [_cell(_number(metrics[m])) for m in METRICS]
             cells += [
                 _cell(record.device),
@@ -172,7 +172,7 @@ def repeats(runs) -> Page:
                 _cell(f"{record.seconds / 60:.1f}"),
             ]
             body.append(_line(cells))
-        pair = [record.metrics[runs.table.protocol] for record in (there, here)]
+        pair = [record.metrics[run.protocol] for record in (there, here)]
         apart = [_cell(_number(pair[1][m] - pair[0][m], sign=True)) for m in METRICS]
         body.append(_line([_cell(run.row.label, css="label"), _cell("difference"), *apart, _cell("", colspan=3)]))
     return _table([_line(head)], body, css="repeats")
@@ -239,7 +239,7 @@ def provenance(runs) -> Page:
         "data": f"{first.data['name']}, {first.data['source']}, digest {first.data['digest']}, "
         + ", ".join(f"{count:,} {split}" for split, count in first.data["images"].items())
         + f" images, {first.data['identities']} training identities",
-        "protocol": f"{protocol(runs.table.protocol).title} ({runs.table.protocol}); descriptors compared by cosine; "
+        "protocol": f"{protocol(made[0][0].protocol).title} ({made[0][0].protocol}); descriptors compared by cosine; "
         f"AP compared with the paper: {'plain sum' if runs.table.ap == 'plain' else 'trapezoids'}",
         "devices": "; ".join(sorted({record.device for _, record in made})),
         "hours": f"{sum(record.seconds for _, record in made) / 3600:.2f} of training",

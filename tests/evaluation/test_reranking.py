@@ -45,7 +45,9 @@ def literal_k_reciprocal(query, gallery, k1, k2, lambda_, metric):
     total, queries = len(everyone), len(query)
     distances = squared(everyone, metric)
     lists = rank_lists(distances, unit_of(everyone, metric))
-    distances = distances / np.maximum(distances.max(axis=1, keepdims=True), 1e-30)
+    farthest = distances.max(axis=1, keepdims=True)
+    same = farthest < TIE / 2 * unit_of(everyone, metric)  # all images are one: what is left is rounding
+    distances = np.where(same, 0, distances / np.where(same, 1, farthest))
 
     def nearest(image, k):
         return [int(other) for other in lists[image][: k + 1]]  # itself and k more
@@ -73,7 +75,7 @@ def literal_k_reciprocal(query, gallery, k1, k2, lambda_, metric):
 
 
 def literal_ecn(query, gallery, k, t, q, distance, metric):
-    """Sarfraz et al. 2018, Eq. 2 and 3, with the rank-list similarity of their §3.2, as released."""
+    """Sarfraz et al. 2018, with their rank-list similarity, as released."""
     everyone = np.concatenate((query, gallery))
     total, queries = len(everyone), len(query)
     unit = unit_of(everyone, metric)
