@@ -163,7 +163,7 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
         return cross_domain.join(dataset, *(load(part, source, budget) for part in cross_domain.PAIRS[dataset]))
     drawn = rendered_as(dataset)
     folder = standin_folder(drawn, STANDIN_SCALE[budget])
-    with locked(folder.with_suffix(".lock"), wait=True):
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         if not standin.is_complete(folder):
             standin.render(drawn, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
     return LOADERS[dataset](folder)
