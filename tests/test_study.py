@@ -241,9 +241,8 @@ def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, tmp
     own = {"market1501": "market1501-single-query", "market-to-duke": "market-to-duke"}
     wider = replace(papers.table(TABLE), datasets=tuple(own), protocol=own)
     monkeypatch.setattr(papers, "table", lambda slug: wider)
-    home, away = (plan(dataset=dataset)[0] for dataset in own)
+    home, away = (plan(dataset=dataset, seeds=[7])[0] for dataset in own)  # a seed that no other test has trained
     assert home.network == away.network and home.key != away.key
-    assert home.key == study.plan(TABLE, budget="smoke", rows=[ROW])[0].key
     lines = []
     records = [worker.execute(run, log=lines.append) for run in (home, away)]
     assert sum(line.startswith("trained already") for line in lines) == 1
