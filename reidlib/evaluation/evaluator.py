@@ -58,14 +58,17 @@ def evaluate(
             return rank(query, gallery, protocol=protocol, metric=metric, block=block, partial=partial)
         distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
-        return rank_distances(distances, *labels, protocol=protocol, partial=partial)
+        answer = rank_distances(distances, *labels, protocol=protocol, partial=True)
+        if not (partial or answer.valid.any()):
+            raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
+        return answer
 
     if not protocol.draws:
         return once(query, gallery)
     generator = torch.Generator().manual_seed(seed)
     draws = tuple(_one_draw(query, gallery, protocol, generator, once) for _ in range(protocol.draws))
     if not draws[0].valid.any():
-        raise no_match(protocol, query.ids, query.cameras)
+        raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
     return Draws(draws)
 
 

@@ -162,10 +162,11 @@ def rank(
     """
     demand_same_space(query, gallery)
     labels = _Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
+    labels.sets = f"{query.name} and {gallery.name}"
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
     if not len(kept):
-        raise no_match(protocol, query.ids, query.cameras)
+        raise no_match(protocol, query.ids, query.cameras, labels.sets)
     with full_precision(device):
         others = Points.of(kept.to(device), metric)
         queries = Points.of(query.features, metric, like=others)
@@ -217,12 +218,14 @@ def rank_distances(
     return _rank(labels, block_counts, block, distances.device, partial)
 
 
-def no_match(protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor) -> ReidError:
-    """The error for the case that no query has a true match."""
+def no_match(
+    protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str = "both sets"
+) -> ReidError:
+    """The error for the case that no query has a true match; `sets` names the two."""
     return ReidError(
         f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} (first query: "
-        f"identity {int(query_ids[0])}, camera {int(query_cameras[0])}); check that identities and cameras of both "
-        "sets are counted alike and that the cameras differ"
+        f"identity {int(query_ids[0])}, camera {int(query_cameras[0])}); check that ids and cameras "
+        f"of {sets} are counted alike and that the cameras differ"
     )
 
 
@@ -243,6 +246,9 @@ class _Labels:
 
     kept  which gallery images take part (bool, G). Column numbers from here on count these only.
     """
+
+    sets = "both sets"
+    """What an error calls them."""
 
     def __init__(self, protocol, query_ids, query_cameras, ids, cameras) -> None:
         self.protocol, self.query_ids, self.query_cameras = protocol, query_ids, query_cameras
@@ -384,7 +390,7 @@ def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device
         answer.inp[rows] = np.where(has, count / last, np.nan)
         answer.first_hit[rows] = np.where(has, ranks[:, 0], 0)
     if not answer.valid.any() and not partial:
-        raise no_match(labels.protocol, labels.query_ids, labels.query_cameras)
+        raise no_match(labels.protocol, labels.query_ids, labels.query_cameras, labels.sets)
     return answer
 
 
