@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,25 +53,23 @@ def main() -> None:
 
 def bare(settings, data: TrainingImages, steps: int) -> float:
     """Images a second of the step alone, on one fixed batch."""
-    recipe = settings.recipe.resolved()
+    batch = settings.recipe.resolved()["batch"]
     model, _ = training.build(settings, data.identities, seed=0)
-    model = model.to(data.images.device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.001, momentum=recipe["momentum"])
-    images = normalise(data.images[: recipe["batch"]])
-    labels = data.labels[: recipe["batch"]]
-    training.step(settings, model, optimiser, images, labels)
+    step = training.Loop.of(settings, model.to(data.images.device, memory_format=torch.channels_last), data.identities)
+    step.train_mode()
+    images, labels = normalise(data.images[:batch]), data.labels[:batch]
+    step.step(images, labels)
     _wait(data)
     started = time.perf_counter()
     for _ in range(steps):
-        training.step(settings, model, optimiser, images, labels)
+        step.step(images, labels)
     _wait(data)
-    return steps * recipe["batch"] / (time.perf_counter() - started)
+    return steps * batch / (time.perf_counter() - started)
 
 
 def loop(settings, data: TrainingImages) -> float:
     """Images a second of the second epoch of the real loop; the first pays for what is made once."""
-    short = settings.recipe.but(epochs=2)
-    changed = type(settings)(settings.model, short, settings.options, settings.losses)
+    changed = replace(settings, recipe=settings.recipe.but(epochs=2))
     with tempfile.TemporaryDirectory() as folder:
         trained = training.train(changed, data, seed=0, folder=Path(folder), log=lambda line: None)
     return trained.curve[1]["images"] / trained.curve[1]["seconds"]

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2")
     line.set_defaults(run=run_table)
 
-    line = commands.add_parser("train", help="train and test one row in this process")
+    line = commands.add_parser("train", help="train and test one row in this process, or all rows one after the other")
     worker.arguments(line)
     line.set_defaults(run=train_row)
 
@@ -121,9 +121,14 @@ def run_table(given: argparse.Namespace) -> None:
 
 
 def train_row(given: argparse.Namespace) -> None:
-    from reidlib import worker
+    from reidlib import study, worker
 
-    worker.execute(worker.run_of(given))
+    if given.row or given.again or given.variant != "as-published":
+        worker.execute(worker.run_of(given))
+        return
+    paper, _, table = given.table.partition("/")
+    asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
+    study.ensure(paper, table, **asked)
 
 
 def show_record(given: argparse.Namespace) -> None:

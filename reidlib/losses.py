@@ -1,24 +1,231 @@
-"""The losses by name, and their weighted sum. Each takes (output, labels) and returns one scalar."""
+"""The losses, one scalar each from (output, labels), and the criterion that adds them up by name and weight.
+
+Features and logits may come as bfloat16: every loss is computed in float32 (float64 stays float64), with no matrix
+product that autocast would lower.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from reidlib.models.output import Output
+from reidlib.spec import ReidError, value_of
 
 
-def cross_entropy(output: Output, labels: Tensor) -> Tensor:
-    """Softmax loss, mean over the batch, summed over the classifiers (SafeNet eq. 3, with the minus sign it lacks)."""
-    return torch.stack([functional.cross_entropy(logits.float(), labels) for logits in output.logits]).sum()
+def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Softmax loss, mean over the batch, summed over the classifiers by their shares: Σ_i share_i · CE(logits_i).
+
+    Without shares a plain sum over the classifiers (SafeNet eq. 3, with the minus sign it lacks). labels: B, 0..K−1.
+
+    smoothing  ε of label smoothing (Szegedy et al. 2016, §7; MROS L454, HAMR L588, MSGWDP eq. 7): the target is
+               (1 − ε) on the right class plus ε/K on each of all K classes, the right one among them.
+
+    Raises ReidError when the model gives another number of shares than of classifiers.
+    """
+    shares = output.shares or [1.0] * len(output.logits)
+    if len(shares) != len(output.logits):
+        raise ReidError(f"the model gives {len(shares)} shares for {len(output.logits)} classifiers; give one for each")
+    losses = [functional.cross_entropy(_wide(logits), labels, label_smoothing=smoothing) for logits in output.logits]
+    return torch.stack([share * loss for share, loss in zip(shares, losses, strict=True)]).sum()
 
 
-LOSSES: dict[str, Callable[[Output, Tensor], Tensor]] = {"cross_entropy": cross_entropy}
+def triplet(
+    output: Output,
+    labels: Tensor,
+    *,
+    margin: float,
+    reduction: str = "mean",
+    which: str | Sequence[int] = "all",
+) -> Tensor:
+    """Batch-hard triplet loss (Hermans et al. 2017, eq. 5; MROS eq. 1), averaged over the vectors in `output.features`.
+
+    Each image is an anchor: max(0, margin + distance to the farthest image of its identity − distance to the nearest
+    image of another), by the Euclidean distance of the vectors as they come (not squared, not normalised).
+
+    margin     in units of that distance
+    reduction  "mean" or "sum" over the anchors of the batch
+    which      "all", or the positions in `output.features` of the vectors that take part
+
+    Where two vectors are equal, the gradient of their distance is 0. Raises ReidError when an identity is alone in the
+    batch with one image (no positive; a repeat of the image counts as another one) or the batch is of one identity.
+    """
+    _demand_reduction(reduction)
+    features = list(output.features) if which == "all" else [output.features[i] for i in which]
+    if not features:
+        raise ReidError("the triplet loss has no vectors to look at; the model gives none in `features`")
+    same = labels[:, None] == labels[None, :]  # B × B
+    _demand_triplets(same, labels)
+    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduction) for vectors in features]).mean()
 
 
-def terms(weights: dict[str, float], output: Output, labels: Tensor) -> dict[str, Tensor]:
-    """Each weighted loss under its own name, so that a log and a NaN report can name it. labels: B, 0..K−1."""
-    return {name: weight * LOSSES[name](output, labels) for name, weight in weights.items()}
+def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) -> Tensor:
+    """vectors: B × F; same: B × B, whether two images show one identity."""
+    with torch.no_grad():
+        # The hardest pairs are looked up first, then measured again with a gradient: B × F numbers to keep in place of
+        # B × B × F, and no cancellation as in |a|² + |b|² − 2ab when two vectors are close.
+        distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")  # B × B
+        positive = distances.masked_fill(~same, -torch.inf).argmax(1)  # B; the anchor itself only if all are at 0
+        negative = distances.masked_fill(same, torch.inf).argmin(1)  # B
+    # vector_norm, unlike a square root of squares, has the gradient 0 (not NaN) for a vector of zeros
+    to_positive = torch.linalg.vector_norm(vectors - vectors[positive], dim=1)  # B
+    to_negative = torch.linalg.vector_norm(vectors - vectors[negative], dim=1)  # B
+    return _reduced(functional.relu(to_positive - to_negative + margin), reduction)
+
+
+def _demand_triplets(same: Tensor, labels: Tensor) -> None:
+    partners = same.sum(1)  # B, the anchor counted
+    lonely, full = partners == 1, partners == len(labels)
+    if not bool((lonely | full).any()):  # the one look at the values, so that a GPU is waited for once
+        return
+    if bool(full.any()):
+        raise ReidError(
+            f"the triplet loss needs two identities in a batch; these {len(labels)} images show identity "
+            f"{int(labels[0])} alone: use a batch larger than per_identity"
+        )
+    raise ReidError(
+        f"the triplet loss needs two images of each identity; identity {int(labels[lonely][0])} has one in this batch "
+        f"of {len(labels)}: set per_identity to 2 or more"
+    )
+
+
+def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
+    """max(0, p_G − p_L + margin), mean over the batch (FMN eq. 5): be surer of the right class than the reference.
+
+    p_L and p_G are the softmax probabilities of the right class, from `output.logits[0]` and from `output.reference`;
+    no gradient goes into the reference. margin is a difference of probabilities. labels: B, 0..K−1.
+
+    Raises ReidError when the model gives no reference.
+    """
+    if output.reference is None:
+        raise ReidError("the ranking loss compares with a frozen reference network, and this model's output has none")
+    ours, theirs = (
+        _wide(logits).softmax(1).gather(1, labels[:, None])[:, 0]  # B
+        for logits in (output.logits[0], output.reference.detach())
+    )
+    return functional.relu(theirs - ours + margin).mean()
+
+
+class Centre(nn.Module):
+    """Centre loss (Wen et al. 2016, eq. 2; MROS eq. 2): ½ ‖f − c_y‖², averaged over the vectors in `output.features`.
+
+    The centres are parameters, learned by gradient descent of their own rate, beside the network's. Wen et al. instead
+    move a centre by the mean of its images' offsets with one more in the count (their eq. 4); with the mean over the
+    batch taken here, a centre moves by rate/B · Σ offsets of its own images, as in the field's later code.
+
+    identities  K, number of classes
+    widths      F of each vector in `output.features`
+    rate        learning rate of the centres, by plain SGD on the loss before it is weighted
+    reduction   "mean" (default) or "sum" over the batch; the two papers print the sum, whose size grows with the batch
+    seed        the centres start from a standard normal drawn from a generator of this seed alone
+    """
+
+    def __init__(
+        self, identities: int, widths: Sequence[int], *, rate: float, reduction: str = "mean", seed: int = 0
+    ) -> None:
+        super().__init__()
+        _demand_reduction(reduction)
+        if not widths:
+            raise ReidError("the centre loss has no vectors to look at; the model gives none in `features`")
+        generator = torch.Generator().manual_seed(seed)
+        self.centres = nn.ParameterList(torch.randn(identities, width, generator=generator) for width in widths)
+        self.rate = rate
+        self.reduction = reduction
+
+    def forward(self, output: Output, labels: Tensor) -> Tensor:
+        """One scalar, with gradients for features and centres alike. labels: B, 0..K−1."""
+        widths, known = [f.shape[1] for f in output.features], [c.shape[1] for c in self.centres]
+        if widths != known:
+            raise ReidError(
+                f"the centres have widths {known}, the model's features {widths}; build them for this model"
+            )
+        pairs = zip(output.features, self.centres, strict=True)
+        offsets = [_wide(vectors) - centres[labels] for vectors, centres in pairs]  # B × F each
+        return torch.stack([_reduced(0.5 * offset.square().sum(1), self.reduction) for offset in offsets]).mean()
+
+
+class LossSetting(Protocol):
+    """What the criterion asks of `spec.Loss`: a function (or a class such as Centre), its weight and its options."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+
+    @property
+    def weight(self) -> Any: ...
+
+    def bare_options(self) -> dict[str, Any]: ...
+
+
+class Criterion(nn.Module):
+    """The named, weighted losses of one training, those with parameters of their own (Centre) as submodules.
+
+    losses      by name; functions are called with (output, labels, **options), classes built once with
+                (identities, widths, **options) and called with (output, labels)
+    identities  K
+    widths      F of each vector in the model's `output.features`
+
+    A loss's weight tells the network how much to heed it. It does not slow down the loss's own parameters: their
+    gradient is that of the unweighted loss, so that `rate` alone moves them, whatever the weight (MROS weighs its
+    centre loss with 0.0005). Give `own_groups()` to an SGD of their own, without momentum and weight decay.
+    """
+
+    def __init__(self, losses: Mapping[str, LossSetting], identities: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.weights = {name: value_of(loss.weight) for name, loss in losses.items()}
+        self.stateful = nn.ModuleDict()
+        self._functions: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {}
+        for name, loss in losses.items():
+            if inspect.isclass(loss.function):
+                self.stateful[name] = loss.function(identities, widths, **loss.bare_options())
+            else:
+                self._functions[name] = (loss.function, loss.bare_options())
+
+    def forward(self, output: Output, labels: Tensor) -> dict[str, Tensor]:
+        """Each weighted loss under its own name, in the order given; their sum is the total. labels: B, 0..K−1."""
+        return {name: self._term(name, output, labels) for name in self.weights}
+
+    def own_groups(self) -> list[dict[str, Any]]:
+        """One optimiser group for each loss that has parameters: {"params": …, "lr": its rate}; [] where none has."""
+        return [{"params": list(loss.parameters()), "lr": loss.rate} for loss in self.stateful.values()]
+
+    def _term(self, name: str, output: Output, labels: Tensor) -> Tensor:
+        if name in self._functions:
+            function, options = self._functions[name]
+            return self.weights[name] * function(output, labels, **options)
+        loss = self.stateful[name]
+        fixed = {key: weight.detach() for key, weight in loss.named_parameters()}
+        for_network = self.weights[name] * functional_call(loss, fixed, (output, labels))
+        for_itself = loss(_detached(output), labels)
+        return for_network + (for_itself - for_itself.detach())  # the bracket is 0 in value, not in gradient
+
+
+def _detached(output: Output) -> Output:
+    """The same numbers, without a way back into the network."""
+    return replace(
+        output,
+        embedding=output.embedding.detach(),
+        logits=[logits.detach() for logits in output.logits],
+        features=[vectors.detach() for vectors in output.features],
+    )
+
+
+def _wide(values: Tensor) -> Tensor:
+    """bfloat16 and half as float32; float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def _demand_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+
+
+def _reduced(values: Tensor, reduction: str) -> Tensor:
+    """values: B, one for each image of the batch."""
+    return values.mean() if reduction == "mean" else values.sum()

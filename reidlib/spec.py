@@ -7,6 +7,7 @@ A row of a paper's table is data: it says how it differs from the table's base. 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -53,10 +54,19 @@ class Recipe:
     stretch:       range of the crop's height/width ratio, as multiples of the input's own ratio.
     crop_scale:    range of the crop's share of the image area; (1, 1) with stretch (1, 1) crops nothing.
     mirror:        probability of a horizontal mirror image.
-    epochs, batch: whole passes over the training images, and images a step.
+    epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
+    per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
+    optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
     rates:         learning rate by submodule name of the model; the name "rest" holds all others.
     schedule:      "constant", "step" (multiply by `decay` after each epoch in `milestones`) or "cosine" (to zero).
     warmup:        share of all steps during which the rate rises linearly from zero.
+    warmup_epochs, warmup_from, warmup_to: a warm-up in whole epochs instead: epoch e (from 1) of the first
+                   `warmup_epochs` has the rate times from + (to − from) · e / warmup_epochs, and the schedule has no
+                   say before they are over.
+    fresh_momentum: whether the optimiser forgets its state after every epoch (HAMR as released).
+    pad:           pixels of black border on each side, from which a window of the input's size is cut at random.
+    erasing:       probability that a rectangle is erased (to the ImageNet mean); `erasing_area` is its share of the
+                   image, `erasing_ratio` its height/width.
     precision:     "bf16" (autocast) or "fp32".
     """
 
@@ -76,18 +86,34 @@ class Recipe:
     decay: Any = 0.1
     warmup: Any = 0.0
     precision: Any = "bf16"
+    optimiser: Any = "sgd"
+    per_identity: Any = 0
+    warmup_epochs: Any = 0
+    warmup_from: Any = 0.0
+    warmup_to: Any = 1.0
+    fresh_momentum: Any = False
+    pad: Any = 0
+    erasing: Any = 0.0
+    erasing_area: Any = (0.02, 0.4)
+    erasing_ratio: Any = (0.3, 3.33)
 
     def __post_init__(self) -> None:
         value = {f.name: value_of(getattr(self, f.name)) for f in fields(self)}
         _demand(value["start"] in ("imagenet", "scratch"), "start", value["start"], "'imagenet' or 'scratch'")
         _demand(value["schedule"] in ("constant", "step", "cosine"), "schedule", value["schedule"], "a known schedule")
         _demand(value["precision"] in ("bf16", "fp32"), "precision", value["precision"], "'bf16' or 'fp32'")
+        _demand(value["optimiser"] in ("sgd", "adam"), "optimiser", value["optimiser"], "'sgd' or 'adam'")
         _demand("rest" in value["rates"], "rates", value["rates"], "a dictionary with the name 'rest'")
-        for name in ("epochs", "batch"):
-            _demand(isinstance(value[name], int) and value[name] > 0, name, value[name], "a positive whole number")
-        for name in ("mirror", "warmup"):
+        _demand(
+            isinstance(value["batch"], int) and value["batch"] > 0, "batch", value["batch"], "a positive whole number"
+        )
+        for name in ("epochs", "per_identity", "warmup_epochs", "pad"):
+            _demand(isinstance(value[name], int) and value[name] >= 0, name, value[name], "a whole number from 0")
+        for name in ("mirror", "warmup", "erasing"):
             _demand(0 <= value[name] <= 1, name, value[name], "a share between 0 and 1")
-        for name in ("crop_scale", "stretch"):
+        one_warmup = not (value["warmup"] and value["warmup_epochs"])
+        _demand(one_warmup, "warmup", value["warmup"], "0 where warmup_epochs is given")
+        for name in ("crop_scale", "stretch", "erasing_area", "erasing_ratio"):
             low, high = value[name]
             _demand(0 < low <= high, name, value[name], "a range (low, high) with 0 < low ≤ high")
 
@@ -96,8 +122,18 @@ class Recipe:
         return replace(self, **changes)
 
     def resolved(self) -> dict[str, Any]:
-        """Bare values only, as JSON would give them back: what is hashed."""
+        """Bare values only, as JSON would give them back."""
         return {f.name: _plain(value_of(getattr(self, f.name))) for f in fields(self)}
+
+    def keyed(self) -> dict[str, Any]:
+        """What is hashed: the resolved values, without later fields that are off: a new switch keeps the old keys."""
+        value = self.resolved()
+        off = {f.name: _plain(f.default) for f in fields(self) if f.name in _LATER}
+        if not value["erasing"]:
+            value |= {name: off[name] for name in ("erasing_area", "erasing_ratio")}
+        if not value["warmup_epochs"]:
+            value |= {name: off[name] for name in ("warmup_from", "warmup_to")}
+        return {name: entry for name, entry in value.items() if name not in off or entry != off[name]}
 
     def assumptions(self) -> dict[str, Assumed]:
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Assumed)}
@@ -106,31 +142,113 @@ class Recipe:
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Stated)}
 
 
+_LATER = (
+    "optimiser",
+    "per_identity",
+    "warmup_epochs",
+    "warmup_from",
+    "warmup_to",
+    "fresh_momentum",
+    "pad",
+    "erasing",
+    "erasing_area",
+    "erasing_ratio",
+)
+"""Recipe fields that came after the first records."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One term of the training loss: a function or class of `reidlib.losses`, its weight, and its own options.
+
+    Options are bound to the signature here: a typo is a TypeError when the paper's file is imported.
+    """
+
+    function: Callable[..., Any]
+    weight: Any = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        inspect.signature(self.function).bind(None, None, **self.bare_options())
+
+    def bare_options(self) -> dict[str, Any]:
+        return {name: value_of(value) for name, value in self.options.items()}
+
+    def keyed(self) -> Any:
+        """What is hashed: the weight alone where there are no options."""
+        weight = value_of(self.weight)
+        if not self.options:
+            return weight
+        return {"function": self.function.__name__, "weight": weight, **_plain(self.bare_options())}
+
+
+@dataclass(frozen=True)
+class Testing:
+    """What is done when a trained network is tested.
+
+    mirror:      whether the features of the image and of its mirror image are added.
+    reranking:   "" (none) or a name of `reidlib.evaluation.reranking`, with its options.
+    multi_query: whether a query's features are the mean of those of all its identity's images in its camera.
+    """
+
+    mirror: Any = False
+    reranking: Any = ""
+    reranking_options: dict[str, Any] = field(default_factory=dict)
+    multi_query: Any = False
+
+    def __post_init__(self) -> None:
+        known = ("", "k-reciprocal", "ECN")
+        _demand(value_of(self.reranking) in known, "reranking", value_of(self.reranking), f"one of {known}")
+
+    def keyed(self) -> dict[str, Any]:
+        """What is hashed: whatever is not off."""
+        value = {f.name: _plain(value_of(getattr(self, f.name))) for f in fields(self)}
+        value["reranking_options"] = {name: value_of(option) for name, option in self.reranking_options.items()}
+        return {name: entry for name, entry in value.items() if entry}
+
+
+@dataclass(frozen=True)
+class First:
+    """A training that goes before: its network becomes the submodule `into`, frozen from then on."""
+
+    settings: Settings
+    into: str
+
+
 @dataclass(frozen=True)
 class Settings:
-    """A model class with its options, a loss, and a recipe: everything but data and seed.
+    """A model class with its options, its losses, a recipe and a way of testing: everything but data and seed.
 
     options: keyword options of the model. Those named in the model's `EVALUATION_OPTIONS` only choose what is tested:
-             rows that differ in nothing else share one trained network.
-    losses:  weight of each loss by its name in `reidlib.losses`.
+             rows that differ in nothing else, or in `testing` alone, share one trained network.
+    losses:  the terms of the training loss by name.
+    first:   a training that goes before this one; None for most.
     Options are bound to the model's signature here, so that a typo is a TypeError when the paper's file is imported.
     """
 
     model: type
     recipe: Recipe
+    losses: dict[str, Loss]
     options: dict[str, Any] = field(default_factory=dict)
-    losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    testing: Testing = field(default_factory=Testing)
+    first: First | None = None
 
     def __post_init__(self) -> None:
         inspect.signature(self.model).bind(1, size=(1, 1), **self.bare_options())
+        _demand(all(isinstance(loss, Loss) for loss in self.losses.values()), "losses", self.losses, "Loss(…) by name")
+        _demand(bool(self.losses) or value_of(self.recipe.epochs) == 0, "losses", self.losses, "at least one Loss")
 
     def but(self, row: Row) -> Settings:
-        """These settings as a row changes them."""
+        """These settings as a row changes them; a row with a model of its own starts from no options."""
+        losses = {**self.losses, **row.losses}
         return replace(
             self,
-            options={**self.options, **row.options},
+            model=row.model or self.model,
+            options=dict(row.options) if row.model else {**self.options, **row.options},
             recipe=self.recipe.but(**row.recipe),
-            losses={**self.losses, **row.losses},
+            losses={name: loss for name, loss in losses.items() if loss is not None},
+            testing=replace(self.testing, **row.testing),
+            first=self.first if row.first == "as in the base" else row.first,
         )
 
     def bare_options(self) -> dict[str, Any]:
@@ -138,16 +256,20 @@ class Settings:
 
     def trained(self) -> dict[str, Any]:
         """The plain dictionary behind the key of a trained network; defaults of the model's options included."""
-        return {
+        key = {
             "model": f"{self.model.__module__}.{self.model.__qualname__}",
             "options": {name: value for name, value in self._all_options().items() if name not in self._tested_names()},
-            "losses": _plain(self.losses),
-            "recipe": self.recipe.resolved(),
+            "losses": {name: loss.keyed() for name, loss in self.losses.items()},
+            "recipe": self.recipe.keyed(),
         }
+        if self.first:
+            key["first"] = {"into": self.first.into, **self.first.settings.trained()}
+        return key
 
     def tested(self) -> dict[str, Any]:
-        """The options that only choose what is tested."""
-        return {name: value for name, value in self._all_options().items() if name in self._tested_names()}
+        """The options that only choose what is tested, and how it is tested where that is not the plain way."""
+        chosen = {name: value for name, value in self._all_options().items() if name in self._tested_names()}
+        return {**chosen, **({"testing": self.testing.keyed()} if self.testing.keyed() else {})}
 
     def _tested_names(self) -> tuple[str, ...]:
         return getattr(self.model, "EVALUATION_OPTIONS", ())
@@ -163,19 +285,27 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its label in the paper's own words, and how it differs from the table's base."""
+    """One row of a table: its label in the paper's own words, and how it differs from the table's base.
+
+    losses: terms added or replaced, by name; None takes a term away. model: another model class, whose options start
+    empty. first: another training before it, or None for none.
+    """
 
     label: str
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    losses: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, Loss | None] = field(default_factory=dict)
+    testing: dict[str, Any] = field(default_factory=dict)
+    model: type | None = None
+    first: First | None | str = "as in the base"
     variant: str = "as-published"
     note: str = ""
 
     @property
     def changes(self) -> bool:
         """Whether the row differs from its base at all."""
-        return bool(self.options or self.recipe or self.losses)
+        own_first = self.first != "as in the base"
+        return bool(self.options or self.recipe or self.losses or self.testing or self.model or own_first)
 
 
 @dataclass(frozen=True)
@@ -184,7 +314,9 @@ class Table:
 
     name:         "table5"; joins the `table` column of results/reported.tsv.
     protocol:     name of the protocol in `reidlib.evaluation.protocols`, or one for each data set.
-    printed_as:   what the `variant` column of results/reported.tsv calls that protocol.
+    printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
+                  re-ranked rows stand under a word of their own), or either by data set.
+    printed_in:   what its `table` column calls this table, where that is not the name.
     ap:           "plain" or "trapezoid": the AP rule of the column that is compared with the paper.
     budgets:      recipe changes by budget name, the same for all rows; every value a guess is an `Assumed`.
     not_retrained: printed rows that are not retrained, with the reason.
@@ -197,15 +329,18 @@ class Table:
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
     protocol: str | dict[str, str]
-    printed_as: str
+    printed_as: str | tuple[str, ...] | dict[str, str | tuple[str, ...]]
     ap: str
     budgets: dict[str, dict[str, Any]]
     not_retrained: dict[str, str] = field(default_factory=dict)
+    printed_in: str = ""
 
     def __post_init__(self) -> None:
         _demand(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
-        for dataset in self.datasets if isinstance(self.protocol, dict) else ():
-            _demand(dataset in self.protocol, "protocol", self.protocol, f"one that names {dataset}")
+        for name in ("protocol", "printed_as"):
+            given = getattr(self, name)
+            for dataset in self.datasets if isinstance(given, dict) else ():
+                _demand(dataset in given, name, given, f"one that names {dataset}")
         seen = [(row.label, row.variant) for row in self.rows]
         _demand(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
         for row in self.rows:
@@ -220,11 +355,25 @@ class Table:
         """Name of the protocol by which this data set is tested."""
         return self.protocol if isinstance(self.protocol, str) else self.protocol[dataset]
 
+    def printed_of(self, dataset: str) -> tuple[str, ...]:
+        """The words in the `variant` column of results/reported.tsv under which this data set's numbers stand."""
+        given = self.printed_as[dataset] if isinstance(self.printed_as, dict) else self.printed_as
+        return (given,) if isinstance(given, str) else given
+
     def settings(self, row: Row, budget: str) -> Settings:
-        """What this row trains at this budget: base, then the budget's changes, then the row's own."""
+        """What this row trains at this budget: base, then the budget's changes, then the row's own.
+
+        A training that goes before has the budget's changes too, on its own recipe.
+        """
         if budget not in self.budgets:
             raise ReidError(f"{self.slug}: no budget {budget!r}; choose one of {', '.join(self.budgets)}")
-        return replace(self.base, recipe=self.base.recipe.but(**self.budgets[budget])).but(row)
+        changes = self.budgets[budget]
+        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(row)
+        if settings.first is None:
+            return settings
+        before = settings.first.settings
+        before = replace(before, recipe=before.recipe.but(**changes))
+        return replace(settings, first=replace(settings.first, settings=before))
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,13 @@ class Run:
     @cached_property
     def network(self) -> str:
         """Key of the trained network; rows that differ only in what is tested share it."""
+        return self.network_of(self.settings)
+
+    def network_of(self, settings: Settings) -> str:
+        """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
         data = self.train_digest or self.data_digest
-        return records.key_of(
-            {"trained": self.settings.trained(), "start": self._start(), "data": data, "seed": self.seed}
-        )
+        start = _start_of(settings)
+        return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
 
     @cached_property
     def key(self) -> str:
@@ -94,7 +97,10 @@ class Run:
     @property
     def protocol(self) -> str:
         """Name of the protocol of its test."""
-        return self.table.protocol_of(self.dataset)
+        name = self.table.protocol_of(self.dataset)
+        if self.settings.testing.multi_query:
+            return name.replace("single-query", "multi-query")
+        return name
 
     @property
     def record_file(self) -> Path:
@@ -103,8 +109,12 @@ class Run:
 
     @property
     def work_folder(self) -> Path:
-        """Checkpoint, weights, log and lock of the network."""
-        return cache() / "runs" / (f"{self.network}-again" if self.again else self.network)
+        """Checkpoint, weights and lock of the network."""
+        return self.folder_of(self.network)
+
+    def folder_of(self, network: str) -> Path:
+        """Where this run keeps a network: its own, or the one trained before it."""
+        return cache() / "runs" / (f"{network}-again" if self.again else network)
 
     def record(self) -> Record | None:
         """The record if there is one, failed or not."""
@@ -139,12 +149,13 @@ class Run:
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
 
-    def _start(self) -> str:
-        """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
-        if self.settings.recipe.resolved()["start"] == "scratch":
-            return "scratch"
-        file = imagenet_file(self.settings.bare_options().get("depth", 50))
-        return file_digest(file) if file else "scratch"
+
+def _start_of(settings: Settings) -> str:
+    """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
+    if settings.recipe.resolved()["start"] == "scratch":
+        return "scratch"
+    file = imagenet_file(settings.bare_options().get("depth", 50))
+    return file_digest(file) if file else "scratch"
 
 
 def standin_folder(
@@ -321,11 +332,18 @@ class Runs:
 
 
 def reported(table: Table, dataset: str) -> pd.DataFrame:
-    """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
+    """The numbers the paper prints for this table and data set: one line a row label, one column a metric.
+
+    Its list has one name for a data set whatever its boxes or its split.
+    """
     file = home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
-    chosen = frame[(frame["paper"] == table.paper) & (frame["table"] == table.name) & (frame["dataset"] == dataset)]
-    chosen = chosen[chosen["variant"] == table.printed_as]
+    printed = dataset
+    if dataset in cuhk03.VARIANTS:
+        printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
+    place = {"paper": table.paper, "table": table.printed_in or table.name, "dataset": printed}
+    chosen = frame[(frame[list(place)] == pd.Series(place)).all(axis=1)]
+    chosen = chosen[chosen["variant"].isin(table.printed_of(dataset))]
     return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
 
 

@@ -22,14 +22,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from reidlib import losses
-from reidlib.data.augment import crop_and_mirror
-from reidlib.data.sampling import epoch_batches
-from reidlib.models.backbone import Backbone, imagenet_file
+from reidlib.data.augment import crop_and_mirror, erase, pad_and_crop
+from reidlib.data.sampling import epoch_batches, identity_batches
+from reidlib.losses import Criterion
+from reidlib.models.backbone import imagenet_file
 from reidlib.spec import ReidError, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
+FORMAT = "2"
+"""Of a checkpoint: one of another format is set aside."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +65,34 @@ class Trained:
 
     @property
     def images_per_second(self) -> float:
-        return sum(epoch["images"] for epoch in self.curve) / self.seconds
+        """0 where nothing was trained."""
+        return sum(epoch["images"] for epoch in self.curve) / self.seconds if self.curve else 0.0
 
 
-def build(settings: Settings, identities: int, seed: int) -> tuple[nn.Module, str]:
+def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
     """The network before training, and where it starts: "scratch" or "imagenet".
 
-    The weights drawn depend on the seed alone, not on what was drawn before.
+    first: the network trained before it, where the settings ask for one; its weights are taken over and frozen. The
+    weights drawn depend on the seed alone, not on what was drawn before.
     """
     recipe = settings.recipe.resolved()
     torch.manual_seed(seed)
     model = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options())
     start = "scratch"
     if recipe["start"] == "imagenet":
-        for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
-            file = imagenet_file(backbone.depth)
+        for part in (module for module in model.modules() if hasattr(module, "load_imagenet")):
+            file = imagenet_file(part.depth)
             if file is not None:
-                backbone.load_imagenet(file)
+                part.load_imagenet(file)
                 start = "imagenet"
+    if settings.first is not None:
+        if first is None:
+            raise ValueError(
+                f"{settings.model.__name__} goes on from a trained {settings.first.into}: give it as first"
+            )
+        frozen = model.get_submodule(settings.first.into)
+        frozen.load_state_dict(first.state_dict())
+        frozen.requires_grad_(False)
     return model, start
 
 
@@ -90,51 +102,115 @@ def train(
     *,
     seed: int,
     folder: Path,
+    first: nn.Module | None = None,
     log: Callable[[str], None] = print,
     checkpoint_every: float = 60.0,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> Trained:
     """Trains to the end, going on from the checkpoint in `folder` if there is one, and leaves the weights there.
 
-    Where they lie there already, nothing is trained: rows that differ only in what is tested share one network.
+    Where they lie there already, nothing is trained: rows that differ only in what is tested share one network. Zero
+    epochs leave the network as it was drawn.
 
-    checkpoint_every: seconds between checkpoints (written only between epochs). after_epoch: called with the number of
-    finished epochs, after the checkpoint. Raises ReidError when a loss stops being finite, or when a batch is larger
-    than the training set.
+    first: the network that `settings.first` asks for, trained before. checkpoint_every: seconds between checkpoints
+    (written only between epochs). after_epoch: called with the number of finished epochs, after the checkpoint. Raises
+    ReidError when a loss stops being finite, or when a batch is larger than the training set.
     """
     recipe = settings.recipe.resolved()
     device = data.images.device
     count, batch = len(data.files), recipe["batch"]
     if batch > count:
         raise ReidError(f"batch of {batch} is larger than the training set of {count} images; use a smaller batch")
-    model, start = build(settings, data.identities, seed)
+    model, start = build(settings, data.identities, seed, first)
     model = model.to(device, memory_format=torch.channels_last)
+    if not recipe["epochs"]:
+        return Trained(model.eval(), start)
     folder.mkdir(parents=True, exist_ok=True)
     if (done := _finished(folder / WEIGHTS, model)) is not None:
         log(f"trained already: {folder / WEIGHTS}")
         return Trained(model.eval(), start, done)
-    optimiser = torch.optim.SGD(
-        parameter_groups(model, recipe["rates"]),
-        momentum=recipe["momentum"],
-        nesterov=recipe["nesterov"],
-        weight_decay=recipe["weight_decay"],
-    )
+    loop = Loop.of(settings, model, data.identities)
     trained = Trained(model, start)
-    trained.curve = load_checkpoint(folder / CHECKPOINT, model, optimiser)
+    trained.curve = load_checkpoint(folder / CHECKPOINT, loop)
     if trained.curve:
         log(f"resuming after epoch {len(trained.curve)} of {recipe['epochs']} from {folder / CHECKPOINT}")
     saved = time.monotonic()
     for epoch in range(len(trained.curve), recipe["epochs"]):
-        trained.curve.append(_epoch(settings, model, optimiser, data, seed=seed, epoch=epoch))
+        trained.curve.append(_epoch(loop, data, seed=seed, epoch=epoch))
         log(_line(trained.curve, recipe["epochs"]))
         last = epoch + 1 == recipe["epochs"]
         if last or time.monotonic() - saved >= checkpoint_every:
-            save_checkpoint(folder / CHECKPOINT, model, optimiser, trained.curve)
+            save_checkpoint(folder / CHECKPOINT, loop, trained.curve)
             saved = time.monotonic()
         after_epoch(epoch + 1)
     model.eval()
     write_tensors(folder / WEIGHTS, model.state_dict(), {"curve": json.dumps(trained.curve)})
     return trained
+
+
+@dataclass
+class Loop:
+    """What one training keeps in hand: all of its state is in the network, the criterion and the optimiser.
+
+    own: the optimiser of the losses' own parameters (centres); its rates never change and it keeps no state.
+    """
+
+    settings: Settings
+    recipe: dict[str, Any]
+    model: nn.Module
+    criterion: Criterion
+    optimiser: torch.optim.Optimizer
+    own: torch.optim.Optimizer | None
+
+    @classmethod
+    def of(cls, settings: Settings, model: nn.Module, identities: int) -> Loop:
+        """The loop of a network that lies on its device."""
+        recipe = settings.recipe.resolved()
+        device = next(model.parameters()).device
+        criterion = Criterion(settings.losses, identities, _widths(settings, model, tuple(recipe["size"]), device))
+        criterion = criterion.to(device)
+        groups = parameter_groups(model, recipe["rates"])
+        if recipe["optimiser"] == "adam":
+            optimiser = torch.optim.Adam(groups, weight_decay=recipe["weight_decay"])
+        else:
+            optimiser = torch.optim.SGD(
+                groups,
+                momentum=recipe["momentum"],
+                nesterov=recipe["nesterov"],
+                weight_decay=recipe["weight_decay"],
+            )
+        own = torch.optim.SGD(criterion.own_groups()) if criterion.own_groups() else None
+        return cls(settings, recipe, model, criterion, optimiser, own)
+
+    def train_mode(self) -> None:
+        """Training mode, but for what was trained before: its BatchNorm keeps its statistics."""
+        self.model.train()
+        if self.settings.first is not None:
+            self.model.get_submodule(self.settings.first.into).eval()
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
+        bf16 = self.recipe["precision"] == "bf16"
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+            output = self.model(images.contiguous(memory_format=torch.channels_last))
+        terms = self.criterion(output, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.own:
+            self.own.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        self.optimiser.step()
+        if self.own:
+            self.own.step()
+        hits = (output.logits[0].detach().argmax(1) == labels).sum()
+        return {name: value.detach() for name, value in terms.items()}, hits
+
+
+def _widths(settings: Settings, model: nn.Module, size: tuple[int, int], device: torch.device) -> list[int]:
+    """Lengths of the vectors that metric losses look at; looked up only where a loss has parameters of their size."""
+    if not any(isinstance(loss.function, type) for loss in settings.losses.values()):
+        return []
+    with torch.inference_mode():
+        return [vectors.shape[1] for vectors in model.eval()(torch.zeros(1, 3, *size, device=device)).features]
 
 
 def _finished(file: Path, model: nn.Module) -> list[dict] | None:
@@ -149,7 +225,10 @@ def _finished(file: Path, model: nn.Module) -> list[dict] | None:
 
 
 def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict[str, Any]]:
-    """One optimiser group a named submodule, and one for the rest. A name the model lacks is a ReidError."""
+    """One optimiser group a named submodule, and one for the rest, frozen weights left out.
+
+    A name the model lacks is a ReidError.
+    """
     children = dict(model.named_children())
     unknown = set(rates) - set(children) - {"rest"}
     if unknown:
@@ -157,18 +236,27 @@ def parameter_groups(model: nn.Module, rates: dict[str, float]) -> list[dict[str
     named = {name: list(children[name].parameters()) for name in rates if name != "rest"}
     taken = {id(weight) for weights in named.values() for weight in weights}
     named["rest"] = [weight for weight in model.parameters() if id(weight) not in taken]
-    return [{"params": weights, "lr": rates[name], "initial_rate": rates[name]} for name, weights in named.items()]
+    learnt = {name: [weight for weight in weights if weight.requires_grad] for name, weights in named.items()}
+    return [
+        {"params": weights, "lr": rates[name], "initial_rate": rates[name]}
+        for name, weights in learnt.items()
+        if weights
+    ]
 
 
 def rate_factor(recipe: dict[str, Any], step: int, steps_per_epoch: int) -> float:
     """What the base rates are multiplied by at this step (0-based): a pure function, so nothing needs to be saved."""
+    epoch = step // steps_per_epoch
+    if epoch < recipe["warmup_epochs"]:
+        low, high = recipe["warmup_from"], recipe["warmup_to"]
+        return low + (high - low) * (epoch + 1) / recipe["warmup_epochs"]
     total = recipe["epochs"] * steps_per_epoch
     warm = recipe["warmup"] * total
     ramp = min(1.0, (step + 1) / warm) if warm else 1.0
     if recipe["schedule"] == "cosine":
         return ramp * 0.5 * (1 + math.cos(math.pi * max(0.0, step - warm) / max(1.0, total - warm)))
     if recipe["schedule"] == "step":
-        passed = sum(step // steps_per_epoch >= milestone for milestone in recipe["milestones"])
+        passed = sum(epoch >= milestone for milestone in recipe["milestones"])
         return ramp * recipe["decay"] ** passed
     return ramp
 
@@ -178,31 +266,29 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + epoch + 1
 
 
-def _epoch(settings, model, optimiser, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
+def _epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
     """One pass over the training images; returns one point of the curve."""
-    recipe = settings.recipe.resolved()
+    recipe = loop.recipe
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-    batches = epoch_batches(len(data.files), recipe["batch"], generator)
-    model.train()
+    if recipe["per_identity"]:
+        batches = identity_batches(data.labels, recipe["batch"], recipe["per_identity"], generator)
+    else:
+        batches = epoch_batches(len(data.files), recipe["batch"], generator)
+    if recipe["fresh_momentum"]:
+        loop.optimiser.state.clear()
+    loop.train_mode()
     started = time.perf_counter()
     sums: dict[str, Tensor] = {}
     correct = torch.zeros((), dtype=torch.long, device=data.images.device)
     unchecked: tuple[dict[str, Tensor], Tensor, int] | None = None
     for number, chosen in enumerate(batches):
         factor = rate_factor(recipe, epoch * len(batches) + number, len(batches))
-        for group in optimiser.param_groups:
+        for group in loop.optimiser.param_groups:
             group["lr"] = group["initial_rate"] * factor
-        images = crop_and_mirror(
-            data.images[chosen.to(data.images.device)],
-            scale=tuple(recipe["crop_scale"]),
-            stretch=tuple(recipe["stretch"]),
-            mirror=recipe["mirror"],
-            size=tuple(recipe["size"]),
-            generator=generator,
-        )
+        images = _augmented(data.images[chosen.to(data.images.device)], recipe, generator)
         labels = data.labels[chosen.to(data.labels.device)]
-        terms, hits = step(settings, model, optimiser, images, labels)
+        terms, hits = loop.step(images, labels)
         # Checked one step late: on a GPU the look at a loss then never waits for the step in flight.
         if unchecked is not None:
             _demand_finite(*unchecked, epoch=epoch, files=data.files)
@@ -219,23 +305,28 @@ def _epoch(settings, model, optimiser, data: TrainingImages, *, seed: int, epoch
         **means,
         "loss": sum(means.values()),
         "accuracy": 100 * int(correct) / seen,
-        "rate": max(group["lr"] for group in optimiser.param_groups),
+        "rate": max(group["lr"] for group in loop.optimiser.param_groups),
         "images": seen,
         "seconds": time.perf_counter() - started,
     }
 
 
-def step(settings: Settings, model, optimiser, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
-    bf16 = settings.recipe.resolved()["precision"] == "bf16"
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-        output = model(images.contiguous(memory_format=torch.channels_last))
-    terms = losses.terms(settings.losses, output, labels)
-    optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(terms.values())).sum().backward()
-    optimiser.step()
-    hits = (output.logits[0].detach().argmax(1) == labels).sum()
-    return {name: value.detach() for name, value in terms.items()}, hits
+def _augmented(images: Tensor, recipe: dict[str, Any], generator: torch.Generator) -> Tensor:
+    """B × 3 × H × W, uint8, to float, normalised. What is switched off draws nothing from the generator."""
+    if recipe["pad"]:
+        images = pad_and_crop(images, pad=recipe["pad"], generator=generator)
+    augmented = crop_and_mirror(
+        images,
+        scale=tuple(recipe["crop_scale"]),
+        stretch=tuple(recipe["stretch"]),
+        mirror=recipe["mirror"],
+        size=tuple(recipe["size"]),
+        generator=generator,
+    )
+    if not recipe["erasing"]:
+        return augmented
+    area, ratio = tuple(recipe["erasing_area"]), tuple(recipe["erasing_ratio"])
+    return erase(augmented, probability=recipe["erasing"], area=area, ratio=ratio, generator=generator)
 
 
 def _demand_finite(terms: dict[str, Tensor], chosen: Tensor, number: int, *, epoch: int, files: Sequence[str]) -> None:
@@ -272,16 +363,17 @@ def write_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         raise ReidError(f"{file}: cannot be written ({fault}); free some space or set REID_CACHE elsewhere") from fault
 
 
-def save_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimizer, curve: list[dict]) -> None:
-    """Weights, momentum buffers and the curve (whose length is the number of finished epochs), in one file."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        if state.get("momentum_buffer") is not None:
-            tensors[f"momentum.{index}"] = state["momentum_buffer"]
-    write_tensors(file, tensors, {"curve": json.dumps(curve)})
+def save_checkpoint(file: Path, loop: Loop, curve: list[dict]) -> None:
+    """Weights, state of the optimiser and the curve (whose length is the number of finished epochs), in one file."""
+    tensors = {f"model.{name}": tensor for name, tensor in loop.model.state_dict().items()}
+    tensors |= {f"criterion.{name}": tensor for name, tensor in loop.criterion.state_dict().items()}
+    for index, state in loop.optimiser.state_dict()["state"].items():
+        kept = {name: value for name, value in state.items() if value is not None}
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in kept.items()}
+    write_tensors(file, tensors, {"curve": json.dumps(curve), "format": FORMAT})
 
 
-def load_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> list[dict]:
+def load_checkpoint(file: Path, loop: Loop) -> list[dict]:
     """Puts a checkpoint back in place and returns its curve; [] where there is none.
 
     One that cannot be read is set aside and raised as a ReidError: the next start of the run begins anew.
@@ -290,25 +382,29 @@ def load_checkpoint(file: Path, model: nn.Module, optimiser: torch.optim.Optimiz
         return []
     try:
         with safetensors.safe_open(file, framework="pt") as stored:
-            curve = json.loads(stored.metadata()["curve"])
+            metadata = stored.metadata()
+        curve = json.loads(metadata["curve"])
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']}, not {FORMAT}")
         tensors = safetensors.torch.load_file(file)
-        weights = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        model.load_state_dict(weights)
+        loop.model.load_state_dict(_under("model.", tensors))
+        loop.criterion.load_state_dict(_under("criterion.", tensors))
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
         aside = file.with_suffix(".corrupt")
         file.replace(aside)
         raise ReidError(
             f"{file}: cut short or foreign ({fault}); moved to {aside.name}: start the run again"
         ) from fault
-    state = optimiser.state_dict()
-    device = next(model.parameters()).device
-    state["state"] = {
-        int(name[9:]): {"momentum_buffer": tensor.to(device)}
-        for name, tensor in tensors.items()
-        if name.startswith("momentum.")
-    }
-    optimiser.load_state_dict(state)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under("optimiser.", tensors).items():
+        index, _, entry = name.partition(".")
+        state.setdefault(int(index), {})[entry] = tensor
+    loop.optimiser.load_state_dict({**loop.optimiser.state_dict(), "state": state})  # moves each to its weight's device
     return curve
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -17,9 +18,10 @@ import torch
 from reidlib import records, study, training
 from reidlib.data import images as pictures
 from reidlib.data.table import Dataset
-from reidlib.evaluation import Features, evaluate, features, protocols
+from reidlib.evaluation import Draws, Features, Ranking, evaluate, features, protocols
+from reidlib.evaluation.reranking import reranking
 from reidlib.records import Record
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, Settings, value_of
 from reidlib.study import Run
 
 EVALUATION_BATCH = 64
@@ -28,7 +30,7 @@ EVALUATION_BATCH = 64
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What names one run, for the parser of `reid train` and of this module."""
     parser.add_argument("table", help="paper and table, such as safenet/table5")
-    parser.add_argument("--row", required=True, help="label of the row, in the paper's words")
+    parser.add_argument("--row", default=None, help="label of the row, in the paper's words; default all")
     parser.add_argument("--variant", default="as-published")
     parser.add_argument("--dataset", default=None)
     parser.add_argument("--source", default="stand-in")
@@ -39,6 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_of(given: argparse.Namespace) -> Run:
     """The one run that the arguments name."""
+    if not given.row:
+        raise ReidError(f"{given.table}: name the row to train (--row); `reid list` shows them")
     runs = study.plan(
         given.table,
         budget=given.budget,
@@ -67,8 +71,6 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
     with study.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         record = _header(run)
         try:
-            if run.again:  # a repeat trains anew, whatever an earlier one left
-                (run.work_folder / training.WEIGHTS).unlink(missing_ok=True)
             data = study.load(run.dataset, run.source, run.budget)
             record = replace(record, data=_describe(data))
             record, per_query = _train_and_test(run, data, record, log)
@@ -76,28 +78,22 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
             records.write(run.record_file, replace(record, status="failed", error=str(fault), finished=_now()))
             raise
         records.write(run.record_file, record, per_query)
-        (run.work_folder / training.CHECKPOINT).unlink(missing_ok=True)
     log(f"record {run.record_file}")
     return record
 
 
 def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str], None]) -> tuple[Record, dict]:
-    recipe = run.settings.recipe.resolved()
-    size, device = tuple(recipe["size"]), torch.device(record.device.split(" ")[0])
+    size, device = tuple(run.settings.recipe.resolved()["size"]), torch.device(record.device.split(" ")[0])
     frame = data.split("train")
-    trained = training.train(
-        run.settings,
-        training.TrainingImages(
-            images=pictures.decode(data, frame, size, device),
-            labels=torch.from_numpy(data.train_labels()).to(device),
-            files=frame["path"].tolist(),
-        ),
-        seed=run.seed,
-        folder=run.work_folder,
-        log=log,
+    training_images = training.TrainingImages(
+        images=pictures.decode(data, frame, size, device),
+        labels=torch.from_numpy(data.train_labels()).to(device),
+        files=frame["path"].tolist(),
     )
-    query, gallery = (_features(trained.model, data, split, recipe, device) for split in ("query", "gallery"))
-    answer = evaluate(query, gallery, protocol=protocols.protocol(run.protocol), metric="cosine")
+    first = run.settings.first
+    before = _train(run, first.settings, training_images, log) if first else None
+    trained = _train(run, run.settings, training_images, log, before.model if before else None)
+    answer = _test(run, trained.model, data, device)
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
     record = replace(
@@ -106,7 +102,7 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
         start=trained.start,
         metrics={run.protocol: metrics},
         curve=trained.curve,
-        seconds=trained.seconds,
+        seconds=trained.seconds + (before.seconds if before else 0),
         images_per_second=trained.images_per_second,
         peak_memory_mb=training.peak_memory_mb(device),
         finished=_now(),
@@ -114,12 +110,48 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
     return record, answer.per_query()
 
 
-def _features(model, data: Dataset, split: str, recipe: dict[str, Any], device: torch.device) -> Features:
+def _train(
+    run: Run,
+    settings: Settings,
+    images: training.TrainingImages,
+    log: Callable[[str], None],
+    first: torch.nn.Module | None = None,
+) -> training.Trained:
+    """One network of the run: its own, or (without `first`) the one trained before it, which other runs share."""
+    folder = run.folder_of(run.network_of(settings))
+    own = folder == run.work_folder  # then the run holds the lock already
+    if not own:
+        log(f"first: {settings.model.__name__}")
+    with nullcontext() if own else study.locked(folder / "lock", wait=True):
+        if run.again:  # a repeat trains anew, whatever an earlier one left
+            (folder / training.WEIGHTS).unlink(missing_ok=True)
+        trained = training.train(settings, images, seed=run.seed, folder=folder, first=first, log=log)
+        (folder / training.CHECKPOINT).unlink(missing_ok=True)
+    return trained
+
+
+def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
+    """The run's protocol on the run's features; distances are those of features scaled to length 1."""
+    testing, rules = run.settings.testing, protocols.protocol(run.protocol)
+    query, gallery = (_features(run, model, data, split, device) for split in ("query", "gallery"))
+    multi = _features(run, model, data, "multi-query", device) if rules.multi_query else None
+    rerank = None
+    if name := value_of(testing.reranking):
+        options = {option: value_of(value) for option, value in testing.reranking_options.items()}
+        rerank = reranking(name.lower(), **options)
+    return evaluate(query, gallery, protocol=rules, multi=multi, metric="cosine", rerank=rerank)
+
+
+def _features(run: Run, model: torch.nn.Module, data: Dataset, split: str, device: torch.device) -> Features:
     """The embeddings of one split with its identities and cameras."""
-    frame = data.split(split)
-    images = pictures.decode(data, frame, tuple(recipe["size"]), device)
-    batches = (pictures.normalise(batch) for batch in images.split(EVALUATION_BATCH))
-    embeddings = features.extract(model, batches, bf16=recipe["precision"] == "bf16")
+    recipe, frame = run.settings.recipe.resolved(), data.split(split)
+    if not len(frame):
+        raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
+    batches = pictures.decode(data, frame, tuple(recipe["size"]), device).split(EVALUATION_BATCH)
+    bf16 = recipe["precision"] == "bf16"
+    embeddings = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
+    if value_of(run.settings.testing.mirror):
+        embeddings += features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
     return Features(embeddings, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 

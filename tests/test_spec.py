@@ -2,16 +2,17 @@
 
 import pytest
 
-from reidlib import papers
+from reidlib import losses, papers
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import Assumed, Recipe, ReidError, Row, Settings
+from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings, Testing
 
 TABLE = papers.table("safenet/table5")
+LOSSES = {"cross_entropy": Loss(losses.cross_entropy)}
 
 
 def test_an_unknown_option_stops_at_the_settings():
     with pytest.raises(TypeError, match="chanels"):
-        Settings(model=SafeNet, recipe=Recipe(), options=dict(chanels=128))
+        Settings(model=SafeNet, recipe=Recipe(), losses=LOSSES, options=dict(chanels=128))
 
 
 def test_an_unknown_recipe_name_stops_at_the_row():
@@ -21,7 +22,17 @@ def test_an_unknown_recipe_name_stops_at_the_row():
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(schedule="steps"), dict(batch=0), dict(mirror=1.5), dict(crop_scale=(0.9, 0.5)), dict(rates={"backbone": 1})],
+    [
+        dict(schedule="steps"),
+        dict(optimiser="lion"),
+        dict(batch=0),
+        dict(epochs=-1),
+        dict(mirror=1.5),
+        dict(erasing=2),
+        dict(crop_scale=(0.9, 0.5)),
+        dict(rates={"backbone": 1}),
+        dict(warmup=0.1, warmup_epochs=3),
+    ],
 )
 def test_a_value_out_of_range_stops_at_the_recipe(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -40,8 +51,8 @@ def test_a_wrapped_value_and_a_bare_one_make_the_same_key():
 
 
 def test_defaults_written_out_make_the_same_key_as_defaults_left_out():
-    short = Settings(model=SafeNet, recipe=Recipe())
-    long = Settings(model=SafeNet, recipe=Recipe(), options=dict(channels=256, local_scales=(1, 2)))
+    short = Settings(model=SafeNet, recipe=Recipe(), losses=LOSSES)
+    long = Settings(model=SafeNet, recipe=Recipe(), losses=LOSSES, options=dict(channels=256, local_scales=(1, 2)))
     assert short.trained() == long.trained()
 
 
@@ -49,6 +60,56 @@ def test_rows_that_differ_only_in_the_descriptor_share_a_network():
     other = TABLE.base.but(Row("fused", options=dict(descriptor="fused")))
     assert other.trained() == TABLE.base.trained()
     assert other.tested() != TABLE.base.tested()
+
+
+def test_a_switch_that_came_later_and_is_off_keeps_the_key():
+    before = Recipe().keyed()
+    assert not {"erasing", "optimiser", "per_identity", "pad", "warmup_epochs", "fresh_momentum"} & before.keys()
+    assert Recipe(erasing_area=(0.1, 0.2)).keyed() == before, "an area of nothing erased changes nothing"
+    assert Recipe(erasing=0.5).keyed() == before | {"erasing": 0.5}
+    assert Settings(SafeNet, Recipe(), LOSSES).trained()["losses"] == {"cross_entropy": 1.0}
+
+
+def test_an_unknown_option_of_a_loss_stops_where_it_is_declared():
+    with pytest.raises(TypeError, match="smothing"):
+        Loss(losses.cross_entropy, options=dict(smothing=0.1))
+    with pytest.raises(ValueError, match="losses"):
+        Settings(SafeNet, Recipe(), {"cross_entropy": 1.0})
+    with pytest.raises(ValueError, match="at least one Loss"):
+        Settings(SafeNet, Recipe(), {})
+
+
+def test_a_row_adds_replaces_and_takes_away_losses():
+    smooth, hard = Loss(losses.cross_entropy, options=dict(smoothing=0.1)), Loss(losses.triplet, options=dict(margin=1))
+    base = Settings(SafeNet, Recipe(), LOSSES | {"triplet": hard})
+    assert base.but(Row("a", losses={"triplet": None})).losses == LOSSES
+    assert base.but(Row("b", losses={"cross_entropy": smooth})).losses == {"cross_entropy": smooth, "triplet": hard}
+    assert base.but(Row("b", losses={"cross_entropy": smooth})).trained() != base.trained()
+
+
+def test_what_is_done_at_test_time_does_not_train_another_network():
+    for testing in (dict(mirror=True), dict(reranking="ECN", reranking_options=dict(k=25)), dict(multi_query=True)):
+        other = TABLE.base.but(Row("other", testing=testing))
+        assert other.trained() == TABLE.base.trained()
+        assert other.tested() == TABLE.base.tested() | {"testing": testing}
+    with pytest.raises(ValueError, match="reranking"):
+        Testing(reranking="magic")
+
+
+def test_a_training_before_is_in_the_key_and_has_the_changes_of_the_budget():
+    first = First(TABLE.base, into="backbone")
+    row = Row("after another", first=first)
+    assert TABLE.base.but(row).trained()["first"] == {"into": "backbone", **TABLE.base.trained()}
+    at_cpu = TABLE.settings(row, "cpu")
+    assert at_cpu.first.settings == TABLE.settings(Row("base"), "cpu")
+    assert Row("none").changes is False and row.changes
+
+
+def test_a_row_with_a_model_of_its_own_starts_from_no_options():
+    class Other(SafeNet):
+        pass
+
+    assert TABLE.base.but(Row("other", model=Other)).options == {}
 
 
 def test_every_budget_of_a_table_changes_all_rows_alike():

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reidlib import training
+from reidlib import losses, training
 from reidlib.data.images import normalise
 from reidlib.models.output import Output
-from reidlib.spec import Recipe, ReidError, Settings
+from reidlib.spec import First, Loss, Recipe, ReidError, Settings
 from reidlib.training import CHECKPOINT, WEIGHTS, TrainingImages
 
 SIZE = (16, 8)
@@ -41,9 +41,16 @@ def data():
     return TrainingImages(images, torch.arange(20) % 4, [f"image-{i:02}.jpg" for i in range(20)])
 
 
-def run(data, folder, *, recipe=RECIPE, seed=0, **options):
+LOSSES = {"cross_entropy": Loss(losses.cross_entropy)}
+METRIC = {
+    "triplet": Loss(losses.triplet, options=dict(margin=0.3)),
+    "centre": Loss(losses.Centre, weight=0.01, options=dict(rate=0.5)),
+}
+
+
+def run(data, folder, *, recipe=RECIPE, seed=0, terms=LOSSES, **options):
     lines = []
-    settings = Settings(model=Tiny, recipe=recipe)
+    settings = Settings(model=Tiny, recipe=recipe, losses=terms)
     trained = training.train(settings, data, seed=seed, folder=folder, log=lines.append, checkpoint_every=0, **options)
     return trained, lines
 
@@ -65,14 +72,22 @@ def stop_after(epochs):
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("changes", [{}, dict(schedule="cosine", warmup=0.3, nesterov=True, precision="fp32")])
-def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, data, epochs, changes):
+@pytest.mark.parametrize(
+    "changes, terms",
+    [
+        ({}, LOSSES),
+        (dict(schedule="cosine", warmup=0.3, nesterov=True, precision="fp32"), LOSSES),
+        (dict(optimiser="adam", rates={"rest": 0.01}, pad=2, erasing=0.5), LOSSES),
+        (dict(per_identity=4, warmup_epochs=2, fresh_momentum=True), LOSSES | METRIC),
+    ],
+)
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, data, epochs, changes, terms):
     recipe = RECIPE.but(**changes)
-    whole, _ = run(data, tmp_path / "whole", recipe=recipe)
+    whole, _ = run(data, tmp_path / "whole", recipe=recipe, terms=terms)
     with pytest.raises(Interrupted):
-        run(data, tmp_path / "cut", recipe=recipe, after_epoch=stop_after(epochs))
+        run(data, tmp_path / "cut", recipe=recipe, terms=terms, after_epoch=stop_after(epochs))
     torch.rand(7)  # whatever the process draws in between must not matter
-    resumed, lines = run(data, tmp_path / "cut", recipe=recipe)
+    resumed, lines = run(data, tmp_path / "cut", recipe=recipe, terms=terms)
     assert lines[0].startswith(f"resuming after epoch {epochs} of 4")
     assert torch.equal(weights(whole), weights(resumed))
     assert [p["loss"] for p in whole.curve] == [p["loss"] for p in resumed.curve]
@@ -100,7 +115,20 @@ def test_it_learns_what_can_be_learnt(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [dict(mirror=0.0), dict(crop_scale=(1.0, 1.0)), dict(momentum=0.0), dict(weight_decay=0.1), dict(batch=4)]
+    "change",
+    [
+        dict(mirror=0.0),
+        dict(crop_scale=(1.0, 1.0)),
+        dict(momentum=0.0),
+        dict(weight_decay=0.1),
+        dict(batch=4),
+        dict(per_identity=2),
+        dict(optimiser="adam"),
+        dict(warmup_epochs=2),
+        dict(fresh_momentum=True),
+        dict(pad=2),
+        dict(erasing=0.5),
+    ],
 )
 def test_each_recipe_switch_changes_the_weights(tmp_path, data, change):
     before, _ = run(data, tmp_path / "before")
@@ -125,6 +153,15 @@ def test_schedules_against_their_formulas():
     assert set(training.rate_factor(RECIPE.resolved(), step, 5) for step in range(20)) == {1.0}
 
 
+def test_a_warm_up_in_epochs_goes_before_the_schedule():
+    """Linear by epoch, constant inside one; HAMR's eq. (5) is 3e-4 · e/10 for ten epochs on a rate of 0.01."""
+    recipe = RECIPE.but(epochs=12, schedule="step", milestones=(11,), warmup_epochs=10, warmup_to=0.03).resolved()
+    factors = [training.rate_factor(recipe, step, 2) for step in range(24)]
+    assert factors == pytest.approx([0.003 * epoch for epoch in range(1, 11) for _ in range(2)] + [1.0] * 2 + [0.1] * 2)
+    recipe = RECIPE.but(warmup_epochs=2, warmup_from=0.01).resolved()
+    assert [training.rate_factor(recipe, step, 1) for step in range(3)] == pytest.approx([0.505, 1.0, 1.0])
+
+
 def test_parameter_groups_hold_every_weight_once():
     model = Tiny(4, size=SIZE)
     groups = training.parameter_groups(model, {"body": 0.01, "rest": 0.001})
@@ -139,6 +176,47 @@ def test_parameter_groups_hold_every_weight_once():
 def test_a_loss_that_is_not_finite_stops_with_loss_batch_and_files(tmp_path, data):
     with pytest.raises(ReidError, match=r"'cross_entropy' is nan in epoch \d, batch \d \(8 images: image-\d\d\.jpg"):
         run(data, tmp_path, recipe=RECIPE.but(rates={"rest": 1e30}, precision="fp32", epochs=6))
+
+
+class Pair(nn.Module):
+    """A network that looks at one trained before it."""
+
+    def __init__(self, identities, *, size):
+        super().__init__()
+        self.before, self.after = Tiny(identities, size=size), Tiny(identities, size=size)
+
+    def forward(self, images):
+        reference, ours = self.before(images), self.after(images)
+        both = torch.cat([reference.embedding, ours.embedding], dim=1)
+        return Output(both, ours.logits, ours.features, {}, reference=reference.logits[0])
+
+
+def test_a_network_trained_before_is_taken_over_and_stays_to_the_bit(tmp_path, data):
+    first, _ = run(data, tmp_path / "first")
+    before = weights(first)
+    settings = Settings(Pair, RECIPE, LOSSES, first=First(Settings(Tiny, RECIPE, LOSSES), into="before"))
+    with pytest.raises(ValueError, match="Pair goes on from a trained before"):
+        training.build(settings, 4, 0)
+    trained = training.train(settings, data, seed=0, folder=tmp_path / "pair", first=first.model, log=lambda line: None)
+    kept = torch.cat([tensor.flatten().double() for tensor in trained.model.before.state_dict().values()])
+    assert torch.equal(kept, before), "frozen weights and BatchNorm statistics"
+    drawn, _ = training.build(settings, 4, 0, first.model)
+    assert not torch.equal(drawn.after.classifier.weight, trained.model.after.classifier.weight)
+
+
+def test_the_centres_of_a_loss_move_and_are_kept_in_the_checkpoint(tmp_path, data):
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, recipe=RECIPE.but(per_identity=4), terms=LOSSES | METRIC, after_epoch=stop_after(1))
+    centres = load_file(tmp_path / CHECKPOINT)["criterion.stateful.centre.centres.0"]
+    drawn = losses.Centre(4, [8], rate=0.5).centres[0]
+    assert centres.shape == (4, 8) and (centres != drawn).all()
+
+
+def test_no_epochs_leave_the_network_as_it_was_drawn(tmp_path, data):
+    trained, lines = run(data, tmp_path, recipe=RECIPE.but(epochs=0), terms={})
+    drawn, _ = training.build(Settings(Tiny, RECIPE, LOSSES), 4, 0)
+    assert all(torch.equal(a, b) for a, b in zip(trained.model.parameters(), drawn.parameters(), strict=True))
+    assert (trained.curve, trained.images_per_second, trained.model.training, lines) == ([], 0.0, False, [])
 
 
 def test_a_batch_larger_than_the_set_is_named(tmp_path, data):

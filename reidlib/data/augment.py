@@ -38,11 +38,7 @@ def crop_and_mirror(
 
     Raises ReidError for images that are not uint8 B×3×H×W, options out of range, and a generator on another device.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ReidError(
-            f"images to augment are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape B×3×H×W as "
-            "decoded, not yet normalised"
-        )
+    _demand_decoded(images)
     boxes = crop_boxes(len(images), scale=scale, stretch=stretch, mirror=mirror, generator=generator)
     return normalise(cut(images, boxes, size or tuple(images.shape[2:])))
 
@@ -60,8 +56,7 @@ def crop_boxes(
         raise ReidError(f"stretch={stretch} is no interval above 0; it is height/width in multiples of the image's own")
     if not 0 <= mirror <= 1:
         raise ReidError(f"mirror={mirror} is no probability; give a number from 0 to 1")
-    if generator.device.type != "cpu":
-        raise ReidError(f"the generator of the crops is on {generator.device}; give a CPU one, equal on all devices")
+    _demand_cpu(generator)
     draws = torch.rand(5, count, generator=generator, dtype=torch.float64)
     area = scale[0] + (scale[1] - scale[0]) * draws[0]
     low, high = math.log(stretch[0]), math.log(stretch[1])
@@ -89,3 +84,124 @@ def cut(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> tor
 def _centres(count: int, device: torch.device) -> torch.Tensor:
     """Centres of `count` pixels between −1 and 1, symmetric to the last bit: a mirrored crop is a flipped one."""
     return (2 * torch.arange(count, device=device, dtype=torch.float32) + 1 - count) / count
+
+
+def pad_and_crop(images: torch.Tensor, *, pad: int, generator: torch.Generator) -> torch.Tensor:
+    """A black border of `pad` pixels, then a crop of the images' own size: uint8 B×3×H×W to the same (MROS L526).
+
+    pad        pixels on each side; 0 gives the images back
+    generator  a CPU generator. Each image takes two numbers whatever `pad` is: the crop's top and left, each uniform in
+               0..2·pad of the padded image.
+
+    Raises ReidError for images that are not uint8 B×3×H×W, a negative pad, and a generator on another device.
+    """
+    _demand_decoded(images)
+    if pad < 0:
+        raise ReidError(f"pad={pad} is no border; give a number of pixels, 0 for none")
+    _demand_cpu(generator)
+    draws = torch.rand(2, len(images), generator=generator, dtype=torch.float64)
+    if pad == 0:
+        return images
+    top, left = (draws * (2 * pad + 1)).long().to(images.device)  # B each
+    count, channels, height, width = images.shape
+    device = images.device
+    which = torch.arange(count, device=device)[:, None, None, None]  # B × 1 × 1 × 1
+    channel = torch.arange(channels, device=device)[:, None, None]  # 3 × 1 × 1
+    rows = (top[:, None] + torch.arange(height, device=device))[:, None, :, None]  # B × 1 × H × 1
+    columns = (left[:, None] + torch.arange(width, device=device))[:, None, None, :]  # B × 1 × 1 × W
+    return F.pad(images, (pad, pad, pad, pad))[which, channel, rows, columns]
+
+
+ERASING_CANDIDATES = 10
+
+
+def erase(
+    images: torch.Tensor,
+    *,
+    probability: float,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 3.33),
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Random erasing (Zhong et al. 2020): one rectangle filled with 0, in float B×3×H×W normalised, to the same.
+
+    0 after normalisation is ImageNet's mean colour. The batch given is left alone; with probability 0 it comes back.
+
+    probability  of an image to lose a rectangle
+    area         the rectangle's share of the image's area, drawn uniformly from this interval
+    ratio        its height/width in pixels, drawn log-uniformly: (r, 1/r) is tall as often as wide
+    generator    a CPU generator. Each image takes 23 numbers whatever the options are.
+
+    Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most, then
+    the image stays as it is). Here ten sizes are drawn at once, the first that fits is taken, and an image for which
+    none fits stays as it is; the place is uniform among those inside the image. Sides are rounded to whole pixels, at
+    least one.
+
+    Raises ReidError for images that are not floats of shape B×3×H×W, options out of range, and a generator on another
+    device.
+    """
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
+        raise ReidError(
+            f"images to erase from are {images.dtype} of shape {tuple(images.shape)}; give floats of shape B×3×H×W, "
+            "normalised"
+        )
+    boxes = erasing_boxes(
+        len(images), tuple(images.shape[2:]), probability=probability, area=area, ratio=ratio, generator=generator
+    )
+    if probability == 0:
+        return images
+    top, left, height, width = boxes.to(images.device)[:, :, None].unbind(1)  # B × 1 each
+    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    erased_rows = (rows >= top) & (rows < top + height)  # B × H
+    erased_columns = (columns >= left) & (columns < left + width)  # B × W
+    return images.masked_fill((erased_rows[:, :, None] & erased_columns[:, None, :])[:, None], 0)
+
+
+def erasing_boxes(
+    count: int,
+    size: tuple[int, int],
+    *,
+    probability: float,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """`count` rectangles (top, left, height, width) in pixels of an image of `size` = (H, W): int64, count×4, on CPU.
+
+    An image that keeps all its pixels has height and width 0. Options as in `erase`.
+    """
+    if not 0 <= probability <= 1:
+        raise ReidError(f"probability={probability} is no probability; give a number from 0 to 1")
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ReidError(f"area={area} is no interval inside (0, 1]; it is the erased share of the image's area")
+    if not 0 < ratio[0] <= ratio[1]:
+        raise ReidError(f"ratio={ratio} is no interval above 0; it is the rectangle's height/width")
+    _demand_cpu(generator)
+    draws = torch.rand(3 + 2 * ERASING_CANDIDATES, count, generator=generator, dtype=torch.float64)
+    chance, down, across = draws[:3]  # count each
+    pixels = size[0] * size[1] * (area[0] + (area[1] - area[0]) * draws[3::2])  # candidates × count
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = torch.exp(low + (high - low) * draws[4::2])  # candidates × count
+    height = (pixels * shape).sqrt().round().clamp(min=1)
+    width = (pixels / shape).sqrt().round().clamp(min=1)
+    fits = (height <= size[0]) & (width <= size[1])  # candidates × count
+    first = fits.int().argmax(0, keepdim=True)  # 1 × count; 0 where none fits
+    height, width = height.gather(0, first)[0], width.gather(0, first)[0]  # count
+    top, left = (down * (size[0] - height + 1)).floor(), (across * (size[1] - width + 1)).floor()
+    erased = (chance < probability) & fits.any(0)
+    return (torch.stack((top, left, height, width), dim=1) * erased[:, None]).long()
+
+
+def _demand_decoded(images: torch.Tensor) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ReidError(
+            f"images to augment are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape B×3×H×W as "
+            "decoded, not yet normalised"
+        )
+
+
+def _demand_cpu(generator: torch.Generator) -> None:
+    if generator.device.type != "cpu":
+        raise ReidError(
+            f"the generator of the augmentation is on {generator.device}; give a CPU one, equal on all devices"
+        )

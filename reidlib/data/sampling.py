@@ -18,3 +18,54 @@ def epoch_batches(n: int, batch: int, generator: torch.Generator, drop_last: boo
         raise ReidError(f"{n} training images do not fill one batch of {batch}; use a smaller batch or a larger set")
     batches = torch.randperm(n, generator=generator).split(batch)
     return [indices for indices in batches if len(indices) == batch or not drop_last]
+
+
+def identity_batches(
+    labels: torch.Tensor, batch: int, per_identity: int, generator: torch.Generator
+) -> list[torch.Tensor]:
+    """One epoch in batches of P identities with K images each: int64 index tensors of P·K images (on CPU), by identity.
+
+    labels        N, the identity of each training image
+    batch         P·K
+    per_identity  K
+    generator     a CPU generator; the same state gives the same epoch
+
+    The field's P×K sampling (Hermans et al. 2017, §2; the papers leave the bookkeeping open). Each identity's images
+    are shuffled and cut into groups of K; a rest of fewer than K images is left out of this epoch. An identity with
+    fewer than K images has one group, where each image comes once before any comes again. Batches take one group each
+    of P identities drawn from those that have some left, until fewer than P identities do: the groups that remain then,
+    of identities with many images, are left out too.
+
+    Raises ReidError when K does not divide the batch, or there are fewer than P identities.
+    """
+    if batch < 1 or per_identity < 1 or batch % per_identity:
+        raise ReidError(
+            f"batch of {batch} is not made of {per_identity} images an identity; make it a multiple of per_identity"
+        )
+    labels = labels.cpu()
+    wanted = batch // per_identity  # P
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]  # by identity, in a random order inside each
+    counts = labels.unique(return_counts=True)[1].tolist()
+    if len(counts) < wanted:
+        raise ReidError(
+            f"a batch of {batch} with {per_identity} images an identity needs {wanted} identities; there are "
+            f"{len(counts)}: use a smaller batch or more images an identity"
+        )
+    groups = [_groups(images, per_identity, generator) for images in order.split(counts)]
+    batches = []
+    while len(groups) >= wanted:
+        chosen = torch.randperm(len(groups), generator=generator)[:wanted].tolist()
+        batches.append(torch.cat([groups[identity].pop() for identity in chosen]))
+        groups = [left for left in groups if left]
+    return batches
+
+
+def _groups(images: torch.Tensor, size: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """One identity's shuffled images in full groups; too few of them are repeated, in a new order each time."""
+    if len(images) >= size:
+        return list(images[: len(images) // size * size].split(size))
+    rounds = [images]
+    while sum(map(len, rounds)) < size:
+        rounds.append(images[torch.randperm(len(images), generator=generator)])
+    return [torch.cat(rounds)[:size]]

@@ -3,8 +3,9 @@
 No code was released, so every row is as published, with the assumptions marked here and in `reidlib.models.safenet`.
 """
 
+from reidlib import losses
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import Assumed, Claim, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1: backbone pre-trained on ImageNet"),
@@ -79,7 +80,12 @@ GPU = dict(
     warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
 
-FULL = Settings(model=SafeNet, recipe=RECIPE, options=dict(channels=256, local_scales=(1, 2)))
+FULL = Settings(
+    model=SafeNet,
+    recipe=RECIPE,
+    losses={"cross_entropy": Loss(losses.cross_entropy)},
+    options=dict(channels=256, local_scales=(1, 2)),
+)
 
 
 def _plain(*scales: int) -> dict:
