@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+OURS = "label of ours"
+"""How the note of a row begins whose label or number the paper does not print."""
+
 
 class ReidError(Exception):
     """A fault a person can mend. The message is one line: what is wrong, where, and the remedy."""

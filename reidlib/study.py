@@ -259,6 +259,11 @@ def ensure(
     return Runs(tuple(plan(slug, **asked)), tuple(repeats))
 
 
+def read(slug: str, **asked: Any) -> Runs:
+    """All runs of a table as they stand, nothing trained; `asked` as for `plan`."""
+    return Runs(tuple(plan(slug, **asked)))
+
+
 def train_in_a_process(run: Run, log: Callable[[str], None] = print) -> None:
     """Trains one run in a process of its own and passes its lines on; the whole log stays in the work folder."""
     records.demand_writable(run.record_file.parent)

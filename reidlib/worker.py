@@ -17,6 +17,7 @@ import torch
 
 from reidlib import records, study, training
 from reidlib.data import images as pictures
+from reidlib.data import standin
 from reidlib.data.table import Dataset
 from reidlib.evaluation import Draws, Features, Ranking, evaluate, features, protocols
 from reidlib.evaluation.reranking import reranking
@@ -151,7 +152,9 @@ def _features(run: Run, model: torch.nn.Module, data: Dataset, split: str, devic
     bf16 = recipe["precision"] == "bf16"
     embeddings = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
     if value_of(run.settings.testing.mirror):
-        embeddings += features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
+        embeddings = embeddings + features.extract(
+            model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16
+        )
     return Features(embeddings, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
@@ -176,10 +179,12 @@ def _header(run: Run) -> Record:
 
 def _describe(data: Dataset) -> dict[str, Any]:
     sizes = {split: len(data.split(split)) for split in ("train", "query", "gallery")}
+    renderer = {"renderer": standin.VERSION} if data.source == "stand-in" else {}
     return {
         "name": data.name,
         "source": data.source,
         "digest": data.digest,
+        **renderer,
         "identities": len(data.identities),
         "images": sizes,
     }

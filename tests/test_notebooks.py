@@ -16,12 +16,14 @@ ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seed
 def test_a_template_has_no_outputs_and_few_cells(file):
     cells = nbformat.read(file, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert len(cells) <= 12
+    assert len(cells) <= (12 if file.parent.name != execution.PAGES else 16)
     execution.check_parameters(file, {})
 
 
 def test_every_table_has_its_notebook():
-    assert {execution.template(slug) for slug in papers.tables()} <= set(TEMPLATES)
+    """The study's own tables stand on the page about the stand-ins."""
+    printed = {slug for slug, table in papers.tables().items() if table.paper != "standins"}
+    assert {execution.template(slug) for slug in printed} <= set(TEMPLATES)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from reidlib import losses, papers
+from reidlib import losses, papers, spec
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings, Testing
+from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings
 
 TABLE = papers.table("safenet/table5")
 LOSSES = {"cross_entropy": Loss(losses.cross_entropy)}
@@ -93,7 +93,7 @@ def test_what_is_done_at_test_time_does_not_train_another_network():
         assert other.trained() == TABLE.base.trained()
         assert other.tested() == TABLE.base.tested() | {"testing": testing}
     with pytest.raises(ValueError, match="reranking"):
-        Testing(reranking="magic")
+        spec.Testing(reranking="magic")
 
 
 def test_a_training_before_is_in_the_key_and_has_the_changes_of_the_budget():

@@ -55,8 +55,9 @@ class ColourHistogram(nn.Module):
         self.register_buffer("deviation", torch.tensor(normalisation.std)[:, None, None])
 
     def forward(self, images: Tensor) -> Output:
-        colours = (images.float() * self.deviation + self.mean).clamp(0, 1)  # B × 3 × H × W, as before normalisation
-        cells = self._cells(colours)  # B × H × W
+        colours = (images.float() * self.deviation + self.mean) * 255  # B × 3 × H × W, as before normalisation
+        # Rounded to the levels of the file: or else what normalising costs in precision gives grey a random hue.
+        cells = self._cells(colours.round().clamp(0, 255) / 255)  # B × H × W
         stripes = [self._shares(part.flatten(1)).sqrt() for part in cells.chunk(self.stripes, dim=1)]
         return Output(torch.cat(stripes, dim=1), [], [], {})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from reidlib.spec import ReidError, Row, Table
+from reidlib.spec import Claim, ReidError, Row, Table
 
 
 def tables() -> dict[str, Table]:
@@ -19,6 +19,12 @@ def tables() -> dict[str, Table]:
             if isinstance(value, Table):
                 found[value.slug] = value
     return found
+
+
+def claims() -> list[Claim]:
+    """Every declared claim, paper by paper."""
+    modules = (importlib.import_module(module.name) for module in pkgutil.iter_modules(__path__, f"{__name__}."))
+    return [claim for module in modules for claim in getattr(module, "CLAIMS", ())]
 
 
 def table(slug: str) -> Table:

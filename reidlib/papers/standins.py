@@ -56,6 +56,17 @@ BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
 
 TRAINED = "ResNet-50, trained"
 WHOLE, STRIPES = "colour histogram, whole image", "colour histogram, six stripes"
+UNTRAINED, CHANCE = "ResNet-50, untrained", "random features"
+LARGER, SIX, ERASED = f"{TRAINED}, input 256×128", f"{TRAINED}, six stripes", f"{TRAINED}, random erasing"
+STEPS = (
+    (STRIPES, WHOLE),
+    (TRAINED, UNTRAINED),
+    (TRAINED, STRIPES),
+    (SIX, TRAINED),
+    (LARGER, TRAINED),
+    (ERASED, TRAINED),
+)
+"""Differences that the page shows: a descriptor and the one it is held against."""
 
 
 def _untrained(label: str, model: type, **options) -> Row:
@@ -78,16 +89,21 @@ DIFFICULTY = Table(
     ap="plain",
     budgets=BUDGETS,
     rows=(
-        _untrained("random features", RandomFeatures),
+        _untrained(CHANCE, RandomFeatures),
         _untrained(WHOLE, ColourHistogram),
         _untrained(STRIPES, ColourHistogram, stripes=6),
-        _untrained("ResNet-50, untrained", IDE),
+        _untrained(UNTRAINED, IDE),
         Row(TRAINED),
-        Row("ResNet-50, trained, six stripes", options=dict(stripes=6)),
-        Row("ResNet-50, trained, larger input (256×128)", recipe=dict(size=(256, 128))),
-        Row("ResNet-50, trained, random erasing", recipe=dict(erasing=0.5)),
+        Row(SIX, options=dict(stripes=6)),
+        Row(LARGER, recipe=dict(size=(256, 128))),
+        Row(ERASED, recipe=dict(erasing=0.5)),
     ),
 )
+
+PAIRS = tuple(cross_domain.PAIRS.values())
+"""(trained on, tested on) in the order of TRANSFER's data sets."""
+
+DOMAINS = tuple(dict.fromkeys(source for source, _ in PAIRS))
 
 TRANSFER = Table(
     paper="standins",
