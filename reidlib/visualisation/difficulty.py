@@ -127,7 +127,7 @@ def _title(runs) -> str:
 def _finished(runs, label: str):
     frame = runs.frame()
     chosen = frame[(frame["row"] == label) & (frame["state"] == "finished")]
-    return chosen if len(chosen) else chosen.reindex(columns=[*frame.columns, "rank1", "mAP"])
+    return chosen.reindex(columns=list(dict.fromkeys([*frame.columns, "rank1", "mAP"])))
 
 
 def _between(runs, label: str, others, other: str) -> Interval | None:
