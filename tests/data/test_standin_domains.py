@@ -1,5 +1,6 @@
 """The stand-ins of DukeMTMC-reID, CUHK03 and MSMT17: published counts, real names, sound splits, the same bits."""
 
+import hashlib
 import io
 import json
 import re
@@ -280,3 +281,80 @@ def test_a_foreign_file_is_refused(tmp_path, where):
     with pytest.raises(ReidError, match="is not part of the stand-in; move it away or give another folder"):
         standin.render("msmt17", scale=0.001, seed=1, out=tmp_path, workers=1)
     assert (tmp_path / where).read_text() == "mine"
+
+
+# The frozen sets: committed records carry their digests, so neither they nor a picture may ever change
+
+FROZEN = {
+    "dukemtmc": (
+        "db1b5fab403a167a",
+        "872c491a91ac76b0",
+        (
+            ("bounding_box_test/0003_c2_f0240576.jpg", 950528267, 89, 25, 4431, 1651.0, (84.5, 69.67, 66.1)),
+            ("bounding_box_test/0007_c1_f0139451.jpg", 828552020, 88, 25, 4141, 1254.3, (108.05, 101.31, 89.38)),
+            ("bounding_box_test/0012_c6_f0399551.jpg", 541274616, 90, 26, 4103, 1527.4, (120.49, 128.79, 143.98)),
+            ("bounding_box_train/0002_c3_f0110576.jpg", 943278963, 89, 30, 4408, 1402.9, (98.15, 92.51, 86.44)),
+            ("bounding_box_train/0016_c5_f0334451.jpg", 360869283, 92, 26, 4260, 1323.5, (112.29, 106.31, 104.47)),
+        ),
+    ),
+    "cuhk03": (
+        "1d702944e09b883b",
+        "9f10f51b4919e101",
+        (
+            ("detected/bounding_box_test/0003_c1_2.jpg", 431433756, 89, 24, 4319, 1276.0, (141.65, 141.39, 145.03)),
+            ("detected/bounding_box_train/0001_c1_4.jpg", 384827404, 90, 21, 3632, 942.5, (121.6, 122.12, 123.92)),
+            ("detected/bounding_box_train/0013_c1_4.jpg", 393300611, 86, 34, 6348, 1669.8, (122.97, 123.98, 121.73)),
+            ("labeled/bounding_box_test/0009_c1_5.jpg", 224953932, 85, 21, 3756, 948.1, (128.8, 114.06, 118.1)),
+            ("labeled/bounding_box_train/0005_c1_4.jpg", 312526310, 88, 24, 3995, 1011.4, (138.57, 137.33, 137.64)),
+        ),
+    ),
+    "msmt17": (
+        "b5870b2a8b188cde",
+        "78e0ef31394df594",
+        (
+            ("test/0000/0000_000_04_0303morning_8201_0.jpg", 603444888, 82, 25, 4027, 1338.8, (89.38, 93.01, 86.49)),
+            (
+                "test/0007/0007_032_14_0302afternoon_3776_0.jpg",
+                1044850382,
+                88,
+                28,
+                4591,
+                1515.0,
+                (111.21, 79.38, 55.11),
+            ),
+            ("test/0015/0015_032_11_0211morning_5676_0.jpg", 557444868, 86, 28, 4428, 1400.1, (77.23, 72.61, 72.85)),
+            ("test/0025/0025_019_09_0303noon_9101_0.jpg", 268586656, 90, 22, 3860, 1061.7, (125.16, 105.93, 69.83)),
+            (
+                "train/0002/0002_026_06_0211afternoon_6851_0.jpg",
+                882310104,
+                90,
+                27,
+                4208,
+                1340.2,
+                (136.0, 119.43, 99.56),
+            ),
+        ),
+    ),
+}
+"""Digest at scale 0.05 and seed 0, hash of the names, and five pictures of scale 0.01: name, noise seed, quality,
+primitives seen, sum of their screen boxes, sum of their numbers, mean colour."""
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_digest_the_names_and_the_pictures_of_the_frozen_sets_stand(name):
+    digest, names, pictures = FROZEN[name]
+    chosen = write.domain(name)
+    assert (standin.VERSION, standin.digest(name, scale=0.05, seed=0)) == (2, digest)
+    paths = "\n".join(shot.path for shot in plan(chosen, 0.05, 0))
+    assert hashlib.sha256(paths.encode()).hexdigest()[:16] == names
+    shots = plan(chosen, 0.01, 0)
+    shots = shots[:: len(shots) // 5][:5]
+    composed = [scene.compose(chosen, 0, shot) for shot in shots]
+    images = rendering.pixels(composed).images
+    for shot, picture, image, frozen in zip(shots, composed, images, pictures, strict=True):
+        path, seed, quality, primitives, boxes, numbers, colour = frozen
+        assert (shot.path, picture.seed, picture.quality) == (path, seed, quality)
+        assert (len(picture.kind), int(picture.pixels.sum())) == (primitives, boxes)
+        assert np.abs(picture.packed).sum() == pytest.approx(numbers, abs=0.1)
+        # Mathematical libraries differ in the last place; a mean over 8,192 pixels does not show it.
+        assert image.double().mean((0, 1)).tolist() == pytest.approx(colour, abs=1.0)
