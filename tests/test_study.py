@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from reidlib import cli, papers, records, study, training, worker
+from reidlib.data import standin
+from reidlib.papers import standins
 from reidlib.spec import ReidError
 
 TABLE, ROW = "safenet/table5", "g4"
@@ -250,3 +252,51 @@ def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, tmp
     assert records[0].curve == records[1].curve and records[1].data["name"] == "market-to-duke"
     with pytest.raises(ValueError, match="one that names market-to-duke"):
         replace(wider, protocol={"market1501": "market1501-single-query"})
+
+
+def test_train_without_a_row_trains_every_row_that_has_no_record(house, monkeypatch):
+    asked = []
+    monkeypatch.setattr(study, "train_in_a_process", lambda run, log: asked.append(run.row.label))
+    assert cli.main(["train", TABLE, "--budget", "smoke"]) == 0
+    assert asked == [row.label for row in papers.table(TABLE).rows]
+
+
+@pytest.mark.parametrize("row", [standins.CHANCE, standins.STRIPES])
+def test_a_row_that_learns_nothing_has_a_record_without_a_curve(house, row):
+    """Its descriptor is tested by the same protocol as a network, and differs from image to image or does not."""
+    run = study.plan("standins/difficulty", budget="smoke", rows=[row])[0]
+    record = worker.execute(run, log=lambda line: None)
+    assert (record.ok, record.curve, record.seconds, record.images_per_second) == (True, [], 0, 0)
+    assert record.data["renderer"] == standin.VERSION
+    assert not (run.work_folder / training.WEIGHTS).exists()
+    assert 0 < record.metrics[run.protocol]["mAP"] < 100
+
+
+@pytest.mark.parametrize(
+    "testing",
+    [
+        dict(mirror=True),
+        dict(multi_query=True),
+        dict(reranking="k-reciprocal", reranking_options=dict(k1=5, k2=2)),
+        dict(reranking="ECN", reranking_options=dict(k=10, t=2, q=3)),
+    ],
+    ids=lambda testing: next(iter(testing)) + testing.get("reranking", ""),
+)
+def test_what_is_done_at_test_time_changes_the_record_and_not_the_network(finished, rendered, monkeypatch, testing):
+    folder, file = finished
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(folder))
+    table = papers.table(TABLE)
+    wider = replace(table, rows=(*table.rows, replace(table.rows[0], label="other test", testing=testing)))
+    monkeypatch.setattr(papers, "table", lambda slug: wider)
+    run, other = plan()[0], plan(rows=["other test"])[0]
+    assert run.network == other.network and run.key != other.key
+    lines = []
+    record = worker.execute(other, log=lines.append)
+    assert lines[0].startswith("trained already")
+    before = records.read(file)
+    assert record.tested["testing"] == testing
+    assert record.metrics.keys() == (
+        {run.protocol.replace("single", "multi")} if "multi_query" in testing else {run.protocol}
+    )
+    assert list(record.metrics.values()) != list(before.metrics.values())
