@@ -290,7 +290,7 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, monke
     execution.check_parameters(execution.template("study/standins"), {})
     cell = next(cell for cell in template.cells if "parameters" in cell.metadata.get("tags", []))
     cell.source = "scale = 0.0005\nmsmt17_scale = 0.0005\nvariant_scale = 0.0005\nseed = 1"
-    assert len(template.cells) <= 12
+    cell.source += '\nbudget = "cpu"\nseeds = [0]'
     nbformat.write(template, home / "notebooks" / "study" / "standins.ipynb")
     monkeypatch.setattr(study, "home", lambda: home)
     monkeypatch.delenv("REID_RESULTS", raising=False)
@@ -299,6 +299,7 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, monke
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 9
     html = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
     assert html.index("standin-banner") < html.index("part-legend") and "≠" not in html
+    assert "beats it by at least 10" in html and "trained on ↓, tested on →" in html
     assert not [output for output in outputs if output.output_type in ("stream", "error")]
     folders = {folder.name for folder in (tmp_path / "cache" / "stand-in").iterdir()}
     assert folders == {
