@@ -127,7 +127,7 @@ def _model(run: Run) -> nn.Module | None:
             return training.build(settings, identities, run.seed)[0]
         # A network trained before it and frozen is a submodule, so this file holds it too.
         model = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options())
-        if training._finished(file, model) is not None:
+        if training.finished(file, model) is not None:
             return model
         file.replace(file.with_suffix(".corrupt"))
     return None
@@ -235,9 +235,9 @@ def ranked_list(run: Run, model: nn.Module, chosen: pd.DataFrame, n: int = 10) -
     """
     data, device = study.load(run.dataset, run.source, run.budget), next(model.parameters()).device
     rules, testing = protocols.protocol(run.protocol), run.settings.testing
-    query, gallery = (worker._features(run, model, data, split, device) for split in ("query", "gallery"))
+    query, gallery = (worker.embeddings(run, model, data, split, device) for split in ("query", "gallery"))
     if rules.multi_query:
-        query = worker._features(run, model, data, "multi-query", device).pooled_for(query)
+        query = worker.embeddings(run, model, data, "multi-query", device).pooled_for(query)
     rerank = None
     if name := value_of(testing.reranking):
         options = {option: value_of(value) for option, value in testing.reranking_options.items()}

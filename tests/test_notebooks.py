@@ -68,6 +68,31 @@ def test_parameters_are_checked_before_anything_runs(tmp_path, cells, given, wor
         execution.check_parameters(file, given)
 
 
+def test_a_figure_of_pictures_stands_for_the_rows_that_it_draws(house):
+    assert execution.table_of("safenet/table5") == "safenet/table5"
+    assert execution.table_of("hamr/figure8") == "hamr/table6"
+    assert execution.table_of("safenet/none") == "safenet/none"
+    asked = ASKED | {"rows": ["Baseline", "+ CAM"]}
+    made = execution.made_from("hamr/figure8", asked)
+    assert made["missing"] == ["Baseline (seed 0)", "+ CAM (seed 0)"]
+
+
+@pytest.mark.parametrize(
+    "line, given",
+    [
+        (["safenet/table5"], {"dataset": "market1501"}),
+        (["safenet/table5", "--rows", "g4"], {"dataset": "market1501", "rows": ["g4"]}),
+        (["hamr/figure7"], {}),
+        (["hamr/figure7", "--dataset", "dukemtmc", "--again", "+ CAM"], {"dataset": "dukemtmc", "again": ["+ CAM"]}),
+    ],
+)
+def test_what_a_command_leaves_out_stands_in_the_notebook(house, monkeypatch, line, given):
+    found = []
+    monkeypatch.setattr(execution, "execute", lambda slug, parameters: found.append((slug, parameters)))
+    assert cli.main(["run", *line, "--budget", "smoke"]) == 0
+    assert found == [(line[0], {"budget": "smoke", "source": "stand-in", "seeds": [0]} | given)]
+
+
 @pytest.fixture(scope="module")
 def executed(rendered, tmp_path_factory):
     """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing."""

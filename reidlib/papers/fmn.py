@@ -327,6 +327,7 @@ CLAIMS = (
         quote="the rank-1 LAN accuracy for CUHK03 detected dataset experience a considerable decline (around 6.5%)",
         where="§4.3, Effectiveness of FMN (L652), of CUHK03 detected alone; its Table 1 has the LAN 2.0 behind on "
         "labeled boxes too, and ahead on Market-1501 and DukeMTMC-reID",
+        datasets=("cuhk03-np-detected",),
     ),
     Claim("fmn", "table2", better="FMN+re-rank", worse="FMN", metric="mAP", **_WITH_RERANKING),
     Claim("fmn", "table3", better="FMN+re-rank", worse="FMN", metric="mAP", **_WITH_RERANKING),

@@ -50,9 +50,9 @@ class Chapter:
 
     @cached_property
     def decided(self) -> list[Claim]:
-        """The claims about this table."""
-        own = (self.runs.table.paper, self.runs.table.name)
-        return [claim for claim in self.claims if (claim.paper, claim.table) == own]
+        """The claims about this table and its data set."""
+        first = self.runs.runs[0]
+        return [claim for claim in self.claims if claim.of(first.table.slug, first.dataset)]
 
     def answer(self) -> Page:
         """What images these are, and what the records say of each claim."""

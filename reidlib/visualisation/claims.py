@@ -39,9 +39,9 @@ def decided(declared: Sequence[Claim], read: Mapping[str, Sequence]) -> list[Dec
     """
     found: dict[tuple[int, str], Decided] = {}
     for slug, sets in read.items():
-        own = [(place, claim) for place, claim in enumerate(declared) if f"{claim.paper}/{claim.table}" == slug]
         for runs in sets:
             dataset = runs.runs[0].dataset
+            own = [(place, claim) for place, claim in enumerate(declared) if claim.of(slug, dataset)]
             decisions = decide(runs, [claim for _, claim in own])
             for (place, claim), decision in zip(own, decisions, strict=True):
                 found[place, dataset] = Decided(claim, dataset, decision)

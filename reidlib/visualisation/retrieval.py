@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
 from reidlib.evaluation.points import TIE, Points, full_precision
-from reidlib.evaluation.ranking import _Labels, demand_same_space
+from reidlib.evaluation.ranking import Labels, demand_same_space
 from reidlib.spec import ReidError
 from reidlib.visualisation.figures import _finished
 from reidlib.visualisation.tables import Page, _cell, _line, _table
@@ -67,7 +67,7 @@ def ranked_list(
             raise ReidError(f"{len(paths)} {name} paths for {len(features)} features of {features.name}; give one each")
     demand_same_space(query, gallery)
     which = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
-    labels = _Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
+    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = labels.kept.nonzero()[:, 0]  # junk is gone for every query
     shown, compared = _distances(query, gallery[kept], which, metric, rerank)
     lines = []
