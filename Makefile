@@ -9,11 +9,11 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help book test lint format lock clean
+.PHONY: help book test test-all lint format lock clean
 
 help:
 	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests; make test-all  with every notebook at budget smoke"
 	@echo "make lint    check style and formatting;  make format  mend them"
 	@echo "make lock    renew requirements.lock after a change of pyproject.toml"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
@@ -25,6 +25,9 @@ book: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m "all or not all"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     line.set_defaults(run=list_rows)
 
     line = commands.add_parser("run", help="train what a table lacks and execute its notebook (papermill)")
-    line.add_argument("table", help="paper and table, such as safenet/table5")
+    line.add_argument("table", help="paper and table, such as safenet/table5, or a figure, such as safenet/figure3")
     line.add_argument("--budget", required=True, help="smoke, cpu, gpu or paper")
     line.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="train only these rows; default all")
     line.add_argument("--again", nargs="+", default=[], metavar="LABEL", help="repeat these rows' records here")
@@ -112,10 +112,15 @@ def list_rows(given: argparse.Namespace) -> None:
 def run_table(given: argparse.Namespace) -> None:
     from reidlib import execution, papers, study
 
-    table = papers.table(given.table)
+    table = papers.table(execution.table_of(given.table))
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=given.seeds)
-    study.plan(given.table, rows=given.rows, again=given.again, **asked)  # every word is checked before a kernel starts
-    parameters = asked | {"dataset": given.dataset or table.datasets[0], "rows": given.rows, "again": given.again}
+    # every word is checked before a kernel starts
+    study.plan(table.slug, rows=given.rows, again=given.again, **asked)
+    parameters = asked | {"rows": given.rows, "again": given.again}
+    if table.slug == given.table:
+        parameters["dataset"] = given.dataset or table.datasets[0]
+    # What is not given stands in the notebook: a figure names its data set and its rows there.
+    parameters = {name: value for name, value in parameters.items() if value}
     copy = execution.execute(given.table, parameters)
     print(f"executed notebook: {copy}")
 

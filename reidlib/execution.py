@@ -1,7 +1,9 @@
 """Notebooks by papermill: parameters checked before anything runs, executed copies moved into place only when whole.
 
-There are two kinds. A chapter, notebooks/<paper>/<table>.ipynb, trains what its table lacks; `reid run` executes it. A
-page of the study, notebooks/study/<name>.ipynb, belongs to no table and trains nothing; `reid book` executes it.
+There are three kinds. A chapter, notebooks/<paper>/<table>.ipynb, trains what its table lacks; `reid run` executes it.
+So does a figure of pictures, notebooks/<paper>/<figure>.ipynb, which is no table of its own: its parameter `table`
+names the one whose rows it draws, and it needs only those. A page of the study, notebooks/study/<name>.ipynb, belongs
+to no table and trains nothing; `reid book` executes it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from reidlib import study
+from reidlib import papers, study
 from reidlib.spec import ReidError
 
 PAGES = "study"
@@ -37,6 +39,17 @@ def template(slug: str) -> Path:
     return file
 
 
+def table_of(slug: str) -> str:
+    """The table whose records a notebook reads: for a figure of pictures the one that its parameter `table` names.
+
+    A slug without a notebook comes back as it is.
+    """
+    paper, _, name = slug.partition("/")
+    if slug in papers.tables() or not (study.home() / "notebooks" / f"{slug}.ipynb").is_file():
+        return slug
+    return f"{paper}/{_defaults(template(slug)).get('table', name)}"
+
+
 def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
     """Where the executed copy of a table's notebook goes."""
     return study.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"
@@ -54,7 +67,9 @@ def digest(file: Path) -> str:
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records."""
     records, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
-    inputs = sorted((study.home() / "reidlib").rglob("*.py")) + [study.home() / "results" / "reported.tsv", *records]
+    inputs = (
+        sorted((study.home() / "reidlib").rglob("*.py")) + sorted((study.home() / "results").glob("*.tsv")) + records
+    )
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     return {
         "slug": slug,
@@ -66,10 +81,15 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
-    """The record files of a table that are there, and the runs that have no finished one."""
+    """The record files of a notebook's table that are there, and the runs that have no finished one.
+
+    A chapter stands for all rows of its table, a figure for those that it draws.
+    """
     asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
-    again = parameters["again"]
-    runs = study.plan(slug, **asked) + (study.plan(slug, rows=again, again=again, **asked) if again else [])
+    again, table = parameters["again"], table_of(slug)
+    rows = parameters["rows"] if table != slug else []
+    runs = study.plan(table, rows=rows, **asked)
+    runs += study.plan(table, rows=again, again=again, **asked) if again else []
     missing = [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"]
     return [run.record_file for run in runs if run.record_file.exists()], missing
 

@@ -383,7 +383,8 @@ class Table:
 class Claim:
     """A sentence of the paper that a comparison of two rows decides.
 
-    better, worse: labels of rows of `table`; metric: "rank1" or "mAP"; quote: the paper's words.
+    better, worse: labels of rows of `table`; metric: "rank1" or "mAP"; quote: the paper's words. datasets: those of
+    which the paper says it; () all of the table's.
     """
 
     paper: str
@@ -393,6 +394,11 @@ class Claim:
     metric: str
     quote: str
     where: str
+    datasets: tuple[str, ...] = ()
+
+    def of(self, slug: str, dataset: str) -> bool:
+        """Whether it is about this table and this data set."""
+        return f"{self.paper}/{self.table}" == slug and (not self.datasets or dataset in self.datasets)
 
 
 def _demand(holds: bool, name: str, value: Any, wanted: str) -> None:

@@ -126,7 +126,7 @@ def train(
     if not recipe["epochs"]:
         return Trained(model.eval(), start)
     folder.mkdir(parents=True, exist_ok=True)
-    if (done := _finished(folder / WEIGHTS, model)) is not None:
+    if (done := finished(folder / WEIGHTS, model)) is not None:
         log(f"trained already: {folder / WEIGHTS}")
         return Trained(model.eval(), start, done)
     loop = Loop.of(settings, model, data.identities)
@@ -213,7 +213,7 @@ def _widths(settings: Settings, model: nn.Module, size: tuple[int, int], device:
         return [vectors.shape[1] for vectors in model.eval()(torch.zeros(1, 3, *size, device=device)).features]
 
 
-def _finished(file: Path, model: nn.Module) -> list[dict] | None:
+def finished(file: Path, model: nn.Module) -> list[dict] | None:
     """Puts the weights of a finished training in place and returns its curve; None where there are none to be read."""
     try:
         with safetensors.safe_open(file, framework="pt") as stored:

@@ -134,8 +134,8 @@ def _train(
 def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
     """The run's protocol on the run's features; distances are those of features scaled to length 1."""
     testing, rules = run.settings.testing, protocols.protocol(run.protocol)
-    query, gallery = (_features(run, model, data, split, device) for split in ("query", "gallery"))
-    multi = _features(run, model, data, "multi-query", device) if rules.multi_query else None
+    query, gallery = (embeddings(run, model, data, split, device) for split in ("query", "gallery"))
+    multi = embeddings(run, model, data, "multi-query", device) if rules.multi_query else None
     rerank = None
     if name := value_of(testing.reranking):
         options = {option: value_of(value) for option, value in testing.reranking_options.items()}
@@ -143,19 +143,17 @@ def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device)
     return evaluate(query, gallery, protocol=rules, multi=multi, metric="cosine", rerank=rerank)
 
 
-def _features(run: Run, model: torch.nn.Module, data: Dataset, split: str, device: torch.device) -> Features:
+def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, device: torch.device) -> Features:
     """The embeddings of one split with its identities and cameras."""
     recipe, frame = run.settings.recipe.resolved(), data.split(split)
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
     batches = pictures.decode(data, frame, tuple(recipe["size"]), device).split(EVALUATION_BATCH)
     bf16 = recipe["precision"] == "bf16"
-    embeddings = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
+    found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
     if value_of(run.settings.testing.mirror):
-        embeddings = embeddings + features.extract(
-            model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16
-        )
-    return Features(embeddings, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
+        found = found + features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
+    return Features(found, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
 def _header(run: Run) -> Record:

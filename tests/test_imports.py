@@ -15,6 +15,7 @@ LEVELS = (
     {"papers"},
     {"study"},
     {"worker", "execution", "book"},
+    {"networks"},
     {"cli"},
 )
 EXCEPTIONS = {("losses", "models")}  # the losses read the models' output contract

@@ -1,5 +1,7 @@
-"""Templates that hold nothing but their source, and one run of Table 5's notebook at budget `smoke`."""
+"""Templates that hold nothing but their source, and runs of one notebook a paper, or of all, at budget `smoke`."""
 
+import shlex
+from html import unescape
 from pathlib import Path
 
 import nbformat
@@ -10,6 +12,25 @@ from reidlib.spec import ReidError
 
 TEMPLATES = sorted((study.home() / "notebooks").rglob("*.ipynb"))
 ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
+
+
+ONE_A_PAPER = {
+    "mros/table1": ("I s Non-Overlapping Stripes", "II s− 1 Overlapping Stripes (OS)"),
+    "msgwdp/table2": ("Baseline", "Baseline + NL"),
+    "fmn/table1": ("GRN", "LAN"),
+    "hamr/table6": ("+ MGO",),  # two rows: one label, two variants
+}
+"""Tables whose notebooks every test run executes, with the rows that are trained; SafeNet's Table 5 has its own."""
+
+
+def executions():
+    """Each table's notebook once: the others, with their first two labels, only where all are asked for."""
+    for slug, rows in ONE_A_PAPER.items():
+        yield pytest.param(slug, rows, id=slug)
+    for slug, table in papers.tables().items():
+        if table.paper != "standins" and slug not in ONE_A_PAPER:
+            labels = tuple(dict.fromkeys(row.label for row in table.rows))[:2]
+            yield pytest.param(slug, labels, id=slug, marks=pytest.mark.all)
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
@@ -47,6 +68,31 @@ def test_parameters_are_checked_before_anything_runs(tmp_path, cells, given, wor
         execution.check_parameters(file, given)
 
 
+def test_a_figure_of_pictures_stands_for_the_rows_that_it_draws(house):
+    assert execution.table_of("safenet/table5") == "safenet/table5"
+    assert execution.table_of("hamr/figure8") == "hamr/table6"
+    assert execution.table_of("safenet/none") == "safenet/none"
+    asked = ASKED | {"rows": ["Baseline", "+ CAM"]}
+    made = execution.made_from("hamr/figure8", asked)
+    assert made["missing"] == ["Baseline (seed 0)", "+ CAM (seed 0)"]
+
+
+@pytest.mark.parametrize(
+    "line, given",
+    [
+        (["safenet/table5"], {"dataset": "market1501"}),
+        (["safenet/table5", "--rows", "g4"], {"dataset": "market1501", "rows": ["g4"]}),
+        (["hamr/figure7"], {}),
+        (["hamr/figure7", "--dataset", "dukemtmc", "--again", "+ CAM"], {"dataset": "dukemtmc", "again": ["+ CAM"]}),
+    ],
+)
+def test_what_a_command_leaves_out_stands_in_the_notebook(house, monkeypatch, line, given):
+    found = []
+    monkeypatch.setattr(execution, "execute", lambda slug, parameters: found.append((slug, parameters)))
+    assert cli.main(["run", *line, "--budget", "smoke"]) == 0
+    assert found == [(line[0], {"budget": "smoke", "source": "stand-in", "seeds": [0]} | given)]
+
+
 @pytest.fixture(scope="module")
 def executed(rendered, tmp_path_factory):
     """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing."""
@@ -80,6 +126,27 @@ def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(ex
     assert notebook.metadata["reid"]["template_sha256"] == execution.digest(execution.template("safenet/table5"))
     assert str(study.home()) not in notebook.metadata.get("papermill", {}).__str__()
     assert not list(executed.parent.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("slug, rows", executions())
+def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    table = papers.table(slug)
+    dataset = table.datasets[0]
+    asked = ASKED | {"dataset": dataset, "rows": list(rows)}
+    copy = execution.execute(slug, asked, quiet=True)
+    page = texts(copy)
+    trained = [row for row in table.rows if row.label in rows]
+    assert page.count(">missing<") == len(table.rows) - len(trained)
+    others = set(table.not_retrained) & set(study.reported(table, dataset).index)
+    published = {row.label for row in table.rows if row.variant == "as-published"}
+    assert page.count(">not retrained<") == len(others - published)
+    for row in trained:
+        assert f"--row {shlex.quote(row.label)} --variant {shlex.quote(row.variant)}" in unescape(page)
+    assert "standin-banner" in page and "paper, real images" in page
+    outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
 
 
 def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, tmp_path, monkeypatch):

@@ -161,7 +161,7 @@ def rank(
     Raises ReidError naming the set: dimensions that differ, no query with a true match.
     """
     demand_same_space(query, gallery)
-    labels = _Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
+    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     labels.sets = f"{query.name} and {gallery.name}"
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
@@ -201,7 +201,7 @@ def rank_distances(
         raise ReidError(f"distances have shape {tuple(distances.shape)}; give a Q×G matrix of at least one entry")
     if not torch.isfinite(distances).all():
         raise ReidError("distances hold NaN or infinite values; look at the features they were made from")
-    labels = _Labels(
+    labels = Labels(
         protocol,
         integers(query_ids, "query_ids", distances.shape[0]),
         integers(query_cameras, "query_cameras", distances.shape[0]),
@@ -241,7 +241,7 @@ def demand_same_space(query: Features, gallery: Features) -> None:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-class _Labels:
+class Labels:
     """Identities and cameras, checked, with the gallery grouped by identity. Junk leaves the gallery here.
 
     kept  which gallery images take part (bool, G). Column numbers from here on count these only.
@@ -361,7 +361,7 @@ def _within(
     return torch.cat(found, dim=1).unbind(0)
 
 
-def _rank(labels: _Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:
+def _rank(labels: Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:
     """Counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
     if block is not None and block < 1:

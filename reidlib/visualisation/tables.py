@@ -1,4 +1,8 @@
-"""The tables of a chapter: reported against reproduced, repeats on this machine, assumptions, provenance."""
+"""The tables of a chapter: reported against reproduced, repeats on this machine, assumptions, provenance.
+
+A row is its label and its variant together: a table may train one printed row in several ways. Where a function takes
+the name of a row, a label alone means the row as published or the only row with that label, (label, variant) any other.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,16 @@ import pandas as pd
 from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval
-from reidlib.spec import Assumed, Claim, Stated, value_of
+from reidlib.spec import Assumed, Claim, Recipe, Row, Settings, Stated, value_of
 
 NOT_RUN = "not run"
 METRICS = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "mAP": "mAP"}
+PRINTED = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP": "mAP", "minutes": "minutes"}
+"""The same and whatever else a paper prints; a column of this study appears where the paper has one."""
+
+PUBLISHED = "as-published"
+Name = str | tuple[str, str]
+"""A row: its label, or (label, variant)."""
 
 
 class Page(str):
@@ -40,31 +50,77 @@ def banner(runs) -> Page:
 
 
 def comparison(runs, reported: pd.DataFrame) -> Page:
-    """What the paper prints, and what the same rows reach here; a real and a stand-in number never share a column."""
-    source = runs.runs[0].source
-    seeds = len({run.seed for run in runs.runs})
-    frame = runs.frame()
-    for metric in METRICS:
-        if metric not in frame:
-            frame[metric] = np.nan
-    head = [_cell("row", rowspan=2), _cell("paper, real images", colspan=len(METRICS), css="reported")]
-    head.append(_cell(f"here, {source} images ({seeds} seed{'s' * (seeds > 1)})", colspan=len(METRICS) + 1))
-    names = [_cell(name, css="reported") for name in METRICS.values()] + [_cell(name) for name in METRICS.values()]
+    """What the paper prints, and what the same rows reach here; a real and a stand-in number never share a column.
+
+    Rows of other methods stand where the paper has them, marked "not retrained".
+    """
+    first, seeds = runs.runs[0], len(_seeds(runs))
+    minutes = {run.key: record.seconds / 60 for run, record in runs.records()}
+    frame = runs.frame().assign(minutes=lambda lines: lines["key"].map(minutes))
+    printed = [metric for metric in PRINTED if metric in reported and reported[metric].notna().any()]
+    shown = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
+    names = len({row.variant for row in rows_of(runs)}) > 1
+    head = [_cell("row", rowspan=2)] + [_cell("variant", rowspan=2)] * names
+    head.append(_cell("paper, real images", colspan=len(printed) or 1, css="reported"))
+    head.append(_cell(f"here, {first.source} images ({seeds} seed{'s' * (seeds > 1)})", colspan=len(shown) + 1))
+    second = [_cell(PRINTED[metric], css="reported") for metric in printed] or [_cell("", css="reported")]
+    second += [_cell(name) for name in shown.values()] + [_cell("mAP, 95 % interval")]
     body = []
-    for label, part in frame.groupby("row", sort=False):
-        printed = [reported[metric].get(label, np.nan) if metric in reported else np.nan for metric in METRICS]
-        cells = [_cell(label, css="label")] + [_cell(_number(value), css="reported") for value in printed]
+    for label, row in _lines(runs, reported):
+        cells = [_cell(label, css="label", note=row.note if row else "")]
+        cells += [_cell("" if row is None else row.variant, css="label")] * names
+        cells += _reported_cells(label, row, reported, printed)
+        if row is None:
+            body.append(_line([*cells, _cell("not retrained", colspan=len(shown) + 1, css="state")]))
+            continue
+        part = frame[(frame["row"] == label) & (frame["variant"] == row.variant)]
         if (part["state"] != "finished").all():
             states = ", ".join(sorted(set(part["state"])))
-            cells.append(_cell(states, colspan=len(METRICS) + 1, css="state"))
+            cells.append(_cell(states, colspan=len(shown) + 1, css="state"))
         else:
-            cells += [_cell(_mean(part[metric])) for metric in METRICS] + [_cell(_interval(_pooled(runs, label)))]
+            part = part.reindex(columns=[_column(runs, metric) for metric in shown])
+            cells += [_cell(_mean(part[name])) for name in part]
+            cells.append(_cell(_interval(_pooled(runs, (label, row.variant)))))
         body.append(_line(cells))
-    names.append(_cell("mAP, 95 % interval"))
-    return _table([_line(head), _line(names)], body, css="comparison")
+    return Page(_table([_line(head), _line(second)], body, css="comparison") + _why_not_retrained(runs, reported))
 
 
-def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[str, str]], metric: str = "mAP") -> Page:
+def _lines(runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
+    """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others.
+
+    The paper's order holds; a row that it does not print follows the one that the table declares before it.
+    """
+    rows = rows_of(runs)
+    published = {row.label for row in rows if row.variant == PUBLISHED}
+    lines = [(label, None) for label in reported.index if label in runs.table.not_retrained and label not in published]
+    if not lines:
+        return [(row.label, row) for row in rows]
+    order = list(reported.index)
+    place, before = {}, -1
+    for number, row in enumerate(rows):
+        before = order.index(row.label) if row.label in order else before
+        place[row.label, row.variant] = (before, 1 + number)
+    lines += [(row.label, row) for row in rows]
+    return sorted(lines, key=lambda line: place[line[0], line[1].variant] if line[1] else (order.index(line[0]), 0))
+
+
+def _reported_cells(label: str, row: Row | None, reported: pd.DataFrame, printed: Sequence[str]) -> list[str]:
+    """What the paper prints for a row; where it is known to be lost, or there never was a number, words say so."""
+    if row is not None and row.variant != PUBLISHED:
+        return [_cell(_number(np.nan), css="reported")] * (len(printed) or 1)
+    if printed and label in reported.index:
+        return [_cell(_number(reported[metric].get(label, np.nan)), css="reported") for metric in printed]
+    word = "lost with the table" if "lost" in row.note else "no number at hand" if not printed else _number(np.nan)
+    return [_cell(word, colspan=len(printed) or 1, css="reported state" if " " in word else "reported")]
+
+
+def _why_not_retrained(runs, reported: pd.DataFrame) -> str:
+    reasons = [reason for label, reason in runs.table.not_retrained.items() if label in reported.index]
+    counted = [f"{reasons.count(reason)} of them: {html.escape(reason)}" for reason in dict.fromkeys(reasons)]
+    return f"<p><small>Not retrained, {'; '.join(counted)}.</small></p>" if counted else ""
+
+
+def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, Name]], metric: str = "mAP") -> Page:
     """Steps of the ablation, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
 
     A difference whose interval holds zero is grey: the images at hand cannot tell the two rows apart.
@@ -74,9 +130,13 @@ def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[str, str]], 
     ]
     body = []
     for row, other in steps:
-        here = paired(runs, row, other)
-        printed = reported[metric].get(row, np.nan) - reported[metric].get(other, np.nan)
-        cells = [_cell(row, css="label"), _cell(other, css="label"), _cell(_number(printed, sign=True), css="reported")]
+        here = paired(runs, row, other, metric)
+        names = [_cell(title(runs, name), css="label") for name in (row, other)]
+        if all(_lost(runs, name) for name in (row, other)):
+            cells = [*names, _cell("lost", css="reported state")]
+        else:
+            printed = _printed(runs, reported, row, metric) - _printed(runs, reported, other, metric)
+            cells = [*names, _cell(_number(printed, sign=True), css="reported")]
         if here is None:
             cells.append(_cell("not run", colspan=2, css="state"))
         else:
@@ -84,6 +144,19 @@ def differences(runs, reported: pd.DataFrame, steps: Sequence[tuple[str, str]], 
             cells += [_cell(_number(here.mean, sign=True), css=grey), _cell(_interval(here, sign=True), css=grey)]
         body.append(_line(cells))
     return _table([_line(head)], body, css="differences")
+
+
+def _printed(runs, reported: pd.DataFrame, name: Name, metric: str) -> float:
+    """The printed number of a row as published; NaN for any other row, and where there is none."""
+    row = row_of(runs, name)
+    if row is None or row.variant != PUBLISHED or metric not in reported:
+        return np.nan
+    return reported[metric].get(row.label, np.nan)
+
+
+def _lost(runs, name: Name) -> bool:
+    row = row_of(runs, name)
+    return row is not None and row.variant == PUBLISHED and "lost" in row.note
 
 
 def claims(runs, declared: Sequence[Claim]) -> Page:
@@ -111,7 +184,9 @@ def answers(runs, declared: Sequence[Claim]) -> Page:
         "not testable": "Not testable here",
         NOT_RUN: "Not run yet",
     }
-    first, seeds = runs.runs[0], len({run.seed for run in runs.runs})
+    first, seeds = runs.runs[0], len(_seeds(runs))
+    if not declared:
+        return _standing(runs)
     sentences = []
     for claim, found in zip(declared, decide(runs, declared), strict=True):
         sentence = f"<strong>{said[found.verdict]}.</strong> {html.escape(claim.better)} against "
@@ -124,6 +199,20 @@ def answers(runs, declared: Sequence[Claim]) -> Page:
             )
         sentences.append(f"<p>{sentence}.</p>")
     return Page("".join(sentences))
+
+
+def _standing(runs) -> Page:
+    """What stands in the place of an answer where the paper claims nothing that rows of this table decide."""
+    first, rows = runs.runs[0], rows_of(runs)
+    finished = {(run.row.label, run.row.variant) for run, _ in runs.records()}
+    sentence = "<strong>No claim to decide.</strong> The paper says nothing of this table that its rows could decide. "
+    sentence += f"{len(finished)} of {len(rows)} row{'s' * (len(rows) > 1)} run at budget <code>{first.budget}</code>"
+    if finished:
+        reached = {name: _pooled(runs, name) for name in finished}
+        best = max(reached, key=lambda name: reached[name].mean)
+        sentence += f"; the highest mAP, {_number(reached[best].mean)} {_interval(reached[best])}, is that of "
+        sentence += html.escape(title(runs, best))
+    return Page(f"<p>{sentence}.</p>")
 
 
 @dataclass(frozen=True)
@@ -165,7 +254,8 @@ def repeats(runs) -> Page:
     for run, there, here in pairs:
         for name, record in (("committed record", there), ("this machine", here)):
             metrics = record.metrics[run.protocol]
-            cells = [_cell(run.row.label, css="label"), _cell(name)] + [_cell(_number(metrics[m])) for m in METRICS]
+            cells = [_cell(_title(runs, run.row), css="label"), _cell(name)]
+            cells += [_cell(_number(metrics[_column(runs, metric)])) for metric in METRICS]
             cells += [
                 _cell(record.device),
                 _cell(f"{record.images_per_second:.0f}"),
@@ -173,33 +263,78 @@ def repeats(runs) -> Page:
             ]
             body.append(_line(cells))
         pair = [record.metrics[run.protocol] for record in (there, here)]
-        apart = [_cell(_number(pair[1][m] - pair[0][m], sign=True)) for m in METRICS]
-        body.append(_line([_cell(run.row.label, css="label"), _cell("difference"), *apart, _cell("", colspan=3)]))
+        apart = [_cell(_number(pair[1][m] - pair[0][m], sign=True)) for m in (_column(runs, m) for m in METRICS)]
+        cells = [_cell(_title(runs, run.row), css="label"), _cell("difference"), *apart]
+        body.append(_line([*cells, _cell("", colspan=3)]))
     return _table([_line(head)], body, css="repeats")
 
 
 def recipe(runs) -> Page:
-    """Every value of the recipe at this budget, with where the paper states it or why it was assumed."""
-    settings = runs.runs[0].table.base
-    budget = runs.runs[0].table.budgets[runs.runs[0].budget]
-    used = settings.recipe.but(**budget)
-    body = []
-    unread = () if value_of(used.schedule) == "step" else ("milestones", "decay")
-    for name in used.__dataclass_fields__:
-        if name in unread:
-            continue
-        value = getattr(used, name)
-        published = getattr(settings.recipe, name)
-        kind, why = "default of the study", ""
-        if isinstance(value, Stated):
-            kind, why = "stated", value.where
-        elif isinstance(value, Assumed):
-            kind, why = "assumed", value.because
-        if name in budget and isinstance(published, Stated):
-            kind, why = "changed for the budget", f"{why} (paper: {value_of(published)}, {published.where})"
-        cells = [_cell(name, css="label"), _cell(str(value_of(value))), _cell(kind), _cell(why, css="quote why")]
-        body.append(_line(cells))
+    """Every value of the recipe at this budget, with where the paper states it or why it was assumed.
+
+    Below it stand the values of the model's options, of the losses and of testing that have such a source, those of
+    single rows too, and what a training that goes before does otherwise.
+    """
+    table, budget = runs.table, runs.runs[0].budget
+    base = table.settings(Row("base"), budget)
+    body = _recipe_lines(base.recipe, table.base.recipe, table.budgets[budget])
+    if base.first:
+        body += _first_lines(table, base, budget)
+    said = set()
+    for row in (None, *table.rows):
+        settings = table.settings(row, budget) if row else base
+        for name, value in _sourced(settings, row).items():
+            if (name, str(value)) not in said:
+                said.add((name, str(value)))
+                body.append(_recipe_line(f"{name} ({_title(runs, row)})" if row else name, value))
     return _table([_line([_cell(text) for text in ("recipe", "value here", "source", "where or why")])], body)
+
+
+def _recipe_lines(used: Recipe, paper: Recipe, budget: dict[str, object], like: Recipe | None = None) -> list[str]:
+    """One line a field, without those that the schedule does not read, or that are as in the recipe `like`."""
+    unread = () if value_of(used.schedule) == "step" else ("milestones", "decay")
+    names = [name for name in used.__dataclass_fields__ if name not in unread]
+    if like:
+        names = [name for name in names if value_of(getattr(used, name)) != value_of(getattr(like, name))]
+    return [_recipe_line(name, getattr(used, name), getattr(paper, name) if name in budget else None) for name in names]
+
+
+def _recipe_line(name: str, value: object, published: object = None) -> str:
+    """published: the recipe's own value where the budget has replaced it."""
+    kind, why = "default of the study", ""
+    if isinstance(value, Stated):
+        kind, why = "stated", value.where
+    elif isinstance(value, Assumed):
+        kind, why = "assumed", value.because
+    if isinstance(published, Stated):
+        kind, why = "changed for the budget", f"{why} (paper: {value_of(published)}, {published.where})"
+    return _line([_cell(name, css="label"), _cell(str(value_of(value))), _cell(kind), _cell(why, css="quote why")])
+
+
+def _first_lines(table, base: Settings, budget: str) -> list[str]:
+    """The training that goes before: what its recipe has otherwise than the one above."""
+    before = base.first.settings
+    paper = table.base.first.settings.recipe
+    own = _recipe_lines(before.recipe, paper, table.budgets[budget], like=base.recipe)
+    words = f"{before.model.__name__} is trained first, then held fixed as “{base.first.into}”: "
+    words += "with the values above but for these:" if own else "with the values above."
+    return [_line([_cell(words, css="label", colspan=4)]), *own]
+
+
+def _sourced(settings: Settings, row: Row | None) -> dict[str, Stated | Assumed]:
+    """Every value of the settings, other than the base's recipe, that is stated somewhere or assumed for a reason."""
+    values = {f"option: {name}": value for name, value in settings.options.items()}
+    for name, loss in settings.losses.items():
+        values[f"loss {name}: weight"] = loss.weight
+        values |= {f"loss {name}: {option}": value for option, value in loss.options.items()}
+    testing = settings.testing
+    values |= {f"test: {name}": getattr(testing, name) for name in ("mirror", "reranking", "multi_query")}
+    values |= {f"re-ranking: {name}": value for name, value in testing.reranking_options.items()}
+    if settings.first:
+        values |= {f"first, {name}": value for name, value in _sourced(settings.first.settings, None).items()}
+    values |= row.recipe if row else {}
+    unread = () if value_of(settings.recipe.schedule) == "step" else ("milestones", "decay")
+    return {n: value for n, value in values.items() if isinstance(value, Stated | Assumed) and n not in unread}
 
 
 def assumptions(declared: dict[str, Assumed]) -> Page:
@@ -223,7 +358,7 @@ def provenance(runs) -> Page:
     body = [
         _line(
             [
-                _cell(run.row.label, css="label"),
+                _cell(_title(runs, run.row), css="label"),
                 _cell(str(run.seed)),
                 _cell(run.key, css="key"),
                 _cell(record.start),
@@ -250,18 +385,45 @@ def provenance(runs) -> Page:
     return Page(f'<dl class="provenance">{items}</dl>{_table([_line(head)], body)}')
 
 
-def paired(runs, row: str, other: str, metric: str = "mAP") -> Interval | None:
+def paired(runs, row: Name, other: Name, metric: str = "mAP") -> Interval | None:
     """Interval of the difference, query by query, seeds pooled; None where a run is missing."""
-    pairs = [(_of(runs, row, seed), _of(runs, other, seed)) for seed in sorted({run.seed for run in runs.runs})]
+    pairs = [(_of(runs, row, seed), _of(runs, other, seed)) for seed in _seeds(runs)]
     if any(run is None or run.state() != "finished" for pair in pairs for run in pair):
         return None
     first, second = ([run.per_query(_stored(runs, metric)) for run in side] for side in zip(*pairs, strict=True))
     return statistics.difference(first, second)
 
 
-def _pooled(runs, row: str) -> Interval:
-    finished = [run for run in runs.runs if run.row.label == row and run.state() == "finished"]
+def rows_of(runs) -> list[Row]:
+    """The rows behind the runs, in the table's order."""
+    return list({(run.row.label, run.row.variant): run.row for run in runs.runs}.values())
+
+
+def row_of(runs, name: Name) -> Row | None:
+    """The row of this name; None where the table does not retrain it."""
+    run = _of(runs, name, runs.runs[0].seed)
+    return run.row if run else None
+
+
+def title(runs, name: Name) -> str:
+    """A row as figures and lists call it: its label, with its variant where the table has several."""
+    row = row_of(runs, name)
+    return _title(runs, row) if row else (name if isinstance(name, str) else name[0])
+
+
+def _title(runs, row: Row) -> str:
+    several = len({run.row.variant for run in runs.runs}) > 1
+    return f"{row.label} ({row.variant})" if several and row.variant != PUBLISHED else row.label
+
+
+def _pooled(runs, name: Name) -> Interval:
+    found = [_of(runs, name, seed) for seed in _seeds(runs)]
+    finished = [run for run in found if run is not None and run.state() == "finished"]
     return statistics.interval(*(run.per_query(_stored(runs, "mAP")) for run in finished))
+
+
+def _seeds(runs) -> list[int]:
+    return sorted({run.seed for run in runs.runs})
 
 
 def _stored(runs, metric: str) -> str:
@@ -271,8 +433,18 @@ def _stored(runs, metric: str) -> str:
     return metric
 
 
-def _of(runs, row: str, seed: int):
-    return next((run for run in runs.runs if run.row.label == row and run.seed == seed), None)
+def _column(runs, metric: str) -> str:
+    """What a metric is called in a record; mAP by the rule of the table's column."""
+    return "mAP_trapezoid" if metric == "mAP" and runs.table.ap == "trapezoid" else metric
+
+
+def _of(runs, name: Name, seed: int):
+    """The run of a row from a seed; None where there is none."""
+    label, variant = (name, None) if isinstance(name, str) else name
+    found = [run for run in runs.runs if run.row.label == label and run.seed == seed]
+    if variant is None and len(found) < 2:
+        return found[0] if found else None
+    return next((run for run in found if run.row.variant == (variant or PUBLISHED)), None)
 
 
 def _mean(values: pd.Series) -> str:
@@ -295,10 +467,11 @@ def _number(value: float, *, sign: bool = False) -> str:
     return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
-def _cell(text: str, *, css: str = "", colspan: int = 1, rowspan: int = 1) -> str:
+def _cell(text: str, *, css: str = "", colspan: int = 1, rowspan: int = 1, note: str = "") -> str:
     spans = "".join(f' {name}="{size}"' for name, size in (("colspan", colspan), ("rowspan", rowspan)) if size > 1)
     style = f' class="{css}"' if css else ""
-    return f"<td{style}{spans}>{html.escape(text)}</td>"
+    small = f"<br><small>{html.escape(note)}</small>" if note else ""
+    return f"<td{style}{spans}>{html.escape(text)}{small}</td>"
 
 
 def _line(cells: Sequence[str]) -> str:

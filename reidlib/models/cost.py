@@ -1,0 +1,70 @@
+"""What a network costs: its weights, its multiply-adds for one image, the length of its descriptor.
+
+Nothing is drawn or learnt for it. Weights are counted on torch's meta device, where tensors have shapes and no values;
+operations are counted in one forward pass over memory that holds anything, since only shapes matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from reidlib.spec import Settings
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs.
+
+    parameters:    all weights, those of a frozen part too; running statistics are none.
+    classifiers:   those among them that exist once for each training identity.
+    multiply_adds: of one image through the whole network as it is tested, classifiers included.
+    embedding:     length D of the test descriptor.
+    """
+
+    parameters: int
+    classifiers: int
+    multiply_adds: int
+    embedding: int
+
+
+def cost(settings: Settings, identities: int) -> Cost:
+    """What the network of these settings costs at the recipe's input size, for this many training identities."""
+    size = tuple(settings.recipe.resolved()["size"])
+    options = settings.bare_options()
+    return cost_of(lambda count: settings.model(count, size=size, **options), identities, size)
+
+
+def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int, int]) -> Cost:
+    """The same for a network that `build` makes for a number of identities; its forward pass returns an `Output`.
+
+    The classifiers are what grows with the identities: the network is built for one more, and the difference taken.
+    """
+    with torch.device("meta"):
+        network, larger = build(identities), build(identities + 1)
+    everything = parameters(network)
+    classifiers = identities * (parameters(larger) - everything)
+    counted, output = multiply_adds(network, size)
+    return Cost(everything, classifiers, counted, output.embedding.shape[1])
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, object]:
+    """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
+
+    The counter sees convolutions and matrix products and takes a multiply-add for two operations. Normalisation,
+    activation, pooling and sums are left out, as in the figures that papers print. A network on the meta device is
+    given memory; a network elsewhere is used as it is, in evaluation mode afterwards.
+    """
+    if any(weight.is_meta for weight in network.parameters()):
+        network = network.to_empty(device="cpu")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        output = network.eval()(torch.zeros(1, 3, *size))
+    return counter.get_total_flops() // 2, output

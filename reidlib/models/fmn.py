@@ -1,0 +1,232 @@
+"""FMN: a mask predicted from the global vector of one network re-weighs the local features of a second one.
+
+Paper: "Feature Mask Network for Person Re-identification", §3.1 (GRN, MN, LAN), §3.2 (the mask, eq. 1–3), §3.3
+(Algorithm 1, eq. 4–5), §3.4 (descriptor, eq. 6), Table 5 (which layer is masked). No code was released.
+Two stages: the GRN is trained by itself; then it is held fixed inside an FMN, whose MN and LAN are trained.
+Shapes: B images, K identities, c × h × w the map f that is masked: 64 × 56 × 56 for Pool1 and an input of 224×224.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.output import Output
+from reidlib.spec import Assumed
+
+DEPTH = 50
+"""§3.1: "a total of 50 parameter layers"."""
+
+WIDTH = CHANNELS[4]
+"""Length of g and of l, 2048: the column "dim" of Table 1."""
+
+MASKED = {"Pool1": 0, "Res2": 1, "Res3": 2, "Res4": 3}
+"""The layers of Table 5 whose output may be masked -> stages of the backbone that lie before the mask."""
+
+DESCRIPTORS = ("GRN", "LAN", "FMN")
+"""The rows of Table 1: g, l, and their join (eq. 6)."""
+
+LARGEST_EXPONENT = 30.0
+"""m′ is cut here before exp; see `ASSUMED`, "mask: overflow"."""
+
+ASSUMED = {
+    "g and l": Assumed(
+        "the 2048-d vectors pooled after the last stage",
+        because="§3.2 and §3.4 say final fully connected layer, which has one unit an identity; Table 1 prints 2048",
+    ),
+    "backbone": Assumed(
+        "torchvision's ResNet-50, which halves in the 3×3 convolution of a unit: 4.1 billion multiply-adds at 224×224",
+        because="§3.1 gives 3.8 billion, He et al.'s count with the stride in the 1×1 convolution before it; one "
+        "backbone serves all five papers, and its ImageNet weights are those at hand",
+    ),
+    "stride of the last stage": Assumed(2, because="not stated; the unchanged ResNet"),
+    "classifiers": Assumed(
+        "one linear layer with bias each, weights normal (0.01), no dropout",
+        because="§4.2 says only that the 1000 units are replaced by one an identity",
+    ),
+    "Pool1": Assumed(
+        "the output of the stem, after its max pooling",
+        because="§3.2 takes the output of the first residual block, §3.1 counts the stem as a block without skip "
+        "connection, and Table 5's best row, Pool1, has the numbers of the full system",
+    ),
+    "LAN: blocks": Assumed(
+        "the stages behind the masked layer: four for Pool1, three, two and one for Res2, Res3 and Res4",
+        because="§3.1 gives four residual blocks like the corresponding ones of the GRN and says nothing of Table 5's "
+        "other rows; a layer can only be masked before the blocks that look at it",
+    ),
+    "mask: initialisation": Assumed(
+        "normal, for m′ of about 0.05",
+        because="Algorithm 1 says random; so small, the mask starts near 1 and the LAN from features that its ImageNet "
+        "weights know. As g has no negative entry, half of the weights start below the ReLU's corner, at 1, many of "
+        "them for every image",
+    ),
+    "mask: scale of W": Assumed(
+        "the layer holds W √2048 and divides g by √2048",
+        because="the function is that of eq. (1); a step of the one stated rate moves m′ as if g had a length near 1. "
+        "On W itself, with a g of length 40, the first steps already drive m′ without bound: on the small stand-in to "
+        "weights of 10⁹ in 7 steps at a rate of 0.001, a hundredth of the stated one",
+    ),
+    "mask: index order": Assumed(
+        "column by column, j = ⌊k/h⌋ + 1 and i = k − h(j − 1) + 1 for k from 0",
+        because="eq. (2) as printed gives the row 0 for k = h, 2h, …: its k counts from 0 where its j counts from 1",
+    ),
+    "mask: overflow": Assumed(
+        "m′ at most 30, in float32",
+        because="exp(m′) has no bound: float32 ends at m′ = 88, and the squares summed by the next BatchNorm near 44. "
+        "Below 30 (a weight of 10¹³) nothing is changed; a bf16 m′ would move a weight by several percent",
+    ),
+    "second stage: GRN": Assumed(
+        "no gradients, BatchNorm in evaluation mode",
+        because="§3.3 keeps the weights fixed and is silent on BatchNorm; in evaluation mode g, f and p^G are those of "
+        "the network whose own row stands in Table 1",
+    ),
+}
+"""What the paper leaves unsaid about the networks, and what is built here. The book lists these."""
+
+
+class GRN(nn.Module):
+    """Global representation network: a ResNet-50 with an identity classifier (§3.1), the baseline of Tables 1 to 4.
+
+    identities: K. size: input height and width; any size will do.
+    """
+
+    def __init__(self, identities: int, *, size: tuple[int, int] = (224, 224)) -> None:
+        super().__init__()
+        self.backbone = Backbone(DEPTH)
+        self.classifier = _classifier(identities)
+
+    def forward(self, images: Tensor) -> Output:
+        """The embedding is g; the maps are the layers by the names of Table 5, and Res5."""
+        x = self.backbone.stem(images)  # B × 64 × H/4 × W/4
+        maps = {"Pool1": x}
+        for stage in CHANNELS:
+            x = getattr(self.backbone, f"stage{stage}")(x)
+            maps[f"Res{stage + 1}"] = x
+        g = x.mean((2, 3))  # B × 2048
+        return Output(embedding=g, logits=[self.classifier(g)], features=[g], maps=maps)
+
+
+class MN(nn.Module):
+    """Mixing network: predicts a mask from g and multiplies every channel of f by it (eq. 1–3).
+
+    size: h and w, height and width of f.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.fc = nn.Linear(WIDTH, size[0] * size[1], bias=False)  # W of eq. (1), times √2048
+        nn.init.normal_(self.fc.weight, std=0.05)
+
+    def mask(self, g: Tensor) -> Tensor:
+        """m (eq. 1 and 2) from g, B × 2048: float32, B × 1 × h × w, every entry at least 1."""
+        height, width = self.size
+        with torch.autocast(g.device.type, enabled=False):  # an exponent in bf16 would be off by up to 1 part in 256
+            transitional = functional.relu(self.fc(g.float() / WIDTH**0.5))  # m′: B × hw
+        columns = transitional.clamp(max=LARGEST_EXPONENT).exp().view(-1, width, height)  # k runs down a column first
+        return columns.transpose(1, 2).unsqueeze(1)
+
+    def forward(self, g: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+        """The mask m, B × 1 × h × w, and o (eq. 3), B × c × h × w like f."""
+        m = self.mask(g)
+        return m, f * m
+
+
+class LAN(nn.Module):
+    """Locally attentive network: the stages of a second ResNet-50 behind the mask (§3.1).
+
+    before: stages that lie before the mask and are not built, 0 to 3.
+    """
+
+    def __init__(self, *, before: int) -> None:
+        super().__init__()
+        self.depth = DEPTH
+        whole = Backbone(DEPTH)
+        names = [f"stage{stage}" for stage in CHANNELS if stage > before]
+        self.blocks = nn.Sequential(OrderedDict((name, getattr(whole, name)) for name in names))
+
+    def forward(self, o: Tensor) -> Tensor:
+        """The last map, Res5: B × 2048 × H/32 × W/32."""
+        return self.blocks(o)
+
+    def load_imagenet(self, file: Path) -> None:
+        """Its stages from a torchvision ResNet-50 state dict (Algorithm 1: θo → θl). Raises what `Backbone` raises."""
+        whole = Backbone(self.depth)
+        whole.load_imagenet(file)
+        for name, block in self.blocks.named_children():
+            block.load_state_dict(getattr(whole, name).state_dict())
+
+
+class FMN(nn.Module):
+    """Feature mask network: a finished GRN, and the MN and LAN that are trained beside it.
+
+    No gradient goes into the GRN. Its weights and BatchNorm statistics stay as the first stage left them only if the
+    caller loads them and keeps `grn` in evaluation mode, as training does with a `First(…, into="grn")`.
+
+    identities: K.
+    size:       input height and width; the mask has one weight for each place of the masked map.
+    masked:     the layer whose output is masked, one of `MASKED` (Table 5).
+    descriptor: which row of Table 1 is tested, one of `DESCRIPTORS`; training does not depend on it.
+    alpha:      share α of the GRN in the join of eq. (6), 0 to 1; only the descriptor "FMN" looks at it.
+    """
+
+    EVALUATION_OPTIONS = ("descriptor", "alpha")
+
+    def __init__(
+        self,
+        identities: int,
+        *,
+        size: tuple[int, int] = (224, 224),
+        masked: str = "Pool1",
+        descriptor: str = "FMN",
+        alpha: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if masked not in MASKED:
+            raise ValueError(f"masked must be one of {tuple(MASKED)}, not {masked!r}")
+        if descriptor not in DESCRIPTORS:
+            raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be a share between 0 and 1, not {alpha!r}")
+        self.masked, self.descriptor, self.alpha = masked, descriptor, alpha
+        before = MASKED[masked]
+        self.grn = GRN(identities, size=size)
+        self.mn = MN(stage_size(size, max(before, 1)))  # stage 1 keeps the size of Pool1
+        self.lan = LAN(before=before)
+        self.classifier = _classifier(identities)  # the LAN's; here, so that a recipe names it as it does the GRN's
+
+    def forward(self, images: Tensor) -> Output:
+        """The logits are the LAN's, the reference is the GRN's; maps: the mask m, and Res5 of GRN and LAN."""
+        with torch.no_grad():  # Algorithm 1, second loop: θg is fixed, the GRN only feeds forward
+            grn = self.grn(images)
+        g = grn.embedding  # B × 2048
+        m, o = self.mn(g, grn.maps[self.masked])
+        res5 = self.lan(o)  # B × 2048 × H/32 × W/32
+        l = res5.mean((2, 3))  # noqa: E741 (the paper's letter): B × 2048
+        descriptors = {"GRN": g, "LAN": l, "FMN": join(g, l, self.alpha)}
+        return Output(
+            embedding=descriptors[self.descriptor],
+            logits=[self.classifier(l)],
+            features=[l],
+            maps={"m": m, "GRN": grn.maps["Res5"], "LAN": res5},
+            reference=grn.logits[0],
+        )
+
+
+def join(g: Tensor, l: Tensor, alpha: float) -> Tensor:  # noqa: E741
+    """D = [α g/‖g‖, (1 − α) l/‖l‖] (eq. 6), in float32. g and l: B × 2048; D: B × 4096."""
+    g, l = (functional.normalize(vector.float(), dim=1) for vector in (g, l))  # noqa: E741
+    return torch.cat([alpha * g, (1 - alpha) * l], dim=1)
+
+
+def _classifier(identities: int) -> nn.Linear:
+    """One unit an identity (§4.2), started small so that the first softmax is flat."""
+    classifier = nn.Linear(WIDTH, identities)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)
+    return classifier

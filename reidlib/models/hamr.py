@@ -1,0 +1,369 @@
+"""HAMR (Hybrid Attention, Multiple Resolution): all four stages on one grid, two attentions, 21 overlapping parts.
+
+Paper: the hybrid-attention guided network with multiple resolution features for person re-identification; §3.1
+(fusion), §3.2 (SAM, eq. 1; CAM, eq. 2), §3.3 (MGO, eq. 3), §3.4 (MPFE), §3.5 (losses, eq. 4), §4.1 (sizes). The name
+HAMR is this study's; the paper gives none.
+As released: no attention, LeakyReLU(0.1) in MPFE, the triplet after the last BN, no DropBlock. `order="©"`,
+`activation="LeakyReLU"`, `triplet="after BN"`, `dropblock=0` is that file; `channel_attention="separate"` is the CAM of
+the CBAM file beside it.
+Shapes: B images, C channels of the fused map (3840 for four stages), K identities. A 384×128 input gives maps of 96×32,
+48×16, 24×8 and 24×8, and six stripes of four rows each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.output import Output
+from reidlib.spec import Assumed
+
+STRIPES = 6
+"""§4.1: six parts. Every window of the three divisions below is made of whole stripes."""
+
+REDUCED = 256
+"""Channels behind the 1×1 convolution of MPFE; the text gives no number, the released file has 256."""
+
+LENGTH = 512
+"""§3.4: length of the vector of one part."""
+
+LEVELS: dict[str, list[list[tuple[int, int]]]] = {
+    "MGO": [[(first, first + STRIPES + 1 - k) for first in range(k)] for k in range(1, STRIPES + 1)],
+    "PCB": [[(first, first + 1) for first in range(STRIPES)]],
+    "global": [[(0, STRIPES)]],
+}
+"""Name of a division -> its levels -> their windows as (first stripe, stripe behind the last). Level k of MGO has the k
+windows of 7 − k stripes (eq. 3): the whole map at the top, single stripes at the bottom, 21 in all."""
+
+ACTIVATIONS = {"ReLU": nn.ReLU, "LeakyReLU": lambda: nn.LeakyReLU(0.1)}
+EXTRACTORS = ("MPFE", "average")
+CHANNEL_ATTENTIONS = ("sum", "separate")
+TRIPLETS = ("before BN", "after BN")
+
+ASSUMED = {
+    "backbone: last stride": Assumed(
+        "1 in every row, the baseline among them",
+        because="§4.4 calls the ResNet-50 of the experimental setting its baseline, and that one has stride 1; only "
+        "the training-time sentence of §4.1 speaks of a ResNet-50 that still halves its last map",
+    ),
+    "fusion: target": Assumed(
+        "the size of the stage-4 map, also where stage 4 is not among the fused stages",
+        because="§2.1 keeps earlier maps at the size of the last stage's; so the rows of Table 10 share their stripes",
+    ),
+    "fusion: kernel": Assumed(
+        "adaptive max pooling",
+        because="§3.1 says max pooling without a kernel; at 384×128 this is 4×4 and 2×2, stride alike",
+    ),
+    "backbone: stages behind the last fused one": Assumed(
+        "not built", because="Table 10 fuses some stages only; what nothing reads would never be trained"
+    ),
+    "attention: order": Assumed(
+        "the character order is the order of the operations",
+        because="§4.4 says so, and its examples ©+S+C and C+©+S obey it; the sentence that S+C+© starts with CAM does "
+        "not. Under that other reading the rows S+C+© and C+S+© (and ©+S+C and ©+C+S) exchange their networks",
+    ),
+    "attention: use": Assumed(
+        "mask times map, nothing added",
+        because="§3.2 ends at the mask and the caption of Figure 2 only says 'weighted'; CBAM's modules multiply",
+    ),
+    "attention before the fusion": Assumed(
+        "on the max-pooled maps, each stage with weights of its own",
+        because="§3.1 applies SAM to the spatially aligned maps; sharing is not mentioned, and channels differ for CAM",
+    ),
+    "SAM: convolution": Assumed(
+        "7×7, padding 3, without bias, on [mean, maximum] over the channels",
+        because="§3.2 says a convolution; this is the released CBAM file's. The two lines of eq. (1) join in opposite "
+        "orders, which learned weights make equal",
+    ),
+    "CAM: perceptron": Assumed(
+        "two linear layers without bias, reduction 16, ReLU between them",
+        because="§3.2 gives two layers and ReLU; reduction and bias are the released CBAM file's",
+    ),
+    "MGO: levels": Assumed(
+        "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart",
+        because="eq. (3) uses k, K, n and l without saying which is which; this is the released file's division",
+    ),
+    "PCB": Assumed(
+        "the six stripes alone, one level, MPFE on each",
+        because="Table 7 ticks PCB in place of MGO; §1 says that PCB has no global feature",
+    ),
+    "stripes that do not divide the map": Assumed(
+        "stripes a to b of a map of h rows span floor(a·h/6) to ceil(b·h/6), as adaptive pooling divides",
+        because="the paper's 24 rows divide by 6; the smallest input of this study gives 8",
+    ),
+    "MPFE: weights": Assumed(
+        "each of the 21 parts its own extractor, last BN and classifier, all linear layers without bias",
+        because="§3.4 does not say; this is the released file's",
+    ),
+    "MPFE: pools": Assumed(
+        "maximum before mean over the whole window",
+        because="§3.4 splices the two; no order given, and the next layer makes it immaterial",
+    ),
+    "rows without MPFE": Assumed(
+        "mean over the window → 512 → BN → classifier",
+        because="the ablation adds MPFE to a baseline whose head is not described; this head is MPFE less the second "
+        "pool and the 1×1 convolution, with the same vector length and the same losses",
+    ),
+    "last BN": Assumed(
+        "weight and bias both learned", because="§3.4 says a BN layer; BNNeck's frozen bias is not named"
+    ),
+    "triplet: vectors": Assumed(
+        "the vectors of one level concatenated, six triplets",
+        because="eq. (4) averages over M triplets without giving M; the released file forms one a level",
+    ),
+    "DropBlock": Assumed(
+        "in training, a band of 30 % of a window's rows, full width, the same for the whole batch, is left out of both "
+        "pools; drawn anew for each window",
+        because="§4.1 names it among the augmentations and cites [59], which the paper's own tables call BFE: a band "
+        "dropped for the whole batch. Figure 2 shows no branch for it; on the fused map itself it would empty whole "
+        "stripes, and leaving the band out of the mean keeps training and test alike",
+    ),
+    "initialisation": Assumed(
+        "torch's own, and normal (0.01) for the classifiers",
+        because="the text gives none; a small classifier keeps the first softmax flat",
+    ),
+}
+"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
+
+
+class FirstStages(Backbone):
+    """The backbone up to the stage `last`, stride 1 in stage 4; the stages behind it are not built."""
+
+    def __init__(self, depth: int, *, last: int) -> None:
+        super().__init__(depth, last_stride=1)
+        self.last = last
+        for stage in range(last + 1, 5):
+            delattr(self, f"stage{stage}")
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Maps B × 3 × H × W to {stage: B × channels × h × w}, strides 4, 8, 16, 16."""
+        maps = {}
+        x = self.stem(images)
+        for stage in range(1, self.last + 1):
+            x = getattr(self, f"stage{stage}")(x)
+            maps[stage] = x
+        return maps
+
+    def load_imagenet(self, file: Path) -> None:
+        """Loads a torchvision ResNet state dict; its classifier and the stages that are not here are left out."""
+        whole = Backbone(self.depth, last_stride=1)
+        whole.load_imagenet(file)
+        ours = self.state_dict()
+        self.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in ours})
+
+
+class SAM(nn.Module):
+    """Spatial attention (eq. 1): M_SAM(F) = σ(f([AvgPool(F) ← MaxPool(F)])), both pools over the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, map_: Tensor) -> Tensor:
+        pooled = torch.cat([map_.mean(1, keepdim=True), map_.amax(1, keepdim=True)], dim=1)  # B × 2 × h × w
+        return torch.sigmoid(self.f(pooled))  # B × 1 × h × w
+
+
+class CAM(nn.Module):
+    """Channel attention (eq. 2): M_CAM(F) = σ(f_multi(AvgPool(F) + MaxPool(F))), both pools over the positions.
+
+    pooling: "sum", as eq. (2) has it, or "separate", as released: σ(f_multi(AvgPool(F)) + f_multi(MaxPool(F))).
+    """
+
+    def __init__(self, channels: int, *, pooling: str = "sum", reduction: int = 16) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.f_multi = nn.Sequential(
+            nn.Linear(channels, channels // reduction, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels // reduction, channels, bias=False),
+        )
+
+    def forward(self, map_: Tensor) -> Tensor:
+        average, largest = map_.mean((2, 3)), map_.amax((2, 3))  # B × C each
+        if self.pooling == "sum":
+            confidence = self.f_multi(average + largest)
+        else:
+            confidence = self.f_multi(average) + self.f_multi(largest)
+        return torch.sigmoid(confidence)[:, :, None, None]  # B × C × 1 × 1
+
+
+class MPFE(nn.Module):
+    """Multi-pool feature extractor of one window, up to the vector that the triplet loss sees (§3.4)."""
+
+    def __init__(self, channels: int, activation: str = "ReLU") -> None:
+        super().__init__()
+        # A 1×1 convolution on a pooled window of one position is a linear layer.
+        self.reduce = nn.Linear(2 * channels, REDUCED, bias=False)
+        self.normalise = nn.BatchNorm1d(REDUCED)
+        self.activation = ACTIVATIONS[activation]()
+        self.fc = nn.Linear(REDUCED, LENGTH, bias=False)
+
+    def forward(self, window: Tensor) -> Tensor:
+        pooled = torch.cat([window.amax((2, 3)), window.mean((2, 3))], dim=1)  # B × 2C
+        return self.fc(self.activation(self.normalise(self.reduce(pooled))))  # B × 512
+
+
+class AverageExtractor(nn.Module):
+    """What stands in the place of MPFE in the rows without it: the mean over the window and the same last layer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(channels, LENGTH, bias=False)
+
+    def forward(self, window: Tensor) -> Tensor:
+        return self.fc(window.mean((2, 3)))  # B × 512
+
+
+class HAMR(nn.Module):
+    """The network of Figure 2 with every switch that Tables 6 to 10 and the released code turn.
+
+    identities:        K, the training identities.
+    size:              input height and width; the fused map has its stage-4 size, and needs at least six rows.
+    stages:            which stages are fused, in the order of concatenation.
+    order:             Table 9's notation: S (SAM), C (CAM) and © (concatenation) joined by "+"; what stands before ©
+                       is applied to each stage, what stands behind it to the fused map. "©" alone has no attention.
+    channel_attention: "sum" (eq. 2) or "separate" (released).
+    parts:             "MGO" (21 windows), "PCB" (6 stripes) or "global" (the whole map).
+    extractor:         "MPFE" or "average" (no second pool, no 1×1 convolution).
+    activation:        of MPFE, "ReLU" (paper) or "LeakyReLU" (released, slope 0.1).
+    dropblock:         share of a window's rows that training leaves out; 0 for none.
+    triplet:           "before BN" (paper) or "after BN" (released): where the triplet loss takes its vectors.
+
+    Features: one vector a level. Logits: one a part, the whole map first, each with a share of 1 / parts (eq. 4).
+    Embedding: the parts' outputs of the last BN, concatenated: 21 · 512 = 10,752 entries with MGO.
+    """
+
+    def __init__(
+        self,
+        identities: int,
+        *,
+        size: tuple[int, int] = (384, 128),
+        stages: Sequence[int] = (1, 2, 3, 4),
+        order: str = "S+©+C",
+        channel_attention: str = "sum",
+        parts: str = "MGO",
+        extractor: str = "MPFE",
+        activation: str = "ReLU",
+        dropblock: float = 0.3,
+        triplet: str = "before BN",
+    ) -> None:
+        super().__init__()
+        _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock, triplet)
+        self.map_size = stage_size(size, 3)  # stage 4 keeps the size of stage 3
+        if self.map_size[0] < STRIPES:
+            raise ValueError(f"size {size} gives a map of {self.map_size[0]} rows; six stripes need at least {STRIPES}")
+        self.stages, self.dropblock, self.triplet = tuple(stages), dropblock, triplet
+        self.levels = LEVELS[parts]
+        windows = [window for level in self.levels for window in level]
+        self.rows = [_rows(window, self.map_size[0]) for window in windows]
+        channels = sum(CHANNELS[stage] for stage in stages)
+        before, after = _split(order)
+
+        self.backbone = FirstStages(50, last=max(stages))
+        self.stage_attention = nn.ModuleDict(
+            {str(stage): _attention(before, CHANNELS[stage], channel_attention) for stage in stages}
+        )
+        self.fused_attention = _attention(after, channels, channel_attention)
+        self.extractors = nn.ModuleList(
+            MPFE(channels, activation) if extractor == "MPFE" else AverageExtractor(channels) for _ in windows
+        )
+        self.necks = nn.ModuleList(nn.BatchNorm1d(LENGTH) for _ in windows)
+        self.classifiers = nn.ModuleList(nn.Linear(LENGTH, identities, bias=False) for _ in windows)
+        for classifier in self.classifiers:
+            nn.init.normal_(classifier.weight, std=0.01)
+
+    def forward(self, images: Tensor) -> Output:
+        g = self.backbone(images)  # {stage: B × channels × h × w}
+        maps: dict[str, Tensor] = {}
+        aligned = []
+        for stage in self.stages:
+            map_ = functional.adaptive_max_pool2d(g[stage], self.map_size)  # B × channels × 24 × 8
+            aligned.append(_attend(self.stage_attention[str(stage)], map_, maps, where=f" stage {stage}"))
+        fused = _attend(self.fused_attention, torch.cat(aligned, dim=1), maps)  # B × C × 24 × 8
+        maps["F"] = fused
+
+        share = self.dropblock if self.training else 0.0
+        windows = [drop_block(fused[:, :, top:bottom], share) for top, bottom in self.rows]
+        vectors = [extract(window) for extract, window in zip(self.extractors, windows, strict=True)]  # B × 512 each
+        normalised = [neck(vector) for neck, vector in zip(self.necks, vectors, strict=True)]
+        logits = [classify(vector) for classify, vector in zip(self.classifiers, normalised, strict=True)]
+        looked_at = iter(vectors if self.triplet == "before BN" else normalised)
+        features = [torch.cat([next(looked_at) for _ in level], dim=1) for level in self.levels]  # B × 512·k each
+        return Output(
+            embedding=torch.cat(normalised, dim=1),
+            logits=logits,
+            features=features,
+            maps=maps,
+            shares=(1 / len(logits),) * len(logits),
+        )
+
+
+def drop_block(window: Tensor, share: float) -> Tensor:
+    """The window (B × C × h × w) without a band of `share` of its rows at a random height, one for the whole batch.
+
+    At least one row stays.
+    """
+    height = window.shape[2]
+    band = min(round(share * height), height - 1)
+    if band == 0:
+        return window
+    top = int(torch.randint(height - band + 1, ()))
+    return torch.cat([window[:, :, :top], window[:, :, top + band :]], dim=2)  # B × C × (h − band) × w
+
+
+def _attend(attention: nn.ModuleDict, map_: Tensor, maps: dict[str, Tensor], where: str = "") -> Tensor:
+    """The map under its attentions one after the other; their masks join `maps` ("MSAM stage 1", "MCAM")."""
+    for name, mask_of in attention.items():
+        mask = mask_of(map_)
+        maps[f"M{name}{where}"] = mask
+        map_ = map_ * mask
+    return map_
+
+
+def _attention(letters: Sequence[str], channels: int, pooling: str) -> nn.ModuleDict:
+    """The attentions of one map in their order, by the paper's names."""
+    build = {"S": ("SAM", SAM), "C": ("CAM", lambda: CAM(channels, pooling=pooling))}
+    return nn.ModuleDict({name: make() for name, make in (build[letter] for letter in letters)})
+
+
+def _split(order: str) -> tuple[list[str], list[str]]:
+    """The letters before © and those behind it."""
+    letters = order.split("+")
+    at = letters.index("©")
+    return letters[:at], letters[at + 1 :]
+
+
+def _rows(window: tuple[int, int], height: int) -> tuple[int, int]:
+    """First row of a window of stripes, and the row behind its last."""
+    first, end = window
+    return first * height // STRIPES, math.ceil(end * height / STRIPES)
+
+
+def _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock, triplet) -> None:
+    if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
+        raise ValueError(f"stages must be distinct stages out of {sorted(CHANNELS)}, at least one, not {tuple(stages)}")
+    letters = order.split("+")
+    if "©" not in letters or not set(letters) <= {"S", "C", "©"} or len(set(letters)) != len(letters):
+        raise ValueError(f"order must join © and, once each, S and C by '+', as in 'S+©+C', not {order!r}")
+    for name, value, known in (
+        ("channel_attention", channel_attention, CHANNEL_ATTENTIONS),
+        ("parts", parts, tuple(LEVELS)),
+        ("extractor", extractor, EXTRACTORS),
+        ("activation", activation, tuple(ACTIVATIONS)),
+        ("triplet", triplet, TRIPLETS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, not {value!r}")
+    if channel_attention != "sum" and "C" not in letters:
+        raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
+    if activation != "ReLU" and extractor != "MPFE":
+        raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
+    if not 0 <= dropblock < 1:
+        raise ValueError(f"dropblock must be a share of the rows, 0 up to but not 1, not {dropblock}")

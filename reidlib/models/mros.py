@@ -1,0 +1,151 @@
+"""MROS: overlapping pairs of stripes at two resolutions; a global vector for the metric losses, local ones beside it.
+
+Paper: "Multi-Resolution Overlapping Stripes Network for Person Re-Identification", arXiv 1910.12322; §2.1
+(architecture, Fig. 1), §2.2 (losses, eq. 1 to 5), §3.2 (settings I to IV of Table 1). It extends PCB, [1] in its list
+(`reidlib.models.pcb`); [6] is the strong baseline of Luo et al. No code was released. Shapes: B images, s stripes,
+K identities; a 384×128 input gives T3 of 1024 × 24 × 8 and T4 of 2048 × 24 × 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reidlib.models.backbone import CHANNELS, Backbone
+from reidlib.models.output import Output
+from reidlib.models.pcb import check_descriptor, check_stripes, initialise_classifiers, rows_mean, stripe_rows
+from reidlib.spec import Assumed
+
+ASSUMED = {
+    "stride of the last block": Assumed(
+        1,
+        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]; with 2, T4 "
+        "of a 256×128 image would have 8 rows for six stripes",
+    ),
+    "feature tap": Assumed(
+        "after the last ReLU of blocks 3 and 4", because="§2.1 takes the output of the block, which ends in that ReLU"
+    ),
+    "stripes of a map that s does not divide": Assumed(
+        "stripe i holds every row it touches, from ⌊ih/s⌋ to ⌈(i + 1)h/s⌉",
+        because="§2.1 asks for equal stripes: 24 and 12 rows give them, the 16 or 8 of smaller inputs do not; this is "
+        "what adaptive pooling does",
+    ),
+    "pooling of a pair": Assumed(
+        "one mean over all rows from the upper stripe's first to the lower stripe's last",
+        because="§2.1 groups adjacent stripes in pairs, then pools; where s divides the height, the mean of the two "
+        "stripes' means is the same",
+    ),
+    "between pooling and BN": Assumed(
+        "nothing: g has the 1024 or 2048 entries of its map",
+        because="§2.1 obtains h from g by BN alone and names no 1×1 convolution such as PCB's",
+    ),
+    "BN": Assumed(
+        "one for each stripe of each level, with learned scale and shift",
+        because="§2.1 says BN layers, in the plural, and Fig. 1's heads stand apart; scale and shift are the layer's "
+        "default ([6] fixes the shift at 0, which this text does not mention)",
+    ),
+    "FC": Assumed(
+        "one linear layer with bias for each stripe of each level, from 1024 or 2048 entries to K",
+        because="§2.1's 2048 and 1024 are the lengths of h4 and h3, so they are read as what goes in; eq. (3) has W, b "
+        "and C classes right after h, and eq. (4) one cross-entropy for each stripe",
+    ),
+    "G": Assumed(
+        "all g joined: T3 before T4, top before bottom, no scaling; 15,360 entries with both levels",
+        because="§2.1 and §2.2 say joined, of g3 and g4 in this order; the length is not printed",
+    ),
+    "settings I and II: triplet and centre losses": Assumed(
+        "on each stripe's own g4, averaged over the stripes; cross-entropy on its h4",
+        because="§3.2 puts all losses on the local vectors g4 and h4; which on which follows Fig. 1, where the metric "
+        "losses stand before BN; the mean follows eq. (4). G adds the squared distances of its parts up, so that the "
+        "centre loss of III weighs five times that of II",
+    ),
+    "settings I to III: levels": Assumed(
+        "T4 alone", because="§3.2 names g4 and h4 in I and II, and g3 enters with IV; III says only h_j"
+    ),
+    "settings I and II: descriptor": Assumed(
+        "all g4 joined, as G in III",
+        because="§2.1 tests G and §3.2 names no other vector; so I, II and III differ in training alone or in stripes",
+    ),
+    "descriptor tested": Assumed(
+        "G, before BN, joined without scaling any part", because="§2.1: G is used at testing; H, all h joined, is ours"
+    ),
+    "cross-entropy": Assumed(
+        "mean over the stripes, in every setting",
+        because="eq. (4) prints the mean over the 2(s − 1) stripes of IV; the other settings have fewer",
+    ),
+    "initialisation": Assumed(
+        "normal (0.001) for the classifiers, their bias 0; BN at scale 1 and shift 0",
+        because="not stated; the weights are those of the released code of [1] and of [6]",
+    ),
+}
+"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
+
+
+class MROS(nn.Module):
+    """MROS with the switches of Table 1; the defaults are setting IV, the complete model.
+
+    identities:      K, the training identities.
+    size:            input height and width.
+    depth:           50 or 101.
+    last_stride:     stride of block 4.
+    stages:          conv blocks whose output T is cut into stripes: (3, 4) is multi-resolution, (4,) settings I to III.
+    stripes:         s.
+    overlapping:     whether stripes are pooled in adjacent pairs (s − 1 vectors g a level) or one by one (s vectors).
+    global_features: whether the metric losses look at G, the join of all g, or at each g by itself.
+    descriptor:      "G" (all g joined) or "H" (all h joined); training does not depend on it.
+    """
+
+    EVALUATION_OPTIONS = ("descriptor",)
+
+    def __init__(
+        self,
+        identities: int,
+        *,
+        size: tuple[int, int] = (384, 128),
+        depth: int = 50,
+        last_stride: int = 1,
+        stages: Sequence[int] = (3, 4),
+        stripes: int = 6,
+        overlapping: bool = True,
+        global_features: bool = True,
+        descriptor: str = "G",
+    ) -> None:
+        super().__init__()
+        if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
+            raise ValueError(f"stages must be one or more distinct stages of {sorted(CHANNELS)}, not {tuple(stages)}")
+        if overlapping and stripes < 2:
+            raise ValueError(f"overlapping needs two stripes for a pair, not stripes={stripes}")
+        check_descriptor(descriptor)
+        check_stripes(size, tuple(stages), last_stride, stripes)
+        self.stages, self.stripes = tuple(stages), stripes
+        self.overlapping, self.global_features, self.descriptor = overlapping, global_features, descriptor
+        heads = [CHANNELS[stage] for stage in stages for _ in range(stripes - overlapping)]
+
+        self.backbone = Backbone(depth, last_stride=last_stride)
+        self.bn = nn.ModuleList(nn.BatchNorm1d(channels) for channels in heads)
+        self.fc = nn.ModuleList(nn.Linear(channels, identities) for channels in heads)
+        initialise_classifiers(self.fc)
+
+    def forward(self, images: Tensor) -> Output:
+        maps = self.backbone(images)
+        tensors = {f"T{stage}": maps[stage] for stage in self.stages}  # B × 1024 × 24 × 8, B × 2048 × 24 × 8
+        g = [vector for tensor in tensors.values() for vector in self._stripe_vectors(tensor)]  # B × 1024 or 2048 each
+        h = [bn(vector) for bn, vector in zip(self.bn, g, strict=True)]
+        logits = [fc(vector) for fc, vector in zip(self.fc, h, strict=True)]  # B × K each
+        global_ = torch.cat(g, dim=1)  # G: B × 15360
+        return Output(
+            embedding=global_ if self.descriptor == "G" else torch.cat(h, dim=1),
+            logits=logits,
+            features=[global_] if self.global_features else g,
+            maps=tensors,
+            shares=[1 / len(logits)] * len(logits),  # eq. (4)
+        )
+
+    def _stripe_vectors(self, tensor: Tensor) -> list[Tensor]:
+        """The vectors g of one level, top to bottom: s − 1 pairs of adjacent stripes, or s single stripes."""
+        rows = stripe_rows(tensor.shape[2], self.stripes)
+        if self.overlapping:
+            rows = [(upper[0], lower[1]) for upper, lower in zip(rows, rows[1:], strict=False)]
+        return [rows_mean(tensor, top, end) for top, end in rows]

@@ -1,0 +1,328 @@
+"""MROS (arXiv 1910.12322): what this study retrains. Labels are the paper's own words; they join results/reported.tsv.
+
+No code was released, so every row is as published, with the assumptions marked here and in `reidlib.models.mros`. Much
+that the text leaves open is taken from one place: the released code of its reference [6] (Luo et al., "bag of tricks",
+github.com/michuanhaohao/reid-strong-baseline, softmax_triplet_with_center.yml). The text repeats so many values of that
+file (border of 10 pixels, erasing at 0.5, warm-up by 0.01 in 10 epochs, four images an identity, centre loss at 0.0005)
+that the model was most likely built on it.
+"""
+
+from reidlib import losses
+from reidlib.models.mros import MROS
+from reidlib.models.pcb import PCB
+from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
+
+RECIPE = Recipe(
+    start=Stated("imagenet", where="§2.1, L277: ResNet-50 trained on ImageNet"),
+    size=Assumed(
+        (384, 128),
+        because="not stated; PCB's, which the model extends. Its maps have 24 rows, which six equal stripes need; at "
+        "the 256×128 of [6] they have 16",
+    ),
+    pad=Stated(10, where="§3.1, L526: zero padding with 10 pixels, random cropping (to the input's size: assumed)"),
+    mirror=Stated(0.5, where="§3.1, L526: horizontal flipping with 0.5 probability"),
+    erasing=Stated(0.5, where="§3.1, L532: random erasing with 0.5 probability, filled with ImageNet's mean"),
+    erasing_area=Assumed((0.02, 0.4), because="not stated; random erasing's own values, and those of [6]"),
+    erasing_ratio=Assumed((0.3, 3.33), because="not stated; random erasing's own values, and those of [6]"),
+    optimiser=Stated("adam", where="§3.1, L536: Adam"),
+    epochs=Assumed(120, because="not stated; four steps of the 30-epoch staircase, and the number of [6]"),
+    batch=Stated(128, where="§3.1, L544: batch size 128"),
+    per_identity=Stated(4, where="§3.1, L544: P = 32, K = 4"),
+    rates=Stated({"rest": 0.001}, where="§3.1, L540: 0.001, and no other rate is named"),
+    weight_decay=Assumed(5e-4, because="not stated; the value of [6]"),
+    schedule=Stated("step", where="§3.1, L540: a staircase"),
+    milestones=Assumed((30, 60, 90), because="§3.1 lowers the rate after every 30 epochs; counted from the first"),
+    decay=Stated(0.1, where="§3.1, L540: by a factor of 0.1"),
+    warmup_epochs=Stated(10, where="§3.1, L538: warm-up with 10 period epochs"),
+    warmup_from=Assumed(
+        0.01, because="§3.1 gives a coefficient of 0.01; read as in [6], the share of the rate where the rise begins"
+    ),
+    warmup_to=Assumed(1.0, because="not stated; the rise ends at the rate itself, as in [6]"),
+    precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
+)
+
+ASSUMED = {
+    "warm-up: shape": Assumed("linear, by epoch", because="not stated; that of [6]"),
+    "Adam: constants": Assumed(
+        "β 0.9 and 0.999, ε 1e-8; weight decay added to the gradient", because="not stated; torch's defaults, as in [6]"
+    ),
+    "rate: layers": Assumed("one rate for the backbone and the new layers", because="§3.1 names one"),
+    "augmentation: order": Assumed(
+        "border and crop, mirror, normalisation, erasing",
+        because="§3.1 lists them and names no order; the place of the crop is uniform, so that mirroring before it, as "
+        "[6] does, draws from the same images",
+    ),
+    "border": Assumed("black, before normalisation", because="§3.1 says zero padding; so does [6], on the raw image"),
+    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
+    "two GPUs": Assumed(
+        "one device: BatchNorm sees all 128 images, the triplet loss mines among them",
+        because="§3.1 names two GPUs and not how they share a batch; eq. (1) runs over all P × K images",
+    ),
+    "triplet: distance": Assumed(
+        "Euclidean, of the vectors as they come", because="eq. (1) normalises nothing; its norm is not squared"
+    ),
+    "eq. (3)": Assumed(
+        "with the minus sign that it lacks, mean over the batch",
+        because="a loss is to fall; eq. (1), (2) and (3) are all sums over the batch, so that the mean of all three "
+        "keeps their proportion and makes the rate independent of the batch",
+    ),
+    "settings I and II: losses": Assumed(
+        "the same weights as in III and IV", because="§3.2 says that all loss functions are applied"
+    ),
+    "test: distance": Assumed(
+        "Euclidean, of vectors at unit length", because="not stated; the field's, and that of [6]"
+    ),
+    "test: mirror image": Assumed("not added", because="§2.1 tests G and names no mirror image"),
+    "re-ranking: start": Assumed("cosine distance of G", because="not stated; where ECN's released code starts"),
+    "Table 2: PCB under this recipe": Assumed(
+        "the sum of its cross-entropies alone, without label smoothing; all else as for MROS",
+        because="the printed number is PCB's own, of another recipe; this row of ours separates model from recipe",
+    ),
+    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
+}
+"""What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
+
+SMOKE = dict(
+    start=Assumed("scratch", because="tests run offline"),
+    size=Assumed((128, 64), because="the smallest input whose maps have a row for each stripe"),
+    pad=Assumed(3, because="a third of the input's height, a third of the border"),
+    epochs=Assumed(1, because="tests take seconds"),
+    batch=Assumed(8, because="the smoke stand-in has few identities: two with four images each"),
+    warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
+)
+
+CPU = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
+    size=Assumed((192, 64), because="the input that two cores train in minutes; 12 rows make six equal stripes"),
+    pad=Assumed(5, because="half the input's size, half the border"),
+    epochs=Assumed(6, because="about five minutes a row on two cores"),
+    batch=Assumed(16, because="a batch of 128 would leave thirty steps in that time; 4 identities with 4 images each"),
+    rates=Assumed(
+        {"rest": 3.5e-4},
+        because="a guess, never run yet: the rate of [6], at a quarter of its batch; the paper's 0.001 is for eight "
+        "times as many images a step",
+    ),
+    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
+    warmup_epochs=Assumed(0, because="six epochs have no room for ten; `warmup` takes their place"),
+    warmup=Assumed(0.1, because="the first steps of Adam from scratch are the least certain"),
+)
+
+GPU = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs"),
+    epochs=Assumed(40, because="a third of the 120 assumed for the paper, for the time limit of the budget"),
+    schedule=Assumed("cosine", because="a shortened schedule from scratch; the paper's own rate; never run yet"),
+    warmup_epochs=Assumed(3, because="a third of the paper's ten"),
+)
+
+BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+
+CROSS_ENTROPY = Loss(
+    losses.cross_entropy,
+    options=dict(smoothing=Assumed(0.1, because="§2.2, L454 names label smoothing without ε; the value of [6]")),
+)
+TRIPLET = Loss(
+    losses.triplet,
+    weight=Stated(1.0, where="§2.2, L462 and eq. (5): as much as the cross-entropy"),
+    options=dict(
+        margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"),
+        reduction=Assumed(
+            "mean", because="eq. (1) to (3) are all sums over the batch; their mean keeps the proportion"
+        ),
+    ),
+)
+CENTRE = Loss(
+    losses.Centre,
+    weight=Stated(0.0005, where="§3.1, L550: β = 0.0005"),
+    options=dict(
+        rate=Assumed(
+            1.0,
+            because="not stated; [6] moves its centres by SGD at 0.5 on a loss without the ½ of eq. (2), which is this "
+            "step",
+        ),
+        reduction=Assumed(
+            "mean", because="eq. (1) to (3) are all sums over the batch; their mean keeps the proportion"
+        ),
+    ),
+)
+
+FULL = Settings(
+    model=MROS,
+    recipe=RECIPE,
+    options=dict(
+        stages=Stated((3, 4), where="§2.1, L287: the output of the last two conv blocks"),
+        stripes=Stated(6, where="§2.1, L291: s = 6"),
+        overlapping=Stated(True, where="§2.1, L289: adjacent stripes in pairs, s − 1 = 5 of them"),
+        global_features=Stated(True, where="§2.2, L331 and L372: triplet and centre loss on G"),
+    ),
+    losses={"cross_entropy": CROSS_ENTROPY, "triplet": TRIPLET, "centre": CENTRE},
+)
+
+ECN = dict(
+    reranking=Stated("ECN", where="§3.1, L550: ECN [21] as re-ranking method"),
+    reranking_options=dict(
+        k=Assumed(25, because="not stated; the default of its authors' code"),
+        t=Assumed(3, because="not stated; the default of its authors' code"),
+        q=Assumed(8, because="not stated; the default of its authors' code"),
+        distance=Assumed("rank-list", because="not stated; the default of its authors' code"),
+    ),
+)
+
+OTHERS = "another method's number, printed and not retrained"
+
+MARKET = dict(
+    paper="mros",
+    base=FULL,
+    datasets=("market1501",),
+    protocol="market1501-single-query",
+    ap="plain",
+    budgets=BUDGETS,
+)
+"""What the three tables share: the paper has one data set."""
+
+TABLE_1 = Table(
+    **MARKET,
+    name="table1",
+    title="Comparison of the settings on Market-1501 (its caption counts three, the table has four)",
+    printed_as="single-query",
+    rows=(
+        Row(
+            "I s Non-Overlapping Stripes",
+            options=dict(stages=(4,), overlapping=False, global_features=False),
+            note="the baseline: six stripes of T4, all losses on each of them",
+        ),
+        Row(
+            "II s− 1 Overlapping Stripes (OS)",
+            options=dict(stages=(4,), global_features=False),
+            note="five pairs of stripes of T4, all losses on each of them",
+        ),
+        Row(
+            "III OS with Global Features, G",
+            options=dict(stages=(4,)),
+            note="II, with triplet and centre loss on the five vectors joined",
+        ),
+        Row("IV Complete MROS", note="III, with T3: the network of Tables 2 and 3"),
+    ),
+)
+
+TABLE_2 = Table(
+    **MARKET,
+    name="table2",
+    title="Comparison on Market-1501 without re-ranking",
+    printed_as="single-query",
+    rows=(
+        Row("Proposed MROS", note="IV of Table 1"),
+        Row(
+            "PCB [1]",
+            model=PCB,
+            losses={"cross_entropy": Loss(losses.cross_entropy), "triplet": None, "centre": None},
+            variant="under MROS's recipe",
+            note="the model that MROS extends, trained as MROS is; the printed number is of PCB's own recipe",
+        ),
+    ),
+    not_retrained=dict.fromkeys(
+        (
+            "DaRe [2]",
+            "HA-CNN [5]",
+            "PCB [1]",
+            "TBN+ [7]",
+            "PCB+RPP [1]",
+            "MFBN [8]",
+            "SphereReID [14]",
+            "Auto-ReID [9]",
+            "Strong ReID [6]",
+        ),
+        OTHERS,
+    ),
+)
+
+TABLE_3 = Table(
+    **MARKET,
+    name="table3",
+    title="Comparison on Market-1501 with re-ranking",
+    printed_as="re-ranked",
+    rows=(
+        Row("Proposed MROS", testing=ECN, note="the network of Table 2, re-ranked"),
+        Row(
+            "Proposed MROS, not re-ranked",
+            variant="as in Table 2",
+            note="label of ours: Table 2's own row, beside which the claim is decided",
+        ),
+    ),
+    not_retrained=dict.fromkeys(
+        (
+            "DaRe [2]",
+            "GSRW [4]",
+            "PCB+RPP [1]",
+            "MFBN [8]",
+            "TBN+ [7]",
+            "Auto-ReID [9]",
+            "Strong ReID [6]",
+        ),
+        OTHERS,
+    ),
+)
+
+CLAIMS = (
+    Claim(
+        "mros",
+        "table1",
+        better="II s− 1 Overlapping Stripes (OS)",
+        worse="I s Non-Overlapping Stripes",
+        metric="mAP",
+        quote="Setting II increases the performance by using overlapping stripes",
+        where="§3.2, L613",
+    ),
+    Claim(
+        "mros",
+        "table1",
+        better="III OS with Global Features, G",
+        worse="II s− 1 Overlapping Stripes (OS)",
+        metric="mAP",
+        quote="using global and local features boosts the performance in Setting III",
+        where="§3.2, L615",
+    ),
+    Claim(
+        "mros",
+        "table1",
+        better="IV Complete MROS",
+        worse="III OS with Global Features, G",
+        metric="mAP",
+        quote="the best results are obtained by Setting IV which combines all previous settings with multi-resolution "
+        "features",
+        where="§3.2, L617",
+    ),
+    Claim(
+        "mros",
+        "table1",
+        better="IV Complete MROS",
+        worse="I s Non-Overlapping Stripes",
+        metric="mAP",
+        quote="show the effectiveness of the presented approach",
+        where="§1, L225: all steps together, 2.4 points in its own table",
+    ),
+    Claim(
+        "mros",
+        "table2",
+        better="Proposed MROS",
+        worse="PCB [1]",
+        metric="mAP",
+        quote="the presented method outperforms the state-of-the-art methods",
+        where="Abstract, L31, here of PCB under one recipe (in its own Table 2 three other methods have a higher mAP)",
+    ),
+    *(
+        Claim(
+            "mros",
+            "table3",
+            better="Proposed MROS",
+            worse="Proposed MROS, not re-ranked",
+            metric=metric,
+            quote="mAP = 84.2% and Rank-1 = 94.4% without re-ranking and mAP = 93.5% and Rank-1 = 95.5% with "
+            "re-ranking",
+            where=where,
+        )
+        for metric, where in (
+            ("mAP", "§3.2, L629, between Tables 2 and 3"),
+            ("rank1", "§3.2, L629, between Tables 2 and 3 (rank-5 and rank-10 fall there, without a word)"),
+        )
+    ),
+)

@@ -1,0 +1,472 @@
+"""MSGWDP (AI Communications, 2022): what this study retrains.
+
+Tang, Yan, Chen, Shao, Wang and Wang, "Person re-identification based on multi-scale global feature and weight-driven
+part feature", doi 10.3233/AIC-210258. Our copy of the text has lost its tables, most of its formulas and its section on
+the implementation; Lnnn is a line of that copy. What follows from that:
+
+- The only printed numbers that survive are four of the multi-query test (`TABLE_8`). All other tables are
+  declared from their captions: rows and labels are ours, every such row says so in its note, and there is nothing to
+  set beside the numbers they reach here. Which rows of other methods the comparisons printed is lost with them.
+- Table numbers are counted from the captions, in order; the text names the first alone.
+- No value of the recipe survives. Each is that of the released code, an earlier state of the work: `Assumed`.
+"""
+
+from reidlib import losses
+from reidlib.models.hpm import HPM
+from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED
+from reidlib.models.pcb import PCB
+from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Table, Testing
+
+OURS = "label of ours: the printed table is lost"
+"""Begins the note of every row whose printed label and numbers are not known."""
+
+_LOST = "paper-lost; released code: "
+
+RECIPE = Recipe(
+    start=Assumed("imagenet", because="paper-lost; the field's start, and that of the other four papers"),
+    size=Assumed((256, 128), because=f"{_LOST}256×128 (L58 tries several sizes and the chosen one is lost)"),
+    mirror=Assumed(0.5, because=f"{_LOST}mirrored with probability 0.5"),
+    erasing=Assumed(0.0, because=f"{_LOST}random erasing is there and off by default"),
+    pad=Assumed(0, because="paper-lost; no crop is known of the released code"),
+    epochs=Assumed(100, because=f"{_LOST}100 epochs"),
+    batch=Assumed(32, because=f"{_LOST}32 images"),
+    per_identity=Assumed(4, because=f"{_LOST}4 images of each identity in a batch"),
+    optimiser=Assumed("sgd", because=f"{_LOST}SGD"),
+    rates=Assumed(
+        {"part_heads": 0.05, "rest": 0.005},
+        because=f"{_LOST}0.05 for the part classifiers, here the whole part heads, and 0.005 for the rest",
+    ),
+    momentum=Assumed(0.9, because=f"{_LOST}0.9"),
+    nesterov=Assumed(True, because=f"{_LOST}Nesterov momentum"),
+    weight_decay=Assumed(5e-4, because=f"{_LOST}5e-4"),
+    schedule=Assumed("step", because=f"{_LOST}×0.1 every 40 epochs, no warm-up known"),
+    milestones=Assumed((40, 80), because=f"{_LOST}×0.1 every 40 of its 100 epochs"),
+    decay=Assumed(0.1, because=f"{_LOST}×0.1 every 40 epochs"),
+    precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
+)
+
+IDENTITY = Loss(
+    losses.cross_entropy,
+    options=dict(smoothing=Assumed(0.1, because=f"L36 states label smoothing, Eq. (7) with its ε is lost; {_LOST}0.1")),
+)
+TRIPLET = Loss(
+    losses.triplet,
+    options=dict(margin=Assumed(0.3, because=f"L37 states the loss, Eq. (8) with its margin is lost; {_LOST}0.3")),
+)
+"""Both with weight 1: the weights of Eq. (9) are lost, the released code adds the two up."""
+
+ASSUMED = {
+    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
+    "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; the field's values"),
+    "triplet: distance": Assumed(
+        "batch-hard, Euclidean distance of the raw vectors",
+        because=f"Eq. (8) is lost; {_LOST}batch-hard on the raw pooled vectors",
+    ),
+    "base of the tables": Assumed(
+        "the whole model, less or other than it in the one thing that a table is about",
+        because="the captions do not say which modules are in place; table 2 alone starts from the baseline",
+    ),
+    "baseline of table 2": Assumed(
+        "ResNet-50 with the heads of stage 3 and stage 4, average and maximum pooling, all losses that remain",
+        because="L53 names three modules; the supervision of both stages (L34) is none of them",
+    ),
+    "baselines of figure 9": Assumed(
+        "input, batches, schedule and mirror images as for the paper's own model",
+        because="the text says that the models were reproduced, and gives no settings",
+    ),
+    "RK": Assumed("k-reciprocal encoding", because="L61 and L66 name it by two letters; the usual re-ranking"),
+    "multi-query": Assumed("mean of the features", because="not stated; the protocol's own rule"),
+    "AP": Assumed("trapezoid", because="not stated; the released code evaluates by Market-1501's MATLAB rule"),
+    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
+}
+"""What is not known about training and testing, beside the recipe's own values. The book lists these."""
+
+SMOKE = dict(
+    start=Assumed("scratch", because="tests run offline"),
+    size=Assumed((128, 64), because="the smallest input that every stage can halve"),
+    epochs=Assumed(1, because="tests take seconds"),
+    batch=Assumed(8, because="the smoke stand-in has few identities: two of four images each"),
+)
+
+CPU = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
+    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+    epochs=Assumed(4, because="by its operations, eight minutes for the whole model on two cores"),
+    batch=Assumed(16, because="four identities of four images: smaller batches give the short schedule more steps"),
+    rates=Assumed(
+        {"rest": 0.01},
+        because="from scratch no layer has a lead that asks for a smaller rate; in a trial at 128×64 the loss rose"
+        " above its start again and again in 60 steps at 0.02, and fell in 35 at 0.005 with less unrest; never run yet",
+    ),
+    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
+    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
+)
+
+GPU = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs"),
+    epochs=Assumed(40, because="the released 100 epochs shortened to the time limit of the budget"),
+    batch=Assumed(64, because="32 leave a large GPU idle; 16 identities of 4 images"),
+    rates=Assumed({"rest": 0.02}, because="twice that of budget cpu for a batch four times as large; never run yet"),
+    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
+    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
+)
+
+BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+
+FULL = Settings(
+    model=MSGWDP,
+    recipe=RECIPE,
+    losses={"cross_entropy": IDENTITY, "triplet": TRIPLET},
+    testing=Testing(
+        mirror=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added"),
+    ),
+)
+
+WITHOUT_NL = dict(nonlocal_after=())
+WITHOUT_MSG = dict(paths=(), tsa=False, residual=False)
+WITHOUT_WDP = dict(parts=0, fusion="plain")
+RELEASED_NOTE = "the released file's computation, without the layers whose results it drops"
+
+MARKET = dict(
+    paper="msgwdp",
+    base=FULL,
+    datasets=("market1501",),
+    protocol="market1501-single-query",
+    printed_as="single-query",
+    ap="trapezoid",
+    budgets=BUDGETS,
+)
+"""What all tables on Market-1501 share. The captions of tables 2 to 5 name no data set: Market-1501 is assumed."""
+
+TABLE_2 = Table(
+    **MARKET,
+    name="table2",
+    title="Modules: NL (Non-local), MSG (multi-scale global), WDP (weight-driven parts). L53; rows are ours",
+    rows=(
+        Row("Baseline", options={**WITHOUT_NL, **WITHOUT_MSG, **WITHOUT_WDP}, note=OURS),
+        Row("Baseline + NL", options={**WITHOUT_MSG, **WITHOUT_WDP}, note=OURS),
+        Row("Baseline + MSG", options={**WITHOUT_NL, **WITHOUT_WDP}, note=OURS),
+        Row("Baseline + WDP", options={**WITHOUT_NL, **WITHOUT_MSG}, note=OURS),
+        Row("Baseline + NL + MSG + WDP", note=OURS),
+        Row("Baseline + NL + MSG + WDP", variant="as-released", options=RELEASED, note=f"{OURS}; {RELEASED_NOTE}"),
+    ),
+)
+
+
+def _without(path: str) -> dict:
+    return dict(paths=tuple(other for other in C_P2 if other != path))
+
+
+TABLE_3 = Table(
+    **MARKET,
+    name="table3",
+    title="Paths of the multi-scale branch C-P2, and TSA, each left out once. L55; rows are ours",
+    rows=(
+        Row("C-P2 without 1×1", options=_without("1x1"), note=OURS),
+        Row("C-P2 without 5×5", options=_without("5x5"), note=OURS),
+        Row("C-P2 without 3×3", options=_without("3x3"), note=OURS),
+        Row("C-P2 without pooling", options=_without("average"), note=OURS),
+        Row("C-P2 without TSA", options=dict(tsa=False), note=f"{OURS}; the caption explains TSA"),
+        Row("C-P2", note=OURS),
+        Row(
+            "C-P2",
+            variant="as-released",
+            options=dict(tsa=False, residual=False),
+            note=f"{OURS}; the branch of the released file in the whole model: no attention, no sum with stage 4",
+        ),
+    ),
+)
+
+TABLE_4 = Table(
+    **MARKET,
+    name="table4",
+    title="What the tiny spatial attention (TSA) adds to the multi-scale branch. L56; rows are ours",
+    rows=(
+        Row("MSG without TSA", options=dict(tsa=False), note=OURS),
+        Row("MSG with TSA", note=OURS),
+    ),
+)
+
+TABLE_5 = Table(
+    **MARKET,
+    name="table5",
+    title="What the weight-driven fusion of a part with its remainder part adds. L57; rows are ours",
+    rows=(
+        Row("parts without fusion", options=dict(fusion="plain"), note=OURS),
+        Row(
+            "parts without fusion",
+            variant="as-released",
+            options=dict(parts=4, fusion="plain"),
+            note=f"{OURS}; four parts: the released file fuses them and overwrites the result by the plain parts",
+        ),
+        Row("fixed weights 0.8 and 0.2", options=dict(fusion="fixed"), note=OURS),
+        Row(
+            "fixed weights 0.8 and 0.2",
+            variant="as-released",
+            options=dict(parts=4, fusion="fixed", remainder="others"),
+            note=f"{OURS}; the released file's fusion as it would act were it not overwritten: 0.2 of all other parts",
+        ),
+        Row(
+            "adaptive weights by channel",
+            options=dict(fusion="adaptive by channel"),
+            note=f"{OURS}; a second reading of L30, with a weight for each channel",
+        ),
+        Row("adaptive weights", note=OURS),
+    ),
+)
+
+TABLE_6 = Table(
+    **MARKET,
+    name="table6",
+    title="Input sizes, and other forms of the multi-scale branch. L58; rows are ours: sizes and forms are lost",
+    rows=(
+        Row(
+            "256×128, convolutions alone",
+            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
+            options=_without("average"),
+            note=f"{OURS}; keeps its size at every budget",
+        ),
+        Row(
+            "256×128, maximum pooling",
+            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
+            options=dict(paths=(*C_P2[:3], "maximum")),
+            note=f"{OURS}; keeps its size at every budget",
+        ),
+        Row(
+            "256×128, C-P2",
+            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
+            note=f"{OURS}; keeps its size at every budget",
+        ),
+        Row(
+            "384×128, C-P2",
+            recipe=dict(size=Assumed((384, 128), because="the sizes are lost; the usual one of part models")),
+            note=f"{OURS}; keeps its size at every budget",
+        ),
+    ),
+)
+
+FIGURE_7 = Table(
+    **MARKET,
+    name="figure7",
+    title="Number of parts. L60 (numbered by its position); rows are ours: the figure and its best number are lost",
+    rows=(
+        Row("2 parts", options=dict(parts=2), note=OURS),
+        Row("4 parts", options=dict(parts=4), note=OURS),
+        Row("6 parts", note=f"{OURS}; the number of L30"),
+        Row("8 parts", options=dict(parts=8), note=OURS),
+    ),
+)
+
+K_RECIPROCAL = dict(
+    reranking="k-reciprocal",
+    reranking_options=dict(
+        k1=Assumed(20, because="not stated; the default of Zhong et al. 2017"),
+        k2=Assumed(6, because="not stated; the default of Zhong et al. 2017"),
+        lambda_=Assumed(0.3, because="not stated; the default of Zhong et al. 2017"),
+    ),
+)
+
+TABLE_7 = Table(
+    **MARKET,
+    name="table7",
+    title="L2 distance against re-ranking (RK). L61; rows are ours",
+    rows=(
+        Row("L2 distance", note=OURS),
+        Row("RK", testing=K_RECIPROCAL, note=f"{OURS}; read as k-reciprocal encoding"),
+    ),
+)
+
+TABLE_8 = Table(
+    **{**MARKET, "printed_as": "multi-query"},
+    name="table8",
+    printed_in="text-multi-query",
+    title="Single query against multi-query. L62; the text repeats four numbers of the multi-query row (L66)",
+    rows=(
+        Row("our model, single query", note=OURS),
+        Row(
+            "our model",
+            testing=dict(multi_query=True),
+            note="multi-query, read as without re-ranking, which L66 leaves open",
+        ),
+        Row(
+            "our model",
+            variant="as-released",
+            options=RELEASED,
+            testing=dict(multi_query=True),
+            note=f"multi-query; {RELEASED_NOTE}",
+        ),
+    ),
+)
+"""The only table of which printed numbers survive."""
+
+OWN_ROWS = (
+    Row("our model", note=OURS),
+    Row("our model", variant="as-released", options=RELEASED, note=f"{OURS}; {RELEASED_NOTE}"),
+)
+
+TABLE_9 = Table(
+    **MARKET,
+    name="table9",
+    title="Own row of the comparison on Market-1501. L64; the rows of other methods and all numbers are lost",
+    rows=OWN_ROWS,
+)
+
+TABLE_10 = Table(
+    **{**MARKET, "datasets": ("dukemtmc",), "protocol": "dukemtmc-single-query"},
+    name="table10",
+    title="Own row of the comparison on DukeMTMC-reID. L67; the rows of other methods and all numbers are lost",
+    rows=OWN_ROWS,
+)
+
+TABLE_11 = Table(
+    **{**MARKET, "datasets": ("msmt17",), "protocol": "msmt17"},
+    name="table11",
+    title="Own row of the comparison on MSMT17. L68; the rows of other methods and all numbers are lost",
+    rows=OWN_ROWS,
+)
+
+# The baselines have no part heads, so the paper's rates are named here by what all four networks have. At the budgets
+# from scratch all layers share one rate, in every table: there "our model" is the network of the other tables.
+BASELINE_RATES = Assumed(
+    {"backbone": 0.005, "rest": 0.05},
+    because="the text gives no settings of its reproductions; the released rates, with the new layers in the place of "
+    "the part classifiers",
+)
+OWN_LOSS = {"cross_entropy": Loss(losses.cross_entropy), "triplet": None}
+"""PCB and HPM as their authors train them: cross-entropies alone, without label smoothing."""
+
+FIGURE_9 = Table(
+    **{
+        **MARKET,
+        "budgets": {**BUDGETS, "smoke": {**SMOKE, "rates": BASELINE_RATES}, "paper": {"rates": BASELINE_RATES}},
+    },
+    name="figure9",
+    title="The networks of the retrieval lists: ResNet-50, PCB, HPM and the paper's own. L69–78; no numbers printed",
+    rows=(
+        Row(
+            "Resnet50",
+            options={**WITHOUT_NL, **WITHOUT_MSG, **WITHOUT_WDP, "stages": (4,), "pooling": "average"},
+            note="label of L77; read as the stage-4 head alone, average-pooled, with the losses of the paper",
+        ),
+        Row("PCB", model=PCB, losses=OWN_LOSS, note="label of L69; also the model beside which Fig. 8 sets its maps"),
+        Row("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
+        Row("our model", note="label of L66"),
+    ),
+)
+
+CLAIMS = (
+    Claim(
+        "msgwdp",
+        "table2",
+        better="Baseline + NL",
+        worse="Baseline",
+        metric="mAP",
+        quote="the Non-local module can effectively improve the model performance",
+        where="L9",
+    ),
+    Claim(
+        "msgwdp",
+        "table2",
+        better="Baseline + MSG",
+        worse="Baseline",
+        metric="mAP",
+        quote="The ablation experiments demonstrate the effectiveness of each module of our model",
+        where="L2 (abstract), here of the multi-scale global module",
+    ),
+    Claim(
+        "msgwdp",
+        "table2",
+        better="Baseline + WDP",
+        worse="Baseline",
+        metric="mAP",
+        quote="The ablation experiments demonstrate the effectiveness of each module of our model",
+        where="L2 (abstract), here of the weight-driven part feature fusion",
+    ),
+    Claim(
+        "msgwdp",
+        "table4",
+        better="MSG with TSA",
+        worse="MSG without TSA",
+        metric="mAP",
+        quote="To further enhance the feature extraction capability of the multi-scale global feature module, we "
+        "designed a tiny spatial attention (TSA) module",
+        where="L24",
+    ),
+    Claim(
+        "msgwdp",
+        "table5",
+        better="adaptive weights",
+        worse="parts without fusion",
+        metric="mAP",
+        quote="our method employs a part feature fusion strategy that drives the model to focus on continuous part "
+        "features of pedestrians",
+        where="L9",
+    ),
+    Claim(
+        "msgwdp",
+        "table5",
+        better="adaptive weights",
+        worse="fixed weights 0.8 and 0.2",
+        metric="mAP",
+        quote="it is difficult to determine the importance between part features and ‘remainder part’ features rapidly "
+        "by setting the weights manually",
+        where="L31",
+    ),
+    Claim(
+        "msgwdp",
+        "table8",
+        better="our model",
+        worse="our model, single query",
+        metric="rank1",
+        quote="With the help of multi-query, Rank-1, Rank-5, and Rank-10 are further, improved to 96.1%, 99.1%, and "
+        "99.3%",
+        where="L66",
+    ),
+    Claim(
+        "msgwdp",
+        "table7",
+        better="RK",
+        worse="L2 distance",
+        metric="mAP",
+        quote="By using RK and the multi-query, our Rank-k and mAP are greatly improved",
+        where="L66",
+    ),
+    Claim(
+        "msgwdp",
+        "figure9",
+        better="PCB",
+        worse="Resnet50",
+        metric="rank1",
+        quote="The accuracy of the part features based models (PCB and HPM) is higher than the global features based "
+        "Resnet50",
+        where="L78, here of PCB",
+    ),
+    Claim(
+        "msgwdp",
+        "figure9",
+        better="HPM",
+        worse="Resnet50",
+        metric="rank1",
+        quote="The accuracy of the part features based models (PCB and HPM) is higher than the global features based "
+        "Resnet50",
+        where="L78, here of HPM",
+    ),
+    Claim(
+        "msgwdp",
+        "figure9",
+        better="our model",
+        worse="PCB",
+        metric="rank1",
+        quote="our model uses enhanced global and local features, which greatly improves the accuracy of the search",
+        where="L78, here against PCB",
+    ),
+    Claim(
+        "msgwdp",
+        "figure9",
+        better="our model",
+        worse="HPM",
+        metric="rank1",
+        quote="our model uses enhanced global and local features, which greatly improves the accuracy of the search",
+        where="L78, here against HPM",
+    ),
+)
