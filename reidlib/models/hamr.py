@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifier, initialise_head
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
@@ -125,8 +126,9 @@ ASSUMED = {
         "stripes, and leaving the band out of the mean keeps training and test alike",
     ),
     "initialisation": Assumed(
-        "torch's own, and normal (0.01) for the classifiers",
-        because="the text gives none; a small classifier keeps the first softmax flat",
+        "512-d layers: Kaiming by their outputs; BatchNorm scales normal (1, 0.02); classifiers normal (0, 0.001); the "
+        "rest torch's own",
+        because="the text gives none; this is the released file's",
     ),
 }
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
@@ -204,6 +206,7 @@ class MPFE(nn.Module):
         self.normalise = nn.BatchNorm1d(REDUCED)
         self.activation = ACTIVATIONS[activation]()
         self.fc = nn.Linear(REDUCED, LENGTH, bias=False)
+        initialise_head(nn.ModuleList([self.normalise, self.fc]))  # `reduce` is a convolution there, left to torch
 
     def forward(self, window: Tensor) -> Tensor:
         pooled = torch.cat([window.amax((2, 3)), window.mean((2, 3))], dim=1)  # B × 2C
@@ -216,6 +219,7 @@ class AverageExtractor(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc = nn.Linear(channels, LENGTH, bias=False)
+        initialise_head(self.fc)
 
     def forward(self, window: Tensor) -> Tensor:
         return self.fc(window.mean((2, 3)))  # B × 512
@@ -276,8 +280,9 @@ class HAMR(nn.Module):
         )
         self.necks = nn.ModuleList(nn.BatchNorm1d(LENGTH) for _ in windows)
         self.classifiers = nn.ModuleList(nn.Linear(LENGTH, identities, bias=False) for _ in windows)
+        initialise_head(self.necks)
         for classifier in self.classifiers:
-            nn.init.normal_(classifier.weight, std=0.01)
+            initialise_classifier(classifier)
 
     def forward(self, images: Tensor) -> Output:
         g = self.backbone(images)  # {stage: B × channels × h × w}

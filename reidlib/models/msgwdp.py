@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifier, initialise_head
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
@@ -44,6 +45,10 @@ RELEASED = dict(nonlocal_after=(), tsa=False, residual=False, pooling="average",
 
 _LOST = "the sentence or formula is cut off in the text"
 ASSUMED = {
+    "stages: count": Assumed(
+        "stage 1 to 4 are ResNet's four groups of blocks, behind the stem",
+        because="L13 has a stage 0 before them, with the first convolution and pooling",
+    ),
     "stride of stage 4": Assumed(1, because="not in the text; the released code has 1"),
     "Non-local: form": Assumed(
         "embedded Gaussian: softmax over all positions of θᵀφ, applied to g, then a 1×1 convolution, BN, and the sum "
@@ -118,8 +123,8 @@ ASSUMED = {
         because="L34 says only FC layer; released code",
     ),
     "classifiers": Assumed(
-        "linear with bias",
-        because="lost; in the released code those of the parts have one, those of the stages and the branch do not",
+        "linear; with bias for the parts, without for the stages and the branch",
+        because="lost; released code",
     ),
     "losses' shares": Assumed(
         "cross-entropy: 1 for the branch, 1/2 each stage, 1/P each part; triplet: mean over its vectors",
@@ -136,9 +141,9 @@ ASSUMED = {
     ),
     "descriptor: side of BN": Assumed("after the BN", because="lost; released code"),
     "initialisation": Assumed(
-        "PyTorch's own; normal (0.01) for classifiers",
-        because="not known of the text; the released code has its own for the heads (Kaiming) and smaller classifiers "
-        "(0.001); in the multi-scale branch it keeps the new map small beside the stage-4 map it is added to",
+        "linear layers of the heads: Kaiming by their outputs; BatchNorm scales there: normal (1, 0.02); classifiers: "
+        "normal (0, 0.001); the rest torch's own",
+        because="not known of the text; released code",
     ),
 }
 """What the text does not tell about the network, and what is built here. The book lists these."""
@@ -220,7 +225,9 @@ class Head(nn.Module):
             nn.Linear(channels, HEAD_WIDTH, bias=False),
             nn.BatchNorm1d(HEAD_WIDTH),
         )
-        self.classifier = _classifier(HEAD_WIDTH, identities)
+        self.classifier = nn.Linear(HEAD_WIDTH, identities, bias=False)
+        initialise_head(self.embed)
+        initialise_classifier(self.classifier)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         embedded = self.embed(pooled)
@@ -366,20 +373,16 @@ def _path(name: str) -> nn.Module:
 
 
 def _part_head(identities: int) -> nn.Sequential:
-    return nn.Sequential(
+    head = nn.Sequential(
         nn.Dropout(0.5),
         nn.Linear(CHANNELS[4], PART_WIDTH, bias=False),
         nn.BatchNorm1d(PART_WIDTH),
         nn.Dropout(0.5),
-        _classifier(PART_WIDTH, identities),
+        nn.Linear(PART_WIDTH, identities),
     )
-
-
-def _classifier(width: int, identities: int) -> nn.Linear:
-    layer = nn.Linear(width, identities)
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)
-    return layer
+    initialise_head(head[:-1])
+    initialise_classifier(head[-1])
+    return head
 
 
 def _check_stages(nonlocal_after, stages, pooling) -> None:

@@ -102,6 +102,7 @@ def test_the_extractor_is_two_pools_reduction_normalisation_activation_and_512(a
         for unit, row in enumerate(extractor.reduce.weight.tolist()):
             value = sum(w * p for w, p in zip(row, pooled, strict=True))
             value = (value - float(bn.running_mean[unit])) / math.sqrt(float(bn.running_var[unit]) + bn.eps)
+            value = value * float(bn.weight[unit].detach()) + float(bn.bias[unit].detach())
             hidden.append(value if value > 0 else slope * value)
         assert len(hidden) == 256
         expected = extractor.fc.weight @ torch.tensor(hidden, dtype=torch.double)
