@@ -23,11 +23,15 @@ book: $(STAMP)
 	$(BIN)/reid run safenet/table5 --budget $(BUDGET) --again "$(AGAIN)"
 	$(BIN)/reid book
 
+# A worker a core with one thread each: two threads in two workers would wait for each other most of the time.
+# A file stays with one worker, because its tests share what they have trained and rendered.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m "all or not all"
+	$(PYTEST) -m "all or not all"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
