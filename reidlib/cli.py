@@ -18,7 +18,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    line = commands.add_parser("list", help="every row of every table, and its state at each budget")
+    line = commands.add_parser("list", help="the tables and data sets, or the rows of some, and what has a record")
+    line.add_argument(
+        "table", nargs="?", default="", help="a paper or a table, such as hamr or hamr/table6; default all"
+    )
     line.add_argument("--json", action="store_true", help="as JSON, for programs")
     line.set_defaults(run=list_rows)
 
@@ -95,18 +98,34 @@ def _numbers(text: str) -> list[int]:
 
 
 def list_rows(given: argparse.Namespace) -> None:
-    from reidlib import study
+    from reidlib import execution, papers, study
 
-    lines = study.overview()
+    lines = study.overview(given.table)
     if given.json:
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
-    width = max(len(line["row"]) for line in lines)
+    shown: dict[tuple[str, ...], list[dict]] = {}  # the words of a line of text -> the states that it sums up
     for line in lines:
-        states = "  ".join(f"{budget} {state}" for budget, state in line["state"].items())
-        print(
-            f"{line['paper']}/{line['table']}  {line['row']:<{width}}  {line['variant']}  {line['dataset']}  {states}"
-        )
+        words = [f"{line['paper']}/{line['table']}", _all_splits(line["dataset"])]
+        if given.table:
+            words += [line["row"], line["variant"].replace("as-published", "")]
+        shown.setdefault(tuple(words), []).append(line["state"])
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for words, states in shown.items():
+        text = [f"{word:<{width}}" for word, width in zip(words, widths, strict=True)]
+        for budget in states[0]:
+            found = [state[budget] for state in states]
+            done, one = found.count("finished"), given.table and len(found) == 1
+            text.append(f"{budget} {found[0] if one else f'{done}/{len(found)}'}")
+        print("  ".join(text if given.table else [*text, papers.table(words[0]).title]))
+    for figure, table in execution.pictures().items():
+        if given.table in ("", figure, figure.partition("/")[0]):
+            print(f"{figure:<{widths[0]}}  pictures: draws networks of {table}")
+
+
+def _all_splits(dataset: str) -> str:
+    """The name under which CUHK03's twenty classic splits are shown together; any other name as it is."""
+    return re.sub(r"-(0[1-9]|1\d|20)$", "-01 … -20", dataset)
 
 
 def run_table(given: argparse.Namespace) -> None:
@@ -166,9 +185,9 @@ def describe_data(given: argparse.Namespace) -> None:
     from reidlib.data import table
 
     if given.dataset not in study.LOADERS:
-        # the first of CUHK03's twenty classic splits stands for all
-        shown = [name for name in study.LOADERS if not re.search(r"-(0[2-9]|1\d|20)$", name)]
-        study.demand_choice("reid data", "data set", given.dataset, [re.sub("-01$", "-01 … -20", n) for n in shown])
+        study.demand_choice(
+            "reid data", "data set", given.dataset, list(dict.fromkeys(map(_all_splits, study.LOADERS)))
+        )
     print(table.describe(study.LOADERS[given.dataset](given.root)))
 
 

@@ -50,6 +50,13 @@ def table_of(slug: str) -> str:
     return f"{paper}/{_defaults(template(slug)).get('table', name)}"
 
 
+def pictures() -> dict[str, str]:
+    """The figures of pictures, each with the table whose networks it draws."""
+    files = sorted((study.home() / "notebooks").glob("*/*.ipynb"))
+    slugs = [f"{file.parent.name}/{file.stem}" for file in files if file.parent.name != PAGES]
+    return {slug: table for slug in slugs if (table := table_of(slug)) != slug}
+
+
 def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
     """Where the executed copy of a table's notebook goes."""
     return study.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"

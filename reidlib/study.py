@@ -352,10 +352,20 @@ def reported(table: Table, dataset: str) -> pd.DataFrame:
     return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
 
 
-def overview() -> list[dict[str, Any]]:
-    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows."""
+def overview(asked: str = "") -> list[dict[str, Any]]:
+    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows.
+
+    asked: a paper or a table ("hamr", "hamr/table6"); all where empty.
+    """
+    if "/" in asked:
+        chosen = [papers.table(asked)]
+    else:
+        chosen = [table for table in papers.tables().values() if asked in ("", table.paper)]
+    if not chosen:
+        known = dict.fromkeys(table.paper for table in papers.tables().values())
+        demand_choice("reid list", "paper or table", asked, list(known))
     lines = []
-    for table in papers.tables().values():
+    for table in chosen:
         for dataset in table.datasets:
             states = {
                 budget: {

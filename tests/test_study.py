@@ -1,6 +1,7 @@
 """From a row to its record, and every fault a person can meet on the way: one line, what, where, remedy."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -106,15 +107,27 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
     assert cli.main(["list", "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)
     assert len(lines) == sum(len(table.rows) * len(table.datasets) for table in papers.tables().values())
-    assert lines[0]["state"] == {"smoke": "finished", "cpu": "missing", "gpu": "missing", "paper": "missing"}
+    (line,) = (line for line in lines if line["table"] == "table5" and line["row"] == ROW)
+    assert line["state"] == {"smoke": "finished", "cpu": "missing", "gpu": "missing", "paper": "missing"}
+    assert cli.main(["list", TABLE]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == len(papers.table(TABLE).rows)
+    assert [text for text in shown if "finished" in text] == [text for text in shown if f" {ROW} " in text]
+    assert cli.main(["list", "safenet"]) == 0
+    assert " cuhk03-classic3-labeled-01 … -20 " in capsys.readouterr().out, "twenty splits are one line"
     assert cli.main(["list"]) == 0
-    assert "multi-global (C=256) + l1, l2, l3, l4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert re.search(rf"{TABLE} +market1501 +smoke 1/11 +cpu 0/11", shown)
+    assert re.search(r"hamr/figure8 +.* hamr/table6", shown), "figures of pictures name the table whose rows they draw"
 
 
 @pytest.mark.parametrize(
     "line, words",
     [
-        (["run", "safenet/table9", "--budget", "cpu"], "unknown table 'safenet/table9'; choose one of safenet/table5"),
+        (
+            ["run", "safenet/table9", "--budget", "cpu"],
+            "unknown table 'safenet/table9'; choose one of safenet/table2, ",
+        ),
         (["run", TABLE, "--budget", "cpu", "--rows", "g5"], "unknown row 'g5'; choose from: g4; g4,g3"),
         (["run", TABLE, "--budget", "huge"], "unknown budget 'huge'; choose one of smoke, cpu, gpu, paper"),
         (["run", TABLE, "--budget", "cpu", "--dataset", "viper"], "unknown data set 'viper'; choose one of market1501"),
@@ -126,6 +139,8 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
             "unknown variant 'x'; choose one of as-",
         ),
         (["render", "viper"], "viper"),
+        (["list", "viper"], "unknown paper or table 'viper'; choose one of fmn, hamr"),
+        (["list", "fmn/table9"], "unknown table 'fmn/table9'; choose one of fmn/table1"),
         (["data", "viper"], "unknown data set 'viper'; choose one of market1501"),
         (["data", "market1501"], "REID_DATA"),
     ],

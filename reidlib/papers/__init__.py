@@ -30,7 +30,8 @@ def claims() -> list[Claim]:
 def table(slug: str) -> Table:
     known = tables()
     if slug not in known:
-        raise ReidError(f"unknown table {slug!r}; choose one of {', '.join(known)} (`reid list` shows them)")
+        own = [name for name in known if name.partition("/")[0] == slug.partition("/")[0]]
+        raise ReidError(f"unknown table {slug!r}; choose one of {', '.join(own or known)} (`reid list` shows them)")
     return known[slug]
 
 

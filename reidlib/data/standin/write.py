@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -57,7 +58,12 @@ def domain(name: str, variant: Variant | None = None) -> Domain:
 
 def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
     """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
-    said = {"version": VERSION, "domain": words(domain(name, variant)), "scale": float(scale), "seed": int(seed)}
+    return _digest(VERSION, domain(name, variant), float(scale), int(seed))
+
+
+@functools.cache
+def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
+    said = {"version": version, "domain": words(domain), "scale": scale, "seed": seed}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
