@@ -21,8 +21,9 @@ from reidlib.spec import Assumed
 ASSUMED = {
     "stride of the last block": Assumed(
         1,
-        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]; with 2, T4 "
-        "of a 256×128 image would have 8 rows for six stripes",
+        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]. At "
+        "384×128 a stride of 2 would leave 12 rows, which six stripes divide as well; L197 speaks of maps of different "
+        "resolution, which stride 1 gives in channels alone",
     ),
     "feature tap": Assumed(
         "after the last ReLU of blocks 3 and 4", because="§2.1 takes the output of the block, which ends in that ReLU"

@@ -71,8 +71,7 @@ ASSUMED = {
     ),
     "multi-scale branch: first 3×3": Assumed(
         "512 to 1024 channels",
-        because="known of the released code is only that path (c) ends in 1024; in the Inception unit that it "
-        "resembles both 3×3 convolutions have about the path's width",
+        because="lost; released code",
     ),
     "multi-scale branch: C-P2": Assumed("those four paths", because="L55 names it without a description that survives"),
     "multi-scale branch: sum with stage 4": Assumed(
