@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 
 help:
 	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
-	@echo "make test    run the tests; make test-all  with every notebook at budget smoke"
+	@echo "make test    run the tests;  make test-all  then run every notebook at budget smoke"
 	@echo "make lint    check style and formatting;  make format  mend them"
 	@echo "make lock    renew requirements.lock after a change of pyproject.toml"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
@@ -24,14 +24,15 @@ book: $(STAMP)
 	$(BIN)/reid book
 
 # A worker a core with one thread each: two threads in two workers would wait for each other most of the time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
 # A file stays with one worker, because its tests share what they have trained and rendered.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-
 test: $(STAMP)
-	$(PYTEST)
+	$(PYTEST) --dist loadfile
 
+# What `make test` leaves out.
 test-all: $(STAMP)
-	$(PYTEST) -m "all or not all"
+	$(PYTEST) --dist worksteal -m all
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

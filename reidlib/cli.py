@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -99,6 +98,7 @@ def _numbers(text: str) -> list[int]:
 
 def list_rows(given: argparse.Namespace) -> None:
     from reidlib import execution, papers, study
+    from reidlib.data import cuhk03
 
     lines = study.overview(given.table)
     if given.json:
@@ -106,7 +106,7 @@ def list_rows(given: argparse.Namespace) -> None:
         return
     shown: dict[tuple[str, ...], list[dict]] = {}  # the words of a line of text -> the states that it sums up
     for line in lines:
-        words = [f"{line['paper']}/{line['table']}", _all_splits(line["dataset"])]
+        words = [f"{line['paper']}/{line['table']}", cuhk03.all_splits(line["dataset"])]
         if given.table:
             words += [line["row"], line["variant"].replace("as-published", "")]
         shown.setdefault(tuple(words), []).append(line["state"])
@@ -121,11 +121,6 @@ def list_rows(given: argparse.Namespace) -> None:
     for figure, table in execution.pictures().items():
         if given.table in ("", figure, figure.partition("/")[0]):
             print(f"{figure:<{widths[0]}}  pictures: draws networks of {table}")
-
-
-def _all_splits(dataset: str) -> str:
-    """The name under which CUHK03's twenty classic splits are shown together; any other name as it is."""
-    return re.sub(r"-(0[1-9]|1\d|20)$", "-01 … -20", dataset)
 
 
 def run_table(given: argparse.Namespace) -> None:
@@ -182,11 +177,11 @@ def render(given: argparse.Namespace) -> None:
 
 def describe_data(given: argparse.Namespace) -> None:
     from reidlib import study
-    from reidlib.data import table
+    from reidlib.data import cuhk03, table
 
     if given.dataset not in study.LOADERS:
         study.demand_choice(
-            "reid data", "data set", given.dataset, list(dict.fromkeys(map(_all_splits, study.LOADERS)))
+            "reid data", "data set", given.dataset, list(dict.fromkeys(map(cuhk03.all_splits, study.LOADERS)))
         )
     print(table.describe(study.LOADERS[given.dataset](given.root)))
 

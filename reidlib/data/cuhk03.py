@@ -93,6 +93,14 @@ VARIANTS = {f"{NAME}-np-{boxes}": ("np", boxes, 0) for boxes in BOXES} | {
 }
 """Name of the table -> protocol, boxes, split (1 to 20; 0 where the protocol has one split)."""
 
+
+def all_splits(name: str) -> str:
+    """The name under which the twenty splits of one protocol are shown together; any other data set's name as it is."""
+    if VARIANTS.get(name, ("", "", 0))[2] == 0:
+        return name
+    return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}"
+
+
 PUBLISHED = {
     ("np", "labeled"): {
         "train images": 7_368,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reidlib.data import cuhk03
 from reidlib.evaluation.statistics import verdict
 from reidlib.spec import Claim
 from reidlib.visualisation.deviations import in_order, title
@@ -118,7 +119,8 @@ def _lines(claim: Claim, entries: Sequence[Decided]) -> list[str]:
         shown = f"{claim.metric} {_number(here.mean, sign=True)} {_interval(here, sign=True)}"
         tails.append([_cell(entry.dataset), _cell(shown), _cell(_p(entry.decision.p)), _cell(entry.verdict)])
     for word, sets in rest.items():
-        tails.append([_cell(", ".join(sets), css="label"), _cell(word, colspan=3, css="state")])
+        names = ", ".join(dict.fromkeys(map(cuhk03.all_splits, sets)))
+        tails.append([_cell(names, css="label"), _cell(word, colspan=3, css="state")])
     size = len(tails)
     first = [
         _cell(f"“{claim.quote}” ({claim.where})", css="quote", rowspan=size),

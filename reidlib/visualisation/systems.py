@@ -63,34 +63,38 @@ def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> Page
 
     said: results/system-statistics.tsv: paper, model, quantity (a field of `Cost`), value, kind, line, words, how.
     """
-    head = ["network", "paper", "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
-    body = []
+    head = ["network", "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
+    body, paper = [], ""
     for system in listed:
+        if system.paper != paper:
+            paper = system.paper
+            body.append(_line([_cell(title(paper), css="state", colspan=len(head))]))
         counted = cost(system.settings, identities)
         height, width = system.settings.recipe.resolved()["size"]
-        cells = [_cell(system.name, css="label"), _cell(title(system.paper), css="label"), _cell(f"{height}×{width}")]
+        cells = [_cell(system.name, css="label"), _cell(f"{height}×{width}")]
         cells += [
             _cell(f"{counted.parameters / 1e6:.2f} M"),
             _cell(f"{(counted.parameters - counted.classifiers) / 1e6:.2f} M"),
             _cell(f"{counted.multiply_adds / 1e9:.2f} G"),
             _cell(f"{counted.embedding:,}"),
-            _cell(_paper_says(system, counted, said), css="quote why reported"),
         ]
         body.append(_line(cells))
-    return _table([_line([_cell(text) for text in (*head, "the paper says")])], body, css="comparison")
+        for sentence in _paper_says(system, counted, said):
+            body.append(_line([_cell(f"The paper: {sentence}", css="quote reported", colspan=len(head))]))
+    return _table([_line([_cell(text) for text in head])], body, css="comparison")
 
 
-def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> str:
+def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> list[str]:
     own = said[(said["paper"] == system.paper) & (said["model"] == system.settings.model.__name__)]
     if ": " in system.name and "(" not in system.name:
-        return ""  # a switch turned: the paper's number is of the system as it is
+        return []  # a switch turned: the paper's number is of the system as it is
     sentences = []
     for line in own.itertuples():
         value, here = float(line.value), getattr(counted, line.quantity)
         shown = f"{value / 1e9:g} G multiply-adds" if line.quantity == "multiply_adds" else f"descriptor {value:,.0f}"
         agrees = "=" if here == value else "≈" if abs(here - value) <= DEVIATES * value else "≠"
         sentences.append(f"{agrees} {shown}, {line.kind} ({line.line}): {line.how}")
-    return "; ".join(sentences)
+    return sentences
 
 
 # --- data sets --------------------------------------------------------------------------------------------------------
@@ -171,7 +175,8 @@ def datasets(printed: pd.DataFrame) -> Page:
             cells.append(_cell(f"{wanted:,}" if wanted is not None else "–"))
             for paper in papers:
                 lines = own[(own["quantity"] == quantity) & (own["paper"] == paper)]
-                cells.append(_cell("; ".join(_printed(line, wanted) for line in lines.itertuples()), css="reported"))
+                shown = "; ".join(_printed(line, wanted) for line in lines.itertuples())
+                cells.append(_cell(shown, css="reported", note=", ".join(lines["line"])))
             body.append(_line(cells))
     head = ["", "", "published", *(title(paper) for paper in papers)]
     return _table([_line([_cell(text) for text in head])], body, css="comparison")
@@ -180,7 +185,7 @@ def datasets(printed: pd.DataFrame) -> Page:
 def _printed(line, wanted: int | None) -> str:
     shown = f"{int(line.value):,}" if line.value.isdigit() else line.value
     differs = " ≠" if wanted is not None and not _same(line.value, wanted) else ""
-    return f"{shown}{differs} ({line.line})"
+    return f"{shown}{differs}"
 
 
 def _same(value: str, wanted: int) -> bool:
