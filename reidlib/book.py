@@ -102,6 +102,14 @@ def check(html: Path, *, pages: Sequence[str]) -> None:
         )
 
 
+def chapters(root: Path) -> list[dict[str, str]]:
+    """The executed chapters that `_toc.yml` names: source, dataset, budget and slug ("paper/table") of each."""
+    names = [re.sub(r"\.ipynb$", "", name) for name in _names_in_toc(yaml.safe_load((root / "_toc.yml").read_text()))]
+    below = [Path(name).relative_to(EXECUTED).parts for name in names if Path(name).is_relative_to(EXECUTED)]
+    keys = ("source", "dataset", "budget", "slug")
+    return [dict(zip(keys, (*parts[:3], "/".join(parts[3:])), strict=True)) for parts in below if len(parts) == 5]
+
+
 # Sources -----------------------------------------------------------------------------------------------------------
 
 

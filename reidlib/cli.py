@@ -84,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--json", action="store_true", help="as JSON, for programs")
     line.set_defaults(run=evaluate)
 
-    line = commands.add_parser("book", help="build the book from the executed notebooks and check every page")
+    line = commands.add_parser(
+        "book", help="execute what changed and needs no training, build the book, check every page"
+    )
     line.set_defaults(run=build_book)
     return top
 
@@ -210,6 +212,8 @@ def build_book(given: argparse.Namespace) -> None:
 
     for page in execution.pages():
         execution.execute_page(page, quiet=True)
+    for chapter in book.chapters(study.home()):
+        execution.refresh(**chapter)
     print(f"Open {book.build(root=study.home(), stale=execution.stale)} in a browser.")
 
 

@@ -72,11 +72,14 @@ def digest(file: Path) -> str:
 
 
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records."""
-    records, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
-    inputs = (
-        sorted((study.home() / "reidlib").rglob("*.py")) + sorted((study.home() / "results").glob("*.tsv")) + records
-    )
+    """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records.
+
+    A figure of pictures is drawn from weights, which are in no checkout: its executed copy may be committed, and
+    stands for its template and its records, whatever became of the code since.
+    """
+    inputs, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
+    if table_of(slug) == slug:
+        inputs += sorted((study.home() / "reidlib").rglob("*.py")) + sorted((study.home() / "results").glob("*.tsv"))
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     return {
         "slug": slug,
@@ -160,6 +163,18 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     parameters = {**_defaults(template(slug)), **parameters}
     place = {name: parameters[name] for name in ("source", "dataset", "budget")}
     return _up_to_date(executed_copy(slug, **place), slug, parameters, quiet)
+
+
+def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
+    """Brings the executed copy of a chapter up to date, with its own parameters, where every record is there.
+
+    Nothing is trained, and pictures are left alone: where a record or a copy is missing, the book says so.
+    """
+    place = dict(source=source, dataset=dataset, budget=budget)
+    made = _was_made_from(executed_copy(slug, **place)) or {}
+    parameters = {**_defaults(template(slug)), **place, **made.get("parameters", {})}
+    if table_of(slug) == slug and not made_from(slug, parameters)["missing"]:
+        execute(slug, parameters, quiet=True)
 
 
 def execute_page(slug: str, *, quiet: bool = False) -> Path:

@@ -168,7 +168,7 @@ def _header(run: Run) -> Record:
         settings=run.settings.trained(),
         tested=run.settings.tested(),
         data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
-        device=_device(),
+        device=device_name(),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in ("reidlib", "torch", "torchvision", "numpy", "pillow")},
         commit=_commit(),
@@ -188,7 +188,8 @@ def _describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _device() -> str:
+def device_name() -> str:
+    """What trainings run on here, as records keep it: the GPU, or the processor and torch's threads."""
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"

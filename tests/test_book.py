@@ -47,6 +47,16 @@ def add(html: Path, body: str = "", head: str = "") -> None:
     (html / "book" / "data.html").write_text(page(body, head))
 
 
+def test_the_chapters_of_the_table_of_contents(tmp_path):
+    executed = [STAND_IN, "results/notebooks/study/claims", "results/notebooks/real/dukemtmc/paper/fmn/table3.ipynb"]
+    chapters = [{"file": name} for name in ("book/data", *executed)]
+    (tmp_path / "_toc.yml").write_text(json.dumps({"root": "book/intro", "parts": [{"chapters": chapters}]}))
+    assert book.chapters(tmp_path) == [
+        {"source": "stand-in", "dataset": "market1501", "budget": "cpu", "slug": "safenet/table5"},
+        {"source": "real", "dataset": "dukemtmc", "budget": "paper", "slug": "fmn/table3"},
+    ]
+
+
 def test_a_sound_book_passes(html):
     check(html)
 

@@ -23,6 +23,7 @@ from reidlib.visualisation import heatmaps, retrieval, tables
 
 FIGURES = {
     "safenet/figure3": "safenet/table5",
+    "safenet/figure4": "safenet/table2",
     "fmn/figure4": "fmn/table1",
     "hamr/figure7": "hamr/table6",
     "hamr/figure8": "hamr/table6",
@@ -30,23 +31,27 @@ FIGURES = {
 }
 """Slug of each notebook: the table whose networks it draws."""
 
+LISTS = {"safenet/figure4": "cuhk03-classic3-labeled-01", "hamr/figure7": "dukemtmc"}
+"""Those that draw ranked lists, with their data set; the others draw maps."""
+
 ROW = "g4"
 
 
 @pytest.fixture(scope="module")
-def both_rendered(rendered):
-    """The smoke stand-ins of both data sets that the figures show."""
+def all_rendered(rendered):
+    """The smoke stand-ins of every data set that the figures show."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CACHE", str(rendered))
-        study.load("dukemtmc", "stand-in", "smoke")
+        for dataset in LISTS.values():
+            study.load(dataset, "stand-in", "smoke")
     return rendered
 
 
 @pytest.fixture
-def home(both_rendered, tmp_path, monkeypatch):
+def home(all_rendered, tmp_path, monkeypatch):
     """Empty results, a fresh cache with the rendered images."""
     cache = tmp_path / "cache"
-    shutil.copytree(both_rendered / "stand-in", cache / "stand-in", copy_function=shutil.os.link)
+    shutil.copytree(all_rendered / "stand-in", cache / "stand-in", copy_function=shutil.os.link)
     monkeypatch.setenv("REID_CACHE", str(cache))
     monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
     return tmp_path
@@ -60,7 +65,8 @@ def network_of(run) -> nn.Module:
     """Untrained, but different from what another seed draws."""
     torch.manual_seed(run.seed)
     size = tuple(run.settings.recipe.resolved()["size"])
-    return run.settings.model(4, size=size, **run.settings.bare_options())
+    identities = len(study.load(run.dataset, run.source, run.budget).identities)
+    return run.settings.model(identities, size=size, **run.settings.bare_options())
 
 
 def write_weights(run) -> dict:
@@ -203,6 +209,16 @@ def test_bodies_are_the_renderers(home):
     assert np.array_equal(pictures.bodies.numpy(), (truth.parts >= 1) & (truth.parts <= 8))
 
 
+def test_the_lists_of_a_classic_split_are_those_of_the_first_draw_of_the_runs_own_test(home):
+    run = run_of("safenet/table2", "SafeNet (ResNet-50)", dataset=LISTS["safenet/figure4"])
+    pretend(run)
+    model, data = networks.load(run, train=False), study.load(run.dataset, run.source, run.budget)
+    lists = networks.ranked_list(run, model, data.split("query"))
+    first = worker._test(run, model, data, torch.device("cpu")).rankings[0]
+    assert lists.loc[lists["right"], "rank"].tolist() == first.first_hit.tolist()
+    assert (lists["camera"] != lists["query_camera"]).all()
+
+
 def test_the_ranked_lists_are_those_of_the_runs_own_test(home):
     run = run_of()
     pretend(run)
@@ -314,10 +330,14 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, monkeypatch, sl
             exec(compile(cell.source, slug, "exec"), room)
     page = "\n".join(thing for thing in said if isinstance(thing, tables.Page))
     assert "standin-banner" in page and "network <code>" in page and "reid train" in page
-    if slug == "hamr/figure7":
-        place = dict(source="stand-in", dataset="dukemtmc", budget="smoke")
+    if slug in LISTS:
+        place = dict(source="stand-in", dataset=LISTS[slug], budget="smoke")
         frame = pd.read_csv(execution.executed_copy(slug, **place).with_suffix(".csv"))
-        assert frame["query"].nunique() == 4 and frame["rank"].max() == 10
+        people = study.load(LISTS[slug], "stand-in", "smoke").split("query")["identity"].nunique()
+        one_each = LISTS[slug].startswith("cuhk03-classic")
+        assert frame["query"].nunique() == min(4, people)
+        assert frame["rank"].max() == (min(10, people) if one_each else 10)
+        assert (frame["rights"] == 1).all() or not one_each
     else:
         panels = [thing for thing in said if type(thing).__name__ == "Figure"]
         assert len(panels) == 1 + (slug == "hamr/figure8")

@@ -72,19 +72,27 @@ def evaluate(
     return Draws(draws)
 
 
-def _one_draw(query: Features, gallery: Features, protocol: Protocol, generator: torch.Generator, once) -> Ranking:
-    """For the queries of each camera: one image of each identity, at random among those of the other cameras."""
+def drawn_galleries(query: Features, gallery: Features, generator: torch.Generator) -> dict[int, torch.Tensor]:
+    """One draw, by the camera that asks: positions in the gallery of one image of each identity, at random among those
+    of the other cameras. A camera beside which there is no other has none."""
     shuffled = torch.randperm(len(gallery), generator=generator)
-    answer = Ranking.excluded(protocol, len(query))
-    for camera in query.cameras.unique():
-        asked = query.cameras == camera
+    found = {}
+    for camera in query.cameras.unique().tolist():
         others = shuffled[gallery.cameras[shuffled] != camera]
-        if not len(others):
-            continue
-        # of each identity the image that stands first in the shuffled list
-        kinds, kind = torch.unique(gallery.ids[others], return_inverse=True)
-        first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
-        part = once(query[asked], gallery[others[first]], partial=True)
+        if len(others):
+            # of each identity the image that stands first in the shuffled list
+            kinds, kind = torch.unique(gallery.ids[others], return_inverse=True)
+            first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
+            found[camera] = others[first]
+    return found
+
+
+def _one_draw(query: Features, gallery: Features, protocol: Protocol, generator: torch.Generator, once) -> Ranking:
+    """The queries of each camera against the gallery drawn for it."""
+    answer = Ranking.excluded(protocol, len(query))
+    for camera, drawn in drawn_galleries(query, gallery, generator).items():
+        asked = query.cameras == camera
+        part = once(query[asked], gallery[drawn], partial=True)
         for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid"):
             getattr(answer, name)[asked.numpy()] = getattr(part, name)
     return answer

@@ -90,6 +90,18 @@ class Points:
         """The largest length about the origin."""
         return float(self.square.max()) ** 0.5
 
+    @cached_property
+    def half(self) -> Tensor:
+        """N, float32: −square / 2."""
+        return self.square / -2
+
+    def closeness(self, rows: slice, others: Points) -> Tensor:
+        """float32, R × len(others): the squared distance of some rows here to all of `others` is square[rows] − 2 · it.
+
+        Within a row it falls as the distance grows, so ranks can be counted without the distance itself.
+        """
+        return torch.addmm(others.half, self.single[rows], others.single.T)
+
     def exact_distances(self, rows: Tensor, others: Points) -> Tensor:
         """float64 squared distances of R rows to all of `others`: R × len(others)."""
         own, square = self._exact(rows)

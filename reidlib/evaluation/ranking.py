@@ -10,7 +10,7 @@ float64, so metrics agree between block sizes, gallery orders and devices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -170,11 +170,9 @@ def rank(
     with full_precision(device):
         others = Points.of(kept.to(device), metric)
         queries = Points.of(query.features, metric, like=others)
-        half = others.square / -2
 
         def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
-            closeness = torch.addmm(half, queries.single[rows], others.single.T)
-            return _count_refined(closeness, pairs, queries, rows, others)
+            return _count_refined(queries.closeness(rows, others), pairs, queries, rows, others)
 
         return _rank(labels, block_counts, block, device, partial)
 
@@ -216,6 +214,14 @@ def rank_distances(
         return _count_at_least(closeness, pairs.take(closeness) - TIE)
 
     return _rank(labels, block_counts, block, distances.device, partial)
+
+
+def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
+    """The queries in turn, `block` at a time; None: as many as keep a block of similarities within 64 MiB."""
+    if block is not None and block < 1:
+        raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
+    block = block or max(1, _BLOCK_BYTES // (4 * gallery))
+    return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
 def no_match(
@@ -364,12 +370,8 @@ def _within(
 def _rank(labels: Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:
     """Counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
-    if block is not None and block < 1:
-        raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
-    block = block or max(1, _BLOCK_BYTES // (4 * gallery))
     answer = Ranking.excluded(labels.protocol, total)
-    for start in range(0, total, block):
-        rows = slice(start, min(start + block, total))
+    for rows in blocks(total, gallery, block):
         pairs = labels.pairs(rows)
         number = pairs.match.sum(1)
         answer.matches[rows] = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
+from reidlib.evaluation.evaluator import drawn_galleries
 from reidlib.evaluation.points import TIE, Points, full_precision
 from reidlib.evaluation.ranking import Labels, demand_same_space
 from reidlib.spec import ReidError
@@ -58,15 +60,17 @@ def ranked_list(
     have no rank and no line. In a tie (distances as the evaluator ties them) wrong answers come first. distance: 1 −
     cosine, the Euclidean distance, or what re-ranking makes of it.
 
-    Raises ReidError for a protocol that draws its gallery at random (it has no one list), and where lengths differ.
+    A protocol that draws its gallery at random has a list for every draw; this is the evaluator's first, by its seed.
+
+    Raises ReidError where lengths differ.
     """
-    if protocol.draws:
-        raise ReidError(f"protocol {protocol.name} draws its gallery at random, so no one list exists; choose another")
     for features, paths, name in ((query, query_paths, "query"), (gallery, gallery_paths, "gallery")):
         if len(features) != len(paths):
             raise ReidError(f"{len(paths)} {name} paths for {len(features)} features of {features.name}; give one each")
     demand_same_space(query, gallery)
     which = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
+    if protocol.draws:
+        return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n)
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = labels.kept.nonzero()[:, 0]  # junk is gone for every query
     shown, compared = _distances(query, gallery[kept], which, metric, rerank)
@@ -96,6 +100,20 @@ def ranked_list(
             )
         )
     return pd.concat(lines, ignore_index=True)[list(COLUMNS)]
+
+
+def _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n) -> pd.DataFrame:
+    """Each query's list from the gallery that the evaluator draws first for its camera."""
+    rules, lists = replace(protocol, draws=0), []
+    galleries = drawn_galleries(query, gallery, torch.Generator().manual_seed(0))
+    for place in which.tolist():
+        camera = int(query.cameras[place])
+        asked, drawn = (query.cameras == camera).nonzero()[:, 0], galleries.get(camera, torch.arange(0))
+        paths = [query_paths[i] for i in asked.tolist()], [gallery_paths[i] for i in drawn.tolist()]
+        own = (asked == place).nonzero()[:, 0]
+        asking = dict(protocol=rules, metric=metric, rerank=rerank, which=own, n=n)
+        lists.append(ranked_list(query[asked], gallery[drawn], *paths, **asking))
+    return pd.concat(lists, ignore_index=True)
 
 
 def first_answers(runs, row: str, other: str) -> Page:

@@ -58,6 +58,20 @@ def test_the_list_is_the_evaluators_ranking(protocol, rerank, metric, steps):
                 assert average_precision(hits, rule="trapezoid") == pytest.approx(answer.ap_trapezoid[place], abs=1e-9)
 
 
+@pytest.mark.parametrize("rerank", [None, KReciprocal(k1=3, k2=2)], ids=["plain", "k-reciprocal"])
+def test_the_list_of_a_drawn_gallery_is_the_first_draws(rerank):
+    query, gallery = crowd(0)
+    rules = PROTOCOLS["cuhk03-classic"]
+    first = evaluate(query, gallery, protocol=rules, metric="cosine", rerank=rerank).rankings[0]
+    lists = ranked_list(query, gallery, *paths(query, gallery), protocol=rules, rerank=rerank, n=None)
+    for place, (_, mine) in enumerate(lists.groupby("query", sort=False)):
+        assert mine["identity"].is_unique and (mine["camera"] != mine["query_camera"]).all()
+        assert mine["rank"][mine["right"]].tolist() == ([first.first_hit[place]] if first.valid[place] else [])
+    some = ranked_list(query, gallery, *paths(query, gallery), protocol=rules, rerank=rerank, which=[5, 2], n=3)
+    wanted = [lists[lists["query"] == f"query/{place}.png"][:3] for place in (5, 2)]
+    pd.testing.assert_frame_equal(some, pd.concat(wanted, ignore_index=True))
+
+
 def test_a_list_by_hand():
     """Junk and the query's own camera have no line, the distractor is wrong, and in a tie the wrong one is first."""
     query = Features(torch.zeros(1, 1), [7], [1], name="query")
@@ -115,10 +129,11 @@ def test_the_first_of_some_queries(rerank):
 def test_what_cannot_be_listed_is_said():
     query, gallery = crowd(0)
     own, others = paths(query, gallery)
-    with pytest.raises(ReidError, match="cuhk03-classic draws its gallery at random"):
-        ranked_list(query, gallery, own, others, protocol=PROTOCOLS["cuhk03-classic"])
     with pytest.raises(ReidError, match="59 gallery paths for 60 features"):
         ranked_list(query, gallery, own, others[1:], protocol=MARKET)
+    one = query[query.cameras == 1], gallery[gallery.cameras == 1]
+    with pytest.raises(ReidError, match="at least one row"):
+        ranked_list(*one, *paths(*one), protocol=PROTOCOLS["cuhk03-classic"])
     with pytest.raises(ReidError, match="6 dimensions, those of .* 2"):
         ranked_list(query, Features(torch.ones(60, 2), gallery.ids, gallery.cameras), own, others, protocol=MARKET)
 
