@@ -101,6 +101,11 @@ def all_splits(name: str) -> str:
     return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}"
 
 
+def splits(name: str) -> list[str]:
+    """All twenty splits of a data set's protocol and boxes, itself among them; any other name alone."""
+    return [other for other in VARIANTS if all_splits(other) == all_splits(name)] or [name]
+
+
 PUBLISHED = {
     ("np", "labeled"): {
         "train images": 7_368,

@@ -85,6 +85,36 @@ def comparison(runs, reported: pd.DataFrame) -> Page:
     return Page(_table([_line(head), _line(second)], body, css="comparison") + _why_not_retrained(runs, reported))
 
 
+def over_splits(splits: Sequence, reported: pd.DataFrame) -> Page:
+    """Mean and standard deviation over the splits of a protocol, beside the paper's own mean over its splits.
+
+    splits: the runs of one table on each split, from `study.read`. A split counts for a row when all its seeds are
+    finished; it enters with the mean over them, so that the deviation is that between splits.
+    """
+    runs, printed = splits[0], [metric for metric in METRICS if metric in reported and reported[metric].notna().any()]
+    keys = ["row", "variant"]
+    lines = []
+    for split in splits:
+        frame = split.frame()
+        done = frame.groupby(keys)["state"].transform(lambda states: (states == "finished").all())
+        lines.append(frame[done].groupby(keys).mean(numeric_only=True))
+    found = pd.concat(lines)
+    head = [_cell("row", rowspan=2), _cell("paper, real images", colspan=len(printed) or 1, css="reported")]
+    head.append(_cell(f"here, {runs.runs[0].source} images, mean over splits", colspan=len(METRICS) + 1))
+    second = [_cell(METRICS[metric], css="reported") for metric in printed] or [_cell("", css="reported")]
+    second += [_cell(name) for name in (*METRICS.values(), "splits")]
+    body = []
+    for row in rows_of(runs):
+        cells = [_cell(row.label, css="label"), *_reported_cells(row.label, row, reported, printed)]
+        own = found[found.index == (row.label, row.variant)]
+        if own.empty:
+            cells.append(_cell(NOT_RUN, colspan=len(METRICS), css="state"))
+        else:
+            cells += [_cell(_mean(own[_column(runs, metric)])) for metric in METRICS]
+        body.append(_line([*cells, _cell(f"{len(own)} of {len(splits)}")]))
+    return _table([_line(head), _line(second)], body, css="comparison")
+
+
 def _lines(runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
     """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others.
 

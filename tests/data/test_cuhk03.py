@@ -462,3 +462,11 @@ def test_faults_of_the_folders_are_named_with_their_remedy(np_root, name, fault,
     with pytest.raises(ReidError, match=words) as error:
         load(name, np_root)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_splits_of_a_protocol_are_known_by_any_of_them():
+    names = cuhk03.splits("cuhk03-classic3-detected-07")
+    assert len(names) == 20 and names[0] == "cuhk03-classic3-detected-01" and names[-1] == "cuhk03-classic3-detected-20"
+    assert {cuhk03.all_splits(name) for name in names} == {"cuhk03-classic3-detected-01 … -20"}
+    assert cuhk03.splits("cuhk03-np-labeled") == ["cuhk03-np-labeled"]
+    assert cuhk03.splits("market1501") == [cuhk03.all_splits("market1501")] == ["market1501"]

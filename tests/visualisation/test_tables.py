@@ -233,6 +233,18 @@ def recipe_of(table):
     return {line[0]: line[1:] for line in lines}
 
 
+def test_the_mean_over_splits_takes_each_split_once(two):
+    """60, 50 and 70 by hand: 60 ± 10; a split whose second seed is missing is left out."""
+    table = declared(OTHER, OURS_ROW)
+    by_split = [{("Ours", "as-published"): ap} for ap in (0.6, 0.5, 0.7)]
+    splits = [Runs(table, scores, seeds=(0, 1)) for scores in by_split] + [Runs(table, {}, seeds=(0, 1))]
+    half = Runs(table, by_split[0], seeds=(0, 1))
+    half.runs[-1].ap = None
+    lines = cells(tables.over_splits([*splits, half], printed(Plain=31, Ours=61)))
+    assert lines[2] == ["Plain", "31.0", "not run", "0 of 5"]
+    assert (lines[3][:2], lines[3][-2:]) == (["Ours", "61.0"], ["60.0 ± 10.0", "3 of 5"])
+
+
 def test_the_recipe_shows_the_source_of_every_value():
     before = Settings(IDE, Recipe(epochs=Stated(40, where="§2")), {"cross_entropy": CROSS_ENTROPY})
     base = Settings(
