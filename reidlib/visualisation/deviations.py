@@ -326,16 +326,18 @@ def _conflicts(found: pd.DataFrame) -> str:
     body = [
         _line(
             [
-                _cell(line.tables.replace("recipe", "the recipe").replace(" table", ", table"), css="label"),
-                _cell(line.kind, css="label"),
-                _cell(line.what, css="quote why"),
+                _cell(
+                    line.tables.replace("recipe", "the recipe").replace(" table", ", table"),
+                    css="label",
+                    note=line.kind,
+                ),
+                _cell(line.what, css="quote why", note=f"Here: {line.here}"),
                 _cell((f"“{line.words}” " if len(line.words) > 3 else "") + f"({line.line})", css="quote"),
-                _cell(line.here, css="quote"),
             ]
         )
         for line in found.itertuples()
     ]
-    head = ("rows", "between", "what does not agree", "the paper's words", "what is done here")
+    head = ("rows, between", "what does not agree, and what is done here", "the paper's words")
     return _table([_line([_cell(text) for text in head])], body)
 
 
@@ -362,9 +364,9 @@ def _budgets(changes: Sequence[Change]) -> str:
     body = []
     for change in changes:
         kind = f"{change.kind} ({change.where})" if change.where else change.kind
-        cells = [_cell(change.of, css="label"), _cell(change.published), _cell(kind, css="quote")]
-        cells += [_cell(change.budget), _cell(change.value), _cell(change.why, css="quote why")]
-        cells.append(_cell("; ".join(change.places) or "every table", css="label"))
+        cells = [_cell(change.of, css="label", note="; ".join(change.places))]
+        cells += [_cell(change.published, css="quote", note=kind), _cell(change.budget)]
+        cells.append(_cell(change.value, css="quote why", note=change.why))
         body.append(_line(cells))
-    head = ("recipe", "for the paper", "which is", "budget", "value", "because", "in")
+    head = ("recipe", "for the paper", "budget", "value, because")
     return _table([_line([_cell(text) for text in head])], body)
