@@ -243,7 +243,10 @@ def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.metadata.tags.append("hide-input")
     # papermill writes the paths of this machine and its clock into the copy; a reader needs neither.
     notebook.metadata.pop("papermill", None)
+    # Nor do the lines of a training help: they name folders of this machine, and the log of the run keeps them.
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stdout"]
     return notebook
