@@ -167,8 +167,8 @@ def _worth(runs) -> str:
     if first.budget == "smoke":
         text = "This budget shows that the code runs from the images to this page, and nothing else. "
     else:
-        text = "That is enough to see that every switch is wired as described, whether each network learns, and how far "
-        text += "the rows lie apart under equal conditions. "
+        text = "That is enough to see that every switch is wired as described, whether each network learns, and how "
+        text += "far the rows lie apart under equal conditions. "
     if first.source != "real":
         text += "It is not enough to confirm or refute the paper: rendered people are not photographs. "
     elif first.budget != "paper":
