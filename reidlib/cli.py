@@ -145,7 +145,7 @@ def train_row(given: argparse.Namespace) -> None:
     from reidlib import study, worker
 
     if given.row or given.again or given.variant != "as-published":
-        worker.execute(worker.run_of(given))
+        worker.start(given)
         return
     paper, _, table = given.table.partition("/")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
@@ -218,13 +218,13 @@ def build_book(given: argparse.Namespace) -> None:
 
 
 def main(line: list[str] | None = None) -> int:
-    """Runs one command. A ReidError becomes one line on stderr and exit status 1."""
+    """Runs one command. A ReidError becomes one line on stderr and its exit status, 1 or 75 (busy)."""
     given = parser().parse_args(line)
     try:
         given.run(given)
     except ReidError as fault:
         print(f"error: {fault}", file=sys.stderr)
-        return 1
+        return fault.status
     except KeyboardInterrupt:
         print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
         return 130

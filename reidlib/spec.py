@@ -18,6 +18,16 @@ OURS = "label of ours"
 class ReidError(Exception):
     """A fault a person can mend. The message is one line: what is wrong, where, and the remedy."""
 
+    status = 1
+    """Exit status of a command that ends in it."""
+
+
+class Busy(ReidError):
+    """Another process is making the same thing just now: try again later."""
+
+    status = 75
+    """EX_TEMPFAIL of sysexits.h, which batch systems take for a reason to try again."""
+
 
 @dataclass(frozen=True)
 class Assumed:

@@ -28,7 +28,7 @@ from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17, sta
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.models.backbone import file_digest, imagenet_file
 from reidlib.records import Record
-from reidlib.spec import ReidError, Row, Settings, Table
+from reidlib.spec import Busy, ReidError, Row, Settings, Table
 
 STANDIN_SCALE = {"smoke": 0.005, "cpu": 0.05, "gpu": 0.25, "paper": 1.0}
 """Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
@@ -291,7 +291,7 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             stream.seek(0)
-            raise ReidError(
+            raise Busy(
                 f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
                 "wait for it, or stop that process"
             ) from None

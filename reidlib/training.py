@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,8 @@ from reidlib.models.backbone import imagenet_file
 from reidlib.spec import ReidError, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"
+"""The one before it, for the case that the newest cannot be read."""
 WEIGHTS = "weights.safetensors"
 FORMAT = "2"
 """Of a checkpoint: one of another format is set aside."""
@@ -131,9 +134,7 @@ def train(
         return Trained(model.eval(), start, done)
     loop = Loop.of(settings, model, data.identities)
     trained = Trained(model, start)
-    trained.curve = load_checkpoint(folder / CHECKPOINT, loop)
-    if trained.curve:
-        log(f"resuming after epoch {len(trained.curve)} of {recipe['epochs']} from {folder / CHECKPOINT}")
+    trained.curve = resume(folder, loop, log)
     saved = time.monotonic()
     for epoch in range(len(trained.curve), recipe["epochs"]):
         trained.curve.append(_epoch(loop, data, seed=seed, epoch=epoch))
@@ -190,7 +191,7 @@ class Loop:
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
-        bf16 = self.recipe["precision"] == "bf16"
+        bf16 = in_bf16(self.recipe, images.device)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
         terms = self.criterion(output, labels)
@@ -218,9 +219,11 @@ def finished(file: Path, model: nn.Module) -> list[dict] | None:
     try:
         with safetensors.safe_open(file, framework="pt") as stored:
             curve = json.loads(stored.metadata()["curve"])
-        model.load_state_dict(safetensors.torch.load_file(file))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        weights = safetensors.torch.load_file(file)
+        _demand_same(weights, model)
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None
+    model.load_state_dict(weights)
     return curve
 
 
@@ -350,12 +353,19 @@ def _line(curve: list[dict[str, float]], epochs: int) -> str:
     )
 
 
-def write_tensors(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file under another name and moves it into place: readers see all of it or none of it."""
+def write_tensors(
+    file: Path, tensors: dict[str, Tensor], metadata: dict[str, str], previous: Path | None = None
+) -> None:
+    """Writes a safetensors file under another name and moves it into place: readers see all of it or none of it.
+
+    previous: where the file that was there before goes. A process that dies between the two moves leaves that one.
+    """
     partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         safetensors.torch.save_file(plain, partial, metadata=metadata)
+        if previous is not None and file.exists():
+            file.replace(previous)
         partial.replace(file)
     except (OSError, safetensors.SafetensorError) as fault:
         with suppress(OSError):
@@ -370,41 +380,112 @@ def save_checkpoint(file: Path, loop: Loop, curve: list[dict]) -> None:
     for index, state in loop.optimiser.state_dict()["state"].items():
         kept = {name: value for name, value in state.items() if value is not None}
         tensors |= {f"optimiser.{index}.{name}": value for name, value in kept.items()}
-    write_tensors(file, tensors, {"curve": json.dumps(curve), "format": FORMAT})
+    write_tensors(file, tensors, {"curve": json.dumps(curve), "format": FORMAT}, file.with_name(PREVIOUS))
+
+
+def resume(folder: Path, loop: Loop, log: Callable[[str], None] = print) -> list[dict]:
+    """Puts the newest checkpoint that can be read back in place and returns its curve; [] where there is none.
+
+    One that cannot be read is set aside under the ending .corrupt and named in the log; the loop is as it was.
+    """
+    for file in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not file.exists():
+            continue
+        try:
+            curve = load_checkpoint(file, loop)
+        except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as fault:
+            aside = file.with_suffix(".corrupt")
+            file.replace(aside)
+            log(f"{file}: cut short or foreign ({fault}); set aside as {aside.name}")
+        else:
+            log(f"resuming after epoch {len(curve)} of {loop.recipe['epochs']} from {file}")
+            return curve
+    return []
 
 
 def load_checkpoint(file: Path, loop: Loop) -> list[dict]:
-    """Puts a checkpoint back in place and returns its curve; [] where there is none.
-
-    One that cannot be read is set aside and raised as a ReidError: the next start of the run begins anew.
-    """
-    if not file.exists():
-        return []
-    try:
-        with safetensors.safe_open(file, framework="pt") as stored:
-            metadata = stored.metadata()
-        curve = json.loads(metadata["curve"])
-        if metadata["format"] != FORMAT:
-            raise ValueError(f"format {metadata['format']}, not {FORMAT}")
-        tensors = safetensors.torch.load_file(file)
-        loop.model.load_state_dict(_under("model.", tensors))
-        loop.criterion.load_state_dict(_under("criterion.", tensors))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
-        aside = file.with_suffix(".corrupt")
-        file.replace(aside)
-        raise ReidError(
-            f"{file}: cut short or foreign ({fault}); moved to {aside.name}: start the run again"
-        ) from fault
+    """Puts a checkpoint back in place and returns its curve. All of it is checked before anything is touched."""
+    with safetensors.safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata()
+    curve = json.loads(metadata["curve"])
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"format {metadata['format']}, not {FORMAT}")
+    tensors = safetensors.torch.load_file(file)
+    parts = {name: _under(f"{name}.", tensors) for name in ("model", "criterion", "optimiser")}
+    _demand_same(parts["model"], loop.model)
+    _demand_same(parts["criterion"], loop.criterion)
+    loop.model.load_state_dict(parts["model"])
+    loop.criterion.load_state_dict(parts["criterion"])
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under("optimiser.", tensors).items():
+    for name, tensor in parts["optimiser"].items():
         index, _, entry = name.partition(".")
         state.setdefault(int(index), {})[entry] = tensor
     loop.optimiser.load_state_dict({**loop.optimiser.state_dict(), "state": state})  # moves each to its weight's device
     return curve
 
 
+def _demand_same(stored: dict[str, Tensor], module: nn.Module) -> None:
+    """Names and shapes as the module has them; else a ValueError. (Torch would fill a module half before it fails.)"""
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in stored.items()}
+    if found != wanted:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise ValueError(f"another network's: {odd[0]}")
+
+
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def in_bf16(recipe: dict[str, Any], device: torch.device) -> bool:
+    """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers.
+
+    A processor without such instructions would imitate them, many times slower than float32, which is taken then.
+    """
+    return recipe["precision"] == "bf16" and multiplies_bf16(device)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether this device has instructions for bf16; a processor of which nothing is known is given the doubt."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(known.get(name, True) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def deterministic() -> None:
+    """From now on the same bits on every run of one machine, a GPU's too; an operation that cannot is an error.
+
+    On a processor the loop gives them without it. cuBLAS reads its variable when CUDA is first used.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def batch_that_fits(settings: Settings, identities: int, device: torch.device, first: nn.Module | None = None) -> int:
+    """The largest half, quarter, … of the recipe's batch of which a step fits on the device now; 0 where none does."""
+    recipe = settings.recipe.resolved()
+    same = recipe["per_identity"] or 1
+    batch = recipe["batch"] // 2 // same * same
+    while batch > 1:
+        try:
+            _one_step(settings, identities, device, first, batch)
+            return batch
+        except torch.OutOfMemoryError:
+            batch = batch // 2 // same * same
+        if device.type == "cuda":  # outside the except clause, where the fault still holds what was allocated
+            torch.cuda.empty_cache()
+    return 0
+
+
+def _one_step(settings: Settings, identities: int, device: torch.device, first: nn.Module | None, batch: int) -> None:
+    """One step on a grey batch, in which each identity has as many images as the recipe asks for."""
+    model, _ = build(settings, identities, 0, first)
+    loop = Loop.of(settings, model.to(device, memory_format=torch.channels_last), identities)
+    loop.train_mode()
+    labels = torch.arange(batch, device=device) // (loop.recipe["per_identity"] or 1) % identities
+    loop.step(torch.zeros(batch, 3, *loop.recipe["size"], device=device), labels)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -8,14 +8,14 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from reidlib import records, study, training
+from reidlib import devices, records, study, training
 from reidlib.data import images as pictures
 from reidlib.data import standin
 from reidlib.data.table import Dataset
@@ -38,6 +38,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="repeat a record; the repeat goes into the cache")
+    parser.add_argument("--lease", action="store_true", help="first wait for a free place on a device of this machine")
+    parser.add_argument("--gpus", default="all", help="with --lease: which GPUs, all or 0,1; default all")
+    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="with --lease: runs that share a device")
+    deterministic(parser)
+
+
+def deterministic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on every run of one machine, a GPU's too; slower"
+    )
+
+
+def start(given: argparse.Namespace, log: Callable[[str], None] = print) -> Record:
+    """One run as the command line asks for it: its device first, then `execute`."""
+    run = run_of(given)
+    with ExitStack() as held:
+        if given.lease and not ((done := run.record()) and done.ok):
+            held.enter_context(devices.lease(devices.devices(given.gpus), given.per_gpu, log))
+        if given.deterministic:
+            training.deterministic()
+        return execute(run, log)
 
 
 def run_of(given: argparse.Namespace) -> Run:
@@ -75,12 +96,18 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
             data = study.load(run.dataset, run.source, run.budget)
             record = replace(record, data=_describe(data))
             record, per_query = _train_and_test(run, data, record, log)
-        except (ReidError, torch.OutOfMemoryError, RuntimeError) as fault:
-            records.write(run.record_file, replace(record, status="failed", error=str(fault), finished=_now()))
+        except (ReidError, RuntimeError) as fault:
+            fail(run, str(fault), record)
             raise
         records.write(run.record_file, record, per_query)
     log(f"record {run.record_file}")
     return record
+
+
+def fail(run: Run, why: str, record: Record | None = None) -> None:
+    """Leaves a record that says why a run failed; where not even that can be written, the fault itself must do."""
+    with suppress(ReidError):
+        records.write(run.record_file, replace(record or _header(run), status="failed", error=why, finished=_now()))
 
 
 def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str], None]) -> tuple[Record, dict]:
@@ -126,9 +153,30 @@ def _train(
     with nullcontext() if own else study.locked(folder / "lock", wait=True):
         if run.again:  # a repeat trains anew, whatever an earlier one left
             (folder / training.WEIGHTS).unlink(missing_ok=True)
-        trained = training.train(settings, images, seed=run.seed, folder=folder, first=first, log=log)
-        (folder / training.CHECKPOINT).unlink(missing_ok=True)
-    return trained
+        try:
+            trained = training.train(settings, images, seed=run.seed, folder=folder, first=first, log=log)
+        except torch.OutOfMemoryError as fault:
+            full = str(fault).splitlines()[0]
+        else:
+            for name in (training.CHECKPOINT, training.PREVIOUS):
+                (folder / name).unlink(missing_ok=True)
+            return trained
+    raise ReidError(_out_of_memory(run, settings, images, first, full))
+
+
+def _out_of_memory(
+    run: Run, settings: Settings, images: training.TrainingImages, first: torch.nn.Module | None, full: str
+) -> str:
+    """Which device, by which batch, and the batch that fits. Called when what the training held is given back."""
+    device, batch = images.images.device, settings.recipe.resolved()["batch"]
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    fits = training.batch_that_fits(settings, images.identities, device, first)
+    smaller = f"a batch of {fits} fits (recipe in reidlib/papers/{run.table.paper}.py; it makes another network)"
+    return (
+        f"{device_name()} ran out of memory with a batch of {batch} ({full}); "
+        f"{smaller if fits else 'no smaller batch fits'}; or let fewer runs share the device (--per-gpu)"
+    )
 
 
 def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
@@ -149,7 +197,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
     batches = pictures.decode(data, frame, tuple(recipe["size"]), device).split(EVALUATION_BATCH)
-    bf16 = recipe["precision"] == "bf16"
+    bf16 = training.in_bf16(recipe, device)
     found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
     if value_of(run.settings.testing.mirror):
         found = found + features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
@@ -189,18 +237,20 @@ def _describe(data: Dataset) -> dict[str, Any]:
 
 
 def device_name() -> str:
-    """What trainings run on here, as records keep it: the GPU, or the processor and torch's threads."""
-    if torch.cuda.is_available():
-        return f"cuda ({torch.cuda.get_device_name()})"
-    return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+    """What trainings run on here, as records keep it: the GPU, or the processor and torch's threads.
 
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as stream:
-            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    Also what changes their numbers: no bf16 on this device, deterministic operations.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    words = [f"{devices.processor()}, {threads} thread{'s' * (threads > 1)}"]
+    if device.type == "cuda":
+        words = [torch.cuda.get_device_name()]
+    if not training.multiplies_bf16(device):
+        words.append("fp32 for bf16")
+    if torch.are_deterministic_algorithms_enabled():
+        words.append("deterministic")
+    return f"{device.type} ({', '.join(words)})"
 
 
 def _commit() -> str:
@@ -225,10 +275,10 @@ def main(line: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="reid train")
     arguments(parser)
     try:
-        execute(run_of(parser.parse_args(line)), log=lambda text: print(text, flush=True))
+        start(parser.parse_args(line), log=lambda text: print(text, flush=True))
     except ReidError as fault:
         print(f"error: {fault}", flush=True)
-        return 1
+        return fault.status
     return 0
 
 

@@ -10,12 +10,13 @@ FILES = sorted(HOUSE.rglob("*.py"))
 
 LEVELS = (
     {"spec"},
-    {"data", "models", "losses", "evaluation", "records"},
+    {"data", "models", "losses", "evaluation", "records", "devices"},
     {"visualisation", "training"},
     {"papers"},
     {"study"},
     {"worker", "execution", "book"},
-    {"networks"},
+    {"networks", "prediction"},
+    {"batch"},
     {"cli"},
 )
 EXCEPTIONS = {("losses", "models")}  # the losses read the models' output contract

@@ -184,7 +184,7 @@ def test_two_runs_of_one_key_at_once(house, capsys):
         holder = f"from reidlib import cli; raise SystemExit(cli.main(['train', '{TABLE}', '--row', '{ROW}', "
         line = [sys.executable, "-c", holder + "'--budget', 'smoke']))"]
         second = subprocess.run(line, capture_output=True, text=True)
-    assert second.returncode == 1 and second.stderr.count("\n") == 1
+    assert second.returncode == 75 and second.stderr.count("\n") == 1
     assert f"run {run.key}" in second.stderr and "wait for it" in second.stderr
     assert not run.record_file.exists(), "the second run must not touch the first one's record"
 

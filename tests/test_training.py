@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from reidlib import losses, training
 from reidlib.data.images import normalise
 from reidlib.models.output import Output
 from reidlib.spec import First, Loss, Recipe, ReidError, Settings
-from reidlib.training import CHECKPOINT, WEIGHTS, TrainingImages
+from reidlib.training import CHECKPOINT, PREVIOUS, WEIGHTS, TrainingImages
 
 SIZE = (16, 8)
 
@@ -224,16 +225,80 @@ def test_a_batch_larger_than_the_set_is_named(tmp_path, data):
         run(data, tmp_path, recipe=RECIPE.but(batch=64))
 
 
-def test_a_checkpoint_cut_short_is_set_aside(tmp_path, data):
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("epochs, damaged, left", [(1, 1, 0), (2, 1, 1), (3, 2, 0)])
+def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_is_used(tmp_path, data, epochs, damaged, left):
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, after_epoch=stop_after(epochs))
+    for name in (CHECKPOINT, PREVIOUS)[:damaged]:
+        cut(tmp_path / name)
+    whole, _ = run(data, tmp_path / "whole")
+    again, lines = run(data, tmp_path)
+    aside = [line for line in lines if "cut short or foreign" in line]
+    assert len(aside) == damaged and "set aside as checkpoint.corrupt" in aside[0]
+    assert (tmp_path / "checkpoint.corrupt").is_file()
+    assert [line for line in lines if line.startswith("resuming")] == [
+        f"resuming after epoch {left} of 4 from {tmp_path / PREVIOUS}"
+    ] * bool(left)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_process_that_dies_between_the_two_moves_of_a_checkpoint_loses_nothing(tmp_path, data):
     with pytest.raises(Interrupted):
         run(data, tmp_path, after_epoch=stop_after(2))
-    file = tmp_path / CHECKPOINT
-    file.write_bytes(file.read_bytes()[:-100])
+    (tmp_path / CHECKPOINT).replace(tmp_path / PREVIOUS)
     whole, _ = run(data, tmp_path / "whole")
-    with pytest.raises(ReidError, match="cut short or foreign.*moved to checkpoint.corrupt"):
-        run(data, tmp_path)
-    again, _ = run(data, tmp_path)
+    again, lines = run(data, tmp_path)
+    assert lines[0].startswith("resuming after epoch 2 of 4")
     assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, after_epoch=stop_after(1))
+    tensors = load_file(tmp_path / CHECKPOINT)
+    with safe_open(tmp_path / CHECKPOINT, framework="pt") as stored:
+        metadata = stored.metadata()
+    name = next(name for name in reversed(tensors) if name.startswith("model.") and tensors[name].ndim)
+    tensors[name] = torch.zeros(*tensors[name].shape, 2)
+    save_file(tensors, tmp_path / CHECKPOINT, metadata=metadata)
+    whole, _ = run(data, tmp_path / "whole")
+    again, lines = run(data, tmp_path)
+    assert "another network's" in lines[0]
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_bf16_is_for_devices_that_multiply_it(monkeypatch):
+    recipe, cpu = RECIPE.but(precision="bf16").resolved(), torch.device("cpu")
+    for known, wanted in (
+        ({"avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({}, True),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert training.in_bf16(recipe, cpu) is wanted
+        assert not training.in_bf16(RECIPE.but(precision="fp32").resolved(), cpu)
+
+
+def test_the_batch_that_fits_is_found_by_halves(tmp_path, data, monkeypatch):
+    tried = []
+
+    def step(settings, identities, device, first, batch):
+        tried.append(batch)
+        if batch > 6:
+            raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(training, "_one_step", step)
+    settings = Settings(Tiny, RECIPE.but(batch=48, per_identity=4), LOSSES)
+    assert training.batch_that_fits(settings, 4, torch.device("cpu")) == 4
+    assert tried == [24, 12, 4]  # 6 is no multiple of the four images an identity
+    monkeypatch.undo()
+    small = Settings(Tiny, RECIPE.but(batch=8, per_identity=2), LOSSES | METRIC)
+    assert training.batch_that_fits(small, 4, torch.device("cpu")) == 4, "a real step of half the batch"
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path, data, monkeypatch):
@@ -258,7 +323,8 @@ def test_a_finished_network_is_not_trained_twice(tmp_path, data):
 def test_weights_cut_short_are_trained_again(tmp_path, data):
     first, _ = run(data, tmp_path)
     whole = (tmp_path / WEIGHTS).read_bytes()
-    (tmp_path / CHECKPOINT).unlink()
+    for name in (CHECKPOINT, PREVIOUS):
+        (tmp_path / name).unlink()
     (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     again, lines = run(data, tmp_path)
     assert any(line.startswith("epoch 1/") for line in lines)

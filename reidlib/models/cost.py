@@ -52,6 +52,39 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
     return Cost(everything, classifiers, counted, output.embedding.shape[1])
 
 
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step costs.
+
+    multiply_adds: of the forward pass of one image, auxiliary branches included. activations: bytes that a float32
+    forward pass of the whole batch keeps for the backward pass, each tensor once. parameters: all weights.
+    """
+
+    multiply_adds: int
+    activations: int
+    parameters: int
+
+
+def step_cost(settings: Settings, identities: int) -> StepCost:
+    """What a step of these settings costs at the recipe's size and batch, found on the meta device: nothing is run."""
+    recipe = settings.recipe.resolved()
+    kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[id(tensor.untyped_storage())] = tensor.untyped_storage()
+        return tensor
+
+    with torch.device("meta"):
+        network = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options()).train()
+        images = torch.zeros(recipe["batch"], 3, *recipe["size"])
+    weights = {id(weight.untyped_storage()) for weight in network.parameters()}
+    saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter, saved:
+        network(images)
+    activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
+    return StepCost(counter.get_total_flops() // 2 // recipe["batch"], activations, parameters(network))
+
+
 def parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 

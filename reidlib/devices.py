@@ -1,0 +1,130 @@
+"""The devices of this machine, and leases on them: a run holds its device as long as its process lives.
+
+A lease is a lock on a file, one a place on a device. The kernel frees it when the process dies, however it dies, so
+nothing has to be cleaned up after a crash. The files lie in the machine's folder for temporary files, not in the
+cache: two batches with caches of their own still share the devices.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reidlib.spec import ReidError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU, or the processor.
+
+    id: what CUDA_VISIBLE_DEVICES calls a GPU; "cpu" for the processor. name: the maker's. memory_mb: in all.
+    """
+
+    id: str
+    name: str
+    memory_mb: float
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.id != "cpu"
+
+
+def devices(asked: str = "all") -> list[Device]:
+    """The GPUs asked for ("all", or numbers such as "0,1" as nvidia-smi counts them); the processor where none is.
+
+    Where a scheduler has given this process some GPUs (CUDA_VISIBLE_DEVICES), "all" means those.
+    """
+    there = _gpus()
+    given = os.environ.get(VISIBLE)
+    if asked == "all" and given is not None:
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        # A name that nvidia-smi does not list (a slice of a GPU) is used as it is.
+        known = {device.id: device for device in there} | {str(n): device for n, device in enumerate(there)}
+        memory = there[0].memory_mb if there else 0.0
+        there = [known.get(name, Device(name, "GPU", memory)) for name in names]
+    elif asked != "all":
+        numbers = [number.strip() for number in asked.split(",")]
+        unknown = [number for number in numbers if not number.isdigit() or int(number) >= len(there)]
+        if unknown:
+            found = ", ".join(f"{n} ({device.name})" for n, device in enumerate(there)) or "none"
+            raise ReidError(f"--gpus {asked}: no GPU {unknown[0]!r} on this machine; it has {found}")
+        there = [there[int(number)] for number in numbers]
+    return there or [Device("cpu", processor(), _memory_mb())]
+
+
+def _gpus() -> list[Device]:
+    """What nvidia-smi lists. Asking torch would open the driver in this process, and keep memory on the first GPU."""
+    line = ["nvidia-smi", "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[word.strip() for word in row.split(",")] for row in said.splitlines() if row.count(",") == 2]
+    # Some machines with memory of their own for CPU and GPU print no number.
+    return [Device(uuid, name, float(memory) if memory.isdigit() else 0.0) for uuid, name, memory in rows]
+
+
+def processor() -> str:
+    """The maker's name of the processor."""
+    try:
+        with open("/proc/cpuinfo") as stream:
+            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_mb() -> float:
+    """This machine's memory, or what a container is allowed of it."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    try:
+        allowed = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return whole
+    return min(whole, int(allowed) / 2**20) if allowed.isdigit() else whole
+
+
+@contextmanager
+def lease(
+    among: Sequence[Device], per_device: int = 1, log: Callable[[str], None] = print, every: float = 0.5
+) -> Iterator[Device]:
+    """Holds one of `per_device` places on a device, waiting until one is free; emptier devices first.
+
+    A GPU is made the only one that this process sees, so torch must not have opened CUDA before.
+    """
+    folder = Path(tempfile.gettempdir()) / f"reid-devices-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    places = [(device, folder / f"{device.id}.{number}") for number in range(per_device) for device in among]
+    waited = False
+    while True:
+        for device, file in places:
+            stream = file.open("a+")
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.close()
+                continue
+            with stream:
+                if device.is_gpu:
+                    os.environ[VISIBLE] = device.id
+                log(f"device: {device.name} ({file.name})")
+                yield device
+            return
+        if not waited:
+            log(f"waiting for one of {len(places)} places on {len(among)} devices")
+            waited = True
+        time.sleep(every)

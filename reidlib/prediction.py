@@ -1,0 +1,306 @@
+"""What runs will take, before they start: seconds, memory, disk.
+
+Operations are counted (`models.cost`). How many of them a device does in a second depends on the kind of network and is
+measured on the device itself: a few steps of one network of each kind, in a process of its own. What runs then really
+took is written down too and counts for more. All of it lies in the cache, one file a device.
+
+    python -m reidlib.prediction safenet/table5 --row g4 --budget cpu    # measures that row's kind, prints JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import heapq
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from reidlib import study, training, worker
+from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
+from reidlib.data.images import normalise, read_image
+from reidlib.devices import VISIBLE, Device, cores
+from reidlib.models.cost import StepCost, step_cost
+from reidlib.spec import ReidError, Settings, value_of
+from reidlib.study import Run
+
+STEPS = 3
+"""Timed steps of a measurement, after one that is not."""
+
+REMEMBERED = 9
+"""How many of the last runs of a kind count."""
+
+CONTEXT_MB = 600
+"""What CUDA keeps on a GPU for a process beside its tensors; torch does not count it. A guess, on the high side."""
+
+IMAGE_MB = 0.0046
+"""A stand-in's image on disk with its truth: 14 MB for 3,065 of them."""
+
+SHARES = (1, 2, 3)
+"""How many runs are tried on one device at once, to see whether sharing it is faster."""
+
+WORTH = 1.1
+"""Sharing a device must be faster by this factor: it takes memory, and each single run takes longer."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one run takes: seconds, peak memory on its device, and what it leaves on the disk."""
+
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a device trains one kind of network.
+
+    operations: a second, a multiply-add for two. start: seconds from the start of the process to the end of its first
+    step. decoded: images a second. base_mb: memory without activations. activations: MiB of memory for each counted.
+    """
+
+    operations: float
+    start: float
+    decoded: float
+    base_mb: float
+    activations: float
+
+
+# --- counted ----------------------------------------------------------------------------------------------------------
+
+
+def images(dataset: str, source: str, budget: str) -> dict[str, int]:
+    """Images of each split, and training identities: as published, or the budget's share of them for a stand-in."""
+    scale = 1.0 if source == "real" else study.STANDIN_SCALE[budget]
+    pair = cross_domain.PAIRS.get(dataset)
+    if pair:
+        learnt, tested = (images(part, source, budget) for part in pair)
+        return tested | {name: learnt[name] for name in ("train", "identities")}
+    protocol, boxes, *_ = cuhk03.VARIANTS.get(dataset, ("", ""))
+    if protocol.startswith("classic"):
+        printed = cuhk03.PUBLISHED[protocol, boxes]
+        learnt, tested = printed["train identities"], printed["gallery identities"]
+        each = cuhk03.IMAGES[protocol, boxes] / (learnt + tested)
+        counts = {"train": each * learnt, "query": each * tested, "gallery": each * tested, "identities": learnt}
+    else:
+        own = {part.NAME: part.PUBLISHED for part in (market1501, dukemtmc, msmt17)}
+        printed = own[dataset] if dataset in own else cuhk03.PUBLISHED[protocol, boxes]
+        counts = {split: printed[f"{split} images"] for split in ("train", "query", "gallery")}
+        counts["identities"] = printed["train identities"]
+    return {name: max(1, round(count * scale)) for name, count in counts.items()}
+
+
+def kind(settings: Settings) -> str:
+    """Networks of one kind differ little in how well they use a device."""
+    recipe = settings.recipe.resolved()
+    return f"{settings.model.__name__} {recipe['size'][0]}x{recipe['size'][1]} {recipe['precision']}"
+
+
+# --- measured ---------------------------------------------------------------------------------------------------------
+
+
+class Book:
+    """What is known of one device: counted steps, measured speeds, the pace of past runs. A file in the cache."""
+
+    def __init__(self, device: Device, threads: int):
+        name = f"{device.name} {threads} threads" if not device.is_gpu else device.name
+        self.device, self.threads = device, threads
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{name} torch {torch.__version__}").strip("-")
+        self.file = study.cache() / "predictions" / f"{slug}.json"
+        try:
+            self.known: dict[str, dict[str, Any]] = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def get(self, part: str, name: str, make: Callable[[], Any]) -> Any:
+        """An entry, made and kept where it is not there yet."""
+        entries = self.known.setdefault(part, {})
+        if name not in entries:
+            entries[name] = make()
+            self.save()
+        return entries[name]
+
+    def save(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.file.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(self.known, indent=1))
+        partial.replace(self.file)
+
+    def counted(self, settings: Settings, identities: int) -> StepCost:
+        """What a step of these settings costs; each network is counted once."""
+        recipe = settings.recipe.resolved()
+        words = [settings.model.__name__, settings.trained()["options"], recipe["size"], recipe["batch"], identities]
+        name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+        return StepCost(**self.get("counted", name, lambda: asdict(step_cost(settings, identities))))
+
+    def speed(self, run: Run, log: Callable[[str], None]) -> Speed:
+        """How fast runs of this kind train here, measured where it is not known."""
+
+        def make() -> dict[str, float]:
+            log(f"measuring {kind(run.settings)} on {self.device.name}, some seconds, once")
+            return measure([run], self.device, self.threads)[0]
+
+        return Speed(**self.get("speed", kind(run.settings), make))
+
+    def pace(self, name: str) -> float:
+        """How the last runs of a kind compare with what was predicted from the measurement: 1.2 is a fifth longer."""
+        return statistics.median(self.known.get("pace", {}).get(name, [1.0]))
+
+    def took(self, run: Run, predicted: float, seconds: float) -> None:
+        """Remembers what a run took, with the prediction that did not know of it. Short ones say nothing."""
+        name = kind(run.settings)
+        paces = self.known.setdefault("pace", {}).setdefault(name, [])
+        paces.append(self.pace(name) * seconds / predicted if len(paces) else seconds / predicted)
+        del paces[:-REMEMBERED]
+        self.save()
+
+
+def measure(runs: Sequence[Run], device: Device, threads: int) -> list[dict[str, float]]:
+    """Speeds of these runs, all at once on the device, each in a process of its own with so many threads."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | ({VISIBLE: device.id} if device.is_gpu else {})
+    lines = [[sys.executable, "-m", "reidlib.prediction", *run.command()[2:]] for run in runs]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    processes = [subprocess.Popen([*line, "--started", str(time.time())], **pipes) for line in lines]
+    answers = [process.communicate() for process in processes]
+    for process, (_, said) in zip(processes, answers, strict=True):
+        if process.returncode:
+            last = (said.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
+            raise ReidError(f"{device.name}: its speed cannot be measured ({last}); mend that, or see --help")
+    return [json.loads(printed.splitlines()[-1]) for printed, _ in answers]
+
+
+def timed(run: Run, started: float) -> Speed:
+    """The measurement, in this process, on grey images; `started` is when the process was."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    counts, settings = images(run.dataset, run.source, run.budget), run.settings
+    recipe, cost = settings.recipe.resolved(), step_cost(settings, counts["identities"])
+    first = settings.first and training.build(settings.first.settings, counts["identities"], 0)[0]
+    model, _ = training.build(settings, counts["identities"], 0, first)
+    loop = training.Loop.of(settings, model.to(device, memory_format=torch.channels_last), counts["identities"])
+    loop.train_mode()
+    base = training.peak_memory_mb(device)
+    labels = torch.arange(recipe["batch"], device=device) // (recipe["per_identity"] or 1) % counts["identities"]
+    batch = normalise(torch.full((recipe["batch"], 3, *recipe["size"]), 100, dtype=torch.uint8, device=device))
+    _steps(loop, batch, labels, 1)
+    start = time.time() - started
+    seconds = _steps(loop, batch, labels, STEPS) / STEPS
+    activations = (training.peak_memory_mb(device) - base) * 2**20 / max(1, cost.activations)
+    operations = _trained(cost, recipe["batch"]) / seconds
+    return Speed(operations, start, _decoded(tuple(recipe["size"])), base, activations)
+
+
+def _steps(loop: training.Loop, batch: torch.Tensor, labels: torch.Tensor, many: int) -> float:
+    started = time.perf_counter()
+    for _ in range(many):
+        loop.step(batch, labels)
+    if batch.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _decoded(size: tuple[int, int], many: int = 64) -> float:
+    """Images a second that all cores of this process decode and resize; one of Market-1501's size stands for all."""
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        Image.effect_noise((64, 128), 40).convert("RGB").save(file, format="JPEG")
+        file.flush()
+        started = time.perf_counter()
+        for _ in range(many):
+            read_image(Path(file.name), size)
+        return cores() * many / (time.perf_counter() - started)
+
+
+def _trained(cost: StepCost, images: int) -> float:
+    """Operations of training on so many images: two a multiply-add, forward once and backward twice."""
+    return 6.0 * cost.multiply_adds * images
+
+
+# --- predicted --------------------------------------------------------------------------------------------------------
+
+
+def need(run: Run, book: Book, log: Callable[[str], None], *, trains: bool = True, firsts: bool = True) -> Need:
+    """What a run will take on the device of `book`.
+
+    trains: whether its network is still to be trained, or only tested. firsts: the same of the one trained before it.
+    """
+    counts, settings = images(run.dataset, run.source, run.budget), run.settings
+    recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
+    tested = sum(counts[split] for split in ("query", "gallery"))
+    decoding, resident = tested + counts["train"], max(counts["train"], counts["gallery"])
+    resident_mb = resident * 3 * recipe["size"][0] * recipe["size"][1] / 2**20
+    if not recipe["epochs"]:
+        return Need(15.0, CONTEXT_MB + resident_mb, 0.0)
+    cost = book.counted(settings, counts["identities"])
+    speed = book.speed(run, log)
+    operations = _trained(cost, counts["train"] * recipe["epochs"]) if trains else 0.0
+    if first and firsts:
+        before = book.counted(first, counts["identities"])
+        operations += _trained(before, counts["train"] * first.recipe.resolved()["epochs"])
+    operations += 2.0 * cost.multiply_adds * tested * (2 if value_of(settings.testing.mirror) else 1)
+    seconds = speed.start + decoding / speed.decoded + operations / speed.operations
+    memory = speed.base_mb + resident_mb + speed.activations * cost.activations / 2**20
+    memory += CONTEXT_MB if book.device.is_gpu else 0
+    return Need(seconds * book.pace(kind(settings)), memory, 4 * cost.parameters / 2**20)
+
+
+def makespan(seconds: Iterable[float], places: int) -> float:
+    """Seconds until the last of these runs ends, when each goes to the place that is free first."""
+    free = [0.0] * places
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def best_share(run: Run, device: Device, log: Callable[[str], None]) -> tuple[int, float]:
+    """How many runs like this one should share the device, and how much faster it then is than one alone.
+
+    Measured once a device and kind. A processor's threads are divided among the runs.
+    """
+    book = Book(device, cores())
+
+    def make() -> list[float]:
+        rates = {}
+        for share in SHARES:
+            if share > 1 and not device.is_gpu and share > cores():
+                break
+            log(f"measuring {share} run{'s' * (share > 1)} at once on {device.name}, once")
+            answers = measure([run] * share, device, max(1, cores() // share) if not device.is_gpu else cores())
+            rates[share] = sum(answer["operations"] for answer in answers)
+            room = device.memory_mb * 0.9 / max(answer["base_mb"] for answer in answers)
+            if share > 1 and (rates[share] < rates[share - 1] * WORTH or room < share + 1):
+                break
+        best = max(rates, key=lambda share: rates[share] if share == 1 else rates[share] / WORTH)
+        return [best, rates[best] / rates[1]]
+
+    share, gain = book.get("share", kind(run.settings), make)
+    return int(share), gain
+
+
+def main(line: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reidlib.prediction")
+    worker.arguments(parser)
+    parser.add_argument("--started", type=float, default=None, help="when this process was started; default now")
+    given = parser.parse_args(line)
+    started = given.started or time.time()
+    try:
+        print(json.dumps(asdict(timed(worker.run_of(given), started))))
+    except ReidError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
