@@ -46,7 +46,7 @@ format: $(STAMP)
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-index-url --no-header $(UPGRADE) pyproject.toml --extra book --extra test \
+		--no-emit-index-url --no-header $(UPGRADE) pyproject.toml --extra book --extra batch --extra test \
 		--output-file requirements.lock
 
 clean:

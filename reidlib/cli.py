@@ -1,4 +1,4 @@
-"""The command line, `reid list | run | train | show | render | data | evaluate | book`: each a call or two."""
+"""The command line, `reid list | run | train | reproduce | status | clean | …`: each a call or two."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from reidlib.spec import ReidError
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, so that a test can hold the README against it."""
-    from reidlib import worker
+    from reidlib import upkeep, worker
 
     top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -37,6 +39,32 @@ def parser() -> argparse.ArgumentParser:
     line = commands.add_parser("train", help="train and test one row in this process, or all rows one after the other")
     worker.arguments(line)
     line.set_defaults(run=train_row)
+
+    line = commands.add_parser("reproduce", help="the batch: train all that tables lack, then execute their notebooks")
+    _what(line)
+    line.add_argument("--gpus", default="all", help="all (default), or some by number: 0,1")
+    line.add_argument(
+        "--per-gpu",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="runs that share a device; default: as many as are fastest, measured once",
+    )
+    line.add_argument(
+        "--time-limit", type=_minutes, metavar="MINUTES", help="without a line of its log, until a run is stopped"
+    )
+    line.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    line.add_argument("--json", action="store_true", help="with --dry-run: the plan as JSON, for programs")
+    worker.deterministic(line)
+    line.set_defaults(run=reproduce)
+
+    line = commands.add_parser("status", help="which runs are done, running, failed or missing, and how to redo each")
+    _what(line)
+    line.set_defaults(run=status)
+
+    line = commands.add_parser("clean", help="show what lies in the cache, or remove some of it")
+    line.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(upkeep.KEPT)}, or all")
+    line.set_defaults(run=clean)
 
     line = commands.add_parser("show", help="print a record")
     line.add_argument("record", type=Path, help="its file, its key, or the beginning of its key")
@@ -98,6 +126,31 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    """In seconds."""
+    try:
+        if (minutes := float(text)) > 0:
+            return 60 * minutes
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+
+
+def _what(line: argparse.ArgumentParser) -> None:
+    """What names a batch."""
+    line.add_argument("tables", nargs="*", metavar="PAPER[/TABLE]", help="papers, tables or figures; default all")
+    line.add_argument("--budget", required=True, help="smoke, cpu, gpu or paper")
+    line.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="only these; default all of each table")
+    line.add_argument("--source", default="stand-in", help="stand-in or real (REID_DATA)")
+    line.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2")
+
+
 def list_rows(given: argparse.Namespace) -> None:
     from reidlib import execution, papers, study
     from reidlib.data import cuhk03
@@ -150,6 +203,73 @@ def train_row(given: argparse.Namespace) -> None:
     paper, _, table = given.table.partition("/")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     study.ensure(paper, table, **asked)
+
+
+def _plan(given: argparse.Namespace):
+    from reidlib import batch
+
+    asked = dict(budget=given.budget, source=given.source, seeds=given.seeds, datasets=given.dataset)
+    return batch.plan(given.tables, **asked)
+
+
+def reproduce(given: argparse.Namespace) -> None:
+    from reidlib import batch, devices, runner
+
+    def aside(text: str) -> None:
+        print(text, file=sys.stderr if given.json else sys.stdout, flush=True)
+
+    plan, found = _plan(given), tuple(devices.devices(given.gpus))
+    machine = batch.Machine(found, given.per_gpu or 1, given.gpus, given.deterministic)
+    if given.per_gpu is None and not given.json:
+        machine = batch.shared(plan, machine, aside)
+    plan = batch.predicted(plan, machine, aside)
+    if given.json:
+        print(json.dumps(batch.as_json(plan), indent=1, ensure_ascii=False))
+        return
+    print("\n".join(batch.describe(plan, machine)), flush=True)
+    if given.dry_run:
+        return
+    result = runner.train(plan, machine, time_limit=given.time_limit, say=tqdm.write)
+    left = runner.write_chapters(plan, aside)
+    for chapter, why in left.items():
+        print(f"notebook {chapter.slug} ({chapter.dataset}) not executed: {why}")
+    for page in runner.pages(plan):
+        print(f"to have it in the book, add to _toc.yml: {page}")
+    if result.failed or left:
+        raise ReidError(
+            f"{len(result.failed)} runs failed, {len(left)} notebooks were not executed; `reid status` names each with "
+            "its command, and a second call goes on"
+        )
+    print("All runs have their records and all notebooks are executed. `reid book` builds the pages.")
+
+
+def status(given: argparse.Namespace) -> None:
+    from reidlib import upkeep
+
+    plan = _plan(given)
+    found = upkeep.states(plan)
+    print("\n".join(upkeep.overview(plan, found)))
+    every = bool(given.tables)
+    for one in found:
+        if one.what in ("running", "failed") or (every and one.what == "missing"):
+            print(one.line())
+    if not every and any(one.what == "missing" for one in found):
+        print("`reid status PAPER/TABLE` names the missing runs too, each with its command.")
+    for file in upkeep.strangers(plan):
+        print(f"of another version of the code, never used: {file}")
+
+
+def clean(given: argparse.Namespace) -> None:
+    from reidlib import study, upkeep
+
+    if given.kinds:
+        for kind, size in upkeep.clean(given.kinds).items():
+            print(f"{kind}: {size:,.0f} MiB removed")
+        return
+    print(f"{study.cache()}:")
+    for kind, paths in upkeep.kept().items():
+        print(f"  {kind:<12}{upkeep.size_mb(paths):>10,.0f} MiB  {upkeep.KEPT[kind]}")
+    print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 
 
 def show_record(given: argparse.Namespace) -> None:

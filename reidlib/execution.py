@@ -45,7 +45,7 @@ def table_of(slug: str) -> str:
     A slug without a notebook comes back as it is.
     """
     paper, _, name = slug.partition("/")
-    if slug in papers.tables() or not (study.home() / "notebooks" / f"{slug}.ipynb").is_file():
+    if slug in papers.tables() or not has_template(slug):
         return slug
     return f"{paper}/{_defaults(template(slug)).get('table', name)}"
 
@@ -146,6 +146,15 @@ def check_parameters(file: Path, given: dict[str, Any]) -> None:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
 
 
+def has_template(slug: str) -> bool:
+    return (study.home() / "notebooks" / f"{slug}.ipynb").is_file()
+
+
+def with_defaults(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """All parameters of a notebook: those given, and what stands in it for the others."""
+    return {**_defaults(template(slug)), **parameters}
+
+
 def _defaults(file: Path) -> dict[str, Any]:
     """The literals of the parameters cell."""
     cells = nbformat.read(file, as_version=4).cells
@@ -160,7 +169,7 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     ReidError; the copy from before stays.
     """
     check_parameters(template(slug), parameters)
-    parameters = {**_defaults(template(slug)), **parameters}
+    parameters = with_defaults(slug, parameters)
     place = {name: parameters[name] for name in ("source", "dataset", "budget")}
     return _up_to_date(executed_copy(slug, **place), slug, parameters, quiet)
 
@@ -185,15 +194,23 @@ def execute_page(slug: str, *, quiet: bool = False) -> Path:
 
 def _up_to_date(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
     """The executed copy, made now unless it is there and stands for the template, the code and the records of today."""
-    now = made_from(slug, parameters)
-    if not now["missing"] and _was_made_from(copy) == now:
-        return copy
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise ReidError(
             f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS"
         ) from fault
+    # Who comes second waits, and finds the copy of the first; its own kernel would write the same files.
+    name = copy.relative_to(study.results()).with_suffix(".lock")
+    with study.locked(study.cache() / name, wait=True):
+        now = made_from(slug, parameters)
+        if not now["missing"] and _was_made_from(copy) == now:
+            return copy
+        return _executed(copy, slug, parameters, quiet)
+
+
+def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
+    """The executed copy, made anew and moved into place when it is whole; a failed one is kept apart."""
     partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
     try:
         _papermill(template(slug), partial, parameters, quiet)

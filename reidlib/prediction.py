@@ -31,10 +31,14 @@ from PIL import Image
 from reidlib import study, training, worker
 from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
 from reidlib.data.images import normalise, read_image
+from reidlib.data.standin.write import DOMAINS
 from reidlib.devices import VISIBLE, Device, cores
 from reidlib.models.cost import StepCost, step_cost
 from reidlib.spec import ReidError, Settings, value_of
 from reidlib.study import Run
+
+FORMAT = 1
+"""Of a device's file; raised when what it holds changes."""
 
 STEPS = 3
 """Timed steps of a measurement, after one that is not."""
@@ -51,17 +55,24 @@ IMAGE_MB = 0.0046
 SHARES = (1, 2, 3)
 """How many runs are tried on one device at once, to see whether sharing it is faster."""
 
+UNTRAINED = 15.0
+"""Seconds of a run that trains nothing: imports, images and a test. A guess, of no weight in any sum."""
+
 WORTH = 1.1
 """Sharing a device must be faster by this factor: it takes memory, and each single run takes longer."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one run takes: seconds, peak memory on its device, and what it leaves on the disk."""
+    """What one run takes: seconds, peak memory on its device, and what it leaves on the disk.
+
+    measured: the seconds by measurement alone, without what past runs taught.
+    """
 
     seconds: float
     memory_mb: float
     disk_mb: float
+    measured: float
 
 
 @dataclass(frozen=True)
@@ -69,13 +80,15 @@ class Speed:
     """How a device trains one kind of network.
 
     operations: a second, a multiply-add for two. start: seconds from the start of the process to the end of its first
-    step. decoded: images a second. base_mb: memory without activations. activations: MiB of memory for each counted.
+    step. decoded: images a second. base_mb, peak_mb: memory before the first step, and at most. activations: bytes of
+    memory for each byte of them that is counted.
     """
 
     operations: float
     start: float
     decoded: float
     base_mb: float
+    peak_mb: float
     activations: float
 
 
@@ -118,7 +131,7 @@ class Book:
     def __init__(self, device: Device, threads: int):
         name = f"{device.name} {threads} threads" if not device.is_gpu else device.name
         self.device, self.threads = device, threads
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{name} torch {torch.__version__}").strip("-")
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{name} torch {torch.__version__} format {FORMAT}").strip("-")
         self.file = study.cache() / "predictions" / f"{slug}.json"
         try:
             self.known: dict[str, dict[str, Any]] = json.loads(self.file.read_text())
@@ -159,11 +172,10 @@ class Book:
         """How the last runs of a kind compare with what was predicted from the measurement: 1.2 is a fifth longer."""
         return statistics.median(self.known.get("pace", {}).get(name, [1.0]))
 
-    def took(self, run: Run, predicted: float, seconds: float) -> None:
-        """Remembers what a run took, with the prediction that did not know of it. Short ones say nothing."""
-        name = kind(run.settings)
-        paces = self.known.setdefault("pace", {}).setdefault(name, [])
-        paces.append(self.pace(name) * seconds / predicted if len(paces) else seconds / predicted)
+    def took(self, run: Run, need: Need, seconds: float) -> None:
+        """Remembers what a run took beside what the measurement alone said."""
+        paces = self.known.setdefault("pace", {}).setdefault(kind(run.settings), [])
+        paces.append(seconds / need.measured)
         del paces[:-REMEMBERED]
         self.save()
 
@@ -197,9 +209,10 @@ def timed(run: Run, started: float) -> Speed:
     _steps(loop, batch, labels, 1)
     start = time.time() - started
     seconds = _steps(loop, batch, labels, STEPS) / STEPS
-    activations = (training.peak_memory_mb(device) - base) * 2**20 / max(1, cost.activations)
+    peak = training.peak_memory_mb(device)
+    activations = (peak - base) * 2**20 / max(1, cost.activations)
     operations = _trained(cost, recipe["batch"]) / seconds
-    return Speed(operations, start, _decoded(tuple(recipe["size"])), base, activations)
+    return Speed(operations, start, _decoded(tuple(recipe["size"])), base, peak, activations)
 
 
 def _steps(loop: training.Loop, batch: torch.Tensor, labels: torch.Tensor, many: int) -> float:
@@ -241,7 +254,7 @@ def need(run: Run, book: Book, log: Callable[[str], None], *, trains: bool = Tru
     decoding, resident = tested + counts["train"], max(counts["train"], counts["gallery"])
     resident_mb = resident * 3 * recipe["size"][0] * recipe["size"][1] / 2**20
     if not recipe["epochs"]:
-        return Need(15.0, CONTEXT_MB + resident_mb, 0.0)
+        return Need(UNTRAINED, CONTEXT_MB + resident_mb, 0.0, UNTRAINED)
     cost = book.counted(settings, counts["identities"])
     speed = book.speed(run, log)
     operations = _trained(cost, counts["train"] * recipe["epochs"]) if trains else 0.0
@@ -252,7 +265,14 @@ def need(run: Run, book: Book, log: Callable[[str], None], *, trains: bool = Tru
     seconds = speed.start + decoding / speed.decoded + operations / speed.operations
     memory = speed.base_mb + resident_mb + speed.activations * cost.activations / 2**20
     memory += CONTEXT_MB if book.device.is_gpu else 0
-    return Need(seconds * book.pace(kind(settings)), memory, 4 * cost.parameters / 2**20)
+    return Need(seconds * book.pace(kind(settings)), memory, 4 * cost.parameters / 2**20, seconds)
+
+
+def standin_mb(name: str, budget: str) -> float:
+    """Room that a stand-in takes on the disk at this budget's scale."""
+    sizes = asdict(DOMAINS[name].sizes)
+    many = sum(count for what, count in sizes.items() if what.endswith("_images"))
+    return IMAGE_MB * many * study.STANDIN_SCALE[budget]
 
 
 def makespan(seconds: Iterable[float], places: int) -> float:
@@ -271,18 +291,19 @@ def best_share(run: Run, device: Device, log: Callable[[str], None]) -> tuple[in
     book = Book(device, cores())
 
     def make() -> list[float]:
-        rates = {}
+        rates = []
         for share in SHARES:
-            if share > 1 and not device.is_gpu and share > cores():
+            if not device.is_gpu and share > cores():
                 break
             log(f"measuring {share} run{'s' * (share > 1)} at once on {device.name}, once")
-            answers = measure([run] * share, device, max(1, cores() // share) if not device.is_gpu else cores())
-            rates[share] = sum(answer["operations"] for answer in answers)
-            room = device.memory_mb * 0.9 / max(answer["base_mb"] for answer in answers)
-            if share > 1 and (rates[share] < rates[share - 1] * WORTH or room < share + 1):
+            answers = measure([run] * share, device, cores() if device.is_gpu else max(1, cores() // share))
+            rates.append(sum(answer["operations"] for answer in answers))
+            if share > 1 and rates[-1] < rates[-2] * WORTH:
+                rates.pop()
                 break
-        best = max(rates, key=lambda share: rates[share] if share == 1 else rates[share] / WORTH)
-        return [best, rates[best] / rates[1]]
+            if (share + 1) * max(answer["peak_mb"] for answer in answers) > 0.9 * device.memory_mb:
+                break
+        return [len(rates), rates[-1] / rates[0]]
 
     share, gain = book.get("share", kind(run.settings), make)
     return int(share), gain

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,10 @@ LOADERS = {"market1501": market1501.load, "dukemtmc": dukemtmc.load, "msmt17": m
 LOADERS |= {name: partial(cuhk03.load, name) for name in cuhk03.VARIANTS}
 LOADERS |= {name: partial(cross_domain.load, name) for name in cross_domain.PAIRS}
 """Every name of a checked table -> its loader, called with the root or, for REID_DATA, with nothing."""
+
+
+LOOKS = 4
+"""How often a lock is tried before it counts as held: who only looks whether it is (`holder_of`) has it for a blink."""
 
 
 def home() -> Path:
@@ -195,6 +200,11 @@ def rendered_as(dataset: str) -> str:
     return cuhk03.NAME if dataset in cuhk03.VARIANTS else dataset
 
 
+def parts_of(dataset: str) -> tuple[str, ...]:
+    """The two data sets of a cross-domain pair; any other alone."""
+    return cross_domain.PAIRS.get(dataset, (dataset,))
+
+
 def plan(
     slug: str,
     *,
@@ -287,18 +297,37 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
     """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock is a ReidError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            stream.seek(0)
-            raise Busy(
-                f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
-                "wait for it, or stop that process"
-            ) from None
+        tries = 1 if wait else LOOKS
+        for left in reversed(range(tries)):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if left:
+                    time.sleep(0.05)
+                    continue
+                stream.seek(0)
+                raise Busy(
+                    f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
+                    "wait for it, or stop that process"
+                ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
+
+
+def holder_of(file: Path) -> str | None:
+    """The number of the process that holds a lock ("?" where it has not said); None where nobody does."""
+    try:
+        with file.open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read().strip() or "?"
+    except FileNotFoundError:
+        pass
+    return None
 
 
 @dataclass(frozen=True)

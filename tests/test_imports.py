@@ -17,6 +17,7 @@ LEVELS = (
     {"worker", "execution", "book"},
     {"networks", "prediction"},
     {"batch"},
+    {"runner", "upkeep"},
     {"cli"},
 )
 EXCEPTIONS = {("losses", "models")}  # the losses read the models' output contract

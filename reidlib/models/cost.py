@@ -66,8 +66,9 @@ class StepCost:
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
-    """What a step of these settings costs at the recipe's size and batch, found on the meta device: nothing is run."""
+    """What a step of these settings costs at the recipe's size and batch: counted on two images, nothing is learnt."""
     recipe = settings.recipe.resolved()
+    size = tuple(recipe["size"])
     kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -75,14 +76,17 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
         return tensor
 
     with torch.device("meta"):
-        network = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options()).train()
-        images = torch.zeros(recipe["batch"], 3, *recipe["size"])
+        network = settings.model(identities, size=size, **settings.bare_options())
+    network = network.to_empty(device="cpu").train()
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.zero_()  # whatever lay in memory may be slow to compute with
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
     saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter, saved:
-        network(images)
+        network(torch.zeros(2, 3, *size))
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-    return StepCost(counter.get_total_flops() // 2 // recipe["batch"], activations, parameters(network))
+    return StepCost(counter.get_total_flops() // 4, activations * recipe["batch"] // 2, parameters(network))
 
 
 def parameters(network: nn.Module) -> int:
