@@ -231,7 +231,7 @@ def reproduce(given: argparse.Namespace) -> None:
         return
     result = runner.train(plan, machine, time_limit=given.time_limit, say=tqdm.write)
     left = runner.write_chapters(plan, aside)
-    for chapter, why in left.items():
+    for chapter, why in left:
         print(f"notebook {chapter.slug} ({chapter.dataset}) not executed: {why}")
     for page in runner.pages(plan):
         print(f"to have it in the book, add to _toc.yml: {page}")

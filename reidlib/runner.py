@@ -263,19 +263,19 @@ class Table:
 # --- notebooks --------------------------------------------------------------------------------------------------------
 
 
-def write_chapters(plan: Plan, say: Callable[[str], None] = print) -> dict[Chapter, str]:
+def write_chapters(plan: Plan, say: Callable[[str], None] = print) -> list[tuple[Chapter, str]]:
     """Executes the notebooks whose runs all have their records. Returns those that were not, with the reason."""
-    left = {}
+    left = []
     for chapter in plan.chapters:
         if missing := chapter.missing():
-            left[chapter] = f"{len(missing)} of its runs have no finished record, such as {missing[0]}"
+            left.append((chapter, f"{len(missing)} of its runs have no finished record, such as {missing[0]}"))
             continue
         copy = execution.executed_copy(chapter.slug, source=plan.source, dataset=chapter.dataset, budget=plan.budget)
         current = copy.exists() and execution.stale(copy) is None
         try:
             execution.execute(chapter.slug, chapter.parameters, quiet=True)
         except ReidError as fault:
-            left[chapter] = str(fault)
+            left.append((chapter, str(fault)))
             continue
         if not current:
             say(f"notebook: {_from_home(copy)}")

@@ -272,6 +272,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 def _epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
     """One pass over the training images; returns one point of the curve."""
     recipe = loop.recipe
+    started = time.perf_counter()
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     if recipe["per_identity"]:
@@ -281,37 +282,35 @@ def _epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[s
     if recipe["fresh_momentum"]:
         loop.optimiser.state.clear()
     loop.train_mode()
-    started = time.perf_counter()
-    sums: dict[str, Tensor] = {}
-    correct = torch.zeros((), dtype=torch.long, device=data.images.device)
-    unchecked: tuple[dict[str, Tensor], Tensor, int] | None = None
-    for number, chosen in enumerate(batches):
+    labels = data.labels.cpu()
+    order = [_sent(chosen, data.images.device) for chosen in batches]
+    named = [_sent(labels[chosen], data.images.device) for chosen in batches]
+    history: list[Tensor] = []  # read once, at the end: a look at a loss would make a GPU wait for the step in flight
+    for number, chosen in enumerate(order):
         factor = rate_factor(recipe, epoch * len(batches) + number, len(batches))
         for group in loop.optimiser.param_groups:
             group["lr"] = group["initial_rate"] * factor
-        images = _augmented(data.images[chosen.to(data.images.device)], recipe, generator)
-        labels = data.labels[chosen.to(data.labels.device)]
-        terms, hits = loop.step(images, labels)
-        # Checked one step late: on a GPU the look at a loss then never waits for the step in flight.
-        if unchecked is not None:
-            _demand_finite(*unchecked, epoch=epoch, files=data.files)
-        unchecked = (terms, chosen, number)
-        correct += hits
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0) + value
-    if unchecked is not None:
-        _demand_finite(*unchecked, epoch=epoch, files=data.files)
+        terms, hits = loop.step(_augmented(data.images[chosen], recipe, generator), named[number])
+        history.append(torch.stack([value.float() for value in (*terms.values(), hits)]))
+    values = torch.stack(history).double().cpu()
+    for number, row in enumerate(values):
+        _demand_finite(dict(zip(terms, row.tolist(), strict=False)), batches[number], number, epoch, data.files)
     seen = len(batches) * recipe["batch"]
-    means = {name: float(total) / len(batches) for name, total in sums.items()}
+    means = dict(zip(terms, values.mean(0).tolist(), strict=False))
     return {
         "epoch": epoch + 1,
         **means,
         "loss": sum(means.values()),
-        "accuracy": 100 * int(correct) / seen,
+        "accuracy": 100 * float(values[:, -1].sum()) / seen,
         "rate": max(group["lr"] for group in loop.optimiser.param_groups),
         "images": seen,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _sent(numbers: Tensor, device: torch.device) -> Tensor:
+    """On the device, without making a GPU wait: copies from pinned memory queue up behind its work."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 def _augmented(images: Tensor, recipe: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -332,12 +331,12 @@ def _augmented(images: Tensor, recipe: dict[str, Any], generator: torch.Generato
     return erase(augmented, probability=recipe["erasing"], area=area, ratio=ratio, generator=generator)
 
 
-def _demand_finite(terms: dict[str, Tensor], chosen: Tensor, number: int, *, epoch: int, files: Sequence[str]) -> None:
+def _demand_finite(terms: dict[str, float], chosen: Tensor, number: int, epoch: int, files: Sequence[str]) -> None:
     for name, value in terms.items():
-        if not torch.isfinite(value):
+        if not math.isfinite(value):
             shown = ", ".join(files[i] for i in chosen[:4].tolist())
             raise ReidError(
-                f"loss {name!r} is {float(value)} in epoch {epoch + 1}, batch {number + 1} "
+                f"loss {name!r} is {value} in epoch {epoch + 1}, batch {number + 1} "
                 f"({len(chosen)} images: {shown}, …); lower the rate or look at these files"
             )
 
@@ -467,13 +466,15 @@ def batch_that_fits(settings: Settings, identities: int, device: torch.device, f
     """The largest half, quarter, … of the recipe's batch of which a step fits on the device now; 0 where none does."""
     recipe = settings.recipe.resolved()
     same = recipe["per_identity"] or 1
-    batch = recipe["batch"] // 2 // same * same
-    while batch > 1:
+    least = 2 * same  # one identity alone makes no triplets, one image no batch statistics
+    batch = recipe["batch"]
+    while batch > least:
+        batch = max(least, batch // 2 // same * same)
         try:
             _one_step(settings, identities, device, first, batch)
             return batch
         except torch.OutOfMemoryError:
-            batch = batch // 2 // same * same
+            pass
         if device.type == "cuda":  # outside the except clause, where the fault still holds what was allocated
             torch.cuda.empty_cache()
     return 0

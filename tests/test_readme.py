@@ -50,9 +50,14 @@ def test_reid_commands_parse(line):
 
 
 def test_shell_blocks_hold_known_programs():
-    known = {"make", "reid", "source", "export"}
+    known = {"make", "reid", "source", "export", "pip", "python"}
     strange = {line for text in PAGES.values() for line in fenced_commands(text)}
     assert {line for line in strange if line.split()[0] not in known} == set()
+
+
+@pytest.mark.parametrize("line", all_commands("python"))
+def test_scripts_exist(line):
+    assert (ROOT / shlex.split(line, comments=True)[1]).is_file()
 
 
 def test_ci_runs_the_commands_of_the_readme():

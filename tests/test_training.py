@@ -289,13 +289,13 @@ def test_the_batch_that_fits_is_found_by_halves(tmp_path, data, monkeypatch):
 
     def step(settings, identities, device, first, batch):
         tried.append(batch)
-        if batch > 6:
+        if batch > 8:
             raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(training, "_one_step", step)
     settings = Settings(Tiny, RECIPE.but(batch=48, per_identity=4), LOSSES)
-    assert training.batch_that_fits(settings, 4, torch.device("cpu")) == 4
-    assert tried == [24, 12, 4]  # 6 is no multiple of the four images an identity
+    assert training.batch_that_fits(settings, 4, torch.device("cpu")) == 8
+    assert tried == [24, 12, 8]  # two identities of four images are the least that makes triplets
     monkeypatch.undo()
     small = Settings(Tiny, RECIPE.but(batch=8, per_identity=2), LOSSES | METRIC)
     assert training.batch_that_fits(small, 4, torch.device("cpu")) == 4, "a real step of half the batch"

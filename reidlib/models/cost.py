@@ -73,7 +73,7 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[id(tensor.untyped_storage())] = tensor.untyped_storage()
-        return tensor
+        return tensor.detach()  # with its history it would hold the graph, and the graph it
 
     with torch.device("meta"):
         network = settings.model(identities, size=size, **settings.bare_options())
@@ -82,9 +82,11 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.zero_()  # whatever lay in memory may be slow to compute with
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
-    saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with FlopCounterMode(display=False) as counter, saved:
-        network(torch.zeros(2, 3, *size))
+    images = torch.zeros(2, 3, *size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():  # beside a graph it would keep that alive
+        network(images)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(images)
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
     return StepCost(counter.get_total_flops() // 4, activations * recipe["batch"] // 2, parameters(network))
 

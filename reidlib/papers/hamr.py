@@ -14,6 +14,7 @@ from itertools import pairwise
 from reidlib import losses
 from reidlib.models.hamr import HAMR
 from reidlib.models.ide import IDE
+from reidlib.papers import GPU_LIMIT
 from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
@@ -132,9 +133,9 @@ CPU = dict(
 
 GPU = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(30, because="a fifth of the paper's 150, for the time limit of the budget"),
-    milestones=Assumed((12, 18, 24), because="a fifth of eq. (5)'s"),
-    warmup_epochs=Assumed(2, because="a fifth of eq. (5)'s"),
+    epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {GPU_LIMIT}"),
+    milestones=Assumed((3, 5, 6), because="about a nineteenth of eq. (5)'s"),
+    warmup_epochs=Assumed(1, because="about a nineteenth of eq. (5)'s, and no less than one"),
 )
 
 BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}

@@ -1,0 +1,93 @@
+"""The page "What it took": device hours of each table, by the records."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reidlib.data import cuhk03
+from reidlib.visualisation.deviations import title
+from reidlib.visualisation.tables import Page, _cell, _line, _table
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the records of one table on one data set say.
+
+    done, rows: rows with a record, and all of them. seconds: by network and device, each network once.
+    """
+
+    slug: str
+    dataset: str
+    budget: str
+    done: int
+    rows: int
+    seeds: int
+    seconds: dict[tuple[str, str], float]
+    memory_mb: float
+
+    @property
+    def hours(self) -> float:
+        return sum(self.seconds.values()) / 3600
+
+
+def spent(read: Sequence) -> list[Spent]:
+    """One entry a table and data set that has a record; `read` holds a `Runs` for each.
+
+    Rows that share a network have each its whole time in their records; here it counts once.
+    """
+    found = []
+    for runs in read:
+        made = runs.records()
+        if made:
+            first = runs.runs[0]
+            seconds = {(record.network, record.device): record.seconds for _, record in made}
+            memory = max(record.peak_memory_mb for _, record in made)
+            name = cuhk03.all_splits(first.dataset)
+            done = {(run.row.label, run.row.variant) for run, _ in made}
+            counts = (len(done), len(first.table.rows), len({run.seed for run, _ in made}))
+            found.append(Spent(first.table.slug, name, first.budget, *counts, seconds, memory))
+    return found
+
+
+def by_table(found: Sequence[Spent]) -> Page:
+    """A line a table and data set."""
+    names = (
+        "table",
+        "images",
+        "budget",
+        "rows with a record",
+        "seeds",
+        "networks",
+        "device hours",
+        "peak memory, MiB",
+        "device",
+    )
+    body = []
+    for one in found:
+        paper, _, name = one.slug.partition("/")
+        devices = "; ".join(sorted({device for (_, device), seconds in one.seconds.items() if seconds}))
+        cells = [_cell(f"{title(paper)} {name}", css="label"), _cell(one.dataset), _cell(one.budget)]
+        cells += [
+            _cell(f"{one.done} of {one.rows}"),
+            _cell(str(one.seeds)),
+            _cell(str(sum(map(bool, one.seconds.values())))),
+        ]
+        cells += [_cell(f"{one.hours:.2f}"), _cell(f"{one.memory_mb:,.0f}"), _cell(devices or "nothing was trained")]
+        body.append(_line(cells))
+    return _table([_line([_cell(text) for text in names])], body)
+
+
+def together(found: Sequence[Spent]) -> Page:
+    """All of it by device, a network that several tables show once."""
+    once = {name: seconds for one in found for name, seconds in one.seconds.items() if seconds}
+    lines = []
+    for device in sorted({device for _, device in once}):
+        own = [seconds for (_, where), seconds in once.items() if where == device]
+        lines.append(f"<li>{html.escape(device)}: {len(own)} networks, {sum(own) / 3600:.1f} hours</li>")
+    if not lines:
+        return Page("<p>No network has been trained yet.</p>")
+    gpus = any(device.startswith("cuda") for _, device in once)
+    said = "" if gpus else "<p>No GPU hour is among them: nothing has run on a GPU yet.</p>"
+    return Page(f"<ul>{''.join(lines)}</ul>{said}")
