@@ -238,9 +238,11 @@ class Table:
 
     def __init__(self, places: int, jobs: int):
         plain = not sys.stdout.isatty()
-        form = dict(bar_format="{desc}", leave=False, disable=plain, file=sys.stdout)
-        self.whole = tqdm(total=jobs, unit="run", leave=False, disable=plain, file=sys.stdout)
-        self.lines = [tqdm(total=0, position=place + 1, **form) for place in range(min(places, jobs))]
+        form = dict(leave=False, disable=plain, file=sys.stdout, dynamic_ncols=True)
+        whole = "{l_bar}{bar}| {n_fmt}/{total_fmt} runs, {elapsed}{postfix}"
+        self.whole = tqdm(total=jobs, bar_format=whole, **form)
+        lines = range(min(places, jobs))
+        self.lines = [tqdm(total=0, position=place + 1, bar_format="{desc}", **form) for place in lines]
 
     def __enter__(self) -> Table:
         return self
