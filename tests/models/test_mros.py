@@ -129,7 +129,7 @@ def test_the_head_is_bn_then_fc_and_the_descriptor_stands_before_bn(images):
         h = output.embedding.split([1024] * 5 + [2048] * 5, dim=1)
         for before, after, logits, fc in zip(g, h, output.logits, model.fc, strict=True):
             varies = before.var(0, correction=0) > 1e-2  # where BN's ε does not show
-            assert torch.allclose(after.mean(0), torch.zeros_like(after[0]), atol=1e-5)
+            assert torch.allclose(after.mean(0), torch.zeros_like(after[0]), atol=1e-4)
             assert torch.allclose(after.var(0, correction=0)[varies], torch.ones(()), atol=2e-3)
             assert torch.allclose(fc(after), logits, atol=1e-6)
     assert torch.equal(build(descriptor="G").eval()(images).features[0], build().eval()(images).embedding)
