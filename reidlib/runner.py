@@ -92,6 +92,8 @@ class Working:
         quiet = time.time() - max(self.started, self.job.log.stat().st_mtime)
         if self.process.poll() is not None or quiet < limit:
             return ""
+        if (self.lines() or [""])[-1].startswith("waiting for "):  # for a device that another batch uses
+            return ""
         return f"no line in its log for {duration(quiet)}: taken for hanging and stopped; its checkpoint is kept"
 
     def stop(self) -> None:

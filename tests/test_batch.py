@@ -442,6 +442,14 @@ def test_a_worker_that_hangs_is_stopped_and_named(machine, house, monkeypatch):
     assert "reid train mros/table3 --row" in states[0].line()
 
 
+def test_a_worker_that_waits_for_a_device_does_not_hang(machine, house, monkeypatch):
+    waits = "import time; print('waiting for one of 1 places', flush=True); time.sleep(5); raise SystemExit('at last')"
+    instead_of_workers(monkeypatch, waits)
+    plan = planned("hamr/table5")
+    ((job, why),) = runner.train(plan, machine, time_limit=2.0, say=lambda text: None).failed
+    assert why == "at last"
+
+
 def test_a_failed_run_does_not_stop_the_others(machine, house, monkeypatch, capsys):
     plan = planned("hamr/table3")
     variant = plan.jobs[0].run.row.variant
