@@ -51,6 +51,16 @@ def spent(read: Sequence) -> list[Spent]:
     return found
 
 
+def banner(source: str) -> Page:
+    """Whose images the networks were trained on."""
+    if source == "real":
+        return Page('<div class="real-banner">Hours of trainings on real images.</div>')
+    return Page(
+        '<div class="standin-banner">Hours of trainings on rendered stand-in images, of the size that each budget gives '
+        "them; the real sets take longer.</div>"
+    )
+
+
 def by_table(found: Sequence[Spent]) -> Page:
     """A line a table and data set."""
     names = (

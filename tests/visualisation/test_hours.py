@@ -34,6 +34,11 @@ def test_a_gpu_hour_is_one_of_its_device(read):
     assert ">2.00<" in hours.by_table([other])._repr_html_()
 
 
+def test_the_page_says_whose_images(read):
+    assert "standin-banner" in hours.banner("stand-in")._repr_html_()
+    assert "real-banner" in hours.banner("real")._repr_html_()
+
+
 def test_a_table_without_records_is_not_listed(read):
     assert hours.spent([study.read("fmn/table3", budget="cpu")]) == []
     assert "No network" in hours.together([])._repr_html_()
