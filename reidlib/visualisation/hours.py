@@ -56,8 +56,8 @@ def banner(source: str) -> Page:
     if source == "real":
         return Page('<div class="real-banner">Hours of trainings on real images.</div>')
     return Page(
-        '<div class="standin-banner">Hours of trainings on rendered stand-in images, of the size that each budget gives '
-        "them; the real sets take longer.</div>"
+        '<div class="standin-banner">Hours of trainings on rendered stand-in images, as many as each budget has; '
+        "the real sets take longer.</div>"
     )
 
 
