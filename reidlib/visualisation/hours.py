@@ -77,14 +77,14 @@ def by_table(found: Sequence[Spent]) -> Page:
     body = []
     for one in found:
         paper, _, name = one.slug.partition("/")
-        devices = "; ".join(sorted({device for (_, device), seconds in one.seconds.items() if seconds}))
+        devices = "; ".join(sorted({device.split(" ")[0] for (_, device), seconds in one.seconds.items() if seconds}))
         cells = [_cell(f"{title(paper)} {name}", css="label"), _cell(one.dataset), _cell(one.budget)]
         cells += [
             _cell(f"{one.done} of {one.rows}"),
             _cell(str(one.seeds)),
             _cell(str(sum(map(bool, one.seconds.values())))),
         ]
-        cells += [_cell(f"{one.hours:.2f}"), _cell(f"{one.memory_mb:,.0f}"), _cell(devices or "nothing was trained")]
+        cells += [_cell(f"{one.hours:.2f}"), _cell(f"{one.memory_mb:,.0f}"), _cell(devices or "–")]
         body.append(_line(cells))
     return _table([_line([_cell(text) for text in names])], body)
 
