@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from reidlib import records, study, training
+from reidlib import papers, records, study, training
 from reidlib.batch import Job, Plan
 from reidlib.spec import ReidError
 from reidlib.study import Run
@@ -81,7 +81,7 @@ def overview(plan: Plan, found: list[State]) -> list[str]:
 
 
 def strangers(plan: Plan) -> list[Path]:
-    """Records in the folders of the plan that no row of these tables asks for, whatever the seed.
+    """Records in the folders of the plan that no row of their paper asks for, whatever the seed.
 
     They come from another version of the code: other settings, other images, or an older RESULTS_VERSION. Their keys
     differ, so nothing ever takes them for a record of today.
@@ -90,9 +90,11 @@ def strangers(plan: Plan) -> list[Path]:
     unknown = files - {run.record_file for run in plan.runs}
     seeds = {file: records.read(file).seed for file in unknown}
     known = set()
-    for slug, dataset in {(run.table.slug, run.dataset) for run in plan.runs}:
-        asked = dict(budget=plan.budget, dataset=dataset, source=plan.source, seeds=sorted(set(seeds.values())) or (0,))
-        known |= {run.record_file for run in study.plan(slug, **asked)}
+    asked = dict(budget=plan.budget, source=plan.source, seeds=sorted(set(seeds.values())))
+    for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if unknown else ():
+        for table in papers.tables().values():
+            if table.paper == paper and dataset in table.datasets:
+                known |= {run.record_file for run in study.plan(table.slug, dataset=dataset, **asked)}
     return sorted(unknown - known)
 
 

@@ -539,8 +539,9 @@ def test_a_record_of_another_version_is_recognised_and_not_used(house, capsys, m
         written(old)
     other = planned(seeds=(5,)).runs[0]
     written(other)
+    written(planned("mros/table2").runs[1])  # of the same paper, in the same folder
     assert old.record_file != run.record_file and run.state() == "missing"
-    assert upkeep.strangers(planned()) == [old.record_file], "another seed is no stranger"
+    assert upkeep.strangers(planned()) == [old.record_file], "another seed is no stranger, nor another table"
     cli.main(["status", TABLE, "--budget", "smoke"])
     assert f"of another version of the code, never used: {old.record_file}" in capsys.readouterr().out
 
