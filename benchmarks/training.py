@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from reidlib import papers, study, training
+from reidlib import arithmetic, papers, study, training
 from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_image
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.papers.standins import TRAINED
@@ -269,7 +269,7 @@ def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:
     ours = [epoch["images"] / epoch["seconds"] for epoch in trained.curve[1:]]
     rounds = {"our loop": ours, **turns.rates}
     shown = {name: work.recipe[name] for name in ("size", "batch", "optimiser")}
-    shown["precision"] = "bf16" if training.in_bf16(work.recipe, work.device) else "fp32"
+    shown["precision"] = "bf16" if arithmetic.in_bf16(work.recipe, work.device) else "fp32"
     return {**shown, "memory_mb": turns.memory_mb, "rounds": rounds, **{kind: median(rounds[kind]) for kind in KINDS}}
 
 
@@ -279,7 +279,7 @@ def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:
 def other_precision(loop: Loop) -> str:
     """Also where the plain loop declines bf16, because the processor would only imitate it."""
     device = _device(loop)
-    bf16 = training.in_bf16(loop.recipe, device)
+    bf16 = arithmetic.in_bf16(loop.recipe, device)
     # The innermost autocast decides, so it goes around the network, inside that of the step.
     other = torch.autocast(device.type, dtype=torch.bfloat16, enabled=not bf16)
     loop.model.forward = other(loop.model.forward)

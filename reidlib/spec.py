@@ -80,7 +80,7 @@ class Recipe:
     pad:           pixels of black border on each side, from which a window of the input's size is cut at random.
     erasing:       probability that a rectangle is erased (to the ImageNet mean); `erasing_area` is its share of the
                    image, `erasing_ratio` its height/width.
-    precision:     "bf16" (autocast) or "fp32".
+    precision:     "bf16" (autocast, where the device has it), "fp32", or "bf16 imitated" (its numbers on any device).
     """
 
     start: Any = "imagenet"
@@ -114,7 +114,8 @@ class Recipe:
         value = {f.name: value_of(getattr(self, f.name)) for f in fields(self)}
         _demand(value["start"] in ("imagenet", "scratch"), "start", value["start"], "'imagenet' or 'scratch'")
         _demand(value["schedule"] in ("constant", "step", "cosine"), "schedule", value["schedule"], "a known schedule")
-        _demand(value["precision"] in ("bf16", "fp32"), "precision", value["precision"], "'bf16' or 'fp32'")
+        known = ("bf16", "fp32", "bf16 imitated")
+        _demand(value["precision"] in known, "precision", value["precision"], f"one of {known}")
         _demand(value["optimiser"] in ("sgd", "adam"), "optimiser", value["optimiser"], "'sgd' or 'adam'")
         _demand("rest" in value["rates"], "rates", value["rates"], "a dictionary with the name 'rest'")
         _demand(

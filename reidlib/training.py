@@ -23,6 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from reidlib import arithmetic
 from reidlib.data.augment import crop_and_mirror, erase, pad_and_crop
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.losses import Criterion
@@ -191,7 +192,11 @@ class Loop:
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
-        bf16 = in_bf16(self.recipe, images.device)
+        with arithmetic.products(self.recipe):
+            return self._step(images, labels)
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        bf16 = arithmetic.in_bf16(self.recipe, images.device)
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
         terms = self.criterion(output, labels)
@@ -434,22 +439,6 @@ def _demand_same(stored: dict[str, Tensor], module: nn.Module) -> None:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def in_bf16(recipe: dict[str, Any], device: torch.device) -> bool:
-    """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers.
-
-    A processor without such instructions would imitate them, many times slower than float32, which is taken then.
-    """
-    return recipe["precision"] == "bf16" and multiplies_bf16(device)
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether this device has instructions for bf16; a processor of which nothing is known is given the doubt."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(known.get(name, True) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def deterministic() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from reidlib import devices, records, study, training
+from reidlib import arithmetic, devices, records, study, training
 from reidlib.data import images as pictures
 from reidlib.data import standin
 from reidlib.data.table import Dataset
@@ -197,10 +197,11 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
     batches = pictures.decode(data, frame, tuple(recipe["size"]), device).split(EVALUATION_BATCH)
-    bf16 = training.in_bf16(recipe, device)
-    found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
-    if value_of(run.settings.testing.mirror):
-        found = found + features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
+    bf16 = arithmetic.in_bf16(recipe, device)
+    with arithmetic.products(recipe):
+        found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
+        if value_of(run.settings.testing.mirror):
+            found = found + features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
     return Features(found, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
@@ -246,7 +247,7 @@ def device_name() -> str:
     words = [f"{devices.processor()}, {threads} thread{'s' * (threads > 1)}"]
     if device.type == "cuda":
         words = [torch.cuda.get_device_name()]
-    if not training.multiplies_bf16(device):
+    if not arithmetic.multiplies_bf16(device):
         words.append("fp32 for bf16")
     if torch.are_deterministic_algorithms_enabled():
         words.append("deterministic")

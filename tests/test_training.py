@@ -271,19 +271,6 @@ def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
     assert torch.equal(weights(whole), weights(again))
 
 
-def test_bf16_is_for_devices_that_multiply_it(monkeypatch):
-    recipe, cpu = RECIPE.but(precision="bf16").resolved(), torch.device("cpu")
-    for known, wanted in (
-        ({"avx512_bf16": False, "amx_bf16": False}, False),
-        ({"avx512_bf16": True, "amx_bf16": False}, True),
-        ({"avx512_bf16": False, "amx_bf16": True}, True),
-        ({}, True),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
-        assert training.in_bf16(recipe, cpu) is wanted
-        assert not training.in_bf16(RECIPE.but(precision="fp32").resolved(), cpu)
-
-
 def test_the_batch_that_fits_is_found_by_halves(tmp_path, data, monkeypatch):
     tried = []
 
