@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -91,7 +92,7 @@ class Workload:
         self.files = _write_photos(folder, self.batch * self.steps)
         self.labels = _labels(len(self.files), self.batch, self.recipe["per_identity"])
         pixels = np.stack([read_image(file, tuple(self.recipe["size"])) for file in self.files])
-        images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).contiguous()
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(self.device)
         self.data = TrainingImages(images, self.labels.to(self.device), [file.name for file in self.files])
         self.first: nn.Module | None = None
         if self.settings.first is not None:  # its weights do not matter here: as they are drawn
@@ -319,6 +320,28 @@ def deterministic_algorithms(loop: Loop) -> str:
     return "deterministic algorithms on for off"
 
 
+def benchmarked_kernels(loop: Loop) -> str:
+    """Each kernel of cuDNN is timed at the first step, and the fastest taken.
+
+    A thread keeps the kernel of a shape, whatever the setting says later: in the plain loop's thread nothing would be
+    timed any more. So these steps have a thread of their own, the backward pass included.
+    """
+    if _device(loop).type != "cuda":
+        raise ReidError("cudnn.benchmark needs a GPU")
+    step, thread = loop.step, ThreadPoolExecutor(1)
+
+    def switched(images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        torch.backends.cudnn.benchmark = True
+        try:
+            with torch.autograd.set_multithreading_enabled(False):
+                return step(images, labels)
+        finally:  # the setting is global: the plain loop's turn comes next
+            torch.backends.cudnn.benchmark = False
+
+    loop.step = lambda images, labels: thread.submit(switched, images, labels).result()
+    return "cudnn.benchmark on for off"
+
+
 def compiled(loop: Loop) -> str:
     loop.model.compile()
     return "torch.compile of the network for eager"
@@ -377,6 +400,7 @@ SWITCHES = {
     "fused": fused_optimiser,
     "layout": contiguous_layout,
     "deterministic": deterministic_algorithms,
+    "cudnn.benchmark": benchmarked_kernels,
     "compile": compiled,
     "graph": cuda_graph,
 }

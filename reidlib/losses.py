@@ -54,15 +54,17 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Raises ReidError when an identity is alone in the
-    batch with one image (no positive; a repeat of the image counts as another one) or the batch is of one identity.
+    Where two vectors are equal, the gradient of their distance is 0. Raises what `demand_triplets` raises, for labels
+    on the CPU. Labels on a GPU are taken as they are, since a look at them would wait for all of its work: training
+    checks them before it sends them.
     """
     _demand_reduction(reduction)
     features = list(output.features) if which == "all" else [output.features[i] for i in which]
     if not features:
         raise ReidError("the triplet loss has no vectors to look at; the model gives none in `features`")
     same = labels[:, None] == labels[None, :]  # B × B
-    _demand_triplets(same, labels)
+    if labels.device.type == "cpu":
+        demand_triplets(labels)
     return torch.stack([_batch_hard(_wide(vectors), same, margin, reduction) for vectors in features]).mean()
 
 
@@ -80,20 +82,23 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) ->
     return _reduced(functional.relu(to_positive - to_negative + margin), reduction)
 
 
-def _demand_triplets(same: Tensor, labels: Tensor) -> None:
-    partners = same.sum(1)  # B, the anchor counted
+def demand_triplets(labels: Tensor) -> None:
+    """Raises ReidError when an identity is alone in the batch with one image, or the batch is of one identity.
+
+    One image has no positive; a repeat of it counts as another one. labels: B, best on the CPU.
+    """
+    partners = (labels[:, None] == labels[None, :]).sum(1)  # B, the anchor counted
     lonely, full = partners == 1, partners == len(labels)
-    if not bool((lonely | full).any()):  # the one look at the values, so that a GPU is waited for once
-        return
     if bool(full.any()):
         raise ReidError(
             f"the triplet loss needs two identities in a batch; these {len(labels)} images show identity "
             f"{int(labels[0])} alone: use a batch larger than per_identity"
         )
-    raise ReidError(
-        f"the triplet loss needs two images of each identity; identity {int(labels[lonely][0])} has one in this batch "
-        f"of {len(labels)}: set per_identity to 2 or more"
-    )
+    if bool(lonely.any()):
+        raise ReidError(
+            f"the triplet loss needs two images of each identity; identity {int(labels[lonely][0])} has one in this "
+            f"batch of {len(labels)}: set per_identity to 2 or more"
+        )
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
@@ -190,6 +195,11 @@ class Criterion(nn.Module):
     def forward(self, output: Output, labels: Tensor) -> dict[str, Tensor]:
         """Each weighted loss under its own name, in the order given; their sum is the total. labels: B, 0..K−1."""
         return {name: self._term(name, output, labels) for name in self.weights}
+
+    def demand(self, labels: Tensor) -> None:
+        """Raises the ReidError of a loss that can do nothing with a batch of these labels. labels: B, on the CPU."""
+        if any(function is triplet for function, _ in self._functions.values()):
+            demand_triplets(labels)
 
     def own_groups(self) -> list[dict[str, Any]]:
         """One optimiser group for each loss that has parameters: {"params": …, "lr": its rate}; [] where none has."""

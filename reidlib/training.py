@@ -25,9 +25,11 @@ from torch import Tensor, nn
 
 from reidlib import arithmetic
 from reidlib.data.augment import crop_and_mirror, erase, pad_and_crop
+from reidlib.data.images import sent
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.losses import Criterion
 from reidlib.models.backbone import imagenet_file
+from reidlib.records import settle
 from reidlib.spec import ReidError, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -280,16 +282,19 @@ def _epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[s
     started = time.perf_counter()
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+    labels = data.labels.cpu()
     if recipe["per_identity"]:
-        batches = identity_batches(data.labels, recipe["batch"], recipe["per_identity"], generator)
+        batches = identity_batches(labels, recipe["batch"], recipe["per_identity"], generator)
     else:
         batches = epoch_batches(len(data.files), recipe["batch"], generator)
     if recipe["fresh_momentum"]:
         loop.optimiser.state.clear()
     loop.train_mode()
-    labels = data.labels.cpu()
-    order = [_sent(chosen, data.images.device) for chosen in batches]
-    named = [_sent(labels[chosen], data.images.device) for chosen in batches]
+    shown = [labels[chosen] for chosen in batches]
+    for batch in shown:
+        loop.criterion.demand(batch)  # here, where they can be looked at: in the step a GPU would be waited for
+    order = [sent(chosen, data.images.device) for chosen in batches]
+    named = [sent(batch, data.images.device) for batch in shown]
     history: list[Tensor] = []  # read once, at the end: a look at a loss would make a GPU wait for the step in flight
     for number, chosen in enumerate(order):
         factor = rate_factor(recipe, epoch * len(batches) + number, len(batches))
@@ -311,11 +316,6 @@ def _epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[s
         "images": seen,
         "seconds": time.perf_counter() - started,
     }
-
-
-def _sent(numbers: Tensor, device: torch.device) -> Tensor:
-    """On the device, without making a GPU wait: copies from pinned memory queue up behind its work."""
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 def _augmented(images: Tensor, recipe: dict[str, Any], generator: torch.Generator) -> Tensor:
@@ -368,6 +368,8 @@ def write_tensors(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         safetensors.torch.save_file(plain, partial, metadata=metadata)
+        with partial.open("rb+") as stream:
+            settle(stream)
         if previous is not None and file.exists():
             file.replace(previous)
         partial.replace(file)
@@ -474,8 +476,9 @@ def _one_step(settings: Settings, identities: int, device: torch.device, first: 
     model, _ = build(settings, identities, 0, first)
     loop = Loop.of(settings, model.to(device, memory_format=torch.channels_last), identities)
     loop.train_mode()
-    labels = torch.arange(batch, device=device) // (loop.recipe["per_identity"] or 1) % identities
-    loop.step(torch.zeros(batch, 3, *loop.recipe["size"], device=device), labels)
+    labels = torch.arange(batch) // (loop.recipe["per_identity"] or 1) % identities
+    loop.criterion.demand(labels)
+    loop.step(torch.zeros(batch, 3, *loop.recipe["size"], device=device), sent(labels, device))
 
 
 def peak_memory_mb(device: torch.device) -> float:

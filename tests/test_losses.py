@@ -174,6 +174,33 @@ def test_a_batch_without_triplets_is_refused(labels, words):
         losses.triplet(output(), torch.tensor(labels), margin=0.3)
 
 
+def test_no_loss_looks_at_numbers_on_the_device():
+    """A tensor on "meta" has none to show: it stands for a GPU, which such a look would wait for."""
+    out = Output(
+        torch.empty(7, 2, device="meta"),
+        [torch.empty(7, 4, device="meta", requires_grad=True)],
+        [torch.empty(7, 5, device="meta", requires_grad=True)],
+        {},
+        reference=torch.empty(7, 4, device="meta"),
+    )
+    terms = {
+        "identity": Setting(losses.cross_entropy, options=dict(smoothing=0.1)),
+        "triplet": Setting(losses.triplet, options=dict(margin=0.3)),
+        "ranking": Setting(losses.ranking, options=dict(margin=0.1)),
+        "centre": Setting(Centre, 0.01, dict(rate=0.5)),
+    }
+    criterion = Criterion(terms, 4, [5]).to("meta")
+    sum(criterion(out, LABELS.to("meta")).values()).backward()
+    assert out.features[0].grad.shape == (7, 5)
+
+
+def test_labels_can_be_checked_before_they_are_sent():
+    with pytest.raises(ReidError, match="identity 3 has one in this batch of 7: set per_identity to 2"):
+        Criterion({"triplet": Setting(losses.triplet)}, 4, []).demand(torch.tensor([0, 0, 1, 1, 3, 2, 2]))
+    Criterion({"triplet": Setting(losses.triplet)}, 4, []).demand(LABELS)
+    Criterion({"identity": Setting(losses.cross_entropy)}, 4, []).demand(torch.tensor([5]))
+
+
 def test_options_that_mean_nothing_are_named():
     with pytest.raises(ValueError, match="reduction must be 'mean' or 'sum', not 'max'"):
         losses.triplet(output(), LABELS, margin=0.3, reduction="max")

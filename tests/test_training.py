@@ -220,6 +220,31 @@ def test_no_epochs_leave_the_network_as_it_was_drawn(tmp_path, data):
     assert (trained.curve, trained.images_per_second, trained.model.training, lines) == ([], 0.0, False, [])
 
 
+def test_a_batch_without_triplets_stops_before_its_step(tmp_path, data, monkeypatch):
+    stepped = []
+    monkeypatch.setattr(training.Loop, "step", lambda *arguments: stepped.append(arguments))
+    with pytest.raises(ReidError, match="has one in this batch of 4: set per_identity to 2 or more"):
+        run(data, tmp_path, recipe=RECIPE.but(per_identity=1, batch=4), terms=LOSSES | METRIC)
+    assert not stepped
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_is_not_waited_for_in_a_step(data):
+    recipe = RECIPE.but(per_identity=4, pad=2, erasing=0.5)
+    settings, device = Settings(Tiny, recipe, LOSSES | METRIC), torch.device("cuda")
+    model, _ = training.build(settings, 4, 0)
+    loop = training.Loop.of(settings, model.to(device), 4)
+    loop.train_mode()
+    images, generator = data.images[:8].to(device), torch.Generator().manual_seed(0)
+    for mode in ("default", "error"):  # the first step loads libraries and lays the constants down
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            augmented = training._augmented(images, loop.recipe, generator)
+            loop.step(augmented, training.sent(torch.arange(8) // 4, device))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_batch_larger_than_the_set_is_named(tmp_path, data):
     with pytest.raises(ReidError, match="batch of 64 is larger than the training set of 20"):
         run(data, tmp_path, recipe=RECIPE.but(batch=64))

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from reidlib.data.images import normalise
+from reidlib.data.images import normalise, sent
 from reidlib.spec import ReidError
 
 
@@ -72,7 +72,7 @@ def cut(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> tor
 
     The pixel rule is that of `interpolate(mode="bilinear", align_corners=False)`; the border repeats its last pixel.
     """
-    top, left, height, width, sign = boxes.to(images.device).unbind(1)
+    top, left, height, width, sign = sent(boxes, images.device).unbind(1)
     # The sampling grid counts from −1 (the image's first edge) to 1 (its last); a box maps its pixel centres into that.
     rows = (2 * top + height - 1)[:, None] + height[:, None] * _centres(size[0], images.device)  # B × H'
     columns = (2 * left + width - 1)[:, None] + (sign * width)[:, None] * _centres(size[1], images.device)  # B × W'
@@ -102,7 +102,7 @@ def pad_and_crop(images: torch.Tensor, *, pad: int, generator: torch.Generator) 
     draws = torch.rand(2, len(images), generator=generator, dtype=torch.float64)
     if pad == 0:
         return images
-    top, left = (draws * (2 * pad + 1)).long().to(images.device)  # B each
+    top, left = sent((draws * (2 * pad + 1)).long(), images.device)  # B each
     count, channels, height, width = images.shape
     device = images.device
     which = torch.arange(count, device=device)[:, None, None, None]  # B × 1 × 1 × 1
@@ -150,7 +150,7 @@ def erase(
     )
     if probability == 0:
         return images
-    top, left, height, width = boxes.to(images.device)[:, :, None].unbind(1)  # B × 1 each
+    top, left, height, width = sent(boxes, images.device)[:, :, None].unbind(1)  # B × 1 each
     rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
     erased_rows = (rows >= top) & (rows < top + height)  # B × H
     erased_columns = (columns >= left) & (columns < left + width)  # B × W

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def decode(
         except ReidError:
             pool.shutdown(cancel_futures=True)
             raise
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).contiguous()
+    # turned here: on the device it would lie in both orders at once, and take twice the memory
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 def _cores() -> int:
@@ -88,6 +90,18 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
 def normalise(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """uint8 (or float 0 to 255) B×3×H×W to floats of mean 0 and deviation 1 by ImageNet's channel statistics."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=dtype, device=images.device).view(3, 1, 1) * 255
-    deviation = torch.tensor(IMAGENET_STD, dtype=dtype, device=images.device).view(3, 1, 1) * 255
+    mean, deviation = _statistics(dtype, images.device)
     return images.to(dtype).sub(mean).div_(deviation)
+
+
+@lru_cache
+def _statistics(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """ImageNet's mean and deviation of 0 to 255, 3×1×1 each; kept, as a GPU would be waited for to make them anew."""
+    with torch.inference_mode(False):  # whoever asks first, a later caller may want a gradient
+        mean, deviation = (torch.tensor(of, dtype=dtype, device=device) for of in (IMAGENET_MEAN, IMAGENET_STD))
+        return mean.view(3, 1, 1) * 255, deviation.view(3, 1, 1) * 255
+
+
+def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, without making a GPU wait: copies from pinned memory queue up behind its work."""
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifier, initialise_head
 from reidlib.models.output import Output
+from reidlib.models.pooling import adaptive_maximum
 from reidlib.spec import Assumed
 
 STRIPES = 6
@@ -289,7 +289,7 @@ class HAMR(nn.Module):
         maps: dict[str, Tensor] = {}
         aligned = []
         for stage in self.stages:
-            map_ = functional.adaptive_max_pool2d(g[stage], self.map_size)  # B × channels × 24 × 8
+            map_ = adaptive_maximum(g[stage], self.map_size)  # B × channels × 24 × 8
             aligned.append(_attend(self.stage_attention[str(stage)], map_, maps, where=f" stage {stage}"))
         fused = _attend(self.fused_attention, torch.cat(aligned, dim=1), maps)  # B × C × 24 × 8
         maps["F"] = fused

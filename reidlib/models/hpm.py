@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.output import Output
+from reidlib.models.pooling import adaptive_average, adaptive_maximum
 from reidlib.spec import Assumed
 
 _FIELD = "no text of HPM is among the study's; the field's usual reading"
@@ -87,8 +87,8 @@ class HPM(nn.Module):
         """Pooled bins, coarse levels first and each level from top to bottom. B × C × h × w to B × N × C."""
         pools = []
         if "average" in self.pooling:
-            pools.append(functional.adaptive_avg_pool2d)
+            pools.append(adaptive_average)
         if "maximum" in self.pooling:
-            pools.append(functional.adaptive_max_pool2d)
+            pools.append(adaptive_maximum)
         levels = [sum(pool(map_, (bins, 1)) for pool in pools) for bins in self.pyramid]  # B × C × bins × 1
         return torch.cat(levels, dim=2).squeeze(3).transpose(1, 2)

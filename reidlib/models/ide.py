@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.output import Output
+from reidlib.models.pooling import adaptive_average
 
 
 class IDE(nn.Module):
@@ -47,6 +47,6 @@ class IDE(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         map_ = self.backbone(images)[4]  # B × 2048 × h × w
-        pooled = functional.adaptive_avg_pool2d(map_, (self.stripes, 1))[..., 0].unbind(2)  # stripes of B × 2048
+        pooled = adaptive_average(map_, (self.stripes, 1))[..., 0].unbind(2)  # stripes of B × 2048
         logits = [classify(stripe) for classify, stripe in zip(self.classifiers, pooled, strict=True)]
         return Output(torch.cat(pooled, dim=1), logits, features=list(pooled), maps={"stage4": map_})

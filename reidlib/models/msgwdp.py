@@ -23,6 +23,7 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifier, initialise_head
 from reidlib.models.output import Output
+from reidlib.models.pooling import adaptive_average
 from reidlib.spec import Assumed
 
 PATHS = ("1x1", "5x5", "3x3", "average", "maximum")
@@ -319,7 +320,7 @@ class MSGWDP(nn.Module):
 
     def fused_parts(self, stage4: Tensor) -> Tensor:
         """Each part with its share of the remainder part. Takes B × 2048 × h × w, gives B × P × 2048."""
-        parts = functional.adaptive_avg_pool2d(stage4, (self.parts, 1)).squeeze(3).transpose(1, 2)
+        parts = adaptive_average(stage4, (self.parts, 1)).squeeze(3).transpose(1, 2)
         if self.fusion == "plain":
             return parts
         remainders = remainder_parts(parts, self.remainder)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, decode, normalise, read_image
+from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, _statistics, decode, normalise, read_image
 from reidlib.data.table import Dataset
 from reidlib.spec import ReidError
 
@@ -110,6 +110,15 @@ def test_normalise():
         assert values[:, channel, 0, 0].tolist() == pytest.approx([-mean / deviation, (1 - mean) / deviation], rel=1e-5)
     assert normalise(images, torch.bfloat16).dtype == torch.bfloat16
     assert images.dtype == torch.uint8 and images[1].eq(255).all()  # the caller's batch is left alone
+
+
+def test_normalise_gives_a_gradient_after_a_first_call_without():
+    _statistics.cache_clear()
+    with torch.inference_mode():
+        normalise(torch.full((1, 3, 2, 2), 7.0))
+    images = torch.full((1, 3, 2, 2), 7.0, requires_grad=True)
+    normalise(images).sum().backward()
+    assert images.grad[0, :, 0, 0].tolist() == pytest.approx([1 / (255 * deviation) for deviation in IMAGENET_STD])
 
 
 def test_normalise_leaves_floats_alone():
