@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reidlib import execution, papers, prediction, study, training
+from reidlib import execution, networks, papers, prediction, study, training
 from reidlib.data import cuhk03
 from reidlib.devices import Device, cores
 from reidlib.prediction import Book, Need
@@ -61,9 +61,20 @@ class Chapter:
         return execution.made_from(self.slug, execution.with_defaults(self.slug, self.parameters))["missing"]
 
     def needs(self) -> set[Path]:
-        """The records of the runs that it shows, of whatever table they are."""
+        """The records of the runs that it shows, of whatever table they are, and of those that it repeats."""
+        return {run.record_file for run in (*self.shows(), *self.repeats())}
+
+    def shows(self) -> list[Run]:
+        """All of its table, or what a figure of pictures draws."""
         asked = {name: self.parameters[name] for name in ("budget", "source", "seeds")}
-        return {run.record_file for run in study.plan(execution.table_of(self.slug), dataset=self.dataset, **asked)}
+        rows = _drawn(self.slug).get("rows", ())
+        return study.plan(execution.table_of(self.slug), dataset=self.dataset, rows=rows, **asked)
+
+    def repeats(self) -> list[Run]:
+        """The runs that a figure needs again: there is a record, and the cache has no weights to draw."""
+        if not _drawn(self.slug) or execution.is_current(self.slug, self.parameters):
+            return []
+        return [replace(run, again=True) for run in self.shows() if run.is_made() and not networks.has_weights(run)]
 
     def command(self) -> list[str]:
         line = ["reid", "run", self.slug]
@@ -105,18 +116,19 @@ def plan(
     study.demand_choice("batch", "source", source, study.SOURCES)
     study.demand_choice("batch", "budget", budget, list(study.STANDIN_SCALE))
     slugs = list(dict.fromkeys(slug for name in asked or ("",) for slug in _slugs(name)))
-    tables = list(dict.fromkeys(execution.table_of(slug) for slug in slugs))
-    known = list(dict.fromkeys(dataset for slug in tables for dataset in papers.table(slug).datasets))
+    known = list(dict.fromkeys(dataset for slug in slugs for dataset in _datasets(slug)))
     chosen = [split for name in datasets for split in _with_splits(name, known)]
     runs: dict[Path, Run] = {}
     left_out: dict[str, str] = {}
     shown: dict[tuple[str, str], tuple[Path, ...]] = {}
-    for slug in tables:
-        for dataset in papers.table(slug).datasets:
+    for slug in slugs:
+        table, rows = execution.table_of(slug), _drawn(slug).get("rows", ())
+        for dataset in _datasets(slug):
             if dataset in left_out or (chosen and dataset not in chosen):
                 continue
             try:
-                found = study.plan(slug, budget=budget, dataset=dataset, source=source, seeds=_seeds(dataset, seeds))
+                of = dict(dataset=dataset, source=source, seeds=_seeds(dataset, seeds))
+                found = study.plan(table, budget=budget, rows=rows, **of)
             except ReidError as fault:
                 if source != "real":
                     raise
@@ -131,7 +143,8 @@ def plan(
     at_hand = {run.dataset for run in runs.values()}
     place = dict(budget=budget, source=source)
     chapters = [chapter for slug in slugs for chapter in _chapters(slug, at_hand, place, seeds)]
-    jobs = _jobs([run for run in runs.values() if run.state() != "finished"])
+    repeats = {run.record_file: run for chapter in chapters for run in chapter.repeats()}
+    jobs = _jobs([*(run for run in runs.values() if not run.is_made()), *repeats.values()])
     return Plan(budget, source, tuple(runs.values()), tuple(jobs), tuple(chapters), shown, left_out)
 
 
@@ -145,6 +158,16 @@ def _slugs(asked: str) -> list[str]:
         return found
     study.demand_choice("batch", "table", asked, known)
     return [asked]
+
+
+def _drawn(slug: str) -> dict[str, Any]:
+    """The parameters of a figure of pictures, which names its data set and rows itself; nothing for a table."""
+    return execution.with_defaults(slug, {}) if execution.table_of(slug) != slug else {}
+
+
+def _datasets(slug: str) -> tuple[str, ...]:
+    drawn = _drawn(slug)
+    return (drawn["dataset"],) if drawn else papers.table(slug).datasets
 
 
 def _with_splits(name: str, known: Sequence[str]) -> list[str]:
@@ -164,7 +187,7 @@ def _chapters(slug: str, datasets: set[str], place: dict, seeds: Sequence[int]) 
     if not execution.has_template(slug):
         return  # a table of the study's own, shown on one of its pages
     if execution.table_of(slug) != slug:
-        dataset = execution.with_defaults(slug, {})["dataset"]
+        (dataset,) = _datasets(slug)
         if dataset in datasets:
             yield Chapter(slug, dataset, place | {"seeds": list(seeds)})
         return
@@ -181,7 +204,9 @@ def _jobs(missing: Sequence[Run]) -> Iterator[Job]:
     for run in missing:
         first = run.settings.first and run.folder_of(run.network_of(run.settings.first.settings))
         folders = [folder for folder in (first, run.work_folder) if folder]
-        after = tuple(dict.fromkeys(maker[folder] for folder in folders if folder in maker))
+        # Two papers may share a key, each with a record of its own: neither waits for itself.
+        others = (maker[folder] for folder in folders if maker.get(folder, run.key) != run.key)
+        after = tuple(dict.fromkeys(others))
         made = {folder: folder in maker or (folder / training.WEIGHTS).exists() for folder in folders}
         for folder in folders:
             maker.setdefault(folder, run.key)
@@ -210,22 +235,50 @@ class Machine:
         shared = self.per_device if not self.devices[0].is_gpu else self.places
         return max(1, cores() // shared)
 
+    @property
+    def room_mb(self) -> float:
+        """Memory of the smallest device; 0 where it is not known."""
+        return min(device.memory_mb for device in self.devices)
+
     def book(self) -> Book:
-        return Book(self.devices[0], self.threads)
+        return Book(self.devices[0], self.threads, self.per_device)
+
+    def holds(self, memory_mb: float) -> bool:
+        """Whether runs of this size have room on a device beside each other."""
+        return not self.room_mb or memory_mb * self.per_device <= self.room_mb
 
 
 def shared(plan: Plan, machine: Machine, log: Callable[[str], None]) -> Machine:
-    """The machine with as many runs on a device as are fastest there, by the kind of network that takes the longest."""
+    """The machine with as many runs on a device as are fastest there, by the commonest kind of network.
+
+    Fewer where the largest run has no room beside others, and one where there is a device for each.
+    """
     training_jobs = [job for job in plan.jobs if job.trains and job.run.settings.recipe.resolved()["epochs"]]
-    if not training_jobs:
+    if not training_jobs or len(plan.jobs) <= len(machine.devices):
         return machine
     kinds = [prediction.kind(job.run.settings) for job in training_jobs]
     most = max(kinds, key=kinds.count)
     run = next(job.run for job in training_jobs if prediction.kind(job.run.settings) == most)
     share, gain = prediction.best_share(run, machine.devices[0], log)
     if share > 1:
-        log(f"{share} runs share a device: together {gain:.2f} times as fast as one alone")
+        log(f"{share} runs that share a device are together {gain:.2f} times as fast as one alone")
+    while share > 1 and not _has_room(plan, replace(machine, per_device=share), log):
+        share -= 1
+        log(f"the largest of these runs has no room beside so many: {share} at once on a device")
     return replace(machine, per_device=share)
+
+
+def _has_room(plan: Plan, machine: Machine, log: Callable[[str], None]) -> bool:
+    """Whether every kind can be measured so many at once, and the largest run fits so often on a device."""
+    book = machine.book()
+    try:
+        for job in plan.jobs:
+            if job.run.settings.recipe.resolved()["epochs"]:
+                book.trial(job.run, log)
+    except ReidError as fault:
+        log(str(fault))
+        return False
+    return machine.holds(_memory_mb(predicted(plan, machine, log)))
 
 
 def predicted(plan: Plan, machine: Machine, log: Callable[[str], None]) -> Plan:
@@ -245,7 +298,7 @@ def describe(plan: Plan, machine: Machine) -> list[str]:
         counted.update(files)
         text = f"{slug:<{widths[0]}}  {dataset:<{widths[1]}}  {len(files) - len(jobs)} of {len(files)} done"
         if own:
-            text += f", {sum(job.trains for job in own)} networks to train in {duration(sum(_seconds(own)))}"
+            text += f", {_many(sum(job.trains for job in own), 'network')} to train in {duration(sum(_seconds(own)))}"
         elif jobs:
             text += ", the others stand in tables above"
         lines.append(text)
@@ -255,17 +308,24 @@ def describe(plan: Plan, machine: Machine) -> list[str]:
     if len(names) > 1:
         where += f" (× {len(names)})"
     if not plan.jobs:
-        return [*lines, f"All {len(plan.runs)} runs have their records; {len(plan.chapters)} notebooks."]
+        return [*lines, f"All {len(plan.runs)} runs have their records; {_many(len(plan.chapters), 'notebook')}."]
     trained = sum(job.trains for job in plan.jobs)
-    lines.append(f"{len(plan.jobs)} runs to do, {trained} networks to train, {where}:")
+    lines.append(f"{_many(len(plan.jobs), 'run')} to do, {_many(trained, 'network')} to train, {where}:")
+    if repeats := sum(job.run.again for job in plan.jobs):
+        lines.append(f"  again   {_many(repeats, 'run')}, for a figure draws weights that the cache does not have")
     lines.append(
         f"  time    {duration(makespan(plan, machine))} (one after the other {duration(sum(_seconds(plan.jobs)))})"
     )
-    memory = max(job.need.memory_mb for job in plan.jobs)
-    room = machine.devices[0].memory_mb
-    lines.append(f"  memory  {memory / 1024:.1f} GiB a run at most, of {room / 1024:.1f} GiB on each device")
-    if room and memory * machine.per_device > room:
-        lines.append(f"          {machine.per_device} such runs may not fit at once; choose a smaller --per-gpu")
+    if unrendered := _unrendered(plan):
+        seconds = sum(prediction.rendering_seconds(name, plan.budget) for name in unrendered)
+        lines.append(f"          and to render stand-ins ({', '.join(unrendered)}) first, about {duration(seconds)}")
+    memory, room = _memory_mb(plan), machine.room_mb
+    known = f", of {room / 1024:.1f} GiB on each device" if room else ""
+    lines.append(f"  memory  {memory / 1024:.1f} GiB a run at most{known}")
+    if not machine.holds(memory):
+        many = f"{machine.per_device} such runs may not fit at once; choose a smaller --per-gpu"
+        one = "such a run may not fit; choose a device with more memory, or a smaller batch in its recipe"
+        lines.append("          " + (many if machine.per_device > 1 else one))
     free = shutil.disk_usage(_existing(study.cache())).free / 2**30
     disk = disk_mb(plan, machine) / 1024
     lines.append(
@@ -282,13 +342,20 @@ def makespan(plan: Plan, machine: Machine) -> float:
 def disk_mb(plan: Plan, machine: Machine) -> float:
     """Weights of what is trained, images not rendered yet, and two checkpoints with momentum of what runs at once."""
     weights = [job.need.disk_mb for job in plan.jobs if job.trains]
-    images = 0.0
-    if plan.source == "stand-in":
-        rendered = {study.rendered_as(part) for run in plan.runs for part in study.parts_of(run.dataset)}
-        for name in rendered:
-            if not study.standin_folder(name, study.STANDIN_SCALE[plan.budget]).is_dir():
-                images += prediction.standin_mb(name, plan.budget)
+    images = sum(prediction.standin_mb(name, plan.budget) for name in _unrendered(plan))
     return sum(weights) + images + 4 * machine.places * max(weights, default=0.0)
+
+
+def _unrendered(plan: Plan) -> list[str]:
+    """The stand-ins that the jobs need and that are not there yet."""
+    needed = {study.rendered_as(part) for job in plan.jobs for part in study.parts_of(job.run.dataset)}
+    folders = {name: study.standin_folder(name, study.STANDIN_SCALE[plan.budget]) for name in sorted(needed)}
+    return [name for name, folder in folders.items() if plan.source == "stand-in" and not folder.is_dir()]
+
+
+def _memory_mb(plan: Plan) -> float:
+    """Of the largest run."""
+    return max(job.need.memory_mb for job in plan.jobs)
 
 
 def _seconds(jobs: Sequence[Job]) -> list[float]:
@@ -300,6 +367,10 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _existing(folder: Path) -> Path:

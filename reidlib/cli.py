@@ -7,8 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from reidlib.spec import ReidError
 
 
@@ -200,6 +198,8 @@ def train_row(given: argparse.Namespace) -> None:
     if given.row or given.again or given.variant != "as-published":
         worker.start(given)
         return
+    if given.lease or given.deterministic:
+        raise ReidError(f"{given.table}: --lease and --deterministic are for one row (--row), or `reid reproduce`")
     paper, _, table = given.table.partition("/")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     study.ensure(paper, table, **asked)
@@ -215,6 +215,9 @@ def _plan(given: argparse.Namespace):
 def reproduce(given: argparse.Namespace) -> None:
     from reidlib import batch, devices, runner
 
+    if given.json and not given.dry_run:
+        raise ReidError("--json is the plan for programs: add --dry-run")
+
     def aside(text: str) -> None:
         print(text, file=sys.stderr if given.json else sys.stdout, flush=True)
 
@@ -229,7 +232,7 @@ def reproduce(given: argparse.Namespace) -> None:
     print("\n".join(batch.describe(plan, machine)), flush=True)
     if given.dry_run:
         return
-    result = runner.train(plan, machine, time_limit=given.time_limit, say=tqdm.write)
+    result = runner.train(plan, machine, time_limit=given.time_limit)
     left = runner.write_chapters(plan, aside)
     for chapter, why in left:
         print(f"notebook {chapter.slug} ({chapter.dataset}) not executed: {why}")
@@ -249,12 +252,11 @@ def status(given: argparse.Namespace) -> None:
     plan = _plan(given)
     found = upkeep.states(plan)
     print("\n".join(upkeep.overview(plan, found)))
-    every = bool(given.tables)
     for one in found:
-        if one.what in ("running", "failed") or (every and one.what == "missing"):
+        if given.tables or one.what in ("running", "failed"):
             print(one.line())
-    if not every and any(one.what == "missing" for one in found):
-        print("`reid status PAPER/TABLE` names the missing runs too, each with its command.")
+    if not given.tables:
+        print("`reid status PAPER/TABLE` names every run, each with its command.")
     for file in upkeep.strangers(plan):
         print(f"of another version of the code, never used: {file}")
 
@@ -269,6 +271,8 @@ def clean(given: argparse.Namespace) -> None:
     print(f"{study.cache()}:")
     for kind, paths in upkeep.kept().items():
         print(f"  {kind:<12}{upkeep.size_mb(paths):>10,.0f} MiB  {upkeep.KEPT[kind]}")
+    if upkeep.at_work():
+        print("  runs are at work: what is theirs, and all stand-ins, logs and repeats, is not counted and stays")
     print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 
 

@@ -170,8 +170,18 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
     """
     check_parameters(template(slug), parameters)
     parameters = with_defaults(slug, parameters)
-    place = {name: parameters[name] for name in ("source", "dataset", "budget")}
-    return _up_to_date(executed_copy(slug, **place), slug, parameters, quiet)
+    return _up_to_date(_copy_of(slug, parameters), slug, parameters, quiet)
+
+
+def is_current(slug: str, parameters: dict[str, Any]) -> bool:
+    """Whether there is an executed copy with these parameters, made from what is there now."""
+    parameters = with_defaults(slug, parameters)
+    now = made_from(slug, parameters)
+    return not now["missing"] and _was_made_from(_copy_of(slug, parameters)) == now
+
+
+def _copy_of(slug: str, parameters: dict[str, Any]) -> Path:
+    return executed_copy(slug, **{name: parameters[name] for name in ("source", "dataset", "budget")})
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
@@ -219,6 +229,9 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
         partial.replace(failed)
         reason = f"{fault.ename}: {fault.evalue}" if fault.ename != "ReidError" else fault.evalue
         raise ReidError(f"{reason} (cell {fault.exec_count} of {slug}; the failed notebook is {failed})") from fault
+    except (RuntimeError, TimeoutError) as fault:  # nbclient's, where the kernel has died or does not answer
+        reason = (str(fault) or type(fault).__name__).splitlines()[0]
+        raise ReidError(f"{slug}: its kernel has ended ({reason}); it may have run out of memory") from fault
     notebook = _tidy(nbformat.read(partial, as_version=4))
     notebook.metadata["reid"] = made_from(slug, parameters)  # again, for a chapter has trained what was missing
     nbformat.write(notebook, partial)

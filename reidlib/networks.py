@@ -101,6 +101,11 @@ def load(
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
+def has_weights(run: Run) -> bool:
+    """Whether `load` would find them, without training."""
+    return bool(_kept(run))
+
+
 def weights(runs: Runs) -> Page:
     """Whose weights were drawn, a line a network. Raises ReidError where there are none; nothing is trained here."""
     lines = []
@@ -139,7 +144,7 @@ def _kept(run: Run) -> list[Run]:
     return [
         one
         for one in (run, replace(run, again=True))
-        if one.state() == "finished" and (not needs_file or (one.work_folder / training.WEIGHTS).is_file())
+        if one.is_made() and (not needs_file or (one.work_folder / training.WEIGHTS).is_file())
     ]
 
 

@@ -1,8 +1,9 @@
 """What runs will take, before they start: seconds, memory, disk.
 
 Operations are counted (`models.cost`). How many of them a device does in a second depends on the kind of network and is
-measured on the device itself: a few steps of one network of each kind, in a process of its own. What runs then really
-took is written down too and counts for more. All of it lies in the cache, one file a device.
+measured on the device itself: a few steps of one network of each kind, in a process of its own, beside as many others
+as share the device. What runs then really took is written down too and counts for more. All of it lies in the cache,
+one file a device.
 
     python -m reidlib.prediction safenet/table5 --row g4 --budget cpu    # measures that row's kind, prints JSON
 """
@@ -15,29 +16,34 @@ import heapq
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from reidlib import study, training, worker
+from reidlib import devices, study, training, worker
 from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
 from reidlib.data.images import normalise, read_image
-from reidlib.data.standin.write import DOMAINS
-from reidlib.devices import VISIBLE, Device, cores
+from reidlib.data.standin.plan import plan as shots_of
+from reidlib.data.standin.rendering import pixels
+from reidlib.data.standin.scene import compose
+from reidlib.data.standin.write import BATCH, DOMAINS, PICTURES_A_WORKER
+from reidlib.devices import PROCESSOR, VISIBLE, Device, cores
 from reidlib.models.cost import StepCost, step_cost
 from reidlib.spec import ReidError, Settings, value_of
 from reidlib.study import Run
 
-FORMAT = 1
+FORMAT = 2
 """Of a device's file; raised when what it holds changes."""
 
 STEPS = 3
@@ -66,7 +72,7 @@ WORTH = 1.1
 class Need:
     """What one run takes: seconds, peak memory on its device, and what it leaves on the disk.
 
-    measured: the seconds by measurement alone, without what past runs taught.
+    measured: the seconds by measurement alone, without what past runs taught; 0 where that is nothing to learn from.
     """
 
     seconds: float
@@ -77,7 +83,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Speed:
-    """How a device trains one kind of network.
+    """How a device trains one kind of network, each of the runs that share it.
 
     operations: a second, a multiply-add for two. start: seconds from the start of the process to the end of its first
     step. decoded: images a second. base_mb, peak_mb: memory before the first step, and at most. activations: bytes of
@@ -125,12 +131,19 @@ def kind(settings: Settings) -> str:
 # --- measured ---------------------------------------------------------------------------------------------------------
 
 
-class Book:
-    """What is known of one device: counted steps, measured speeds, the pace of past runs. A file in the cache."""
+_measured: dict[tuple[Path, str, str], Any] = {}
+"""What this process has measured, by file, part and name. Beside other work it is good for this plan alone."""
 
-    def __init__(self, device: Device, threads: int):
+
+class Book:
+    """What is known of one device: counted steps, measured speeds, the pace of past runs. A file in the cache.
+
+    share: how many runs are on the device at once; speeds and paces are those of one among so many.
+    """
+
+    def __init__(self, device: Device, threads: int, share: int = 1):
         name = f"{device.name} {threads} threads" if not device.is_gpu else device.name
-        self.device, self.threads = device, threads
+        self.device, self.threads, self.share = device, threads, share
         slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{name} torch {torch.__version__} format {FORMAT}").strip("-")
         self.file = study.cache() / "predictions" / f"{slug}.json"
         try:
@@ -146,11 +159,26 @@ class Book:
             self.save()
         return entries[name]
 
+    def measured(self, part: str, name: str, make: Callable[[], Any]) -> Any:
+        """The same, but kept only where no run was on the device meanwhile; this process has it either way."""
+        mark, kept = (self.file, part, name), self.known.setdefault(part, {})
+        if name not in kept and mark not in _measured:
+            with devices.alone(self.device) as alone:
+                _measured[mark] = make()
+            if alone:
+                kept[name] = _measured[mark]
+                self.save()
+        return kept[name] if name in kept else _measured[mark]
+
     def save(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         partial = self.file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(self.known, indent=1))
-        partial.replace(self.file)
+        with suppress(OSError):  # predictions can be made again: a full disk is no reason to lose runs over them
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                partial.write_text(json.dumps(self.known, indent=1))
+                partial.replace(self.file)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def counted(self, settings: Settings, identities: int) -> StepCost:
         """What a step of these settings costs; each network is counted once."""
@@ -159,14 +187,37 @@ class Book:
         name = hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
         return StepCost(**self.get("counted", name, lambda: asdict(step_cost(settings, identities))))
 
-    def speed(self, run: Run, log: Callable[[str], None]) -> Speed:
-        """How fast runs of this kind train here, measured where it is not known."""
+    def name(self, settings: Settings) -> str:
+        """Of a speed and a pace: the kind, and how many share the device."""
+        return kind(settings) + (f", one of {self.share}" if self.share > 1 else "")
+
+    def trial(self, run: Run, log: Callable[[str], None]) -> dict[str, float]:
+        """How fast runs of this kind train here, measured where it is not known; ReidError where they have no room."""
 
         def make() -> dict[str, float]:
-            log(f"measuring {kind(run.settings)} on {self.device.name}, some seconds, once")
-            return measure([run], self.device, self.threads)[0]
+            many = f"{self.share} at once of " if self.share > 1 else ""
+            log(f"measuring {many}{kind(run.settings)} on {self.device.name}, some seconds")
+            answers = measure([run] * self.share, self.device, self.threads)
+            return {name: statistics.mean(answer[name] for answer in answers) for name in answers[0]}
 
-        return Speed(**self.get("speed", kind(run.settings), make))
+        return self.measured("speed", self.name(run.settings), make)
+
+    def speed(self, run: Run, log: Callable[[str], None]) -> Speed:
+        """The same; where so many cannot be measured at once, from one alone, as if each got its part of the device."""
+        try:
+            return Speed(**self.trial(run, log))
+        except ReidError as fault:
+            if self.share == 1:
+                raise
+            log(f"{fault}; predicted from one run alone")
+        alone = Book(self.device, self.threads).speed(run, log)
+        guess = replace(alone, operations=alone.operations / self.share)
+        _measured[self.file, "speed", self.name(run.settings)] = asdict(guess)
+        return guess
+
+    def keeps(self, run: Run) -> bool:
+        """Whether the speed of this kind was measured undisturbed."""
+        return self.name(run.settings) in self.known.get("speed", {})
 
     def pace(self, name: str) -> float:
         """How the last runs of a kind compare with what was predicted from the measurement: 1.2 is a fifth longer."""
@@ -174,7 +225,9 @@ class Book:
 
     def took(self, run: Run, need: Need, seconds: float) -> None:
         """Remembers what a run took beside what the measurement alone said."""
-        paces = self.known.setdefault("pace", {}).setdefault(kind(run.settings), [])
+        if not need.measured:
+            return
+        paces = self.known.setdefault("pace", {}).setdefault(self.name(run.settings), [])
         paces.append(seconds / need.measured)
         del paces[:-REMEMBERED]
         self.save()
@@ -184,18 +237,35 @@ def measure(runs: Sequence[Run], device: Device, threads: int) -> list[dict[str,
     """Speeds of these runs, all at once on the device, each in a process of its own with so many threads."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | ({VISIBLE: device.id} if device.is_gpu else {})
     lines = [[sys.executable, "-m", "reidlib.prediction", *run.command()[2:]] for run in runs]
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    processes = [subprocess.Popen([*line, "--started", str(time.time())], **pipes) for line in lines]
+    # None may time its steps before all are ready: each says so, then reads until this end is closed, which is for all.
+    wait, go = os.pipe()
+    pipes = dict(stdin=wait, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        processes = [subprocess.Popen([*line, "--started", str(time.time())], **pipes) for line in lines]
+        for process in processes:
+            process.stdout.readline()
+    finally:
+        os.close(go)
+        os.close(wait)
     answers = [process.communicate() for process in processes]
     for process, (_, said) in zip(processes, answers, strict=True):
         if process.returncode:
             last = (said.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
-            raise ReidError(f"{device.name}: its speed cannot be measured ({last}); mend that, or see --help")
+            if last.startswith("error: "):  # of ours, with its remedy
+                raise ReidError(last.removeprefix("error: "))
+            many = f"the speed of {len(runs)} runs at once" if len(runs) > 1 else "its speed"
+            room = "free some memory there (nvidia-smi shows who holds it), choose other GPUs (--gpus)"
+            mend = f"{room} or {PROCESSOR}" if device.is_gpu else f"`{shlex.join(lines[0])}` shows the whole fault"
+            raise ReidError(f"{device.name}: {many} cannot be measured ({last}); {mend}")
     return [json.loads(printed.splitlines()[-1]) for printed, _ in answers]
 
 
-def timed(run: Run, started: float) -> Speed:
-    """The measurement, in this process, on grey images; `started` is when the process was."""
+def timed(run: Run, started: float, ready: Callable[[], None] = lambda: None) -> Speed:
+    """The measurement, in this process, on grey images; `started` is when the process was.
+
+    ready: called before the timed steps; returns when they may begin.
+    """
+    devices.demand_usable(devices.devices()[0])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     counts, settings = images(run.dataset, run.source, run.budget), run.settings
     recipe, cost = settings.recipe.resolved(), step_cost(settings, counts["identities"])
@@ -208,6 +278,7 @@ def timed(run: Run, started: float) -> Speed:
     batch = normalise(torch.full((recipe["batch"], 3, *recipe["size"]), 100, dtype=torch.uint8, device=device))
     _steps(loop, batch, labels, 1)
     start = time.time() - started
+    ready()
     seconds = _steps(loop, batch, labels, STEPS) / STEPS
     peak = training.peak_memory_mb(device)
     activations = (peak - base) * 2**20 / max(1, cost.activations)
@@ -251,10 +322,13 @@ def need(run: Run, book: Book, log: Callable[[str], None], *, trains: bool = Tru
     counts, settings = images(run.dataset, run.source, run.budget), run.settings
     recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
     tested = sum(counts[split] for split in ("query", "gallery"))
-    decoding, resident = tested + counts["train"], max(counts["train"], counts["gallery"])
-    resident_mb = resident * 3 * recipe["size"][0] * recipe["size"][1] / 2**20
+    decoding, image_mb = tested + counts["train"], 3 * recipe["size"][0] * recipe["size"][1] / 2**20
+    # One split at a time lies on the device: training images leave it before the test, queries before the gallery.
+    # Decoding has it twice, in the decoder's order and in the network's; both in the processor's memory.
+    times = 1 if book.device.is_gpu else 2
+    decoded_mb = times * image_mb * max(counts[split] for split in ("train", "query", "gallery"))
     if not recipe["epochs"]:
-        return Need(UNTRAINED, CONTEXT_MB + resident_mb, 0.0, UNTRAINED)
+        return Need(UNTRAINED, CONTEXT_MB + decoded_mb, 0.0, UNTRAINED)
     cost = book.counted(settings, counts["identities"])
     speed = book.speed(run, log)
     operations = _trained(cost, counts["train"] * recipe["epochs"]) if trains else 0.0
@@ -263,16 +337,40 @@ def need(run: Run, book: Book, log: Callable[[str], None], *, trains: bool = Tru
         operations += _trained(before, counts["train"] * first.recipe.resolved()["epochs"])
     operations += 2.0 * cost.multiply_adds * tested * (2 if value_of(settings.testing.mirror) else 1)
     seconds = speed.start + decoding / speed.decoded + operations / speed.operations
-    memory = speed.base_mb + resident_mb + speed.activations * cost.activations / 2**20
-    memory += CONTEXT_MB if book.device.is_gpu else 0
-    return Need(seconds * book.pace(kind(settings)), memory, 4 * cost.parameters / 2**20, seconds)
+    training_mb = counts["train"] * image_mb + speed.activations * cost.activations / 2**20
+    memory = speed.base_mb + max(training_mb, decoded_mb) + (CONTEXT_MB if book.device.is_gpu else 0)
+    measured = seconds if book.keeps(run) else 0.0
+    return Need(seconds * book.pace(book.name(settings)), memory, 4 * cost.parameters / 2**20, measured)
+
+
+def standin_images(name: str, budget: str) -> int:
+    sizes = asdict(DOMAINS[name].sizes)
+    many = sum(count for what, count in sizes.items() if what.endswith("_images"))
+    return round(many * study.STANDIN_SCALE[budget])
 
 
 def standin_mb(name: str, budget: str) -> float:
     """Room that a stand-in takes on the disk at this budget's scale."""
-    sizes = asdict(DOMAINS[name].sizes)
-    many = sum(count for what, count in sizes.items() if what.endswith("_images"))
-    return IMAGE_MB * many * study.STANDIN_SCALE[budget]
+    return IMAGE_MB * standin_images(name, budget)
+
+
+def rendering_seconds(name: str, budget: str) -> float:
+    """Until a stand-in is rendered by all cores; one core's rate is measured once, on a domain that stands for all."""
+
+    def make() -> float:
+        domain, threads = DOMAINS["market1501"], torch.get_num_threads()
+        shots = shots_of(domain, study.STANDIN_SCALE["smoke"], study.STANDIN_SEED)[: 3 * BATCH]
+        torch.set_num_threads(1)  # as the renderer has it
+        for first in range(0, len(shots), BATCH):  # the first are slower; the last one's rate stays
+            started = time.perf_counter()
+            pixels([compose(domain, study.STANDIN_SEED, shot) for shot in shots[first : first + BATCH]], "cpu")
+        torch.set_num_threads(threads)
+        return BATCH / (time.perf_counter() - started)
+
+    book = Book(Device("cpu", devices.processor(), 0.0), 1)
+    rate = book.measured("rendered", "images a second", make)
+    many = standin_images(name, budget)
+    return many / rate / max(1, min(cores(), many // PICTURES_A_WORKER))
 
 
 def makespan(seconds: Iterable[float], places: int) -> float:
@@ -288,35 +386,50 @@ def best_share(run: Run, device: Device, log: Callable[[str], None]) -> tuple[in
 
     Measured once a device and kind. A processor's threads are divided among the runs.
     """
-    book = Book(device, cores())
-
-    def make() -> list[float]:
-        rates = []
-        for share in SHARES:
-            if not device.is_gpu and share > cores():
-                break
-            log(f"measuring {share} run{'s' * (share > 1)} at once on {device.name}, once")
-            answers = measure([run] * share, device, cores() if device.is_gpu else max(1, cores() // share))
-            rates.append(sum(answer["operations"] for answer in answers))
-            if share > 1 and rates[-1] < rates[-2] * WORTH:
-                rates.pop()
-                break
-            if (share + 1) * max(answer["peak_mb"] for answer in answers) > 0.9 * device.memory_mb:
-                break
-        return [len(rates), rates[-1] / rates[0]]
-
-    share, gain = book.get("share", kind(run.settings), make)
-    return int(share), gain
+    book, name = Book(device, cores()), kind(run.settings)
+    if name in book.known.get("share", {}):
+        share, gain = book.known["share"][name]
+        return int(share), gain
+    rates, kept = [], True
+    for share in SHARES:
+        if not device.is_gpu and share > cores():
+            break
+        there = Book(device, max(1, cores() // share), share)
+        try:
+            speed = there.trial(run, log)
+        except ReidError as fault:
+            if share == 1:
+                raise
+            log(f"{fault}; not more than {share - 1} at once")
+            kept = False  # what fills the device may be another's
+            break
+        kept = kept and there.keeps(run)
+        rates.append(share * speed["operations"])
+        if share > 1 and rates[-1] < rates[-2] * WORTH:
+            rates.pop()
+            break
+        each = speed["peak_mb"] + (CONTEXT_MB if device.is_gpu else 0)
+        if device.memory_mb and (share + 1) * each > 0.9 * device.memory_mb:
+            break
+    found = [len(rates), rates[-1] / rates[0]]
+    if kept:
+        book.get("share", name, lambda: found)
+    return found[0], found[1]
 
 
 def main(line: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reidlib.prediction")
     worker.arguments(parser)
-    parser.add_argument("--started", type=float, default=None, help="when this process was started; default now")
+    parser.add_argument("--started", type=float, default=None, help="when `measure` started it; it waits then")
     given = parser.parse_args(line)
-    started = given.started or time.time()
+
+    def ready() -> None:
+        if given.started:
+            print("ready", flush=True)
+            sys.stdin.read()
+
     try:
-        print(json.dumps(asdict(timed(worker.run_of(given), started))))
+        print(json.dumps(asdict(timed(worker.run_of(given), given.started or time.time(), ready))))
     except ReidError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1

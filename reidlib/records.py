@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -79,6 +79,13 @@ def read(file: Path) -> Record:
     return Record(**content)
 
 
+def set_aside(file: Path) -> Path:
+    """Gives a record that cannot be read another name, so that its row can be run again. Its numbers are not lost."""
+    aside = file.with_suffix(".json.unreadable")
+    file.replace(aside)
+    return aside
+
+
 def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> None:
     """Writes the per-query arrays first and the record last, each moved into place whole."""
     try:
@@ -87,15 +94,24 @@ def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = 
             partial = file.with_suffix(".npz.partial")
             with partial.open("wb") as stream:
                 np.savez_compressed(stream, **per_query)
+                settle(stream)
             partial.replace(file.with_suffix(".npz"))
         partial = file.with_suffix(".json.partial")
-        partial.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
+        with partial.open("w") as stream:
+            stream.write(json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
+            settle(stream)
         partial.replace(file)
     except OSError as fault:
         for leftover in (file.with_suffix(".npz.partial"), file.with_suffix(".json.partial")):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
         raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {_REMEDY}") from fault
+
+
+def settle(stream: IO) -> None:
+    """On the disk, before it gets its name: after a power cut a name may stand for a file without content."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def demand_writable(folder: Path) -> None:

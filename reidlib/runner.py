@@ -79,20 +79,24 @@ class Working:
             return cls(job, process, stream.tell())
 
     def lines(self) -> list[str]:
-        """Its log so far."""
-        with self.job.log.open(errors="replace") as stream:
+        """Its log so far; nothing where somebody has removed it."""
+        with suppress(OSError), self.job.log.open(errors="replace") as stream:
             stream.seek(self.begins)
             return [line.rstrip() for line in stream if line.strip()]
+        return []
 
     def hangs(self, limit: float | None) -> str:
         """The reason to stop it; "" while it works or has just ended."""
         if limit is None:
             epochs = max(1, self.job.run.settings.recipe.resolved()["epochs"])
             limit = max(QUIET, 10 * self.job.need.seconds / epochs)
-        quiet = time.time() - max(self.started, self.job.log.stat().st_mtime)
+        written = self.started
+        with suppress(OSError):
+            written = max(written, self.job.log.stat().st_mtime)
+        quiet = time.time() - written
         if self.process.poll() is not None or quiet < limit:
             return ""
-        if (self.lines() or [""])[-1].startswith("waiting for "):  # for a device that another batch uses
+        if (self.lines() or [""])[-1].startswith(("waiting for ", "rendering ")):  # perhaps for another batch
             return ""
         return f"no line in its log for {duration(quiet)}: taken for hanging and stopped; its checkpoint is kept"
 
@@ -106,16 +110,30 @@ class Working:
                 return
 
     def reason(self) -> str:
-        """Why it failed, by its last line or its exit status."""
+        """Why it failed, by its record, its last line or its exit status."""
         code, said = self.process.returncode, (self.lines() or [""])[-1]
         if code < 0:
-            return f"killed by {signal.Signals(-code).name} {RETRIES + 1} times; its checkpoint is kept"
-        return said.removeprefix("error: ") or f"ended with {code}"
+            name = signal.Signals(-code).name
+            why = " (as the kernel does when memory runs out)" if name == "SIGKILL" else ""
+            return f"killed by {name}{why} {RETRIES + 1} times; its checkpoint is kept"
+        return self.error() or said.removeprefix("error: ") or f"ended with {code}"
+
+    def error(self) -> str:
+        """The first line of what its failed record says; "" where it has left none."""
+        file = self.job.run.record_file
+        with suppress(ReidError, OSError, AttributeError):  # AttributeError: there is no record
+            if file.stat().st_mtime >= self.started:
+                return self.job.run.record().error.partition("\n")[0]
+        return ""
 
 
-def train(
-    plan: Plan, machine: Machine, *, time_limit: float | None = None, say: Callable[[str], None] = tqdm.write
-) -> Result:
+def say(text: str) -> None:
+    """A line above the live table, and at once in a file that it is redirected to."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def train(plan: Plan, machine: Machine, *, time_limit: float | None = None, say: Callable[[str], None] = say) -> Result:
     """Runs every job of the plan, as many at once as the machine has places, and waits for those of other batches.
 
     time_limit: seconds without a line after which a run counts as hanging; None: `QUIET`, or ten predicted epochs.
@@ -155,7 +173,7 @@ class _Batch:
                 return
             if unmade.intersection(job.after) or time.time() - self.busy.get(job.run.key, 0.0) < AGAIN:
                 continue
-            if _state(job) == "finished":
+            if job.run.is_made():
                 self.waiting.remove(job)
                 self.result.elsewhere.append(job)
                 self.line("made by another process", job)
@@ -163,7 +181,10 @@ class _Batch:
                 self.busy[job.run.key] = time.time()
             else:
                 self.waiting.remove(job)
-                self.working.append(Working.of(job, self.machine))
+                try:
+                    self.working.append(Working.of(job, self.machine))
+                except OSError as fault:
+                    self.fail(job, f"cannot be started ({fault}); free some space or memory and call again")
 
     def end(self) -> None:
         """Takes in what has ended, and stops what hangs."""
@@ -171,7 +192,6 @@ class _Batch:
             why = one.hangs(self.time_limit)
             if why:
                 one.stop()
-                worker.fail(one.job.run, why)
             elif one.process.poll() is None:
                 continue
             self.working.remove(one)
@@ -179,7 +199,7 @@ class _Batch:
 
     def _take_in(self, one: Working, why: str) -> None:
         job, code, key = one.job, one.process.returncode, one.job.run.key
-        if not why and code == 0 and _state(job) == "finished":
+        if not why and code == 0 and job.run.is_made():
             self.result.made.append(job)
             self.line("finished", job, self._metrics(one))
         elif not why and code == Busy.status:
@@ -191,13 +211,18 @@ class _Batch:
             self.line(f"killed by {signal.Signals(-code).name}", job, "starting it again, from its checkpoint")
         else:
             why = why or one.reason()
-            self.result.failed.append((job, why))
-            self.line("failed", job, f"{why} (log {job.log})")
+            if not one.error():  # it could not say so itself: `reid status` shall know
+                worker.fail(job.run, why)
+            self.fail(job, f"{why} (log {job.log})")
+
+    def fail(self, job: Job, why: str) -> None:
+        self.result.failed.append((job, why))
+        self.line("failed", job, why)
 
     def _metrics(self, one: Working) -> str:
         """Its numbers and its time; a run that went through in one piece teaches the next prediction."""
         job, took, said = one.job, time.time() - one.started, one.lines()
-        if not any(line.startswith(("resuming", "waiting")) for line in said):
+        if not any(line.startswith(("resuming", "waiting", "rendering", "finished already")) for line in said):
             self.machine.book().took(job.run, job.need, took)
         numbers = job.run.record().metrics[job.run.protocol]
         return f"R1 {numbers['rank1']:.1f} mAP {numbers['mAP']:.1f} in {duration(took)} ({duration(job.need.seconds)})"
@@ -208,26 +233,23 @@ class _Batch:
         self.say(f"[{done}/{whole}] {what}: {job.name}" + (f": {more}" if more else ""))
 
 
-def _state(job: Job) -> str:
-    """ "finished", "failed" or "missing"; a record cut short is as good as none, and is written anew."""
-    try:
-        return job.run.state()
-    except ReidError:
-        return "missing"
-
-
 @contextmanager
 def _stopping(working: list[Working]) -> Iterator[None]:
-    """When this process is asked to stop, so are the runs; they are not left to work on unseen."""
+    """When this process is asked to stop, so are the runs; they are not left to work on unseen.
+
+    A closed terminal asks, too, unless `nohup` has said that it does not.
+    """
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    asks = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in asks}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         for one in working:
             with suppress(ProcessLookupError):
                 os.killpg(one.process.pid, signal.SIGTERM)
@@ -274,15 +296,12 @@ def write_chapters(plan: Plan, say: Callable[[str], None] = print) -> list[tuple
         if missing := chapter.missing():
             left.append((chapter, f"{len(missing)} of its runs have no finished record, such as {missing[0]}"))
             continue
-        copy = execution.executed_copy(chapter.slug, source=plan.source, dataset=chapter.dataset, budget=plan.budget)
-        current = copy.exists() and execution.stale(copy) is None
+        if execution.is_current(chapter.slug, chapter.parameters):
+            continue
         try:
-            execution.execute(chapter.slug, chapter.parameters, quiet=True)
+            say(f"notebook: {_from_home(execution.execute(chapter.slug, chapter.parameters, quiet=True))}")
         except ReidError as fault:
             left.append((chapter, str(fault)))
-            continue
-        if not current:
-            say(f"notebook: {_from_home(copy)}")
     return left
 
 

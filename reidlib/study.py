@@ -148,6 +148,13 @@ class Run:
         record = self.record()
         return record.status if record else "missing"
 
+    def is_made(self) -> bool:
+        """Whether it has a finished record. One that cannot be read is none: the run is made again."""
+        try:
+            return self.state() == "finished"
+        except ReidError:
+            return False
+
     def command(self) -> list[str]:
         """The exact command line that makes this one run again."""
         line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
@@ -183,6 +190,12 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
         if not standin.is_complete(folder):
             standin.render(drawn, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
     return LOADERS[dataset](folder)
+
+
+def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:
+    """Whether `load` has a stand-in to render first."""
+    names = [rendered_as(part) for part in parts_of(dataset)] if source == "stand-in" else []
+    return not all(standin.is_complete(standin_folder(name, STANDIN_SCALE[budget])) for name in names)
 
 
 def data_digest(dataset: str, source: str, budget: str) -> str:
@@ -254,7 +267,7 @@ def ensure(
     slug = f"{paper}/{table}"
     wanted = plan(slug, rows=rows, **asked)
     repeats = [run for run in plan(slug, rows=again, again=again, **asked) if again]
-    missing = [run for run in (*wanted, *repeats) if run.state() != "finished"]
+    missing = [run for run in (*wanted, *repeats) if not run.is_made()]
     failures = []
     for number, run in enumerate(missing, 1):
         repeat = " (again, on this machine)" if run.again else ""
@@ -289,7 +302,8 @@ def train_in_a_process(run: Run, log: Callable[[str], None] = print) -> None:
             process.terminate()
         process.wait()
     if process.returncode:
-        raise ReidError(last.removeprefix("error: ") or f"{' '.join(run.command())} ended with {process.returncode}")
+        kind = Busy if process.returncode == Busy.status else ReidError
+        raise kind(last.removeprefix("error: ") or f"{' '.join(run.command())} ended with {process.returncode}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,10 @@ class State:
     more: str = ""
 
     def line(self) -> str:
-        """With the command that redoes this one cell."""
+        """With the command that makes this one cell, or repeats it beside the record."""
         more = f"  {self.more}" if self.more else ""
-        return f"{self.what:<8}{Job(self.run).name}{more}\n        {shlex.join(self.run.command())}"
+        command = [*self.run.command(), *(["--again"] if self.what == "done" else [])]
+        return f"{self.what:<8}{Job(self.run).name}{more}\n        {shlex.join(command)}"
 
 
 def states(plan: Plan) -> list[State]:
@@ -88,10 +90,12 @@ def strangers(plan: Plan) -> list[Path]:
     """
     files = {file for run in plan.runs for file in run.record_file.parent.glob("*.json")}
     unknown = files - {run.record_file for run in plan.runs}
-    seeds = {file: records.read(file).seed for file in unknown}
-    known = set()
-    asked = dict(budget=plan.budget, source=plan.source, seeds=sorted(set(seeds.values())))
-    for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if unknown else ():
+    known, seeds = set(), set()
+    for file in unknown:
+        with suppress(ReidError):  # one that cannot be read is a stranger in any case
+            seeds.add(records.read(file).seed)
+    asked = dict(budget=plan.budget, source=plan.source, seeds=sorted(seeds))
+    for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if seeds else ():
         for table in papers.tables().values():
             if table.paper == paper and dataset in table.datasets:
                 known |= {run.record_file for run in study.plan(table.slug, dataset=dataset, **asked)}
@@ -102,23 +106,33 @@ def strangers(plan: Plan) -> list[Path]:
 
 
 def kept() -> dict[str, list[Path]]:
-    """What lies in the cache, by the words of `KEPT`. Whatever belongs to a run at work is left out."""
+    """What lies in the cache, by the words of `KEPT`. Whatever belongs to a run at work is left out.
+
+    Which stand-in, log or repeat a run at work needs is not known from outside: all of them stay until none is at work.
+    """
     cache = study.cache()
-    runs = [folder for folder in sorted((cache / "runs").glob("*")) if not study.holder_of(folder / "lock")]
+    busy = at_work()
+    idle = not busy
+    runs = [folder for folder in sorted((cache / "runs").glob("*")) if folder not in busy]
     own = [folder for folder in runs if not folder.name.endswith("-again")]
     partial = [file for folder in own for file in (*folder.glob("checkpoint*"), *folder.glob("*.partial"))]
     return {
         "checkpoints": partial,
         "weights": [file for folder in own for file in folder.glob("weights*") if file not in partial],
-        "repeats": [cache / "again", *(folder for folder in runs if folder.name.endswith("-again"))],
+        "repeats": [cache / "again", *(folder for folder in runs if folder.name.endswith("-again"))] if idle else [],
         "stand-ins": [
             folder
             for folder in sorted((cache / "stand-in").glob("*"))
-            if folder.is_dir() and not study.holder_of(folder.with_name(f"{folder.name}.lock"))
+            if idle and folder.is_dir() and not study.holder_of(folder.with_name(f"{folder.name}.lock"))
         ],
-        "logs": [cache / "logs"],
+        "logs": [cache / "logs"] if idle else [],
         "predictions": [cache / "predictions"],
     }
+
+
+def at_work() -> set[Path]:
+    """The folders of networks that some process trains or tests just now."""
+    return {file.parent for file in (study.cache() / "runs").glob("*/lock") if study.holder_of(file)}
 
 
 def size_mb(paths: list[Path]) -> float:

@@ -54,8 +54,9 @@ def start(given: argparse.Namespace, log: Callable[[str], None] = print) -> Reco
     """One run as the command line asks for it: its device first, then `execute`."""
     run = run_of(given)
     with ExitStack() as held:
-        if given.lease and not ((done := run.record()) and done.ok):
-            held.enter_context(devices.lease(devices.devices(given.gpus), given.per_gpu, log))
+        if given.lease and not run.is_made():
+            device = held.enter_context(devices.lease(devices.devices(given.gpus), given.per_gpu, log))
+            devices.demand_usable(device)
         if given.deterministic:
             training.deterministic()
         return execute(run, log)
@@ -84,43 +85,53 @@ def run_of(given: argparse.Namespace) -> Run:
 def execute(run: Run, log: Callable[[str], None] = print) -> Record:
     """Trains and tests one run and writes its record. A failure leaves a record that says so, and is raised.
 
-    A run that is finished already is not run again; one that failed is.
+    A run that is finished already is not run again; one that failed is. A record that cannot be read is set aside.
     """
     records.demand_writable(run.record_file.parent)
-    if (done := run.record()) and done.ok:
+    if run.is_made():
         log(f"finished already: {run.record_file}")
-        return done
+        return run.record()
     with study.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
+        _set_aside(run, log)
         record = _header(run)
         try:
+            record = replace(record, device=device_name())
+            if study.is_to_be_rendered(run.dataset, run.source, run.budget):
+                log(f"rendering {run.dataset}, or waiting for the process that renders it")
             data = study.load(run.dataset, run.source, run.budget)
             record = replace(record, data=_describe(data))
             record, per_query = _train_and_test(run, data, record, log)
-        except (ReidError, RuntimeError) as fault:
-            fail(run, str(fault), record)
+        except Exception as fault:
+            why = str(fault) or type(fault).__name__
+            if _is_full(fault):  # training says more, and raises a ReidError
+                why = f"{record.device} ran out of memory beside training ({_first(why)}); {_FEWER}"
+            fail(run, why, record)
+            if _is_full(fault):
+                raise ReidError(why) from fault
             raise
         records.write(run.record_file, record, per_query)
     log(f"record {run.record_file}")
     return record
 
 
+def _set_aside(run: Run, log: Callable[[str], None]) -> None:
+    try:
+        run.record()
+    except ReidError as fault:
+        log(f"{fault}; set aside as {records.set_aside(run.record_file).name}, the row is run again")
+
+
 def fail(run: Run, why: str, record: Record | None = None) -> None:
     """Leaves a record that says why a run failed; where not even that can be written, the fault itself must do."""
+    if run.is_made():  # by another process, meanwhile
+        return
     with suppress(ReidError):
         records.write(run.record_file, replace(record or _header(run), status="failed", error=why, finished=_now()))
 
 
 def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str], None]) -> tuple[Record, dict]:
-    size, device = tuple(run.settings.recipe.resolved()["size"]), torch.device(record.device.split(" ")[0])
-    frame = data.split("train")
-    training_images = training.TrainingImages(
-        images=pictures.decode(data, frame, size, device),
-        labels=torch.from_numpy(data.train_labels()).to(device),
-        files=frame["path"].tolist(),
-    )
-    first = run.settings.first
-    before = _train(run, first.settings, training_images, log) if first else None
-    trained = _train(run, run.settings, training_images, log, before.model if before else None)
+    device = torch.device(record.device.split(" ")[0])
+    before, trained = _trained(run, data, device, log)
     answer = _test(run, trained.model, data, device)
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
@@ -138,6 +149,21 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
     return record, answer.per_query()
 
 
+def _trained(
+    run: Run, data: Dataset, device: torch.device, log: Callable[[str], None]
+) -> tuple[training.Trained | None, training.Trained]:
+    """What is trained before, and the run's own. The training images leave the device with this call."""
+    frame = data.split("train")
+    images = training.TrainingImages(
+        images=pictures.decode(data, frame, tuple(run.settings.recipe.resolved()["size"]), device),
+        labels=torch.from_numpy(data.train_labels()).to(device),
+        files=frame["path"].tolist(),
+    )
+    first = run.settings.first
+    before = _train(run, first.settings, images, log) if first else None
+    return before, _train(run, run.settings, images, log, before.model if before else None)
+
+
 def _train(
     run: Run,
     settings: Settings,
@@ -150,13 +176,17 @@ def _train(
     own = folder == run.work_folder  # then the run holds the lock already
     if not own:
         log(f"first: {settings.model.__name__}")
+        if holder := study.holder_of(folder / "lock"):
+            log(f"waiting for process {holder}, which trains it")
     with nullcontext() if own else study.locked(folder / "lock", wait=True):
         if run.again:  # a repeat trains anew, whatever an earlier one left
             (folder / training.WEIGHTS).unlink(missing_ok=True)
         try:
             trained = training.train(settings, images, seed=run.seed, folder=folder, first=first, log=log)
-        except torch.OutOfMemoryError as fault:
-            full = str(fault).splitlines()[0]
+        except RuntimeError as fault:
+            if not _is_full(fault):
+                raise
+            full = _first(str(fault))
         else:
             for name in (training.CHECKPOINT, training.PREVIOUS):
                 (folder / name).unlink(missing_ok=True)
@@ -175,8 +205,21 @@ def _out_of_memory(
     smaller = f"a batch of {fits} fits (recipe in reidlib/papers/{run.table.paper}.py; it makes another network)"
     return (
         f"{device_name()} ran out of memory with a batch of {batch} ({full}); "
-        f"{smaller if fits else 'no smaller batch fits'}; or let fewer runs share the device (--per-gpu)"
+        f"{smaller if fits else 'no smaller batch fits'}; or {_FEWER}"
     )
+
+
+_FEWER = "let fewer runs share the device (--per-gpu)"
+
+
+def _is_full(fault: Exception) -> bool:
+    """Whether a device has no memory left. CUDA's libraries, and CUDA itself, say so in words of their own."""
+    words = ("out of memory", "ALLOC_FAILED")
+    return isinstance(fault, RuntimeError) and any(word in str(fault) for word in words)
+
+
+def _first(text: str) -> str:
+    return text.splitlines()[0]
 
 
 def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
@@ -206,7 +249,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
 
 
 def _header(run: Run) -> Record:
-    """What is known before training."""
+    """What is known before a device is touched."""
     return Record(
         key=run.key,
         network=run.network,
@@ -217,7 +260,6 @@ def _header(run: Run) -> Record:
         settings=run.settings.trained(),
         tested=run.settings.tested(),
         data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
-        device=device_name(),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in ("reidlib", "torch", "torchvision", "numpy", "pillow")},
         commit=_commit(),
@@ -276,11 +318,17 @@ def main(line: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="reid train")
     arguments(parser)
     try:
-        start(parser.parse_args(line), log=lambda text: print(text, flush=True))
+        start(parser.parse_args(line), log=_say)
     except ReidError as fault:
-        print(f"error: {fault}", flush=True)
+        _say(f"error: {fault}")
         return fault.status
     return 0
+
+
+def _say(text: str) -> None:
+    """A line of the log. A disk too full for it is no reason to stop: what matters is a record, and that will tell."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

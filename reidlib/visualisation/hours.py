@@ -33,22 +33,36 @@ class Spent:
 
 
 def spent(read: Sequence) -> list[Spent]:
-    """One entry a table and data set that has a record; `read` holds a `Runs` for each.
+    """One entry a table and data set that has a record; `read` holds a `Runs` for each, twenty for twenty splits.
 
     Rows that share a network have each its whole time in their records; here it counts once.
     """
-    found = []
+    together: dict[tuple[str, str, str], list] = {}
     for runs in read:
-        made = runs.records()
+        for run in runs.runs:
+            together.setdefault((run.table.slug, cuhk03.all_splits(run.dataset), run.budget), []).append(run)
+    found = []
+    for place, runs in together.items():
+        made = [(run, run.record()) for run in runs if run.is_made()]
         if made:
-            first = runs.runs[0]
-            seconds = {(record.network, record.device): record.seconds for _, record in made}
+            seconds = dict(part for run, record in made for part in _parts(run, record))
             memory = max(record.peak_memory_mb for _, record in made)
-            name = cuhk03.all_splits(first.dataset)
             done = {(run.row.label, run.row.variant) for run, _ in made}
-            counts = (len(done), len(first.table.rows), len({run.seed for run, _ in made}))
-            found.append(Spent(first.table.slug, name, first.budget, *counts, seconds, memory))
+            counts = (len(done), len(runs[0].table.rows), len({run.seed for run, _ in made}))
+            found.append(Spent(*place, *counts, seconds, memory))
     return found
+
+
+def _parts(run, record) -> list[tuple[tuple[str, str], float]]:
+    """The seconds of the record's own network, and of the one trained before it, each by network and device.
+
+    The record has the sum of both; its curve is that of its own.
+    """
+    own = sum(point["seconds"] for point in record.curve)
+    parts = [((record.network, record.device), own)]
+    if first := run.settings.first:
+        parts.append(((run.network_of(first.settings), record.device), record.seconds - own))
+    return parts
 
 
 def banner(source: str) -> Page:
