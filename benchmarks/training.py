@@ -3,6 +3,7 @@
     python benchmarks/training.py                            # plain ResNet-50 at two sizes, and the five systems
     python benchmarks/training.py --cases IDE-256 FMN --steps 4
     python benchmarks/training.py --cases --switches HAMR    # no table, but what each switch gains or costs
+    python benchmarks/training.py --json results/benchmarks/DEVICE.json    # the book shows what lies there
 
 bare step     forward, losses, backward and optimiser on one fixed, normalised batch: the limit. What our loop loses
               against it is what data and bookkeeping cost.
@@ -46,7 +47,7 @@ from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.papers.standins import TRAINED
 from reidlib.spec import ReidError, Settings
 from reidlib.training import Loop, TrainingImages
-from reidlib.worker import device_name
+from reidlib.worker import commit, device_name
 
 PHOTO = (128, 64)
 """Height and width of Market-1501's photographs."""
@@ -526,7 +527,7 @@ def main() -> int:
             sys.exit(str(fault))
         return 0
     settings = {name: vars(given)[name] for name in ("budget", "steps", "rounds", "workers")}
-    about = {"device": device_name(), "torch": torch.__version__, **settings}
+    about = {"device": device_name(), "torch": torch.__version__, "commit": commit(), **settings}
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     cases = table_of(given) if given.cases else {}
     switches = switches_of(given) if given.switches else {}

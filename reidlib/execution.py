@@ -105,8 +105,9 @@ def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path]
 
 
 def _all_records() -> tuple[list[Path], list[str]]:
-    """Every record, for a page of the study may read any; the page itself says which of them it misses."""
-    return sorted(file for file in (study.results() / "records").rglob("*") if file.is_file()), []
+    """Every record and benchmark, for a page of the study may read any; it says itself which of them it misses."""
+    folders = (study.results() / name for name in ("records", "benchmarks"))
+    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
 
 
 def stale(copy: Path) -> str | None:

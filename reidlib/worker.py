@@ -262,7 +262,7 @@ def _header(run: Run) -> Record:
         data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
         versions={"python": platform.python_version()}
         | {name: version(name) for name in ("reidlib", "torch", "torchvision", "numpy", "pillow")},
-        commit=_commit(),
+        commit=commit(),
     )
 
 
@@ -296,7 +296,7 @@ def device_name() -> str:
     return f"{device.type} ({', '.join(words)})"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, with a plus where files it tracks have changed; "unknown" outside a git checkout."""
     git = ["git", "-C", str(study.home())]
     try:

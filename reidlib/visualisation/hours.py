@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reidlib.data import cuhk03
 from reidlib.visualisation.deviations import title
@@ -101,6 +102,30 @@ def by_table(found: Sequence[Spent]) -> Page:
         cells += [_cell(f"{one.hours:.2f}"), _cell(f"{one.memory_mb:,.0f}"), _cell(devices or "–")]
         body.append(_line(cells))
     return _table([_line([_cell(text) for text in names])], body)
+
+
+def speed(measured: Mapping[str, Any]) -> Page:
+    """What `benchmarks/training.py --json` has written: images a second of three ways to train, a line a network."""
+    names = ("network", "input", "batch", "bare step", "our loop", "of the bare step")
+    names += ("conventional pipeline", "our loop against it", "peak memory, MiB")
+    body = []
+    for name, case in measured["cases"].items():
+        cells = [_cell(name, css="label")]
+        if "error" in case:
+            cells.append(_cell(f"failed: {case['error']}", colspan=len(names) - 1, css="state"))
+        else:
+            texts = ["×".join(map(str, case["size"])), str(case["batch"])]
+            texts += [f"{case['bare step']:.1f}", f"{case['our loop']:.1f}", f"{100 * case['share']:.0f} %"]
+            texts += [f"{case['conventional']:.1f}", f"{case['ratio']:.2f} ×", f"{case['memory_mb']:,.0f}"]
+            cells += [_cell(text) for text in texts]
+        body.append(_line(cells))
+    how = (
+        f"Images a second on {measured['device']}, budget {measured['budget']}, torch {measured['torch']}: medians of "
+        f"{measured['rounds']} rounds of {measured['steps']} steps each, in turns; {measured['workers']} loading "
+        f"processes for the conventional pipeline. Code {measured['commit'][:7]}."
+    )
+    table = _table([_line([_cell(text) for text in names])], body)
+    return Page(f'{table._repr_html_()}<p class="provenance">{html.escape(how)}</p>')
 
 
 def together(found: Sequence[Spent]) -> Page:

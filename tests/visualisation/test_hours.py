@@ -57,6 +57,29 @@ def test_a_gpu_hour_is_one_of_its_device(read):
     assert ">2.00<" in hours.by_table([other])._repr_html_()
 
 
+def test_the_speed_of_the_loop_is_shown_as_it_was_measured():
+    case = {"size": [256, 128], "batch": 16, "bare step": 8.0, "our loop": 7.6, "conventional": 3.8, "memory_mb": 2048}
+    measured = {"device": "cpu (<a>)", "torch": "2.15.0", "commit": "0123456789", "budget": "cpu", "steps": 6}
+    measured |= {
+        "rounds": 3,
+        "workers": 2,
+        "cases": {"IDE": case | {"share": 0.95, "ratio": 2.0}, "FMN": {"error": "X"}},
+    }
+    text = hours.speed(measured)._repr_html_()
+    for words in (
+        "256×128",
+        ">8.0<",
+        ">7.6<",
+        ">95 %<",
+        ">2.00 ×<",
+        ">2,048<",
+        "failed: X",
+        "cpu (&lt;a&gt;)",
+        "0123456",
+    ):
+        assert words in text, words
+
+
 def test_the_page_says_whose_images(read):
     assert "standin-banner" in hours.banner("stand-in")._repr_html_()
     assert "real-banner" in hours.banner("real")._repr_html_()
