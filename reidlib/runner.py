@@ -213,11 +213,11 @@ class _Batch:
             why = why or one.reason()
             if not one.error():  # it could not say so itself: `reid status` shall know
                 worker.fail(job.run, why)
-            self.fail(job, f"{why} (log {job.log})")
+            self.fail(job, why, f" (log {job.log})")
 
-    def fail(self, job: Job, why: str) -> None:
+    def fail(self, job: Job, why: str, more: str = "") -> None:
         self.result.failed.append((job, why))
-        self.line("failed", job, why)
+        self.line("failed", job, why + more)
 
     def _metrics(self, one: Working) -> str:
         """Its numbers and its time; a run that went through in one piece teaches the next prediction."""
