@@ -335,8 +335,10 @@ def describe(plan: Plan, machine: Machine) -> list[str]:
 
 
 def makespan(plan: Plan, machine: Machine) -> float:
-    """Predicted seconds until the last job ends, when each starts in its turn on the place that is free first."""
-    return prediction.makespan(_seconds(plan.jobs), machine.places)
+    """Predicted seconds until the last job ends, when each starts in its turn, after those whose network it shares."""
+    place = {job.run.key: number for number, job in reversed([*enumerate(plan.jobs)])}  # of equal keys the first
+    after = [[place[key] for key in job.after] for job in plan.jobs]
+    return prediction.makespan(_seconds(plan.jobs), machine.places, after)
 
 
 def disk_mb(plan: Plan, machine: Machine) -> float:

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -373,12 +373,22 @@ def rendering_seconds(name: str, budget: str) -> float:
     return many / rate / max(1, min(cores(), many // PICTURES_A_WORKER))
 
 
-def makespan(seconds: Iterable[float], places: int) -> float:
-    """Seconds until the last of these runs ends, when each goes to the place that is free first."""
-    free = [0.0] * places
-    for each in seconds:
-        heapq.heapreplace(free, free[0] + each)
-    return max(free)
+def makespan(seconds: Sequence[float], places: int, after: Sequence[Collection[int]] = ()) -> float:
+    """Seconds until the last of these runs ends. A free place takes the first run that waits for no other.
+
+    after: for each run the positions of those that it waits for, all before its own; () where none waits.
+    """
+    waiting = {run: set(after[run]) if after else set() for run in range(len(seconds))}
+    working: list[tuple[float, int]] = []  # (when it ends, run)
+    now = 0.0
+    while waiting or working:
+        for run in [run for run, others in waiting.items() if not others][: places - len(working)]:
+            del waiting[run]
+            heapq.heappush(working, (now + seconds[run], run))
+        now, ended = heapq.heappop(working)
+        for others in waiting.values():
+            others.discard(ended)
+    return now
 
 
 def best_share(run: Run, device: Device, log: Callable[[str], None]) -> tuple[int, float]:

@@ -226,6 +226,18 @@ def test_makespan_against_a_slow_clock(seconds, places):
     assert prediction.makespan(seconds, places) == clock
 
 
+@pytest.mark.parametrize(
+    "places, after, ends", [(2, [[], [0], []], 9), (2, [[], [0], [0]], 11), (1, [[], [0], []], 15)]
+)
+def test_makespan_of_runs_that_wait_for_each_other(places, after, ends):
+    """Of 5, 4 and 6 seconds: 0 then 1 beside 2; 0, then both; one after the other."""
+    assert prediction.makespan([5, 4, 6], places, after) == ends
+
+
+def test_a_plan_waits_for_the_network_that_its_rows_share(house):
+    assert batch.makespan(planned(), Machine((CPU,), per_device=2)) == 2 * NEED.seconds
+
+
 def test_images_are_those_of_the_stand_in(house):
     data = study.load("market1501", "stand-in", "smoke")
     counted = prediction.images("market1501", "stand-in", "smoke")
