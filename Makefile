@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 # The budget of the book's chapters, the size of its stand-in, and the row that `make book` trains again on this machine.
-BUDGET ?= cpu
+BUDGET ?= small
 SCALE ?= 0.05
 AGAIN ?= g4
 UV_VERSION := 0.13.8

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import torch
 
-from reidlib.data import standin
-from reidlib.data.standin.domain import Domain
-from reidlib.data.standin.market1501 import TIGHT
-from reidlib.data.standin.plan import plan
-from reidlib.data.standin.rendering import cast_shots, gather
-from reidlib.data.standin.scene import compose
-from reidlib.data.standin.write import BATCH, DEVICE_BATCH, DOMAINS
+from reidlib import standin
+from reidlib.standin.domain import Domain
+from reidlib.standin.market1501 import TIGHT
+from reidlib.standin.plan import plan
+from reidlib.standin.rendering import cast_shots, gather
+from reidlib.standin.scene import compose
+from reidlib.standin.write import BATCH, DEVICE_BATCH, DOMAINS
 
 
 def in_memory(domain: Domain, images: int, device: str, batch: int) -> tuple[float, float]:

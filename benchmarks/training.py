@@ -41,13 +41,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from reidlib import arithmetic, papers, study, training
+from reidlib import papers, training
 from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_image
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.papers.standins import TRAINED
+from reidlib.runs import datasets
+from reidlib.runs.worker import commit, device_name
 from reidlib.spec import ReidError, Settings
-from reidlib.training import Loop, TrainingImages
-from reidlib.worker import commit, device_name
+from reidlib.training import precision
+from reidlib.training.loop import Loop, TrainingImages
 
 PHOTO = (128, 64)
 """Height and width of Market-1501's photographs."""
@@ -271,7 +273,7 @@ def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:
     ours = [epoch["images"] / epoch["seconds"] for epoch in trained.curve[1:]]
     rounds = {"our loop": ours, **turns.rates}
     shown = {name: work.recipe[name] for name in ("size", "batch", "optimiser")}
-    shown["precision"] = "bf16" if arithmetic.in_bf16(work.recipe, work.device) else "fp32"
+    shown["precision"] = "bf16" if precision.in_bf16(work.recipe, work.device) else "fp32"
     return {**shown, "memory_mb": turns.memory_mb, "rounds": rounds, **{kind: median(rounds[kind]) for kind in KINDS}}
 
 
@@ -281,7 +283,7 @@ def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:
 def other_precision(loop: Loop) -> str:
     """Also where the plain loop declines bf16, because the processor would only imitate it."""
     device = _device(loop)
-    bf16 = arithmetic.in_bf16(loop.recipe, device)
+    bf16 = precision.in_bf16(loop.recipe, device)
     # The innermost autocast decides, so it goes around the network, inside that of the step.
     other = torch.autocast(device.type, dtype=torch.bfloat16, enabled=not bf16)
     loop.model.forward = other(loop.model.forward)
@@ -501,7 +503,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--switches", choices=CASES, metavar="NAME", help="measure every switch on this case, too")
-    parser.add_argument("--budget", choices=study.STANDIN_SCALE, default="gpu" if on_gpu else "cpu")
+    parser.add_argument("--budget", choices=datasets.STANDIN_SCALE, default="medium" if on_gpu else "small")
     parser.add_argument("--batch", type=_positive, help="images a step; default: the recipe's at the budget")
     parser.add_argument("--steps", type=_positive, default=50 if on_gpu else 12, help="steps of each kind in a round")
     parser.add_argument("--rounds", type=_positive, default=3)

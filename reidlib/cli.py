@@ -12,7 +12,7 @@ from reidlib.spec import ReidError
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, so that a test can hold the README against it."""
-    from reidlib import upkeep, worker
+    from reidlib.runs import status, worker
 
     top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
     line = commands.add_parser("run", help="train what a table lacks and execute its notebook (papermill)")
     line.add_argument("table", help="paper and table, such as safenet/table5, or a figure, such as safenet/figure3")
-    line.add_argument("--budget", required=True, help="smoke, cpu, gpu or paper")
+    line.add_argument("--budget", required=True, help="smoke, small, medium or full")
     line.add_argument("--rows", nargs="+", default=[], metavar="LABEL", help="train only these rows; default all")
     line.add_argument("--again", nargs="+", default=[], metavar="LABEL", help="repeat these rows' records here")
     line.add_argument("--dataset", default=None, help="default: the table's first")
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     line.set_defaults(run=status)
 
     line = commands.add_parser("clean", help="show what lies in the cache, or remove some of it")
-    line.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(upkeep.KEPT)}, or all")
+    line.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(status.KEPT)}, or all")
     line.set_defaults(run=clean)
 
     line = commands.add_parser("show", help="print a record")
@@ -143,17 +143,19 @@ def _minutes(text: str) -> float:
 def _what(line: argparse.ArgumentParser) -> None:
     """What names a batch."""
     line.add_argument("tables", nargs="*", metavar="PAPER[/TABLE]", help="papers, tables or figures; default all")
-    line.add_argument("--budget", required=True, help="smoke, cpu, gpu or paper")
+    line.add_argument("--budget", required=True, help="smoke, small, medium or full")
     line.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="only these; default all of each table")
     line.add_argument("--source", default="stand-in", help="stand-in or real (REID_DATA)")
     line.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2")
 
 
 def list_rows(given: argparse.Namespace) -> None:
-    from reidlib import execution, papers, study
+    from reidlib import papers
+    from reidlib.book import notebooks
     from reidlib.data import cuhk03
+    from reidlib.runs.run import overview
 
-    lines = study.overview(given.table)
+    lines = overview(given.table)
     if given.json:
         print(json.dumps(lines, indent=1, ensure_ascii=False))
         return
@@ -171,29 +173,31 @@ def list_rows(given: argparse.Namespace) -> None:
             done, one = found.count("finished"), given.table and len(found) == 1
             text.append(f"{budget} {found[0] if one else f'{done}/{len(found)}'}")
         print("  ".join(text if given.table else [*text, papers.table(words[0]).title]))
-    for figure, table in execution.pictures().items():
+    for figure, table in notebooks.pictures().items():
         if given.table in ("", figure, figure.partition("/")[0]):
             print(f"{figure:<{widths[0]}}  pictures: draws networks of {table}")
 
 
 def run_table(given: argparse.Namespace) -> None:
-    from reidlib import execution, papers, study
+    from reidlib import papers
+    from reidlib.book import notebooks
+    from reidlib.runs.run import runs_of
 
-    table = papers.table(execution.table_of(given.table))
+    table = papers.table(notebooks.table_of(given.table))
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=given.seeds)
     # every word is checked before a kernel starts
-    study.plan(table.slug, rows=given.rows, again=given.again, **asked)
+    runs_of(table.slug, rows=given.rows, again=given.again, **asked)
     parameters = asked | {"rows": given.rows, "again": given.again}
     if table.slug == given.table:
         parameters["dataset"] = given.dataset or table.datasets[0]
     # What is not given stands in the notebook: a figure names its data set and its rows there.
     parameters = {name: value for name, value in parameters.items() if value}
-    copy = execution.execute(given.table, parameters)
+    copy = notebooks.execute(given.table, parameters)
     print(f"executed notebook: {copy}")
 
 
 def train_row(given: argparse.Namespace) -> None:
-    from reidlib import study, worker
+    from reidlib.runs import engine, worker
 
     if given.row or given.again or given.variant != "as-published":
         worker.start(given)
@@ -202,18 +206,18 @@ def train_row(given: argparse.Namespace) -> None:
         raise ReidError(f"{given.table}: --lease and --deterministic are for one row (--row), or `reid reproduce`")
     paper, _, table = given.table.partition("/")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
-    study.ensure(paper, table, **asked)
+    engine.ensure(paper, table, **asked)
 
 
 def _plan(given: argparse.Namespace):
-    from reidlib import batch
+    from reidlib.runs import batch
 
     asked = dict(budget=given.budget, source=given.source, seeds=given.seeds, datasets=given.dataset)
     return batch.plan(given.tables, **asked)
 
 
 def reproduce(given: argparse.Namespace) -> None:
-    from reidlib import batch, devices, runner
+    from reidlib.runs import batch, devices, runner
 
     if given.json and not given.dry_run:
         raise ReidError("--json is the plan for programs: add --dry-run")
@@ -247,47 +251,48 @@ def reproduce(given: argparse.Namespace) -> None:
 
 
 def status(given: argparse.Namespace) -> None:
-    from reidlib import upkeep
+    from reidlib.runs import status
 
     plan = _plan(given)
-    found = upkeep.states(plan)
-    print("\n".join(upkeep.overview(plan, found)))
+    found = status.states(plan)
+    print("\n".join(status.overview(plan, found)))
     for one in found:
         if given.tables or one.what in ("running", "failed"):
             print(one.line())
     if not given.tables:
         print("`reid status PAPER/TABLE` names every run, each with its command.")
-    for file in upkeep.strangers(plan):
+    for file in status.strangers(plan):
         print(f"of another version of the code, never used: {file}")
 
 
 def clean(given: argparse.Namespace) -> None:
-    from reidlib import study, upkeep
+    from reidlib import paths
+    from reidlib.runs import status
 
     if given.kinds:
-        for kind, size in upkeep.clean(given.kinds).items():
+        for kind, size in status.clean(given.kinds).items():
             print(f"{kind}: {size:,.0f} MiB removed")
         return
-    print(f"{study.cache()}:")
-    for kind, paths in upkeep.kept().items():
-        print(f"  {kind:<12}{upkeep.size_mb(paths):>10,.0f} MiB  {upkeep.KEPT[kind]}")
-    if upkeep.at_work():
+    print(f"{paths.cache()}:")
+    for kind, files in status.kept().items():
+        print(f"  {kind:<12}{status.size_mb(files):>10,.0f} MiB  {status.KEPT[kind]}")
+    if status.at_work():
         print("  runs are at work: what is theirs, and all stand-ins, logs and repeats, is not counted and stays")
     print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 
 
 def show_record(given: argparse.Namespace) -> None:
-    from reidlib import study
+    from reidlib.runs.run import show_record
 
-    print(study.show(given.record))
+    print(show_record(given.record))
 
 
 def render(given: argparse.Namespace) -> None:
-    from reidlib import study
-    from reidlib.data import standin
+    from reidlib import standin
+    from reidlib.runs import datasets
 
     variant = standin.Variant(given.boxes, given.occlusion, given.resolution, given.same_clothes)
-    folder = given.out or study.standin_folder(given.dataset, given.scale, given.seed, variant)
+    folder = given.out or datasets.standin_folder(given.dataset, given.scale, given.seed, variant)
     standin.render(
         given.dataset,
         scale=given.scale,
@@ -302,14 +307,15 @@ def render(given: argparse.Namespace) -> None:
 
 
 def describe_data(given: argparse.Namespace) -> None:
-    from reidlib import study
     from reidlib.data import cuhk03, table
+    from reidlib.runs import datasets
+    from reidlib.spec import check_choice
 
-    if given.dataset not in study.LOADERS:
-        study.demand_choice(
-            "reid data", "data set", given.dataset, list(dict.fromkeys(map(cuhk03.all_splits, study.LOADERS)))
+    if given.dataset not in datasets.LOADERS:
+        check_choice(
+            "reid data", "data set", given.dataset, list(dict.fromkeys(map(cuhk03.all_splits, datasets.LOADERS)))
         )
-    print(table.describe(study.LOADERS[given.dataset](given.root)))
+    print(table.describe(datasets.LOADERS[given.dataset](given.root)))
 
 
 def evaluate(given: argparse.Namespace) -> None:
@@ -332,13 +338,15 @@ def evaluate(given: argparse.Namespace) -> None:
 
 
 def build_book(given: argparse.Namespace) -> None:
-    from reidlib import book, execution, study
+    from reidlib import paths
+    from reidlib.book import build as book
+    from reidlib.book import notebooks
 
-    for page in execution.pages():
-        execution.execute_page(page, quiet=True)
-    for chapter in book.chapters(study.home()):
-        execution.refresh(**chapter)
-    print(f"Open {book.build(root=study.home(), stale=execution.stale)} in a browser.")
+    for page in notebooks.pages():
+        notebooks.execute_page(page, quiet=True)
+    for chapter in book.chapters(paths.home()):
+        notebooks.refresh(**chapter)
+    print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 
 def main(line: list[str] | None = None) -> int:

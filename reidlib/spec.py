@@ -7,7 +7,7 @@ A row of a paper's table is data: it says how it differs from the table's base. 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -410,6 +410,12 @@ class Claim:
     def of(self, slug: str, dataset: str) -> bool:
         """Whether it is about this table and this data set."""
         return f"{self.paper}/{self.table}" == slug and (not self.datasets or dataset in self.datasets)
+
+
+def check_choice(where: str, what: str, value: str, choices: Sequence[str]) -> None:
+    """Raises a ReidError that names the choices when `value` is none of them."""
+    if value not in choices:
+        raise ReidError(f"{where}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
 def _demand(holds: bool, name: str, value: Any, wanted: str) -> None:

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from reidlib import study
+from reidlib.runs import datasets
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +13,7 @@ def rendered(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CACHE", str(cache))
-        study.load("market1501", "stand-in", "smoke")
+        datasets.load("market1501", "stand-in", "smoke")
     return cache
 
 

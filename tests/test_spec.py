@@ -100,8 +100,8 @@ def test_a_training_before_is_in_the_key_and_has_the_changes_of_the_budget():
     first = First(TABLE.base, into="backbone")
     row = Row("after another", first=first)
     assert TABLE.base.but(row).trained()["first"] == {"into": "backbone", **TABLE.base.trained()}
-    at_cpu = TABLE.settings(row, "cpu")
-    assert at_cpu.first.settings == TABLE.settings(Row("base"), "cpu")
+    at_cpu = TABLE.settings(row, "small")
+    assert at_cpu.first.settings == TABLE.settings(Row("base"), "small")
     assert Row("none").changes is False and row.changes
 
 

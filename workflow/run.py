@@ -1,9 +1,9 @@
 """Runs the workflow, one driver at a time; whatever it is told goes on to Snakemake.
 
     pip install .[batch]
-    python workflow/run.py --cores 8 --resources gpu=2 --config budget=gpu 'seeds=0,1,2'       # this machine, two GPUs
-    python workflow/run.py --profile workflow/profiles/slurm --config budget=gpu               # or local, kubernetes
-    python workflow/run.py --cores 1 --config budget=smoke tables=safenet/table5 -n            # only say what would run
+    python workflow/run.py --cores 8 --resources gpu=2 --config budget=medium 'seeds=0,1,2'   # this machine, two GPUs
+    python workflow/run.py --profile workflow/profiles/slurm --config budget=medium           # or local, kubernetes
+    python workflow/run.py --cores 1 --config budget=smoke tables=safenet/table5 -n        # only say what would run
 
 Stop it as you like and call it again: finished runs stay, a training that was cut off goes on from its checkpoint. The
 Snakefile beside this file lists the config. Runs that failed do not stop the others; each is named with its log.

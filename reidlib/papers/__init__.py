@@ -10,11 +10,11 @@ import pkgutil
 
 from reidlib.spec import Claim, ReidError, Row, Table
 
-GPU_LIMIT = (
+MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
     "for no GPU was at hand"
 )
-"""Why budget `gpu` has the epochs that it has.
+"""Why budget `medium` has the epochs that it has.
 
 With them the five tables on Market-1501 are 112 PFLOP, and 96 processes start.
 """

@@ -8,7 +8,7 @@ Nesterov momentum, dropout before the classifier, bicubic resizing, and another 
 
 from reidlib import losses
 from reidlib.models.fmn import FMN, GRN
-from reidlib.papers import GPU_LIMIT
+from reidlib.papers import MEDIUM_LIMIT
 from reidlib.spec import Assumed, Claim, First, Loss, Recipe, Row, Settings, Stated, Table
 
 GRN_RECIPE = Recipe(
@@ -87,7 +87,7 @@ SMOKE = dict(
     rates=FROM_SCRATCH,
 )
 
-CPU = dict(
+SMALL = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
     size=Assumed((192, 64), because="the input that two cores train in minutes"),
     epochs=Assumed(4, because="about five minutes a stage on two cores; both stages are shortened alike"),
@@ -97,18 +97,18 @@ CPU = dict(
     warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-GPU = dict(
+MEDIUM = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(8, because=f"the paper's 40 epochs, twice a row, shortened {GPU_LIMIT}"),
+    epochs=Assumed(8, because=f"the paper's 40 epochs, twice a row, shortened {MEDIUM_LIMIT}"),
     rates=Assumed(
         {"classifier": 0.005, "rest": 0.05},
-        because="half the paper's rate, and a tenth of it in the classifiers, as at budget cpu; never run yet",
+        because="half the paper's rate, and a tenth of it in the classifiers, as at budget small; never run yet",
     ),
     schedule=Assumed("cosine", because="a shortened schedule from scratch"),
     warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
 
-BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 CLASSIFICATION = {"cross_entropy": Loss(losses.cross_entropy)}
 

@@ -3,7 +3,7 @@
 Labels are the paper's own words; they join results/reported.tsv. A row without a variant is as published, with the
 assumptions marked here and in `reidlib.models.hamr`; where the text is silent and the released code is not, the code's
 value is taken and says so. What the released code does otherwise than the text stands in rows of its own: all of it in
-"as-released", and each difference by itself in Table 2, except the warm-up, for which budget cpu has no epochs.
+"as-released", and each difference by itself in Table 2, except the warm-up, for which budget small has no epochs.
 
 Figures without numbers need no row here: Figure 7 ranks gallery images for four queries of DukeMTMC-reID (the network
 of Table 3), Figure 8 shows activation maps at stage 4 (Table 6, "+ CAM" against "Baseline").
@@ -14,7 +14,7 @@ from itertools import pairwise
 from reidlib import losses
 from reidlib.models.hamr import HAMR
 from reidlib.models.ide import IDE
-from reidlib.papers import GPU_LIMIT
+from reidlib.papers import MEDIUM_LIMIT
 from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
@@ -120,7 +120,7 @@ SMOKE = dict(
     warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
 )
 
-CPU = dict(
+SMALL = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
     size=Assumed((192, 64), because="the input that two cores train in minutes"),
     pad=Assumed(5, because="half the input's size, half the border"),
@@ -131,14 +131,14 @@ CPU = dict(
     warmup=Assumed(0.1, because="the trick of eq. (5) as a share of the steps, to the full rate, without the jump"),
 )
 
-GPU = dict(
+MEDIUM = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {GPU_LIMIT}"),
+    epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {MEDIUM_LIMIT}"),
     milestones=Assumed((3, 5, 6), because="about a nineteenth of eq. (5)'s"),
     warmup_epochs=Assumed(1, because="about a nineteenth of eq. (5)'s, and no less than one"),
 )
 
-BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 SMOOTHED = Loss(
     losses.cross_entropy,

@@ -10,7 +10,7 @@ that the model was most likely built on it.
 from reidlib import losses
 from reidlib.models.mros import MROS
 from reidlib.models.pcb import PCB
-from reidlib.papers import GPU_LIMIT
+from reidlib.papers import MEDIUM_LIMIT
 from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
@@ -92,7 +92,7 @@ SMOKE = dict(
     warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
 )
 
-CPU = dict(
+SMALL = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
     size=Assumed((192, 64), because="the input that two cores train in minutes; 12 rows make six equal stripes"),
     pad=Assumed(5, because="half the input's size, half the border"),
@@ -107,14 +107,14 @@ CPU = dict(
     warmup=Assumed(0.1, because="the first steps of Adam from scratch are the least certain"),
 )
 
-GPU = dict(
+MEDIUM = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {GPU_LIMIT}"),
+    epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {MEDIUM_LIMIT}"),
     schedule=Assumed("cosine", because="a shortened schedule from scratch; the paper's own rate; never run yet"),
     warmup_epochs=Assumed(1, because="about a twelfth of the paper's ten"),
 )
 
-BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 CROSS_ENTROPY = Loss(
     losses.cross_entropy,

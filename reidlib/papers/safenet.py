@@ -13,7 +13,7 @@ from dataclasses import replace
 from reidlib import losses
 from reidlib.data import cuhk03
 from reidlib.models.safenet import SafeNet
-from reidlib.papers import GPU_LIMIT
+from reidlib.papers import MEDIUM_LIMIT
 from reidlib.spec import OURS, Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table, Testing
 
 RECIPE = Recipe(
@@ -97,7 +97,7 @@ SMOKE = dict(
     batch=Assumed(8, because="the smoke stand-in has few images"),
 )
 
-CPU = dict(
+SMALL = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
     size=Assumed((192, 64), because="the input that two cores train in minutes"),
     epochs=Assumed(4, because="about five minutes a row on two cores"),
@@ -111,9 +111,9 @@ CPU = dict(
     warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-GPU = dict(
+MEDIUM = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {GPU_LIMIT}"),
+    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {MEDIUM_LIMIT}"),
     rates=Assumed(
         {"backbone": 0.05, "rest": 0.005},
         because="from scratch the backbone has further to go; the paper's ratio of ten to one is kept; never run yet",
@@ -122,7 +122,7 @@ GPU = dict(
     warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
 
-BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 FULL = Settings(
     model=SafeNet,

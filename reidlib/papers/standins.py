@@ -37,7 +37,7 @@ SMOKE = dict(
     batch=Assumed(8, because="the smoke stand-in has few images"),
 )
 
-CPU = dict(
+SMALL = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
     size=Assumed((192, 64), because="the input that two cores train in minutes"),
     epochs=Assumed(14, because="the four stand-ins in about an hour on two cores"),
@@ -51,16 +51,16 @@ CPU = dict(
     warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-GPU = dict(
+MEDIUM = dict(
     start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    size=Assumed((192, 64), because="that of budget cpu, so that the row with the larger input asks the same question"),
-    rates=Assumed({"classifiers": 0.005, "rest": 0.05}, because="the ratio of budget cpu; never run yet"),
+    size=Assumed((192, 64), because="as at budget small, so that the row with the larger input asks the same question"),
+    rates=Assumed({"classifiers": 0.005, "rest": 0.05}, because="the ratio of budget small; never run yet"),
     schedule=Assumed("cosine", because="no steps to be chosen"),
     warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
 
 BASE = Settings(model=IDE, recipe=RECIPE, losses={"cross_entropy": Loss(losses.cross_entropy)})
-BUDGETS = {"smoke": SMOKE, "cpu": CPU, "gpu": GPU, "paper": {}}
+BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 TRAINED = "ResNet-50, trained"
 WHOLE, STRIPES = "colour histogram, whole image", "colour histogram, six stripes"

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidlib import cli, study
+from reidlib import cli
 from reidlib.data import table
 from reidlib.data.table import Check, Dataset, combined_digest, describe, queries_without_match, rows, rows_digest
+from reidlib.runs import datasets
 
 SETS = {
     "Market-1501-v15.09.15": {
@@ -61,7 +62,7 @@ def everything(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", study.LOADERS)
+@pytest.mark.parametrize("name", datasets.LOADERS)
 def test_reid_data_prints_every_table_there_is(everything, capsys, name):
     assert cli.main(["data", name]) == 0
     under_the_variable = capsys.readouterr().out

@@ -37,7 +37,7 @@ def _watch(event: str, arguments: tuple) -> None:
 if FAULTS and FAULTS.is_dir():
     MOMENTS = {file: file.read_text().split() for file in sorted(FAULTS.iterdir())}
     sys.addaudithook(_watch)
-    if "reidlib.worker" in sys.orig_argv:
+    if "reidlib.runs.worker" in sys.orig_argv:
         for file, (name, value) in MOMENTS.items():
             if name == "after":
                 clock = threading.Timer(float(value), _meets, [file])

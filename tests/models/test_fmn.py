@@ -231,7 +231,7 @@ def test_impossible_switches_are_named(wrong, words):
         FMN(5, size=SIZE, **wrong)
 
 
-@pytest.mark.parametrize("budget", ["smoke", "cpu", "gpu", "paper"])
+@pytest.mark.parametrize("budget", ["smoke", "small", "medium", "full"])
 def test_the_baseline_row_is_the_first_stage_of_the_full_system(budget):
     """One GRN is trained: what stands in Table 1 is what the FMN holds fixed, at every budget."""
     for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_3, paper.TABLE_4):
@@ -242,14 +242,14 @@ def test_the_baseline_row_is_the_first_stage_of_the_full_system(budget):
 
 def test_descriptors_and_rerankings_share_one_network_and_masked_layers_do_not():
     def networks(table):
-        return len({str(table.settings(row, "paper").trained()) for row in table.rows})
+        return len({str(table.settings(row, "full").trained()) for row in table.rows})
 
     assert [networks(table) for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_5)] == [2, 2, 4]
-    full = {str(t.settings(t.rows[i], "paper").trained()) for t, i in ((paper.TABLE_1, 2), (paper.TABLE_5, 0))}
+    full = {str(t.settings(t.rows[i], "full").trained()) for t, i in ((paper.TABLE_1, 2), (paper.TABLE_5, 0))}
     assert len(full) == 1, "Pool1 of Table 5 is the full system"
 
 
-@pytest.mark.parametrize("budget", ["cpu", "gpu"])
+@pytest.mark.parametrize("budget", ["small", "medium"])
 def test_the_rates_name_submodules_of_both_stages(budget):
     rates = paper.FULL.recipe.but(**paper.BUDGETS[budget]).resolved()["rates"]
     for model in (fmn(), GRN(5)):

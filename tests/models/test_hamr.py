@@ -10,7 +10,7 @@ from reidlib import losses
 from reidlib.models.backbone import CHANNELS, Backbone
 from reidlib.models.hamr import CAM, HAMR, LEVELS, MPFE, SAM, drop_block
 from reidlib.papers.hamr import RECIPE
-from reidlib.training import rate_factor
+from reidlib.training.loop import rate_factor
 
 SIZE = (128, 64)
 LIGHT = dict(parts="global", extractor="average")  # for tests that end at the fused map

@@ -2,21 +2,22 @@
 
 import pytest
 
-from reidlib import papers, study
+from reidlib import papers
 from reidlib.data import cuhk03
 from reidlib.papers import safenet
+from reidlib.runs.run import reported_numbers, runs_of
 
 TABLES = [table for table in papers.tables().values() if table.paper == "safenet"]
 
 
 def settings(table, label):
     (row,) = (row for row in table.rows if row.label == label)
-    return table.settings(row, "cpu")
+    return table.settings(row, "small")
 
 
 def networks(*tables):
-    """The distinct ones at budget cpu, whatever the data set."""
-    return {str(table.settings(row, "cpu").trained()) for table in tables for row in table.rows}
+    """The distinct ones at budget small, whatever the data set."""
+    return {str(table.settings(row, "small").trained()) for table in tables for row in table.rows}
 
 
 @pytest.mark.parametrize(
@@ -29,19 +30,19 @@ def networks(*tables):
 )
 def test_table_3_has_the_networks_of_table_5_and_their_printed_numbers(label, ablation):
     assert settings(safenet.TABLE_3, label).trained() == settings(safenet.TABLE_5, ablation).trained()
-    here, there = (study.reported(table, "market1501") for table in (safenet.TABLE_3, safenet.TABLE_5))
+    here, there = (reported_numbers(table, "market1501") for table in (safenet.TABLE_3, safenet.TABLE_5))
     for metric in ("rank1", "mAP"):
         assert here.loc[label, metric] == there.loc[ablation, metric]
 
 
 def test_multi_query_is_another_test_of_the_same_networks():
     single, multi = (
-        study.plan(f"safenet/{table.name}", budget="smoke") for table in (safenet.TABLE_3, safenet.TABLE_3_MULTI_QUERY)
+        runs_of(f"safenet/{table.name}", budget="smoke") for table in (safenet.TABLE_3, safenet.TABLE_3_MULTI_QUERY)
     )
     assert [run.network for run in single] == [run.network for run in multi]
     assert not {run.key for run in single} & {run.key for run in multi}
     assert {run.protocol for run in multi} == {"market1501-multi-query"}
-    assert study.reported(safenet.TABLE_3_MULTI_QUERY, "market1501").loc["SafeNet (ResNet-50)", "mAP"] == 81.6
+    assert reported_numbers(safenet.TABLE_3_MULTI_QUERY, "market1501").loc["SafeNet (ResNet-50)", "mAP"] == 81.6
 
 
 def test_the_descriptors_of_figure_5b_are_of_one_network():
@@ -63,7 +64,7 @@ def test_table_2_is_twenty_splits_of_each_kind_of_boxes(table):
     for name, (protocol, boxes, _) in zip(table.datasets, splits, strict=True):
         assert cuhk03.PUBLISHED[protocol, boxes]["train identities"] == identities
         assert table.printed_of(name) == (boxes,)
-    rank1 = [study.reported(table, table.datasets[i]).loc["SafeNet (ResNet-50)", "rank1"] for i in (0, -1)]
+    rank1 = [reported_numbers(table, table.datasets[i]).loc["SafeNet (ResNet-50)", "rank1"] for i in (0, -1)]
     assert rank1 == [86.3, 84.0]
 
 

@@ -1,0 +1,284 @@
+"""The page "Protocols and metrics": a ranked list as boxes, its AP term by term, and both rules on our own rankings."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from reidlib.evaluation import Draws, Features, Protocol, Ranking
+from reidlib.evaluation.points import TIE
+from reidlib.evaluation.ranking import average_precision
+from reidlib.pages.figures import _finished
+from reidlib.pages.tables import Page, _cell, _line, _number, _table
+from reidlib.spec import ReidError
+
+SHOWN = {
+    "rank1": "rank-1",
+    "rank5": "rank-5",
+    "rank10": "rank-10",
+    "rank20": "rank-20",
+    "mAP": "mAP, plain sum",
+    "mAP_trapezoid": "mAP, trapezoids",
+    "mINP": "mINP",
+    "queries": "queries",
+    "excluded_queries": "excluded",
+}
+"""What the evaluator calls a metric, and what this page does."""
+
+MARKS = {"right": "✓", "wrong": "✗", "ignored": "–"}
+"""Colour is never the only sign."""
+
+
+def banner(runs) -> Page:
+    """Whose images the measured numbers of a page come from that otherwise holds made-up examples."""
+    demand_finished(runs)
+    first = runs.runs[0]
+    source = "stand-in" if first.source == "stand-in" else "real"
+    said = {
+        "stand-in": f"come from rendered figures in the layout of {first.dataset}",
+        "real": f"come from the real images of {first.dataset}",
+    }[source]
+    return Page(
+        f'<div class="{source.replace("-", "")}-banner"><strong>{source.capitalize()} images</strong> and points made '
+        f"up. The numbers of our own networks on this page {html.escape(said)}, at budget "
+        f"<code>{first.budget}</code>. All other examples are a few points without any image behind them.</div>"
+    )
+
+
+def demand_finished(runs) -> None:
+    """Raises ReidError naming the first run without a record: a page of the study trains nothing."""
+    if missing := runs.missing():
+        run = missing[0]
+        raise ReidError(
+            f"{run.table.slug} {run.row.label!r} seed {run.seed} has no finished record, and this page trains nothing; "
+            f"run `reid run {run.table.slug} --budget {run.budget}` first"
+        )
+
+
+# --- worked examples --------------------------------------------------------------------------------------------------
+
+
+def verdicts(query: Features, gallery: Features, protocol: Protocol) -> list[tuple[int, str]]:
+    """The gallery of one query, nearest first: (its number, "right", "wrong" or "ignored"). In a tie wrong comes first.
+
+    Written apart from the evaluator, which never sorts a list; a test holds the two against each other.
+    """
+    distance = (gallery.features.double() - query.features.double()).square().sum(1)
+    person = gallery.ids == query.ids
+    nobody = torch.tensor(protocol.distractors, dtype=torch.int64)
+    ignored = torch.isin(gallery.ids, torch.tensor(protocol.junk, dtype=torch.int64))
+    if protocol.ignore_same_camera:
+        ignored |= person & (gallery.cameras == query.cameras)
+    right = person & ~ignored & ~torch.isin(gallery.ids, nobody)
+    order = np.lexsort((right.numpy(), np.round(distance.numpy() / TIE)))
+    words = np.where(ignored.numpy(), "ignored", np.where(right.numpy(), "right", "wrong"))
+    return [(int(place), str(words[place])) for place in order]
+
+
+def hits(query: Features, gallery: Features, protocol: Protocol) -> list[int]:
+    """The ranked list of one query as the metrics see it: 1 right, 0 wrong, ignored images gone."""
+    return [int(word == "right") for _, word in verdicts(query, gallery, protocol) if word != "ignored"]
+
+
+def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> Page:
+    """One query and its gallery, nearest first, as a strip of boxes with identity, camera and the rank that counts."""
+    boxes = [_box("query", "?", query.ids[0], query.cameras[0], "asks")]
+    rank = 0
+    for place, word in verdicts(query, gallery, protocol):
+        rank += word != "ignored"
+        under = "ignored" if word == "ignored" else f"rank {rank}"
+        boxes.append(_box(word, MARKS[word], gallery.ids[place], gallery.cameras[place], under))
+    return Page(f'{_caption(caption)}<ol class="ranked-list">{"".join(boxes)}</ol>')
+
+
+def terms(caption: str, ranked: Sequence[int]) -> Page:
+    """Average precision of one ranked list by both rules, term by term, and the library's values under them."""
+    ranks = [place for place, right in enumerate(ranked, 1) if right]
+    head = ["", "before it", "at it: plain term", "mean of both: trapezoid term"]
+    body, sums = [], np.zeros(2)
+    for number, rank in enumerate(ranks, 1):
+        at, before = number / rank, (number - 1) / (rank - 1) if rank > 1 else 1.0
+        sums += at, (before + at) / 2
+        earlier = f"{number - 1}/{rank - 1} = {before:.3f}" if rank > 1 else f"{before:.3f}"
+        body.append([f"match at rank {rank}", earlier, f"{number}/{rank} = {at:.3f}", f"{(before + at) / 2:.3f}"])
+    body.append(["mean of the terms", "", *(f"{value:.3f}" for value in sums / len(ranks))])
+    library = [f"{average_precision(ranked, rule=rule):.3f}" for rule in ("plain", "trapezoid")]
+    body.append(["average_precision(…)", "", *library])
+    return table(caption, head, body)
+
+
+def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> Page:
+    """A line for each result, a column for each of the metrics `show`, in percent; queries are counted."""
+    measured = {label: result.metrics() for label, result in results.items()}
+    body = [[label, *(_metric(found[name]) for name in show)] for label, found in measured.items()]
+    return table(caption, ["", *(SHOWN[name] for name in show)], body)
+
+
+def columns(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> Page:
+    """The same with a column for each result: a re-ranked number never stands in the column of one that is not."""
+    measured = [result.metrics() for result in results.values()]
+    body = [[SHOWN[name], *(_metric(found[name]) for found in measured)] for name in show]
+    return table(caption, ["", *results], body)
+
+
+def table(caption: str, head: Sequence[str], body: Sequence[Sequence[str | float]]) -> Page:
+    """A small table with a line above that says what it shows; numbers that are not text yet get one decimal."""
+    lines = []
+    for first, *rest in body:
+        numbers = [_cell(value if isinstance(value, str) else _number(value)) for value in rest]
+        lines.append(_line([_cell(first, css="label"), *numbers]))
+    return Page(_caption(caption) + _table([_line([_cell(text) for text in head])], lines, css="comparison"))
+
+
+def crowd(
+    identities: int, cameras: int, images: int, *, spread: float = 0.6, seed: int = 0
+) -> tuple[Features, Features]:
+    """Made-up descriptors, 16-d, of (query, gallery): a cloud of points for each person, shifted by camera.
+
+    images: of each person in each camera; the first of each is the query of that person and camera. They are all in
+    the gallery too, as in CUHK03, where the rule on the query's own camera takes it out again. spread: the size of a
+    person's cloud, where people lie about 1 apart in each dimension. Lengths vary, so that scaling them matters.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    people = torch.randn(identities, 1, 1, 16, generator=draw)
+    places = torch.randn(1, cameras, 1, 16, generator=draw) / 2
+    clouds = people + places + spread * torch.randn(identities, cameras, images, 16, generator=draw)
+    clouds = clouds * torch.exp(0.3 * torch.randn(identities, cameras, images, 1, generator=draw))
+    ids = torch.arange(1, identities + 1)[:, None, None].expand(-1, cameras, images)
+    seen = torch.arange(1, cameras + 1)[None, :, None].expand(identities, -1, images)
+    gallery = Features(clouds.reshape(-1, 16), ids.reshape(-1), seen.reshape(-1), name="gallery")
+    first = torch.arange(0, len(gallery), images)
+    return gallery[first], gallery
+
+
+def named(protocols: Mapping[str, Protocol]) -> Page:
+    """Every protocol that `--protocol` takes, with its rules."""
+    head = ["name", "ignored ids", "wrong ids", "own camera", "query", "gallery", "as captions print it"]
+    body = []
+    for name, rules in protocols.items():
+        cells = [_cell(name, css="label"), _cell(_numbers(rules.junk)), _cell(_numbers(rules.distractors))]
+        cells.append(_cell("ignored" if rules.ignore_same_camera else "counts"))
+        cells.append(_cell("mean" if rules.multi_query else "one image"))
+        cells.append(_cell(f"{rules.draws} draws" if rules.draws else "whole"))
+        body.append(_line([*cells, _cell(rules.title, css="quote why")]))
+    return Page(_caption("The named protocols") + _table([_line([_cell(text) for text in head])], body))
+
+
+# --- both rules on our own rankings -----------------------------------------------------------------------------------
+
+
+def two_rules(runs) -> Page:
+    """mAP of every row by both rules, what lies between, and the most that one query loses."""
+    head = ["row", "queries", "mAP, plain sum", "mAP, trapezoids", "difference", "largest of one query"]
+    body = []
+    for label, (plain, trapezoid) in _by_row(runs).items():
+        apart = 100 * (trapezoid - plain)
+        body.append(
+            [label, str(len(plain)), 100 * plain.mean(), 100 * trapezoid.mean()]
+            + [_number(apart.mean(), sign=True), _number(apart.min(), sign=True)]
+        )
+    seeds = len({run.seed for run in runs.runs})
+    source, budget = runs.runs[0].source, runs.runs[0].budget
+    return table(
+        f"{runs.table.slug}, {source} images, budget {budget}, {seeds} seed{'s' * (seeds > 1)}: the same rankings by "
+        "both rules (%)",
+        head,
+        body,
+    )
+
+
+def gap(runs) -> Page:
+    """Drawn from the records: how far the rules lie apart, whether the rows keep their order, and what mixing does."""
+    means = [(100 * plain.mean(), 100 * trapezoid.mean()) for plain, trapezoid in _by_row(runs).values()]
+    apart = [plain - trapezoid for plain, trapezoid in means]
+    pairs = [sorted(pair) for pair in combinations(means, 2)]  # the row with the smaller plain mAP first
+    swapped = sum(low[1] > high[1] for low, high in pairs)
+    mixed = sum(low[0] > high[1] for low, high in pairs)
+    order = {0: "none changes", 1: "one changes"}.get(swapped, f"{swapped} change")
+    return Page(
+        f"<p><strong>The trapezoids lie {_number(min(apart))} to {_number(max(apart))} points below the plain "
+        f"sum</strong> in the {len(means)} rows. Of {len(pairs)} pairs of rows, {order} order between the rules. But "
+        f"take the better row by trapezoids and the other by the plain sum, and the order turns in {mixed} of them.</p>"
+    )
+
+
+def both_rules(runs) -> Figure:
+    """Every query of every row as a point: its AP by the plain sum, and what the trapezoids take off it."""
+    plain, trapezoid = (100 * np.concatenate(values) for values in zip(*_by_row(runs).values(), strict=True))
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    axes.scatter(plain, plain - trapezoid, s=9, alpha=0.35, color="C0", linewidth=0)
+    axes.set(xlabel="AP of a query, plain sum (%)", ylabel="points of AP taken off", ylim=(-0.2, None))
+    axes.set_title(f"{len(plain):,} rankings, {runs.runs[0].source} images", fontsize=10)
+    return _finished(figure)
+
+
+FIRST_HITS = {
+    "1": (1, 1),
+    "2": (2, 2),
+    "3": (3, 3),
+    "4–5": (4, 5),
+    "6–10": (6, 10),
+    "11–20": (11, 20),
+    "> 20": (21, 2**62),
+}
+"""Groups of queries by the rank of their first right image."""
+
+
+def by_first_hit(runs) -> Figure:
+    """What the trapezoids take off, for queries grouped by the rank of their first right image."""
+    lost = np.concatenate([100 * (plain - trapezoid) for plain, trapezoid in _by_row(runs).values()])
+    first = np.concatenate([_pooled(runs, label, "first_hit") for label in _labels(runs)])
+    groups = [lost[(first >= low) & (first <= high)] for low, high in FIRST_HITS.values()]
+    names = [f"{name}\n({len(group):,})" for name, group in zip(FIRST_HITS, groups, strict=True)]
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    axes.boxplot(groups, tick_labels=names, showfliers=False, whis=(5, 95), medianprops={"color": "C0", "linewidth": 2})
+    axes.set(xlabel="rank of the first right image (rankings)", ylabel="points of AP taken off", ylim=(0, None))
+    axes.set_title("box: middle half, whiskers: middle 90 %", fontsize=10)
+    axes.grid(axis="x", visible=False)
+    return _finished(figure)
+
+
+def _labels(runs) -> list[str]:
+    return list(dict.fromkeys(run.row.label for run in runs.runs))
+
+
+def _by_row(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
+    demand_finished(runs)
+    return {label: (_pooled(runs, label, "ap"), _pooled(runs, label, "ap_trapezoid")) for label in _labels(runs)}
+
+
+def _pooled(runs, label: str, name: str) -> np.ndarray:
+    return np.concatenate([run.per_query(name) for run in runs.runs if run.row.label == label])
+
+
+# --- pieces of HTML ---------------------------------------------------------------------------------------------------
+
+
+def _box(css: str, mark: str, identity: torch.Tensor, camera: torch.Tensor, under: str) -> str:
+    who = {-1: "junk", 0: "distractor"}.get(int(identity), f"id {int(identity)}")
+    return (
+        f'<li class="{css}"><span class="sign">{mark}</span><span>{who}</span><span>cam {int(camera)}</span>'
+        f'<span class="rank">{under}</span></li>'
+    )
+
+
+def _caption(text: str) -> str:
+    return f'<p class="example">{html.escape(text)}</p>'
+
+
+def _metric(value: float | int) -> str:
+    return str(value) if isinstance(value, int) else _number(value)
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return ", ".join(str(value) for value in values).replace("-", "−") or "none"

@@ -1,0 +1,552 @@
+"""The page "The stand-ins": sheets of rendered pictures, part masks, factors and sizes, read from disk and from truth.
+
+Which picture is shown is decided by a rule from the seed, never by eye: a page of chosen pictures would flatter.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from scipy.io import loadmat
+
+from reidlib import standin
+from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
+from reidlib.data.table import DISTRACTOR, read_manifest
+from reidlib.pages.figures import _finished
+from reidlib.pages.protocols import _caption
+from reidlib.pages.tables import Page, _cell, _line, _table
+from reidlib.standin import groundtruth, parts, write
+from reidlib.standin.plan import plan
+
+TITLES = {"market1501": "Market-1501", "dukemtmc": "DukeMTMC-reID", "cuhk03": "CUHK03", "msmt17": "MSMT17"}
+
+AGAIN = ("gt_bbox", "labeled/")
+"""Folders whose pictures show moments of the other folders once more, in boxes drawn by hand."""
+
+COLOURS = {
+    "background": (24, 26, 32),
+    "scenery": (66, 71, 82),
+    "head": (250, 190, 150),
+    "hair": (150, 92, 40),
+    "hat": (255, 70, 160),
+    "torso": (70, 130, 230),
+    "arms": (110, 205, 245),
+    "legs": (60, 165, 90),
+    "shoes": (175, 225, 70),
+    "bag": (245, 205, 45),
+    "occluder": (225, 50, 45),
+    "other person": (160, 95, 215),
+}
+"""Red, green and blue of each part in every mask of the book."""
+
+SMALLEST = 40
+"""A part of fewer pixels is not counted as shown when masks are chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A stand-in on disk with the truth of all its folders joined, folder after folder."""
+
+    name: str
+    folder: Path
+    manifest: dict
+    truth: standin.Truth
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+    def factor(self, name: str) -> np.ndarray:
+        return self.truth.factors[name]
+
+    def image(self, place: int) -> np.ndarray:
+        """The picture at this place of the truth, H×W×3."""
+        with Image.open(self.folder / self.truth.names[place]) as file:
+            return np.asarray(file.convert("RGB"))
+
+    def people(self) -> np.ndarray:
+        """Places of the pictures of people, each moment once; junk and distractors that show nobody are left out."""
+        once = ~np.array([name.startswith(AGAIN) for name in self.truth.names])
+        return np.flatnonzero(once & (self.factor("kind") == "person"))
+
+    def draw(self, purpose: str) -> Random:
+        """A random stream of the set's own seed, one for each purpose."""
+        return Random(f"{self.manifest['seed']}/page/{self.name}/{purpose}")
+
+
+def read(name: str, folder: Path) -> Found:
+    """A stand-in that `reid render` has finished, and its truth. Raises ReidError where either is not whole."""
+    manifest = read_manifest(folder, name)
+    pieces = [standin.truth(folder, split) for split in manifest["counts"]]
+    joined = standin.Truth(
+        np.concatenate([piece.names for piece in pieces]),
+        np.concatenate([piece.parts for piece in pieces]),
+        {key: np.concatenate([piece.factors[key] for piece in pieces]) for key in standin.FACTORS},
+    )
+    return Found(name, folder, manifest, joined)
+
+
+def banner(sets: Sequence[Found]) -> Page:
+    """Says that no picture of the page is a photograph."""
+    names = ", ".join(found.title for found in sets)
+    return Page(
+        '<div class="standin-banner"><strong>Stand-in images.</strong> Every picture on this page was rendered by the '
+        f"study, in the layouts of {html.escape(names)}. None is a photograph, none shows a real person, and no number "
+        "here may be set beside a score of a paper.</div>"
+    )
+
+
+def caption(text: str) -> Page:
+    """A line above a sheet or a table that says what it shows."""
+    return Page(_caption(text))
+
+
+# --- sheets of pictures -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet, H×W×3, and the words above it."""
+
+    pixels: np.ndarray
+    above: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Rows of pictures at native size, as a notebook shows them.
+
+    `compact` keeps 256 colours of the whole sheet, which takes a third of the bytes; masks keep theirs exactly.
+    """
+
+    rows: Mapping[str, Sequence[Tile]]
+    compact: bool = True
+
+    GAP, LINE, SIZE = 2, 15, 12
+
+    def image(self) -> Image.Image:
+        """All rows, each with its name on the left; every tile takes the room of the largest."""
+        font = ImageFont.load_default(self.SIZE)
+        tiles = [tile for row in self.rows.values() for tile in row]
+        high, wide = (max(tile.pixels.shape[axis] for tile in tiles) for axis in (0, 1))
+        left = 6 + max(int(font.getlength(line)) for name in self.rows for line in name.split("\n"))
+        tops = [self.LINE if any(tile.above for tile in row) else 0 for row in self.rows.values()]
+        size = (left + max(len(row) for row in self.rows.values()) * (wide + self.GAP), sum(tops))
+        whole = Image.new("RGB", (size[0], size[1] + len(self.rows) * (high + self.GAP)), "white")
+        pen, y = ImageDraw.Draw(whole), 0
+        for top, (name, row) in zip(tops, self.rows.items(), strict=True):
+            y += top
+            pen.multiline_text((0, y + high // 2), name, fill="black", font=font, anchor="lm")
+            for column, tile in enumerate(row):
+                x = left + column * (wide + self.GAP)
+                pen.text((x + 1, y - 2), tile.above, fill="black", font=font, anchor="ls")
+                whole.paste(Image.fromarray(tile.pixels), (x, y))
+            y += high + self.GAP
+        return whole
+
+    def __repr__(self) -> str:
+        """Without the pixels: a notebook keeps this text beside the picture."""
+        return f"Sheet({', '.join(' '.join(name.split()) for name in self.rows)})"
+
+    def _repr_png_(self) -> bytes:
+        image = self.image()
+        if self.compact:
+            image = image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
+        file = io.BytesIO()
+        image.save(file, format="PNG", optimize=True)
+        return file.getvalue()
+
+
+def camera_name(name: str, camera: int) -> str:
+    """What a sheet calls a camera: its number; in CUHK03 the pair and the view, 1a, 1b, 2a, ..."""
+    return f"{(camera + 1) // 2}{'ba'[camera % 2]}" if name == "cuhk03" else str(camera)
+
+
+def by_camera(found: Found, many: int) -> dict[int, list[int]]:
+    """Camera -> places of `many` pictures drawn by the seed: as many different people as the camera saw, then more."""
+    people = found.people()
+    chosen = {}
+    for camera in range(1, len(write.domain(found.name).cameras) + 1):
+        pool = [int(place) for place in people if found.factor("camera")[place] == camera]
+        found.draw(f"camera {camera}").shuffle(pool)
+        before: Counter[int] = Counter()
+        rounds = []
+        for place in pool:
+            who = int(found.factor("identity")[place])
+            rounds.append((before[who], len(rounds), place))
+            before[who] += 1
+        chosen[camera] = [place for *_, place in sorted(rounds)[:many]]
+    return chosen
+
+
+def cameras(found: Found, many: int = 6) -> Sheet:
+    """The contact sheet of a set: a row a camera."""
+    return Sheet(
+        {
+            camera_name(found.name, camera): [Tile(found.image(place)) for place in places]
+            for camera, places in by_camera(found, many).items()
+            if places
+        }
+    )
+
+
+def most_seen(found: Found, many: int) -> list[int]:
+    """The people that most cameras saw; among equals the seed decides. In CUHK03 two cameras saw everybody."""
+    seen: dict[int, set[int]] = {}
+    for place in found.people():
+        seen.setdefault(int(found.factor("identity")[place]), set()).add(int(found.factor("camera")[place]))
+    people = sorted(seen)
+    found.draw("most seen").shuffle(people)
+    return sorted(people, key=lambda who: -len(seen[who]))[:many]
+
+
+def moments_of(found: Found, who: int, many: int) -> list[int]:
+    """Places of `many` pictures of one person, spread over the cameras that saw them, in the order of the cameras."""
+    pool = [int(place) for place in found.people() if found.factor("identity")[place] == who]
+    found.draw(f"person {who}").shuffle(pool)
+    before: Counter[int] = Counter()
+    rounds = []
+    for place in pool:
+        camera = int(found.factor("camera")[place])
+        rounds.append((before[camera], camera, place))
+        before[camera] += 1
+    return [place for _, _, place in sorted(sorted(rounds)[:many], key=lambda entry: entry[1])]
+
+
+def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
+    """A row a person, a picture from each of their cameras (from two cameras several)."""
+    rows = {}
+    for found in sets:
+        for who in most_seen(found, people):
+            above = [camera_name(found.name, int(c)) for c in found.factor("camera")]
+            rows[f"{found.title}\nperson {who}"] = [
+                Tile(found.image(place), f"camera {above[place]}") for place in moments_of(found, who, many)
+            ]
+    return Sheet(rows)
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def painted(mask: np.ndarray) -> np.ndarray:
+    """A part mask in the colours of the legend."""
+    return np.array([COLOURS[name] for name in parts.PART_NAMES], dtype=np.uint8)[mask]
+
+
+def rich_in_parts(found: Found, many: int) -> list[int]:
+    """Places of pictures of different people: each adds most parts to those before it, then shows most parts."""
+    pool = [int(place) for place in found.people()]
+    found.draw("parts").shuffle(pool)
+    masks = found.truth.parts[pool].reshape(len(pool), -1)
+    shown = np.stack([(masks == part).sum(1) >= SMALLEST for part in range(1, parts.SCENERY)], axis=1)
+    who = found.factor("identity")[pool]
+    covered, free, chosen = np.zeros(shown.shape[1], dtype=bool), np.ones(len(pool), dtype=bool), []
+    while len(chosen) < many and free.any():
+        gain = np.where(free, 100 * (shown & ~covered).sum(1) + shown.sum(1), -1)
+        best = int(gain.argmax())
+        chosen.append(pool[best])
+        covered |= shown[best]
+        free &= who != who[best]
+    return chosen
+
+
+def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
+    """Pictures, each beside its part mask: a row a set."""
+    return Sheet(
+        {
+            found.title: [
+                Tile(pixels)
+                for place in rich_in_parts(found, many)
+                for pixels in (found.image(place), painted(found.truth.parts[place]))
+            ]
+            for found in sets
+        },
+        compact=False,
+    )
+
+
+def legend() -> Page:
+    """The colours of the masks, with their names beside them."""
+    chips = [
+        f'<span style="white-space: nowrap; margin-right: 0.9rem"><span style="display: inline-block; width: 0.9rem; '
+        f"height: 0.9rem; margin-right: 0.3rem; vertical-align: -0.1rem; border: 1px solid #888; "
+        f'background: rgb{colour}"></span>{name}</span> '
+        for name, colour in COLOURS.items()
+    ]
+    return Page(f'<p class="part-legend">{"".join(chips)}</p>')
+
+
+# --- factors ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How a factor is drawn: its words under the axis, the edges of its bins, and whether 0 is left out."""
+
+    label: str
+    edges: np.ndarray
+    above_zero: bool = False
+
+
+AXES = {
+    "viewpoint": Axis("side seen (degrees; 0 back, 180 front)", np.arange(0, 361, 30)),
+    "occlusion": Axis("share hidden, where anything is", np.linspace(0, 0.6, 7), above_zero=True),
+    "box_shift_x": Axis("box right of the figure (box widths)", np.linspace(-0.2, 0.2, 17)),
+    "box_shift_y": Axis("box below the figure (box heights)", np.linspace(-0.16, 0.16, 17)),
+    "box_scale": Axis("height of box / of figure", np.linspace(0.85, 1.2, 15)),
+    "light": Axis("strength of the light (average 1)", np.linspace(0.6, 1.4, 17)),
+}
+"""The factors that are drawn as histograms."""
+
+TIMES = ("day", "morning", "noon", "afternoon", "lamps")
+STROKES = dict(zip(TITLES, ("-", "--", ":", "-."), strict=True))
+"""Colour is never the only sign."""
+
+
+def values(found: Found, factor: str) -> np.ndarray:
+    """A factor of the pictures of people, as the histograms take it; values beyond the edges count in the last bin."""
+    axis, kept = AXES[factor], found.factor(factor)[found.people()].astype(np.float64)
+    kept = kept[kept > 0] if axis.above_zero else kept
+    return np.clip(kept, axis.edges[0], axis.edges[-1])
+
+
+def factors(sets: Sequence[Found]) -> Figure:
+    """A histogram a factor, a line a set, in percent of its pictures; the time of day as bars; the names at the end."""
+    with sns.axes_style("whitegrid"):
+        figure, panels = plt.subplots(4, 2, figsize=(5.6, 8.8), layout="constrained")
+    colours = dict(zip(TITLES, sns.color_palette("colorblind"), strict=False))
+    for axes, (factor, axis) in zip(panels.flat, AXES.items(), strict=False):
+        for found in sets:
+            sns.histplot(
+                x=values(found, factor),
+                bins=axis.edges,
+                stat="percent",
+                element="step",
+                fill=False,
+                color=colours[found.name],
+                linestyle=STROKES[found.name],
+                label=found.title,
+                ax=axes,
+            )
+        axes.set_xlabel(axis.label, fontsize=9)
+        axes.set_ylim(0, None)
+        axes.set_ylabel("% of pictures" if axes.get_subplotspec().is_first_col() else "", fontsize=9)
+        axes.tick_params(labelsize=8)
+    panels.flat[0].set_xticks(range(0, 361, 90))
+    _times(panels[3, 0], sets, colours)
+    lines, names = panels[0, 0].get_legend_handles_labels()
+    panels[3, 1].axis("off")
+    panels[3, 1].legend(lines, names, loc="center left", frameon=False, handlelength=3.2)
+    return _finished(figure)
+
+
+def _times(axes, sets: Sequence[Found], colours: Mapping[str, tuple]) -> None:
+    shares = pd.DataFrame(
+        {
+            found.title: [100 * np.mean(found.factor("time")[found.people()] == time) for time in TIMES]
+            for found in sets
+        },
+        index=pd.Index(TIMES, name="time"),
+    )
+    long = shares.reset_index().melt("time", var_name="set", value_name="share")
+    palette = {found.title: colours[found.name] for found in sets}
+    sns.barplot(long, x="share", y="time", hue="set", palette=palette, legend=False, ax=axes)
+    axes.set_xlabel("time of day (% of pictures)", fontsize=9)
+    axes.set_ylabel("")
+    axes.tick_params(labelsize=8)
+
+
+def hidden(sets: Sequence[Found]) -> Page:
+    """How often something stands before a person or a second one is in the picture, and how often the sun shines."""
+    lines = []
+    for found in sets:
+        people = found.people()
+        occluder, company = found.factor("occluder")[people] != "none", found.factor("company")[people]
+        shares = [occluder, company, found.factor("occlusion")[people] > 0.1, found.factor("sunny")[people]]
+        lines.append(
+            _line(
+                [
+                    _cell(found.title, css="label"),
+                    _cell(f"{len(people):,}"),
+                    *(_cell(f"{100 * np.mean(share):.0f}") for share in shares),
+                ]
+            )
+        )
+    head = ["", "pictures", "thing before them %", "second person %", "over a tenth hidden %", "sun shines %"]
+    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+
+
+# --- controlled variants ----------------------------------------------------------------------------------------------
+
+
+def one_person(own: Found, many: int) -> list[str]:
+    """Names of `many` pictures of the person with most of them: queries first, then the gallery."""
+    test = [place for place in own.people() if not own.truth.names[place].startswith("bounding_box_train")]
+    counts = Counter(int(own.factor("identity")[place]) for place in test)
+    who = max(sorted(counts), key=lambda identity: counts[identity])
+    names = [str(own.truth.names[place]) for place in test if own.factor("identity")[place] == who]
+    return sorted(names, key=lambda name: (not name.startswith("query"), name))[:many]
+
+
+def one_each(own: Found, many: int) -> list[str]:
+    """Names of pictures of `many` different people, the lowest numbers: the one of each with the least hidden."""
+    people = own.people()
+    names = []
+    for who in sorted({int(own.factor("identity")[place]) for place in people})[:many]:
+        mine = [place for place in people if own.factor("identity")[place] == who]
+        names.append(str(own.truth.names[min(mine, key=lambda place: (own.factor("occlusion")[place], place))]))
+    return names
+
+
+def compared(sets: Mapping[str, Found], names: Sequence[str], *, splits: bool = False) -> Sheet:
+    """The same pictures in several variants: a row a variant. Smaller ones are enlarged, pixel by pixel, to line up."""
+    rows = {}
+    for label, found in sets.items():
+        place = {str(name): i for i, name in enumerate(found.truth.names)}
+        rows[label] = [
+            Tile(_enlarged(found.image(place[name])), _split(name) if splits and not rows else "") for name in names
+        ]
+    return Sheet(rows)
+
+
+def _split(name: str) -> str:
+    return {"query": "query", "bounding_box_test": "gallery"}.get(name.split("/")[0], "training")
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    times = round(128 / pixels.shape[0])
+    return pixels.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def changes(own: Found, sets: Mapping[str, Found]) -> Page:
+    """For each variant the factors of the truth that differ from the set as it is, and in how many pictures."""
+    lines = []
+    for label, found in sets.items():
+        differ = {name: differing(own, found, name) for name in standin.FACTORS}
+        words = ", ".join(f"{name} ({many})" for name, many in differ.items() if many)
+        lines.append(_line([_cell(label, css="label"), _cell(words or "none", css="quote why")]))
+    head = _line([_cell("variant"), _cell(f"factors that differ (in how many of {len(own.truth.names)} pictures)")])
+    return _table([head], lines)
+
+
+def differing(own: Found, other: Found, factor: str) -> int:
+    """In how many pictures of two variants a factor differs; what is absent in both is the same."""
+    here, there = own.factor(factor), other.factor(factor)
+    same = here == there
+    if groundtruth.FACTORS[factor][0] in (groundtruth.NUMBER, groundtruth.COLOUR):
+        same |= np.isnan(here) & np.isnan(there)
+    return int((~same.reshape(len(same), -1).all(axis=1)).sum())
+
+
+# --- sizes ------------------------------------------------------------------------------------------------------------
+
+
+def planned(seed: int = 0) -> dict[str, dict[str, int]]:
+    """What the stand-ins hold at scale 1, counted in their plans, under the words of the loaders' PUBLISHED."""
+    made = {}
+    for loader in (market1501, dukemtmc):
+        shots = plan(write.domain(loader.NAME), 1.0, seed)
+        made[loader.NAME] = _counted(
+            {split: [s.identity for s in shots if s.folder == folder] for split, folder in loader.FOLDERS.items()}
+        )
+    made |= _cuhk03(seed)
+    lists = write.domain(msmt17.NAME).layout.files(write.domain(msmt17.NAME), 1.0, seed)
+    people: dict[str, list[int]] = {}
+    for name, split in msmt17.LISTS.items():
+        # Labels count from 0, which is a person here; from 1 they are counted like everybody else's.
+        people.setdefault(split, []).extend(int(line.split()[1]) + 1 for line in lists[name].decode().splitlines())
+    made[msmt17.NAME] = _counted(people)
+    return made
+
+
+def _cuhk03(seed: int) -> dict[str, dict[str, int]]:
+    """Both boxes of the new protocol, and both readings of the classic one from the file of its test sets."""
+    chosen = write.domain(cuhk03.NAME)
+    shots = plan(chosen, 1.0, seed)
+    made = {}
+    for boxes in cuhk03.BOXES:
+        folders = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+        made[f"cuhk03-np-{boxes}"] = _counted(
+            {split: [s.identity for s in shots if s.folder == f"{boxes}/{f}"] for split, f in folders.items()}
+        )
+    content = loadmat(io.BytesIO(chosen.layout.files(chosen, 1.0, seed)[cuhk03.TEST_SETS]))
+    tested, persons = len(content["testsets"][0, 0]), content["persons"].ravel().astype(int)
+    for reading, pairs in cuhk03.PAIRS.items():
+        made[f"cuhk03-{reading}"] = {
+            "train identities": int(persons[:pairs].sum()) - tested,
+            "gallery identities": tested,
+        }
+    return made
+
+
+def _counted(people: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Images and identities of each split; junk and distractors are images, but no identities."""
+    counts = {}
+    for split, identities in people.items():
+        counts[f"{split} images"] = len(identities)
+        counts[f"{split} identities"] = len({who for who in identities if who > DISTRACTOR})
+    return counts
+
+
+PUBLISHED = {
+    "market1501": market1501.PUBLISHED,
+    "dukemtmc": dukemtmc.PUBLISHED,
+    "cuhk03-np-labeled": cuhk03.PUBLISHED["np", "labeled"],
+    "cuhk03-np-detected": cuhk03.PUBLISHED["np", "detected"],
+    "cuhk03-classic": cuhk03.PUBLISHED["classic", "labeled"],
+    "cuhk03-classic3": cuhk03.PUBLISHED["classic3", "labeled"],
+    "msmt17": msmt17.PUBLISHED,
+}
+"""The published counts, as the loaders hold them against a real set."""
+
+
+def sizes(made: Mapping[str, Mapping[str, int]]) -> Page:
+    """Published counts beside those of the stand-ins at scale 1; what differs is marked."""
+    lines = []
+    for name, published in PUBLISHED.items():
+        for split in dict.fromkeys(what.split()[0] for what in published):
+            cells = [_cell(name if split == "train" else "", css="label"), _cell(split, css="label")]
+            for kind in ("images", "identities"):
+                wanted, found = published.get(f"{split} {kind}"), made[name].get(f"{split} {kind}")
+                unequal = " ≠" if wanted is not None and wanted != found else ""
+                cells += [_cell(_count(wanted)), _cell(_count(found) + unequal)]
+            lines.append(_line(cells))
+    head = ["", "", "images published", "images at scale 1", "identities published", "identities at scale 1"]
+    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def on_disk(sets: Sequence[Found]) -> Page:
+    """What the sets of this page are: scale, pictures, room on disk, and the version and digest that runs record."""
+    lines = []
+    for found in sets:
+        images, truth = weight(found)
+        manifest = found.manifest
+        many = sum(manifest["counts"].values())
+        cells = [f"{manifest['scale']:g}", f"{many:,}", f"{images / 2**20:.1f}", f"{images / many / 1024:.1f}"]
+        cells += [f"{truth / many / 1024:.1f}", str(manifest["version"]), manifest["digest"]]
+        lines.append(_line([_cell(found.title, css="label"), *(_cell(text) for text in cells)]))
+    head = ["", "scale", "pictures", "JPEG, MiB", "KiB a picture", "truth, KiB a picture", "version", "digest"]
+    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+
+
+def weight(found: Found) -> tuple[int, int]:
+    """Bytes of the pictures and of the truth."""
+    images = sum((found.folder / name).stat().st_size for name in found.truth.names)
+    truth = sum((found.folder / groundtruth.file_of(split)).stat().st_size for split in found.manifest["counts"])
+    return images, truth

@@ -1,0 +1,154 @@
+"""Times: how long the distances of a test take by length of the descriptor, and how much longer one row trains.
+
+Seconds belong to a machine and to whatever else ran on it, a ratio less so. Both tables name the machine.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import normalize
+
+from reidlib.evaluation.points import Points, full_precision
+from reidlib.evaluation.ranking import blocks
+from reidlib.pages.tables import NOT_RUN, Page, _cell, _line, _number, _table
+
+MARKET = (3_368, 15_913)
+"""Queries and gallery of Market-1501's test: 19,732 pictures without the 3,819 of junk, which are never compared."""
+
+
+def distances(
+    lengths: Sequence[int],
+    size: tuple[int, int],
+    device: torch.device,
+    machine: str,
+    *,
+    reference: int = 1024,
+    rounds: int = 5,
+) -> Page:
+    """Measures now, and shows a line for each length of the descriptor: its time as a multiple of the reference's.
+
+    size: queries and gallery. machine: what `device` is, in words. rounds: how often each length is timed.
+    """
+    seconds = measure(lengths, size, device, rounds=rounds)
+    middle = seconds.median()
+    head = ["length", f"time, {reference} = 1", f"seconds, median of {rounds}", "fastest to slowest"]
+    body = [
+        [
+            str(length),
+            _times(middle[length] / middle[reference]),
+            _seconds(middle[length]),
+            f"{_seconds(seconds[length].min())} to {_seconds(seconds[length].max())}",
+        ]
+        for length in lengths
+    ]
+    words = (
+        f"Measured while this page was made, on {machine}: the distances of {size[0]:,} queries to a gallery of "
+        f"{size[1]:,}, as this study's evaluator computes them. The vectors are synthetic, random directions from seed "
+        "0; no network has a part in it. Our copy of the paper has no numbers of the figure."
+    )
+    lines = [_line([_cell(line[0], css="label"), *map(_cell, line[1:])]) for line in body]
+    return Page(f"<p>{html.escape(words)}</p>" + _table([_line([_cell(text) for text in head])], lines))
+
+
+def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device, *, rounds: int = 5) -> pd.DataFrame:
+    """Seconds for all distances between two sets of random unit vectors, float32: a line a round, a column a length.
+
+    The lengths take turns, so that a machine that slows down for a while slows all of them. A first round is not
+    counted.
+    """
+    draw = torch.Generator().manual_seed(0)
+    sets = {length: [normalize(torch.randn(n, length, generator=draw)).to(device) for n in size] for length in lengths}
+    with full_precision(device):
+        points = {}
+        for length, (query, gallery) in sets.items():
+            others = Points.of(gallery, "cosine")
+            points[length] = Points.of(query, "cosine", like=others), others
+        turns = [{length: _elapsed(*points[length], device) for length in lengths} for _ in range(1 + rounds)]
+    return pd.DataFrame(turns[1:])
+
+
+def _elapsed(query: Points, gallery: Points, device: torch.device) -> float:
+    """Seconds for the float32 distances of the evaluator, block by block; the float64 ones of doubtful pairs depend on
+    the pictures and have no part in it. To prepare the vectors is work of each picture, not of each pair."""
+    _wait(device)
+    started = time.perf_counter()
+    for rows in blocks(len(query), len(gallery)):
+        query.closeness(rows, gallery)
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ratio(runs, reported: pd.DataFrame, row: str, other: str) -> Page:
+    """How many times as long one row trains as another: by the paper's minutes, and by the seconds in our records.
+
+    runs: of `study.ensure`. reported: of `study.reported`, with a column "minutes". Means over the seeds that both rows
+    have. There is no ratio where a row has no record, or where the records come from different devices.
+    """
+    first = runs.runs[0]
+    found = {
+        label: {run.seed: made for run, made in runs.records() if run.row.label == label} for label in (other, row)
+    }
+    seeds = sorted(set(found[row]) & set(found[other]))
+    printed = {label: reported["minutes"].get(label, np.nan) if "minutes" in reported else np.nan for label in found}
+    head = [_cell("row", rowspan=2), _cell("paper, real images", css="reported")]
+    head.append(_cell(f"here, {first.source} images ({len(seeds)} seed{'s' * (len(seeds) != 1)})", colspan=3))
+    second = [_cell("minutes", css="reported"), *map(_cell, ("seconds", "images/s, by seed", "device"))]
+    body = []
+    for label, records in found.items():
+        cells = [_cell(label, css="label"), _cell(_number(printed[label]), css="reported")]
+        if records:
+            rates = ", ".join(_number(records[seed].images_per_second) for seed in sorted(records))
+            devices = "; ".join(sorted({record.device for record in records.values()}))
+            seconds = f"{_mean(records, seeds or sorted(records)):,.0f}"
+            cells += map(_cell, (seconds, rates, devices))
+        else:
+            cells.append(_cell(NOT_RUN, colspan=3, css="state"))
+        body.append(_line(cells))
+    line = [_cell(f"{row} / {other}", css="label"), _cell(_times(printed[row] / printed[other]), css="reported")]
+    if why := _no_ratio(found, seeds):
+        line.append(_cell(f"no ratio: {why}", colspan=3, css="state"))
+    else:
+        line.append(_cell(_times(_mean(found[row], seeds) / _mean(found[other], seeds))))
+        line.append(_cell("", colspan=2))
+    words = (
+        "A training that had other work beside it is slower than it had to be, and its seconds cannot be compared with "
+        "those of one that had the machine to itself. The records do not say what else ran; images per second that "
+        "differ between seeds of one row are a hint."
+    )
+    return Page(_table([_line(head), _line(second)], [*body, _line(line)]) + f"<p>{words}</p>")
+
+
+def _no_ratio(found: dict[str, dict], seeds: Sequence[int]) -> str:
+    """Why the two rows' seconds have no ratio; empty where they have one."""
+    if missing := [label for label, records in found.items() if not records]:
+        return f"{' and '.join(missing)} {NOT_RUN}"
+    if not seeds:
+        return "the two rows have no seed in common"
+    if len({records[seed].device for records in found.values() for seed in seeds}) > 1:
+        return "the records come from different devices"
+    return ""
+
+
+def _mean(records: dict, seeds: Sequence[int]) -> float:
+    """Seconds of training, mean over some seeds."""
+    return float(np.mean([records[seed].seconds for seed in seeds]))
+
+
+def _times(value: float) -> str:
+    """A multiple, to two places."""
+    return "–" if np.isnan(value) else f"{value:.2f}"
+
+
+def _seconds(value: float) -> str:
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")

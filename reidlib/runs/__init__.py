@@ -1,0 +1,1 @@
+"""Runs: from rows of tables to records."""

@@ -1,0 +1,53 @@
+"""Locks between processes, which the kernel frees when their holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reidlib.spec import Busy
+
+LOOKS = 4
+"""How often a lock is tried before it counts as held: who only looks whether it is (`holder_of`) has it for a blink."""
+
+
+@contextmanager
+def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
+    """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock is a ReidError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        tries = 1 if wait else LOOKS
+        for left in reversed(range(tries)):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if left:
+                    time.sleep(0.05)
+                    continue
+                stream.seek(0)
+                raise Busy(
+                    f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
+                    "wait for it, or stop that process"
+                ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def holder_of(file: Path) -> str | None:
+    """The number of the process that holds a lock ("?" where it has not said); None where nobody does."""
+    try:
+        with file.open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read().strip() or "?"
+    except FileNotFoundError:
+        pass
+    return None

@@ -1,0 +1,265 @@
+"""A run: one row of a table at a budget, on a data set, from a seed; and all runs of a table as they stand."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reidlib import papers, paths
+from reidlib.data import cross_domain, cuhk03
+from reidlib.models.backbone import file_digest, imagenet_file
+from reidlib.runs import records
+from reidlib.runs.datasets import SOURCES, data_digest
+from reidlib.runs.records import Record
+from reidlib.spec import ReidError, Row, Settings, Table, check_choice
+
+
+@dataclass(frozen=True)
+class Run:
+    """One network to be trained and tested: a row at a budget, on a data set, from a seed.
+
+    again: the run repeats a record on this machine; its own record goes into the cache, never over the committed one.
+    train_digest: of the data set that is trained on, where another is tested (a cross-domain pair).
+    """
+
+    table: Table
+    row: Row
+    dataset: str
+    source: str
+    budget: str
+    seed: int
+    data_digest: str
+    again: bool = False
+    train_digest: str = ""
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self.table.settings(self.row, self.budget)
+
+    @cached_property
+    def network(self) -> str:
+        """Key of the trained network; rows that differ only in what is tested share it."""
+        return self.network_of(self.settings)
+
+    def network_of(self, settings: Settings) -> str:
+        """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
+        data = self.train_digest or self.data_digest
+        start = _start_of(settings)
+        return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
+
+    @cached_property
+    def key(self) -> str:
+        other = {"tested_on": self.data_digest} if self.train_digest else {}
+        return records.key_of({"network": self.network, "tested": self.settings.tested(), **other})
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol of its test."""
+        name = self.table.protocol_of(self.dataset)
+        if self.settings.testing.multi_query:
+            return name.replace("single-query", "multi-query")
+        return name
+
+    @property
+    def record_file(self) -> Path:
+        folder = paths.cache() / "again" if self.again else paths.results()
+        return folder / "records" / self.source / self.dataset / self.budget / self.table.paper / f"{self.key}.json"
+
+    @property
+    def work_folder(self) -> Path:
+        """Checkpoint, weights and lock of the network."""
+        return self.folder_of(self.network)
+
+    def folder_of(self, network: str) -> Path:
+        """Where this run keeps a network: its own, or the one trained before it."""
+        return paths.cache() / "runs" / (f"{network}-again" if self.again else network)
+
+    def record(self) -> Record | None:
+        """The record if there is one, failed or not."""
+        return records.read(self.record_file) if self.record_file.exists() else None
+
+    def per_query(self, name: str = "ap") -> np.ndarray:
+        """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
+
+        A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
+        """
+        file = self.record_file.with_suffix(".npz")
+        try:
+            with np.load(file) as arrays:
+                if name.startswith("rank") and name not in arrays:
+                    values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
+                else:
+                    values = arrays[name]
+                return values[arrays["valid"]]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+            raise ReidError(
+                f"{file}: per-query numbers missing or cut short; delete the record and run it again"
+            ) from fault
+
+    def state(self) -> str:
+        """ "finished", "failed" or "missing"."""
+        record = self.record()
+        return record.status if record else "missing"
+
+    def is_made(self) -> bool:
+        """Whether it has a finished record. One that cannot be read is none: the run is made again."""
+        try:
+            return self.state() == "finished"
+        except ReidError:
+            return False
+
+    def command(self) -> list[str]:
+        """The exact command line that makes this one run again."""
+        line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
+        line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
+        return [*line, "--again"] if self.again else line
+
+
+def _start_of(settings: Settings) -> str:
+    """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
+    if settings.recipe.resolved()["start"] == "scratch":
+        return "scratch"
+    file = imagenet_file(settings.bare_options().get("depth", 50))
+    return file_digest(file) if file else "scratch"
+
+
+def runs_of(
+    slug: str,
+    *,
+    budget: str,
+    dataset: str | None = None,
+    source: str = "stand-in",
+    seeds: Sequence[int] = (0,),
+    rows: Sequence[str] = (),
+    again: Sequence[str] = (),
+) -> list[Run]:
+    """The runs behind a table: every row in `rows` (all where empty) with every seed; those in `again` are repeats."""
+    table = papers.table(slug)
+    check_choice(slug, "budget", budget, table.budgets)
+    check_choice(slug, "source", source, SOURCES)
+    dataset = dataset or table.datasets[0]
+    check_choice(slug, "data set", dataset, table.datasets)
+    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0, at least one")
+    papers.rows(table, list(again))
+    digest = data_digest(dataset, source, budget)
+    pair = cross_domain.PAIRS.get(dataset)
+    learnt = data_digest(pair[0], source, budget) if pair else ""
+    return [
+        Run(table, row, dataset, source, budget, seed, digest, row.label in again, learnt)
+        for row in papers.rows(table, list(rows))
+        for seed in seeds
+    ]
+
+
+def read_runs(slug: str, **asked: Any) -> Runs:
+    """All runs of a table as they stand, nothing trained; `asked` as for `plan`."""
+    return Runs(tuple(runs_of(slug, **asked)))
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of a table at one budget, in the table's order, and the repeats made on this machine."""
+
+    runs: tuple[Run, ...]
+    repeats: tuple[Run, ...] = ()
+
+    @property
+    def table(self) -> Table:
+        return self.runs[0].table
+
+    def frame(self) -> pd.DataFrame:
+        """One line a run: row, variant, seed, state, key, and the metrics of the table's protocol (NaN where none)."""
+        lines = []
+        for run in self.runs:
+            record = run.record()
+            line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
+            line["state"] = record.status if record else "missing"
+            lines.append(line | (record.metrics.get(run.protocol, {}) if record else {}))
+        return pd.DataFrame(lines)
+
+    def records(self) -> list[tuple[Run, Record]]:
+        """The finished ones."""
+        return [(run, record) for run in self.runs if (record := run.record()) and record.ok]
+
+    def repeated(self) -> list[tuple[Run, Record, Record]]:
+        """(run, its record in results/, the record of its repeat on this machine) for every finished repeat."""
+        first = {run.key: run for run in self.runs}
+        pairs = ((run, first[run.key].record(), run.record()) for run in self.repeats)
+        return [(run, there, here) for run, there, here in pairs if there and there.ok and here and here.ok]
+
+    def missing(self) -> list[Run]:
+        return [run for run in self.runs if run.state() != "finished"]
+
+
+def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
+    """The numbers the paper prints for this table and data set: one line a row label, one column a metric.
+
+    Its list has one name for a data set whatever its boxes or its split.
+    """
+    file = paths.home() / "results" / "reported.tsv"
+    frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
+    printed = dataset
+    if dataset in cuhk03.VARIANTS:
+        printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
+    place = {"paper": table.paper, "table": table.printed_in or table.name, "dataset": printed}
+    chosen = frame[(frame[list(place)] == pd.Series(place)).all(axis=1)]
+    chosen = chosen[chosen["variant"].isin(table.printed_of(dataset))]
+    return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
+
+
+def overview(asked: str = "") -> list[dict[str, Any]]:
+    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows.
+
+    asked: a paper or a table ("hamr", "hamr/table6"); all where empty.
+    """
+    if "/" in asked:
+        chosen = [papers.table(asked)]
+    else:
+        chosen = [table for table in papers.tables().values() if asked in ("", table.paper)]
+    if not chosen:
+        known = dict.fromkeys(table.paper for table in papers.tables().values())
+        check_choice("reid list", "paper or table", asked, list(known))
+    lines = []
+    for table in chosen:
+        for dataset in table.datasets:
+            states = {
+                budget: {
+                    (run.row.label, run.row.variant): run.state()
+                    for run in runs_of(table.slug, budget=budget, dataset=dataset)
+                }
+                for budget in table.budgets
+            }
+            for row in table.rows:
+                line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
+                line |= {"dataset": dataset, "state": {b: states[b][row.label, row.variant] for b in table.budgets}}
+                lines.append(line)
+    return lines
+
+
+def show_record(file: Path) -> str:
+    """A record as a person reads it; `file` is a path, or a key or the beginning of one."""
+    if not file.exists():
+        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
+        if len(found) != 1:
+            raise ReidError(
+                f"{file}: {len(found)} records begin so under {paths.results()}; give a path or a longer key"
+            )
+        file = found[0]
+    record = records.read(file)
+    lines = [f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}"]
+    lines += [f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()]
+    for name in ("budget", "seed", "start", "device", "commit", "finished", "error"):
+        lines.append(f"  {name}: {getattr(record, name)}")
+    lines.append(f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s")
+    lines.append(f"  data: {json.dumps(record.data)}")
+    lines.append(f"  settings: {json.dumps(record.settings)}")
+    return "\n".join(lines)

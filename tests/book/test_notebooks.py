@@ -1,0 +1,219 @@
+"""Templates that hold nothing but their source, and runs of one notebook a paper, or of all, at budget `smoke`."""
+
+import shlex
+from html import unescape
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from reidlib import cli, papers, paths
+from reidlib.book import notebooks
+from reidlib.runs.run import reported_numbers
+from reidlib.spec import ReidError
+
+TEMPLATES = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
+ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
+
+
+ONE_A_PAPER = {
+    "mros/table1": ("I s Non-Overlapping Stripes", "II s− 1 Overlapping Stripes (OS)"),
+    "msgwdp/table2": ("Baseline", "Baseline + NL"),
+    "fmn/table1": ("GRN", "LAN"),
+    "hamr/table6": ("+ MGO",),  # two rows: one label, two variants
+}
+"""Tables whose notebooks every test run executes, with the rows that are trained; SafeNet's Table 5 has its own."""
+
+
+def executions():
+    """Each table's notebook once: the others, with their first label, only by `make test-all`."""
+    for slug, rows in ONE_A_PAPER.items():
+        yield pytest.param(slug, rows, id=slug)
+    for slug, table in papers.tables().items():
+        if table.paper != "standins" and slug not in ONE_A_PAPER:
+            labels = tuple(dict.fromkeys(row.label for row in table.rows))[:1]
+            yield pytest.param(slug, labels, id=slug, marks=pytest.mark.all)
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+def test_a_template_has_no_outputs_and_few_cells(file):
+    cells = nbformat.read(file, as_version=4).cells
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert len(cells) <= (12 if file.parent.name != notebooks.PAGES else 16)
+    notebooks.check_parameters(file, {})
+
+
+def test_every_table_has_its_notebook():
+    """The study's own tables stand on the page about the stand-ins."""
+    printed = {slug for slug, table in papers.tables().items() if table.paper != "standins"}
+    assert {notebooks.template(slug) for slug in printed} <= set(TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    "cells, given, words",
+    [
+        (
+            [("budget = 'smoke'", ["parameters"]), ("budget", [])],
+            {"bugdet": "small"},
+            "unknown parameter 'bugdet'.*budget",
+        ),
+        ([("budget = 'smoke'", ["parameters"]), ("1", [])], {}, "'budget' is never read"),
+        ([("a, b = 1, 2", ["parameters"]), ("a + b", [])], {}, "one plain assignment a line"),
+        ([("budget = 'smoke'", []), ("budget", [])], {}, "0 cells are tagged"),
+    ],
+)
+def test_parameters_are_checked_before_anything_runs(tmp_path, cells, given, words):
+    made = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    file = tmp_path / "chapter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=made), file)
+    with pytest.raises(ReidError, match=words):
+        notebooks.check_parameters(file, given)
+
+
+def test_a_figure_of_pictures_stands_for_the_rows_that_it_draws(house):
+    assert notebooks.table_of("safenet/table5") == "safenet/table5"
+    assert notebooks.table_of("hamr/figure8") == "hamr/table6"
+    assert notebooks.table_of("safenet/none") == "safenet/none"
+    asked = ASKED | {"rows": ["Baseline", "+ CAM"]}
+    made = notebooks.made_from("hamr/figure8", asked)
+    assert made["missing"] == ["Baseline (seed 0)", "+ CAM (seed 0)"]
+
+
+def test_the_book_refreshes_what_needs_no_training_and_leaves_pictures_alone(house, monkeypatch):
+    place = dict(source="stand-in", dataset="market1501", budget="smoke")
+    found, missing = [], ["g4 (seed 0)"]
+    monkeypatch.setattr(notebooks, "execute", lambda slug, parameters, quiet: found.append((slug, parameters)))
+    monkeypatch.setattr(notebooks, "made_from", lambda slug, parameters: {"missing": missing})
+    notebooks.refresh("safenet/table5", **place)
+    assert found == [], "a record is missing, and `reid book` trains nothing"
+    missing.clear()
+    notebooks.refresh("hamr/figure8", **place)
+    notebooks.refresh("safenet/table5", **place)
+    defaults = {"paper": "safenet", "table": "table5", "seeds": [0], "rows": [], "again": []}
+    assert found == [("safenet/table5", defaults | place)]
+
+
+def test_pictures_outlive_a_change_of_the_code_and_chapters_do_not(house, monkeypatch):
+    """Pictures are drawn from weights that no checkout holds, so that their executed copies are committed."""
+    slugs = ("safenet/table5", "study/claims", "hamr/figure8")
+    before = {slug: notebooks.made_from(slug, ASKED)["inputs_sha256"] for slug in slugs}
+    digest = notebooks.digest
+    monkeypatch.setattr(notebooks, "digest", lambda file: f"{digest(file)}{' changed' * (file.suffix == '.py')}")
+    after = {slug: notebooks.made_from(slug, ASKED)["inputs_sha256"] for slug in slugs}
+    assert [slug for slug in slugs if before[slug] == after[slug]] == ["hamr/figure8"]
+
+
+@pytest.mark.parametrize(
+    "line, given",
+    [
+        (["safenet/table5"], {"dataset": "market1501"}),
+        (["safenet/table5", "--rows", "g4"], {"dataset": "market1501", "rows": ["g4"]}),
+        (["hamr/figure7"], {}),
+        (["hamr/figure7", "--dataset", "dukemtmc", "--again", "+ CAM"], {"dataset": "dukemtmc", "again": ["+ CAM"]}),
+    ],
+)
+def test_what_a_command_leaves_out_stands_in_the_notebook(house, monkeypatch, line, given):
+    found = []
+    monkeypatch.setattr(notebooks, "execute", lambda slug, parameters: found.append((slug, parameters)))
+    assert cli.main(["run", *line, "--budget", "smoke"]) == 0
+    assert found == [(line[0], {"budget": "smoke", "source": "stand-in", "seeds": [0]} | given)]
+
+
+@pytest.fixture(scope="module")
+def executed(rendered, tmp_path_factory):
+    """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing."""
+    results = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CACHE", str(rendered))
+        patch.setenv("REID_RESULTS", str(results))
+        line = ["run", "safenet/table5", "--budget", "smoke", "--rows", "g4", "g4,g3,g2,g1", "--again", "g4"]
+        assert cli.main(line) == 0
+        return notebooks.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
+
+
+def texts(file: Path) -> str:
+    outputs = [output for cell in nbformat.read(file, as_version=4).cells for output in cell.get("outputs", [])]
+    return "\n".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
+
+
+def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
+    page = texts(executed)
+    assert "standin-banner" in page
+    assert "59.8" in page, "the paper's mAP of g4"
+    assert page.count(">missing<") == 9, "rows not run are shown as missing, never as blanks"
+    assert "committed record" in page and "this machine" in page
+    assert "reid train safenet/table5 --row g4 " in page
+    outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+
+
+def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(executed):
+    notebook = nbformat.read(executed, as_version=4)
+    assert notebook.metadata["reid"]["template_sha256"] == notebooks.digest(notebooks.template("safenet/table5"))
+    results = executed.parents[5]
+    assert str(paths.home()) not in str(notebook) and str(results) not in str(notebook)
+    assert not list(executed.parent.glob("*.partial*"))
+
+
+@pytest.mark.parametrize("slug, rows", list(executions()))
+def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    table = papers.table(slug)
+    dataset = table.datasets[0]
+    asked = ASKED | {"dataset": dataset, "rows": list(rows)}
+    copy = notebooks.execute(slug, asked, quiet=True)
+    page = texts(copy)
+    trained = [row for row in table.rows if row.label in rows]
+    assert page.count(">missing<") == len(table.rows) - len(trained)
+    others = set(table.not_retrained) & set(reported_numbers(table, dataset).index)
+    published = {row.label for row in table.rows if row.variant == "as-published"}
+    assert page.count(">not retrained<") == len(others - published)
+    for row in trained:
+        assert f"--row {shlex.quote(row.label)} --variant {shlex.quote(row.variant)}" in unescape(page)
+    assert "standin-banner" in page and "paper, real images" in page
+    outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+
+
+def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    (home / "notebooks" / "safenet").mkdir(parents=True)
+    for folder in ("reidlib", "results"):
+        (home / folder).symlink_to(paths.home() / folder)
+    names = list(ASKED)
+    parameters = nbformat.v4.new_code_cell(
+        "\n".join(f"{name} = {value!r}" for name, value in ASKED.items()), metadata={"tags": ["parameters"]}
+    )
+    broken = nbformat.v4.new_code_cell(f"raise ValueError('broken on purpose', {', '.join(names)})")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    template = home / "notebooks" / "safenet" / "table5.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[parameters, broken], metadata=kernel), template)
+    monkeypatch.setattr(paths, "home", lambda: home)
+    copy = notebooks.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
+    copy.parent.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(), copy)
+    before = copy.read_bytes()
+    with pytest.raises(ReidError, match="ValueError.*broken on purpose.*the failed notebook is"):
+        notebooks.execute("safenet/table5", ASKED, quiet=True)
+    assert copy.read_bytes() == before
+    assert (copy.parent / "failed" / copy.name).exists()
+
+
+def test_an_unknown_budget_stops_before_a_kernel_starts(house, monkeypatch):
+    monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *given, **options: pytest.fail("it ran"))
+    with pytest.raises(ReidError, match="unknown budget 'nano'"):
+        notebooks.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
+
+
+def test_an_executed_copy_that_no_longer_stands_for_its_records_is_stale(executed, rendered, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(executed.parents[5]))
+    assert "lacks the record of g4,g3 (seed 0)" in notebooks.stale(executed)
+    made = nbformat.read(executed, as_version=4)
+    made.metadata["reid"]["inputs_sha256"] = "0" * 64
+    other = executed.with_name("other.ipynb")
+    nbformat.write(made, other)
+    assert notebooks.stale(other) == "inputs changed since it was executed"
+    other.write_text("{")
+    assert "does not say what it was made from" in notebooks.stale(other)

@@ -1,0 +1,194 @@
+"""Nothing assumed may be missing from the page, whatever file declares it; and the verdicts of "Claims" add up."""
+
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from html import unescape
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reidlib import papers, paths
+from reidlib.evaluation.statistics import Interval
+from reidlib.pages import claims, deviations
+from reidlib.pages.tables import NOT_RUN, Decision
+from reidlib.runs.run import read_runs
+from reidlib.spec import Assumed, Claim, Stated, Table
+
+NAMES = list(dict.fromkeys(table.paper for table in papers.tables().values()))
+
+
+def facts(name):
+    return pd.read_csv(paths.home() / "results" / name, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+
+
+CONFLICTS = facts("conflicts.tsv")
+
+
+def module(name):
+    return importlib.import_module(f"reidlib.papers.{name}")
+
+
+def text(page):
+    return unescape(re.sub(r"<[^>]+>", " ", page))
+
+
+def marked(value, kind, seen):
+    """Every `Assumed` or `Stated` that can be reached from a value, by no knowledge of what holds it."""
+    if isinstance(value, kind):
+        yield value
+    elif id(value) in seen:
+        return
+    elif isinstance(value, Mapping):
+        seen.add(id(value))
+        for name, entry in value.items():
+            if name != "smoke":  # the budget of the tests, which no page shows
+                yield from marked(entry, kind, seen)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from marked(entry, kind, seen)
+    elif is_dataclass(value) and not isinstance(value, type):
+        seen.add(id(value))
+        for part in fields(value):
+            yield from marked(getattr(value, part.name), kind, seen)
+
+
+def behind(name):
+    """The module of a paper and those of the models that its rows build."""
+    tables = [value for value in vars(module(name)).values() if isinstance(value, Table)]
+    models = {settings.model.__module__ for table in tables for settings in deviations._all_settings(table)}
+    return [module(name), *(sys.modules[model] for model in models)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_assumption_of_a_paper_is_on_the_page(name):
+    shown = text(deviations.section(deviations.gather(module(name)), CONFLICTS))
+    declared = [
+        value
+        for source in behind(name)
+        for variable, content in vars(source).items()
+        if variable != "SMOKE"
+        for value in marked(content, Assumed, set())
+    ]
+    assert declared
+    assert [value for value in declared if value.because not in shown] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stated_value_is_on_the_page(name):
+    shown = text(deviations.section(deviations.gather(module(name)), CONFLICTS))
+    assert [value for value in marked(vars(module(name)), Stated, set()) if value.where not in shown] == []
+
+
+def test_a_stated_value_that_a_budget_changes_is_shown_as_such():
+    found = deviations.gather(module("safenet"))
+    change = next(change for change in found.budgets if change.of == "epochs" and change.budget == "small")
+    assert (change.published, change.kind, change.where) == ("80", "stated", "§4.1: 80 epochs")
+    line = next(line for line in deviations.section(found, CONFLICTS).split("<tr>") if "§4.1: 80 epochs" in line)
+    assert "cpu, gpu" in line
+
+
+def test_rows_as_released_say_what_they_change():
+    found = deviations.gather(module("hamr"))
+    differs = {variant.name: variant.differs for variant in found.released}
+    assert differs["as-released: mirror image added"] == "test: mirror: off → yes"
+    assert all(differs.values())
+    names = {row.variant for table in found.tables for row in table.rows if row.variant.startswith("as-released")}
+    assert names == set(differs)
+
+
+def test_the_overview_counts_what_the_sections_list():
+    found = [deviations.gather(module(name)) for name in deviations.in_order(NAMES)]
+    page = deviations.overview(found, CONFLICTS)
+    for paper, line in zip(found, page.split("<tr>")[2:], strict=True):
+        numbers = [int(number) for number in re.findall(r"<td>(\d+)</td>", line)]
+        own = deviations.section(paper, CONFLICTS).count("<tr>")
+        heads = sum(number > 0 for number in numbers)
+        assert sum(numbers) == own - heads
+        assert f'href="#deviations-{paper.name}"' in line
+    assert "deviations-hamr" in deviations.section(found[deviations.in_order(NAMES).index("hamr")], CONFLICTS)
+
+
+def test_contradictions_name_papers_and_tables_that_exist():
+    for line in CONFLICTS.itertuples():
+        known = {table.name for table in papers.tables().values() if table.paper == line.paper} | {"recipe"}
+        assert known > {"recipe"} and set(line.tables.split()) <= known
+        assert re.fullmatch(r"L\d+", line.line) and line.what.endswith(".") and line.here.endswith(".")
+
+
+# Claims ---------------------------------------------------------------------------------------------------------------
+
+
+class Fake:
+    """Runs of one table on one data set, of which `decide` is told the answer."""
+
+    def __init__(self, dataset, decisions):
+        self.runs = [type("Run", (), {"dataset": dataset, "source": "stand-in", "budget": "small"})]
+        self.decisions = decisions
+
+    def records(self):
+        return self.decisions
+
+
+def decision(mean, verdict):
+    none = verdict in (NOT_RUN, "not testable")
+    here = None if none else Interval(mean, mean - 1, mean + 1, 0.01)
+    return Decision(here, np.nan if none else 0.01, verdict)
+
+
+@pytest.fixture
+def found(monkeypatch):
+    declared = [
+        Claim("hamr", "table6", better="a", worse="b", metric="mAP", quote="a is better", where="§4"),
+        Claim("hamr", "table6", better="c", worse="d", metric="rank1", quote="c is better", where="§4"),
+        Claim("safenet", "table5", better="a", worse="b", metric="mAP", quote="a wins", where="§4"),
+    ]
+    read = {
+        "hamr/table6": [
+            Fake("market1501", [decision(2, "supported"), decision(-2, "contradicted")]),
+            Fake("dukemtmc", [decision(0, NOT_RUN), decision(0, NOT_RUN)]),
+        ],
+        "safenet/table5": [Fake("market1501", [decision(0.5, "not distinguishable")])],
+    }
+    monkeypatch.setattr(claims, "decide", lambda runs, own: runs.decisions)
+    return claims.decided(declared, read)
+
+
+def test_verdicts_of_the_claims_add_up(found):
+    lines = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in claims.counts(found).split("<tr>")[2:]]
+    assert lines == [
+        ["SafeNet", "1", "1", "0", "0", "1", "0", "0"],
+        ["HAMR", "2", "4", "1", "1", "0", "0", "2"],
+        ["all", "3", "5", "1", "1", "1", "0", "2"],
+    ]
+    said = text(claims.summary(found))
+    assert "3 claims, 5 comparisons" in said and "Of the 3 whose runs are finished: 1 supported, 1 contradicted" in said
+
+
+def test_a_claim_stands_with_its_words_and_a_line_a_data_set(found):
+    page = claims.section("hamr", found)
+    assert "“a is better” (§4)" in page and "a against b, mAP" in page
+    assert page.count('rowspan="2"') == 4 and page.count(claims.NOT_YET) == 2
+    assert "mAP +2.0 [+1.0, +3.0]" in page and "rank1 −2.0" in page
+
+
+def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    declared = papers.claims()
+    read = {
+        slug: [read_runs(slug, budget="small", dataset=dataset) for dataset in papers.table(slug).datasets]
+        for slug in dict.fromkeys(f"{claim.paper}/{claim.table}" for claim in declared)
+    }
+    found = claims.decided(declared, read)
+    assert [entry.claim for entry in found if entry.dataset == first_dataset(entry.claim)] == declared
+    assert {entry.verdict for entry in found} <= {claims.NOT_YET, "not testable"}
+    shown = "".join(claims.section(name, found) for name in NAMES)
+    assert [claim for claim in declared if f"“{claim.quote}”" not in text(shown)] == []
+    assert "no record is here yet" in claims.banner(read)
+
+
+def first_dataset(claim):
+    return (claim.datasets or papers.table(f"{claim.paper}/{claim.table}").datasets)[0]

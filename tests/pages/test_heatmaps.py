@@ -1,0 +1,409 @@
+"""Heat maps against the formula by hand, and every trap of Grad-CAM on embeddings with a network that falls into it."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from reidlib.models.output import Output
+from reidlib.models.safenet import SafeNet
+from reidlib.pages import heatmaps
+from reidlib.pages.heatmaps import Identity, Similarity, activation, choose, grad_cam, overlay, panel, partners
+from reidlib.spec import ReidError
+
+CLASSES = 5
+
+
+class Tiny(nn.Module):
+    """Convolution, average over places, two linear classifiers: linear, so that Grad-CAM can be written out."""
+
+    def __init__(self, after: nn.Module | None = None) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, stride=2)
+        self.after = after or nn.Identity()
+        self.first, self.second = nn.Linear(4, CLASSES), nn.Linear(4, CLASSES)
+
+    def forward(self, images):
+        map_ = self.after(self.convolution(images))
+        pooled = map_.mean((2, 3))
+        return Output(pooled, [self.first(pooled), self.second(pooled)], [pooled], {"mask": map_})
+
+
+@pytest.fixture
+def images():
+    return torch.randn(4, 3, 13, 9, generator=torch.Generator().manual_seed(1))
+
+
+def tiny(after: nn.Module | None = None) -> Tiny:
+    torch.manual_seed(0)
+    return Tiny(after)
+
+
+# --- which pictures ---------------------------------------------------------------------------------------------------
+
+
+def table(identities) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "path": [f"query/{who:04}_c{camera}.jpg" for who in identities for camera in (1, 2, 3)],
+            "identity": [who for who in identities for _ in range(3)],
+            "camera": [camera for _ in identities for camera in (1, 2, 3)],
+            "split": "query",
+        }
+    )
+
+
+def test_pictures_are_chosen_by_the_seed_one_a_person():
+    frame = table([-1, 0, *range(1, 30)])
+    chosen = choose(frame, 6, seed=3)
+    assert chosen["identity"].nunique() == 6 and chosen["identity"].min() > 0
+    assert choose(frame.sample(frac=1, random_state=1), 6, seed=3).equals(chosen)
+    assert choose(frame, 4, seed=3).equals(chosen[:4])
+    assert not choose(frame, 6, seed=4).equals(chosen)
+    assert len({tuple(choose(frame, 1, seed=seed)["camera"]) for seed in range(20)}) == 3
+    some = frame[frame["identity"].isin([*chosen["identity"][2:4], 28, 29])]
+    order = [who for who in choose(some, 4, seed=3)["identity"] if who in set(chosen["identity"])]
+    assert [who for who in chosen["identity"] if who in order] == order
+    with pytest.raises(ReidError, match="30 pictures .* 29 people"):
+        choose(frame, 30)
+
+
+def test_a_partner_is_the_same_person_in_another_camera():
+    frame = table(range(1, 10))
+    chosen = choose(frame, 9)
+    found = partners(chosen, frame)
+    assert (found["identity"] == chosen["identity"]).all() and (found["camera"] != chosen["camera"]).all()
+    assert partners(chosen, frame).equals(found)
+    with pytest.raises(ReidError, match="no picture from another camera"):
+        partners(chosen, frame[frame["camera"] == 1])
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+
+
+def test_an_activation_is_the_manual_forward(images):
+    model = tiny(nn.ReLU())
+    assert torch.allclose(activation(model, images, "convolution"), model.convolution(images).mean(1))
+    assert torch.allclose(activation(model, images, "after"), model.convolution(images).relu().mean(1))
+    energy = model.convolution(images).square().mean(1).sqrt()
+    assert torch.allclose(activation(model, images, "convolution", channels="energy"), energy)
+    assert torch.allclose(heatmaps.output_map(model, images, "mask"), model(images).maps["mask"].mean(1))
+    with pytest.raises(ReidError, match="no map 'musk'; choose one of mask"):
+        heatmaps.output_map(model, images, "musk")
+    with pytest.raises(ReidError, match="after has one value a channel for the whole picture"):
+        activation(tiny(nn.AdaptiveAvgPool2d(1)), images, "after")
+    with pytest.raises(ReidError, match="channels='maximum'"):
+        activation(model, images, "after", channels="maximum")
+
+
+def test_the_three_anchors_of_safenet_sum_up_to_its_local_map():
+    torch.manual_seed(0)
+    model = SafeNet(4, size=(128, 64), channels=8, bottleneck=8, local_scales=(1,)).eval()
+    images = torch.randn(2, 3, 128, 64)
+    maps = [activation(model, images, f"anchors.1.{name}") for name in ("horizontal", "vertical", "square")]
+    with torch.inference_mode():
+        assert torch.allclose(sum(maps), model(images).maps["l1"][:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(0))], ids=["activation", "cam"])
+def test_errors_name_what_to_ask_for(ask, images):
+    model = tiny(nn.Sequential(nn.ReLU(), nn.ReLU()))
+    with pytest.raises(ReidError, match="no submodule 'convolutoin'; nearest: convolution"):
+        ask(model, images, "convolutoin")
+    with pytest.raises(ReidError, match=r"first gives no B×C×h×w map but shape \(4, 5\); try one of convolution"):
+        ask(model, images, "first")
+    model.groups = nn.ModuleDict({"1": nn.ReLU()})
+    with pytest.raises(ReidError, match=r"groups does not run .* try one of groups.1"):
+        ask(model, images, "groups")
+    model.after[1] = model.after[0]
+    with pytest.raises(ReidError, match="after.0 runs 2 times") as fault:
+        ask(model, images, "after.0")
+    # while the fault is kept, so is everything that it went through
+    assert fault and not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(ReidError, match="uint8"):
+        ask(model, images.to(torch.uint8), "after")
+    assert all(weight.requires_grad for weight in model.parameters()) and model.training
+
+
+# --- Grad-CAM: the formula --------------------------------------------------------------------------------------------
+
+
+def test_grad_cam_of_a_linear_network_is_the_formula(images):
+    """Score = Σ w_k · mean of A_k + b: the mean gradient of channel k is w_k / places."""
+    model, labels = tiny(), [0, 3, 1, 1]
+    activations = model.convolution(images).detach()  # 4 × 4 × 6 × 4
+    weights = (model.first.weight + model.second.weight)[labels].detach() / 2  # mean over the two classifiers
+    signed = torch.einsum("bk,bkyx->byx", weights, activations) / (6 * 4)
+    found = grad_cam(model, images, "convolution", Identity(labels))
+    assert found.shape == (4, 6, 4) and found.dtype == torch.float32
+    assert torch.allclose(found, signed.clamp(min=0), atol=1e-7)
+    score = torch.stack([logits[range(4), labels] for logits in model(images).logits]).mean(0)
+    bias = (model.first.bias + model.second.bias)[labels] / 2
+    assert torch.allclose(signed.sum((1, 2)), score - bias, atol=1e-6)
+
+
+def test_grad_cam_of_a_similarity_is_the_formula(images):
+    """Gradient of cos(e, r) = (r̂ − cos · ê) / |e|, which an average over the places shares out evenly."""
+    model = tiny()
+    reference = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
+    activations = model.convolution(images).detach()
+    e = activations.mean((2, 3))
+    unit, own = (nn.functional.normalize(x, dim=1) for x in (reference, e))
+    gradient = (unit - (unit * own).sum(1, keepdim=True) * own) / e.norm(dim=1, keepdim=True) / (6 * 4)
+    expected = torch.einsum("bk,bkyx->byx", gradient, activations).clamp(min=0)
+    assert torch.allclose(grad_cam(model, images, "convolution", Similarity(reference)), expected, atol=1e-6)
+
+
+# --- Grad-CAM: the traps ----------------------------------------------------------------------------------------------
+
+
+def test_every_image_of_a_batch_has_its_own_map(images):
+    """The library pairs targets with images until the first runs out, and leaves the rest blank."""
+    model = tiny()
+    together = grad_cam(model, images, "convolution", Identity(2))
+    alone = torch.cat([grad_cam(model, image[None], "convolution", Identity([2])) for image in images])
+    assert (together.amax((1, 2)) > 0).all() and torch.allclose(together, alone, atol=1e-7)
+    with pytest.raises(ReidError, match="2 labels for 4 images"):
+        grad_cam(model, images, "convolution", Identity([0, 1]))
+    with pytest.raises(ReidError, match="3 reference embeddings for 4 images"):
+        grad_cam(model, images, "convolution", Similarity(torch.ones(3, 4)))
+    with pytest.raises(ReidError, match=r"shape \(4, 7\)"):
+        grad_cam(model, images, "convolution", Similarity(torch.ones(1, 7)))
+
+
+def test_an_unknown_class_is_an_error(images):
+    """The library's own block swallows every IndexError."""
+    for label in (CLASSES, -1):
+        with pytest.raises(ReidError, match="for 5 classes"):
+            grad_cam(tiny(), images, "convolution", Identity(label))
+
+
+def test_the_image_itself_is_no_reference(images):
+    """There the cosine has no slope: what comes back is rounding, which the library would stretch to full colour."""
+    model = tiny()
+    own = model(images).embedding
+    with pytest.raises(ReidError, match="reference of image 0 is that image itself"):
+        grad_cam(model, images, "convolution", Similarity(3 * own))
+    with pytest.raises(ReidError, match="reference of image 2"):
+        grad_cam(model, images, "convolution", Similarity(own[2:3]))
+    assert grad_cam(model, images, "convolution", Similarity(own.flip(0))).max() > 1e-4
+
+
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+def test_the_network_is_left_as_it_was(ask, images):
+    """Training goes on after a map: modes (of a frozen part too), statistics, weights, gradients, hooks."""
+    model = tiny(nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(inplace=True)))
+    model.after[0].eval()
+    model.first.weight.requires_grad_(False)
+    torch.stack(model(images).logits).sum().backward()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    kept = {name: value.clone() for name, value in gradients.items() if value is not None}
+    model.after[0].train()
+    model.first.eval()
+    ask(model, images, "convolution")
+    assert model.training and model.after[1].training and not model.first.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for name, weight in model.named_parameters():
+        assert weight.grad is gradients[name], name
+        assert weight.requires_grad == (name != "first.weight")
+        assert weight.grad is None or torch.equal(weight.grad, kept[name])
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+def test_a_network_in_training_gives_the_map_of_its_test(ask, images):
+    """Dropout and the batch's own statistics belong to training."""
+    model = tiny(nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 4, 1)))
+    assert torch.equal(ask(model.train(), images, "after.2"), ask(model.eval(), images, "after.2"))
+
+
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+def test_an_in_place_relu_behind_the_layer_changes_nothing(ask, images):
+    """The library keeps the layer's own tensor on the CPU, and the ReLU writes into it."""
+    found = ask(tiny(nn.ReLU(inplace=True)), images, "convolution")
+    assert torch.equal(found, ask(tiny(nn.ReLU()), images, "convolution"))
+    assert not torch.allclose(found, ask(tiny(nn.ReLU()), images, "after"), atol=1e-4)
+
+
+def test_frozen_weights_have_maps_too(images):
+    """FMN's global network is frozen; without any weight that learns the library finds no gradient."""
+    model = tiny()
+    expected = grad_cam(model, images, "convolution", Identity(0))
+    model.requires_grad_(False)
+    assert torch.equal(grad_cam(model, images, "convolution", Identity(0)), expected)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            assert torch.equal(grad_cam(model, images.clone(), "convolution", Identity(0)), expected)
+
+
+def test_an_embedding_made_without_gradients_serves_as_reference(images):
+    """As `features.extract` makes them: torch refuses to keep such a tensor for a gradient."""
+    model = tiny()
+    with torch.inference_mode():
+        reference = model(images.flip(0)).embedding
+    expected = grad_cam(model, images, "convolution", Similarity(model(images.flip(0)).embedding))
+    assert torch.allclose(grad_cam(model, images, "convolution", Similarity(reference)), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+def test_maps_are_computed_in_full_precision(ask, images):
+    expected = ask(tiny(), images, "convolution")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ask(tiny(), images, "convolution"), expected)
+
+
+class Guided(Tiny):
+    """As FMN: a guide without gradients, layers behind its mask; and a layer that nothing depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.guide, self.late, self.idle = tiny(), nn.Conv2d(4, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, images):
+        with torch.no_grad():
+            mask = self.guide(images).maps["mask"]
+        self.idle(images)
+        pooled = self.late(mask).mean((2, 3))
+        return Output(pooled, [self.first(pooled)], [pooled], {"mask": mask})
+
+
+def test_a_layer_behind_one_without_gradients_has_a_map(images):
+    torch.manual_seed(0)
+    model = Guided()
+    late = model.late(model.guide(images).maps["mask"]).detach()
+    expected = torch.einsum("k,bkyx->byx", model.first.weight[2].detach(), late).clamp(min=0) / (6 * 4)
+    assert torch.allclose(grad_cam(model, images, "late", Identity(2)), expected, atol=1e-7)
+
+
+def test_a_layer_without_part_in_the_score_is_an_error(images):
+    """The library would stop with a NoneType, or take the gradient of another layer."""
+    model = Guided()
+    for layer in ("idle", "guide.convolution"):
+        with pytest.raises(ReidError, match=f"no gradient of the target reaches {layer}: .* as the model"):
+            grad_cam(model, images, layer, Identity(0))
+    assert grad_cam(model.guide, images, "convolution", Identity(0)).max() > 0
+
+
+def test_nothing_positive_stays_zero(images):
+    model = tiny(nn.ReLU())
+    for layer in (model.first, model.second):
+        layer.weight.data = -layer.weight.data.abs()
+    assert (grad_cam(model, images, "after", Identity(0)) == 0).all()
+
+
+def test_what_cancels_is_not_stretched_to_a_finding(images):
+    """Two channels say the same and are counted against each other: what is left is rounding."""
+    model = tiny()
+    for layer, share in ((model.first, 1.0), (model.second, 0.0)):
+        layer.weight.data = share * torch.tensor([[1.0, -1 / 3, 0, 0]]).expand(CLASSES, -1)
+    model.convolution.weight.data[1] = 3 * model.convolution.weight[0]
+    model.convolution.bias.data[1] = 3 * model.convolution.bias[0]
+    assert (grad_cam(model, images, "convolution", Identity(0)) == 0).all()
+
+
+def test_strength_is_kept_from_image_to_image(images):
+    """The library stretches every map to 1; here a map of half the weights is half as strong."""
+    model, half = tiny(), tiny()
+    for layer in (half.first, half.second):
+        layer.weight.data /= 2
+    strong, weak = (grad_cam(network, images, "convolution", Identity(1)) for network in (model, half))
+    assert torch.allclose(weak, strong / 2) and strong.amax((1, 2)).unique().numel() == 4
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def blank(n: int, size=(50, 50)) -> torch.Tensor:
+    return torch.zeros(n, 3, *size, dtype=torch.uint8)
+
+
+def test_a_shared_scale_compares_and_a_scale_for_each_does_not():
+    maps = torch.tensor([[[0.0, 1.0]], [[0.0, 0.1]]])
+    shared, each = overlay(blank(2), maps), overlay(blank(2), maps, "each")
+    assert torch.equal(shared[0], each[0])
+    assert torch.equal(each[0], each[1])
+    assert shared[1].float().mean() < 0.5 * shared[0].float().mean()
+    with pytest.raises(ReidError, match="scale='both'; choose one of each, shared"):
+        overlay(blank(2), maps, "both")
+
+
+@pytest.mark.parametrize("scale", ["shared", "each"])
+def test_rounding_is_not_shown_in_full_colour(scale):
+    maps = torch.stack([torch.rand(4, 2), 1e-8 * torch.rand(4, 2), torch.zeros(4, 2)])
+    pictures = torch.full((3, 3, 32, 16), 90, dtype=torch.uint8)
+    painted = overlay(pictures, maps, scale)
+    assert not torch.equal(painted[0], pictures[0])
+    assert torch.equal(painted[1:], pictures[1:])
+    still = torch.full((1, 4, 2), -3.0) + 1e-7 * torch.rand(1, 4, 2)
+    assert torch.equal(overlay(pictures[:1], still, scale), pictures[:1])
+
+
+def test_colours_start_at_zero_or_at_the_lowest_negative_value():
+    assert heatmaps._ranges([torch.tensor([[[0.4, 0.5]]])], "shared") == [[(0.0, 0.5)]]
+    assert heatmaps._ranges([torch.tensor([[[-1.0, 0.5]]])], "each") == [[(-1.0, 0.5)]]
+    assert heatmaps._ranges([torch.tensor([[[-4.0, -2.0]]])], "each") == [[(-4.0, -2.0)]]
+    two = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[-2.0, 0.0]]])]
+    assert heatmaps._ranges(two, "all") == [[(-2.0, 1.0)], [(-2.0, 1.0)]]
+    with pytest.raises(ReidError, match="NaN"):
+        overlay(blank(1), torch.full((1, 2, 2), float("nan")))
+
+
+def test_a_cell_lies_on_its_own_share_of_the_picture():
+    """Corner on corner (align_corners) the middle of this cell would lie at 12, 37 in place of 14.5, 34.5."""
+    cell = torch.zeros(1, 5, 5)
+    cell[0, 1, 3] = 1
+    large = heatmaps.enlarged(cell, (50, 50))[0]
+    places = torch.arange(50.0)
+    assert float((large.sum(1) * places).sum() / large.sum()) == pytest.approx(14.5, abs=0.01)
+    assert float((large.sum(0) * places).sum() / large.sum()) == pytest.approx(34.5, abs=0.01)
+    some = torch.rand(2, 8, 4)
+    assert torch.allclose(heatmaps.enlarged(some.flip(2), (64, 32)), heatmaps.enlarged(some, (64, 32)).flip(2))
+
+
+def test_lightness_rises_evenly_with_the_value():
+    """On black: relative luminance of the painted colours as CIE lightness."""
+    painted = overlay(blank(1, (1, 256)), torch.linspace(0, 1, 256)[None, None])[0, :, 0].double() / 255
+    linear = torch.where(painted <= 0.04045, painted / 12.92, ((painted + 0.055) / 1.055) ** 2.4)
+    y = (linear * torch.tensor([[0.2126], [0.7152], [0.0722]])).sum(0)
+    lightness = torch.where(y > 0.008856, 116 * y ** (1 / 3) - 16, 903.3 * y)[::16].diff()
+    assert (lightness > 1).all() and lightness.max() < 5  # the rainbow's rises by 11 and falls by 8
+
+
+def test_the_panel_shows_the_picture_unchanged_beside_its_maps():
+    pictures = torch.randint(0, 256, (2, 3, 32, 16), dtype=torch.uint8)
+    maps = torch.stack([torch.rand(4, 2), torch.zeros(4, 2)])
+    figure = panel(pictures, {"global": maps, "mask": torch.rand(2, 8, 4) - 0.5}, ["one", "two"])
+    grid = np.array(figure.axes[:6]).reshape(2, 3)
+    for axes, picture, label in zip(grid[:, 0], pictures, ("one", "two"), strict=True):
+        assert np.array_equal(axes.images[0].get_array(), picture.permute(1, 2, 0).numpy())
+        assert axes.get_ylabel() == label
+    assert np.array_equal(grid[0, 1].images[0].get_array(), overlay(pictures, maps)[0].permute(1, 2, 0).numpy())
+    assert [axes.get_title() for axes in grid[0]] == ["picture\n", "global\n4×2 cells", "mask\n8×4 cells"]
+    assert [[text.get_text() for text in axes.texts] for axes in grid[:, 1]] == [[], ["nothing\npositive"]]
+    ends = [float(text.get_text().replace("−", "-")) for bar in figure.axes[6:] for text in bar.get_xticklabels()]
+    assert ends[0] == 0 and ends[1] == pytest.approx(float(maps.max()), rel=0.05) and ends[2] < 0 < ends[3]
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_a_panel_says_which_ranges_its_colours_have():
+    pictures, maps = blank(2), torch.tensor([[[0.0, 0.5]], [[0.0, 2e-4]]])
+    each = panel(pictures, {"a": maps}, scale="each")
+    assert [axes.get_xlabel() for axes in each.axes[:4]] == ["", "0 to 0.5", "", "0 to 2.0·10⁻⁴"]
+    whole = panel(pictures, {"a": maps, "b": 2 * maps}, scale="all")
+    assert len(whole.axes) == 7 and [text.get_text() for text in whole.axes[6].get_xticklabels()] == ["0", "1"]
+    with pytest.raises(ReidError, match="1 labels of rows for 2 images"):
+        panel(pictures, {"a": maps}, ["one"])
+    with pytest.raises(ReidError, match="give uint8"):
+        panel(pictures.float(), {"a": maps})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_map(images):
+    """The library copies from a GPU and not on the CPU, which is where in-place layers would tell them apart."""
+    model = tiny(nn.ReLU(inplace=True))
+    here = grad_cam(model, images, "convolution", Identity(1))
+    there = grad_cam(model.cuda(), images.cuda(), "convolution", Identity(1))
+    assert there.device.type == "cpu" and torch.allclose(here, there, atol=1e-4)

@@ -1,0 +1,387 @@
+"""The renderer of the stand-ins: what it plans, that its bits depend on the seed alone, and that it resumes."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from reidlib import standin
+from reidlib.spec import ReidError
+from reidlib.standin import body, geometry, parts, raycast, rendering, scene, write
+from reidlib.standin.identity import draw_person
+from reidlib.standin.market1501 import FOLDERS, MARKET1501, QUERY, TEST, TIGHT, TRAIN
+from reidlib.standin.plan import plan
+
+NAME = re.compile(r"(-1|\d{4})_c([1-6])s([1-6])_(\d{6})_(\d\d)\.jpg")
+TINY = 0.002
+
+
+def bytes_of(folder):
+    """Every file of a stand-in, by its path within it."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A tiny stand-in, rendered without disturbance in this process."""
+    return standin.render("market1501", scale=TINY, seed=3, out=tmp_path_factory.mktemp("whole") / "set", workers=1)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """A few pictures of every kind: people, junk, distractors."""
+    shots = plan(MARKET1501, 0.02, 5)
+    some = [shot for shot in shots if shot.kind == "person"][::90]
+    some += [shot for shot in shots if shot.kind == "junk"][::25] + [s for s in shots if s.kind == "distractor"][::20]
+    return [scene.compose(MARKET1501, 5, shot) for shot in some]
+
+
+# What is planned
+
+
+def test_scale_one_has_the_published_sizes():
+    shots = plan(MARKET1501, 1.0, 0)
+    people = [shot for shot in shots if shot.kind == "person"]
+    assert Counter(shot.folder for shot in shots) == {TRAIN: 12936, TEST: 19732, QUERY: 3368, TIGHT: 25259}
+    assert Counter(shot.kind for shot in shots if shot.folder == TEST) == {
+        "person": 13115,
+        "junk": 3819,
+        "distractor": 2798,
+    }
+    assert len({shot.identity for shot in people if shot.folder == TRAIN}) == 751
+    assert len({shot.identity for shot in people if shot.folder == TEST}) == 750
+    assert len({shot.identity for shot in people if shot.folder == QUERY}) == 750
+
+
+@pytest.mark.parametrize("scale, seed", [(0.001, 0), (0.05, 1), (0.3, 2), (1.0, 0)])
+def test_every_plan_is_a_sound_data_set(scale, seed):
+    shots = plan(MARKET1501, scale, seed)
+    assert len({(shot.folder, shot.name) for shot in shots}) == len(shots)
+    cameras = defaultdict(set)
+    for shot in shots:
+        identity, camera, *_, box = NAME.fullmatch(shot.name).groups()
+        assert (int(identity), int(camera)) == (shot.identity, shot.camera)
+        assert (box == "00") == shot.tight == (shot.folder in (QUERY, TIGHT))
+        if shot.kind == "person":
+            cameras[shot.folder, shot.identity].add(shot.camera)
+    people = {folder: {i for f, i in cameras if f == folder} for folder in FOLDERS}
+    assert not people[TRAIN] & people[TEST]
+    assert people[QUERY] == people[TEST]
+    assert people[TIGHT] == people[TRAIN] | people[TEST]
+    assert all(len(seen) >= 2 for seen in cameras.values())
+    queries = [(shot.identity, shot.camera) for shot in shots if shot.folder == QUERY]
+    assert len(set(queries)) == len(queries), "one query for each identity and camera"
+    for identity, camera in queries:
+        assert cameras[TEST, identity] - {camera}, "a query without a match in another camera"
+
+
+def test_a_plan_depends_on_its_seed():
+    assert plan(MARKET1501, 0.01, 0) == plan(MARKET1501, 0.01, 0)
+    assert plan(MARKET1501, 0.01, 0) != plan(MARKET1501, 0.01, 1)
+
+
+def test_the_digest_speaks_for_parameters_and_not_for_bytes():
+    one = standin.digest("market1501", scale=0.05, seed=0)
+    assert one == standin.digest("market1501", scale=0.05, seed=0)
+    assert one != standin.digest("market1501", scale=0.05, seed=1)
+    assert one != standin.digest("market1501", scale=0.1, seed=0)
+
+
+# The frozen set: committed records carry its digest, so neither it nor a picture may ever change
+
+FROZEN = (
+    # name, noise seed, quality, primitives seen, sum of their screen boxes, sum of their numbers, mean colour
+    ("bounding_box_test/-1_c1s1_000376_02.jpg", 29066157, 77, 28, 3584, 1323.4, (127.47, 120.73, 112.35)),
+    ("bounding_box_test/0000_c3s5_000301_02.jpg", 834838337, 82, 30, 5297, 1283.8, (110.0, 102.36, 102.81)),
+    ("bounding_box_test/0005_c6s2_008651_04.jpg", 44140748, 66, 24, 4500, 1365.8, (119.02, 118.91, 112.38)),
+    ("bounding_box_test/0009_c4s1_019351_01.jpg", 161563549, 81, 23, 3759, 998.8, (111.06, 103.42, 109.88)),
+    ("bounding_box_train/0001_c2s2_015526_02.jpg", 135342359, 78, 22, 3798, 1068.3, (96.98, 98.47, 95.99)),
+    ("bounding_box_train/0004_c6s4_008751_02.jpg", 1002738396, 76, 34, 5755, 1458.6, (107.57, 102.39, 98.6)),
+    ("bounding_box_train/0015_c5s1_027676_02.jpg", 780687622, 82, 38, 5868, 1464.5, (121.83, 119.97, 116.84)),
+    ("gt_bbox/0002_c3s1_020426_00.jpg", 733287361, 76, 30, 5388, 1266.6, (122.55, 111.62, 108.38)),
+    ("gt_bbox/0004_c6s4_008801_00.jpg", 657099461, 68, 33, 5526, 1410.3, (104.79, 99.1, 95.14)),
+    ("gt_bbox/0008_c1s3_033301_00.jpg", 149026891, 84, 32, 5484, 1800.7, (114.09, 107.38, 104.22)),
+    ("gt_bbox/0010_c6s6_068976_00.jpg", 703570161, 74, 32, 5196, 1553.5, (111.84, 109.96, 111.57)),
+    ("gt_bbox/0015_c4s5_045201_00.jpg", 400121188, 75, 29, 4970, 1192.9, (141.7, 140.8, 136.64)),
+    ("query/0009_c4s1_019401_00.jpg", 1058626064, 79, 24, 4112, 944.7, (104.69, 96.2, 102.25)),
+)
+
+
+def test_the_digest_of_the_committed_records_stands():
+    assert standin.digest("market1501", scale=0.05, seed=0) == "fbc196249b6f6186"
+    assert standin.digest("market1501", scale=0.05, seed=0, variant=standin.Variant()) == "fbc196249b6f6186"
+    assert standin.VERSION == 2
+
+
+def test_the_names_of_the_frozen_set_stand():
+    names = "\n".join(shot.path for shot in plan(MARKET1501, 0.05, 0))
+    assert hashlib.sha256(names.encode()).hexdigest()[:16] == "930c8e56a8bea9a6"
+
+
+def test_the_pictures_of_the_frozen_set_stand():
+    pictures = [scene.compose(MARKET1501, 0, shot) for shot in plan(MARKET1501, 0.01, 0)[::50]]
+    images = rendering.pixels(pictures).images
+    shots = plan(MARKET1501, 0.01, 0)[::50]
+    for shot, picture, image, frozen in zip(shots, pictures, images, FROZEN, strict=True):
+        name, seed, quality, primitives, boxes, numbers, colour = frozen
+        assert (shot.path, picture.seed, picture.quality) == (name, seed, quality)
+        assert (len(picture.kind), int(picture.pixels.sum())) == (primitives, boxes)
+        assert np.abs(picture.packed).sum() == pytest.approx(numbers, abs=0.1)
+        # Mathematical libraries differ in the last place; a mean over 8,192 pixels does not show it.
+        assert image.double().mean((0, 1)).tolist() == pytest.approx(colour, abs=1.0)
+
+
+# Pixels
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the renderer's own workers: several threads only wait for each other on pieces this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("batch, threads", [(1, 1), (5, 1), (6, 2)])
+def test_bits_depend_neither_on_the_batch_nor_on_threads(pictures, batch, threads):
+    # With two threads only as many pictures as torch needs to divide the work: waiting threads are slow.
+    some = pictures[: 12 if threads == 1 else batch]
+    expected = rendering.pixels(some)
+    try:
+        torch.set_num_threads(threads)
+        pieces = [rendering.pixels(some[i : i + batch]) for i in range(0, len(some), batch)]
+    finally:
+        torch.set_num_threads(1)
+    for name in ("images", "parts", "hidden"):
+        assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(expected, name))
+
+
+def test_culling_changes_nothing(pictures):
+    culled = rendering.pixels(pictures[::5])
+    everything = rendering.pixels(pictures[::5], culled=False)
+    for name in ("images", "parts", "hidden"):
+        assert torch.equal(getattr(culled, name), getattr(everything, name))
+
+
+def test_a_query_shows_a_person_from_head_to_foot():
+    shots = [shot for shot in plan(MARKET1501, 0.01, 0) if shot.folder == QUERY]
+    rendered = rendering.pixels([scene.compose(MARKET1501, 0, shot) for shot in shots])
+    images, masks = rendered.images, rendered.parts
+    assert images.shape == (len(shots), 128, 64, 3) and images.dtype == torch.uint8
+    figure = (masks >= parts.HEAD) & (masks <= parts.HAT)
+    assert figure.float().mean((1, 2)).median() > 0.15
+    for part in (parts.TORSO, parts.LEG, parts.SHOE):
+        assert ((masks == part).sum((1, 2)) > 0).float().mean() > 0.9
+    head = ((masks == parts.HEAD) | (masks == parts.HAIR) | (masks == parts.HAT)).sum((1, 2)) > 0
+    assert head.float().mean() > 0.9
+    # Heads are above torsos, torsos above shoes.
+    rows = torch.arange(128.0)[None, :, None]
+    heights = [
+        ((masks == p) * rows).sum() / (masks == p).sum() for p in (parts.HEAD, parts.TORSO, parts.LEG, parts.SHOE)
+    ]
+    assert heights == sorted(heights)
+
+
+def test_feet_are_on_the_ground_in_every_pose():
+    for number in range(20):
+        person = draw_person(Random(f"test/{number}"), MARKET1501)
+        for phase in np.linspace(0, 6.2, 7):
+            rows = np.array(body.figure(person, body.Pose(phase, 1.0)))
+            lowest = geometry.Solids(rows).corners()[..., 1].min()
+            assert -0.12 < lowest < 0.06
+
+
+# Intersections against a slow search along each ray
+
+
+def inside(kind, p, length, r0, r1):
+    """Whether points (..., 3) lie in a primitive, from its definition."""
+    x, y, z = p[..., 0], p[..., 1], p[..., 2]
+    across = np.hypot(x, z)
+    if kind == parts.ELLIPSOID:
+        return x * x + y * y + z * z <= 1
+    if kind == parts.BOX:
+        return np.abs(p).max(-1) <= 1
+    if kind == parts.FRUSTUM:
+        return (y >= 0) & (y <= length) & (across <= r0 + (r1 - r0) * y / length)
+    share = np.linspace(0, 1, 600)
+    spheres = (r0 + (r1 - r0) * share) ** 2 - (across[..., None] ** 2 + (y[..., None] - share * length) ** 2)
+    return spheres.max(-1) >= 0
+
+
+number = st.floats(-1, 1, width=32)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from([parts.CONE, parts.ELLIPSOID, parts.BOX, parts.FRUSTUM]),
+    way=st.tuples(number, number, number).filter(lambda v: np.linalg.norm(v) > 0.2),
+    aim=st.tuples(number, number, number),
+    length=st.floats(0.3, 1.5),
+    radii=st.tuples(st.floats(0.05, 0.7), st.floats(0.05, 0.7)),
+)
+def test_intersections_agree_with_a_search_along_the_ray(kind, way, aim, length, radii):
+    r0, r1 = radii
+    if abs(r0 - r1) > 0.8 * length:
+        r1 = r0
+    origin = np.array(aim) * 0.7 + 5 * np.array(way) / np.linalg.norm(way)
+    ray = (np.array(aim) * 0.7 - origin) * 0.3
+    o, d = ([torch.tensor([v], dtype=torch.float32) for v in vector] for vector in (origin, ray))
+    shape = [torch.tensor([v], dtype=torch.float32) for v in (length, r0, r1)]
+    t = raycast.INTERSECT[kind](tuple(o), tuple(d), *shape)
+    steps = np.linspace(0, 8, 4001)
+    found = np.flatnonzero(inside(kind, origin + steps[:, None] * ray, length, r0, r1))
+    hit = bool(torch.isfinite(t))
+    if not hit:
+        assert len(found) <= 12, "a ray that goes well through the primitive misses it"
+        return
+    if len(found) > 1:
+        assert abs(float(t) - steps[found[0]]) < 0.004
+    point = tuple(a + t * b for a, b in zip(o, d, strict=True))
+    normal = np.array([float(n) for n in raycast._unit(raycast.normals(kind, point, tuple(d), *shape))])
+    assert np.linalg.norm(normal) == pytest.approx(1, abs=1e-5)
+    at = np.array([float(p) for p in point])
+    assert not inside(kind, at + 3e-3 * normal, length, r0, r1), "the normal points outward"
+    # Off edges and rims the other side of the surface is inside; a point on an edge has no single normal.
+    if kind in (parts.CONE, parts.ELLIPSOID):
+        assert inside(kind, at - 3e-3 * normal, length, r0, r1), "the point lies on the surface"
+    else:
+        assert inside(
+            kind, at * 0.99 + 0.01 * np.array([0, length / 2 if kind == parts.FRUSTUM else 0, 0]), length, r0, r1
+        )
+    assert float(normal @ ray) <= 1e-3, "the surface that is met first faces the ray"
+
+
+def test_a_ring_has_a_hole():
+    one = torch.ones(3)
+    o, d = (torch.tensor([0.0, 0.5, 2.0]), one, 0 * one), (0 * one, -one, 0 * one)
+    t = raycast.ring(o, d, one, 0.3 * one, 0.8 * one)
+    assert t.tolist() == [float("inf"), 1.0, float("inf")]
+
+
+# Files
+
+
+def test_the_folders_are_complete_and_the_manifest_counts_them(whole):
+    manifest = json.loads((whole / standin.MANIFEST).read_text())
+    assert standin.is_complete(whole)
+    truths = [f"truth_{folder}.npz" for folder in FOLDERS]
+    assert sorted(os.listdir(whole)) == sorted([*FOLDERS, *truths, standin.MANIFEST])
+    assert (manifest["name"], manifest["scale"], manifest["seed"]) == ("market1501", TINY, 3)
+    assert manifest["version"] == standin.VERSION
+    assert manifest["digest"] == standin.digest("market1501", scale=TINY, seed=3)
+    for folder in FOLDERS:
+        assert manifest["counts"][folder] == len(os.listdir(whole / folder)) > 0
+        with Image.open(next((whole / folder).iterdir())) as image:
+            assert (image.size, image.format) == ((64, 128), "JPEG")
+
+
+def test_files_are_equal_for_any_number_of_workers(whole, tmp_path):
+    two = standin.render("market1501", scale=TINY, seed=3, out=tmp_path / "two", workers=2)
+    assert bytes_of(two) == bytes_of(whole)
+
+
+def test_a_second_call_renders_nothing(whole, monkeypatch):
+    monkeypatch.setattr(write, "draw", lambda *_: pytest.fail("rendered again"))
+    standin.render("market1501", scale=TINY, seed=3, out=whole, workers=1)
+
+
+def test_an_interrupted_render_resumes_to_the_same_bits(whole, tmp_path, monkeypatch):
+    out = tmp_path / "set"
+    replace, written = os.replace, []
+
+    def interrupted(source, target):
+        if str(target).endswith(".jpg"):
+            written.append(target)
+            if len(written) == 40:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        standin.render("market1501", scale=TINY, seed=3, out=out, workers=1)
+    monkeypatch.undo()
+    # A crash may also cut the last line of the log of truths short.
+    log = out / "truth.0.log"
+    log.write_bytes(log.read_bytes()[:-100])
+    assert not (out / standin.MANIFEST).exists()
+    assert not standin.is_complete(out)
+    assert len(list(out.rglob("*.jpg"))) == 39 and list(out.rglob("*.part"))
+    standin.render("market1501", scale=TINY, seed=3, out=out, workers=1)
+    assert bytes_of(out) == bytes_of(whole)
+
+
+def test_a_lost_picture_is_noticed_and_rendered_again(whole, tmp_path):
+    out = tmp_path / "set"
+    shutil.copytree(whole, out)
+    lost = sorted((out / QUERY).iterdir())[0]
+    lost.unlink()
+    assert not standin.is_complete(out)
+    standin.render("market1501", scale=TINY, seed=3, out=out, workers=1)
+    assert bytes_of(out) == bytes_of(whole)
+
+
+def refused(out, words, **changes):
+    call = {"name": "market1501", "scale": TINY, "seed": 3, "out": out, "workers": 1, **changes}
+    with pytest.raises(ReidError) as error:
+        standin.render(call.pop("name"), **call)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize("where", ["notes.txt", f"{TRAIN}/holiday.jpg", f"{QUERY}/other.part"])
+def test_a_foreign_file_is_refused(tmp_path, where):
+    path = tmp_path / "set" / where
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    refused(tmp_path / "set", [str(path), "move it away"])
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("key, value", [("version", 0), ("scale", 0.5), ("seed", 4), ("digest", "0")])
+@pytest.mark.parametrize("file", [standin.MANIFEST, write.UNFINISHED])
+def test_another_stand_in_is_refused(tmp_path, file, key, value):
+    head = {"name": "market1501", "version": standin.VERSION, "scale": TINY, "seed": 3}
+    head["digest"] = standin.digest("market1501", scale=TINY, seed=3)
+    (tmp_path / file).write_text(json.dumps({**head, key: value}))
+    refused(tmp_path, [str(tmp_path), key, "delete it"])
+
+
+def test_a_broken_manifest_is_refused(tmp_path):
+    (tmp_path / standin.MANIFEST).write_text('{"name": ')
+    assert not standin.is_complete(tmp_path)
+    refused(tmp_path, [standin.MANIFEST, "delete"])
+
+
+def test_wrong_calls_say_what_to_do(tmp_path):
+    refused(tmp_path / "set", ["'imagenet'", "market1501"], name="imagenet")
+    refused(tmp_path / "set", ["scale 0"], scale=0)
+    refused(tmp_path / "set", ["workers"], workers=0)
+    refused(tmp_path / "set", ["device 'toaster'"], device="toaster")
+    (tmp_path / "file").write_text("")
+    refused(tmp_path / "file", ["is a file"])
+
+
+@pytest.mark.parametrize("code, words", [(errno.ENOSPC, "full"), (errno.EACCES, "written"), (errno.EIO, "failed")])
+def test_a_disk_that_refuses_is_named(tmp_path, monkeypatch, code, words):
+    def broken(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Image.Image, "save", broken)
+    refused(tmp_path / "set", [str(tmp_path), words])
+    assert not standin.is_complete(tmp_path / "set")
