@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from reidlib import paths, standin
-from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
+from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msmt17
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.runs.locks import locked
 
@@ -40,6 +42,11 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
         if not standin.is_complete(folder):
             standin.render(drawn, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
     return LOADERS[dataset](folder)
+
+
+def decoded(data: Dataset, split: str, size: tuple[int, int]) -> Tensor:
+    """The images of one split, decoded and resized: uint8, N × 3 × height × width, on the CPU, in the split's order."""
+    return images.decode(data, data.split(split), size)
 
 
 def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:

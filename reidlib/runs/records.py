@@ -58,6 +58,13 @@ class Record:
     commit: str = ""
     finished: str = ""
     error: str = ""
+    schema: int = 1
+    per_query_sha256: str = ""
+    threads: int = 0
+    device_kind: str = ""
+    start_digest: str = ""
+    held_out: dict[str, float] = field(default_factory=dict)
+    tie_rule: str = ""
 
     @property
     def ok(self) -> bool:
@@ -71,6 +78,13 @@ def read(file: Path) -> Record:
     except (OSError, ValueError) as fault:
         raise ReidError(f"{file}: record cut short or unreadable ({fault}); delete it and run its row again") from fault
     known = {f.name for f in fields(Record)}
+    later = {"schema", "per_query_sha256", "threads", "device_kind", "start_digest", "held_out", "tie_rule"}
+    if isinstance(content, dict):
+        content |= {
+            f.name: f.default_factory() if f.name == "held_out" else f.default
+            for f in fields(Record)
+            if f.name in later - set(content)
+        }
     if not isinstance(content, dict) or set(content) != known:
         odd = sorted(set(content) ^ known) if isinstance(content, dict) else type(content).__name__
         raise ReidError(f"{file}: not a record of this version (fields {odd}); delete it and run its row again")
