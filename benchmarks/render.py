@@ -3,8 +3,8 @@
     python benchmarks/render.py [DATASET ...] [--images 400] [--workers 2] [--device cpu] [--batch N]
 
 Targets: 150 images/s on 2 cores, writing included; 20,000 images/s casting on one H200-class GPU. `composing` is the
-work in plain Python and numpy before a picture's rays are cast, one thread on the processor whatever the device;
-`casting` is the work in torch on pictures that are gathered on the device, one thread where that is the processor.
+work in Python and numpy before an image's rays are cast, one thread on the processor whatever the device;
+`casting` is the work in torch on scenes that are gathered on the device, one thread where that is the processor.
 The last columns say what a whole set takes on the disk: measured bytes an image, times the number at scale 1
 (Market-1501's JPEG files without gt_bbox, its truth with it).
 """
@@ -20,34 +20,34 @@ import torch
 
 from reidlib import standin
 from reidlib.standin.domain import Domain
-from reidlib.standin.market1501 import TIGHT
+from reidlib.standin.layouts import TIGHT
 from reidlib.standin.plan import plan
-from reidlib.standin.rendering import cast_shots, gather
+from reidlib.standin.rendering import gather, render_gathered
 from reidlib.standin.scene import compose
-from reidlib.standin.write import BATCH, DEVICE_BATCH, DOMAINS
+from reidlib.standin.write import BATCH, DEVICE_BATCH
 
 
 def in_memory(domain: Domain, images: int, device: str, batch: int) -> tuple[float, float]:
     """Seconds an image for composing and for casting."""
     torch.set_num_threads(1)
-    shots = plan(domain, min(1.0, 2.0 * images / len(plan(domain, 0.1, 0)) * 0.1), 0)
-    shots = shots[:: max(1, len(shots) // images)][:images]
+    specs = plan(domain, min(1.0, 2.0 * images / len(plan(domain, 0.1, 0)) * 0.1), 0)
+    specs = specs[:: max(1, len(specs) // images)][:images]
     begin = time.perf_counter()
-    pictures = [compose(domain, 0, shot) for shot in shots]
+    scenes = [compose(domain, 0, spec) for spec in specs]
     composing = time.perf_counter() - begin
-    batches = [gather(pictures[start : start + batch], device) for start in range(0, len(pictures), batch)]
-    cast_shots(*batches[0])
+    batches = [gather(scenes[start : start + batch], device) for start in range(0, len(scenes), batch)]
+    render_gathered(*batches[0])
     _wait(device)
     begin = time.perf_counter()
     for one in batches:
-        cast_shots(*one)
+        render_gathered(*one)
     _wait(device)
     casting = time.perf_counter() - begin
-    return composing / len(shots), casting / len(shots)
+    return composing / len(specs), casting / len(specs)
 
 
 def _wait(device: str) -> None:
-    """Until the device has done what it was told; it works on while the processor goes ahead."""
+    """Wait until the device has finished; it works on while the processor continues."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
@@ -59,30 +59,30 @@ def on_disk(name: str, scale: float, workers: int, device: str, truth: bool) -> 
         root = Path(folder) / "set"
         out = standin.render(name, scale=scale, seed=0, out=root, workers=workers, device=device, truth=truth)
         seconds = time.perf_counter() - begin
-        pictures = [path.stat().st_size for path in out.rglob("*.jpg") if path.parent.name != TIGHT]
+        jpegs = [path.stat().st_size for path in out.rglob("*.jpg") if path.parent.name != TIGHT]
         known = sum(path.stat().st_size for path in out.glob("truth_*"))
         images = sum(1 for _ in out.rglob("*.jpg"))
-    return images / seconds, sum(pictures) / len(pictures), known / images
+    return images / seconds, sum(jpegs) / len(jpegs), known / images
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=f"default: {', '.join(DOMAINS)}")
+    parser.add_argument("datasets", nargs="*", metavar="DATASET", help=f"default: {', '.join(standin.DOMAINS)}")
     parser.add_argument("--images", type=int, default=400, help="how many of each set, about")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=None, help=f"pictures cast at a time; default {BATCH} on a cpu")
-    parser.add_argument("--no-truth", action="store_true", help="write pictures only")
+    parser.add_argument("--batch", type=int, default=None, help=f"images cast at a time; default {BATCH} on a cpu")
+    parser.add_argument("--no-truth", action="store_true", help="write images only")
     words = parser.parse_args()
     batch = words.batch or (BATCH if words.device == "cpu" else DEVICE_BATCH)
-    print(f"device {words.device}, {batch} pictures cast at a time, {words.workers} workers writing")
+    print(f"device {words.device}, {batch} images cast at a time, {words.workers} workers writing")
     print(
         f"{'':<12}{'composing':>12}{'casting':>12}{'casting':>14}{'both':>14}{'written':>14}{'JPEG':>12}{'truth':>12}"
     )
-    for name in words.datasets or DOMAINS:
-        shots = plan(DOMAINS[name], 1.0, 0)
-        whole, shown = len(shots), sum(shot.folder != TIGHT for shot in shots)
-        composing, casting = in_memory(DOMAINS[name], words.images, words.device, batch)
+    for name in words.datasets or standin.DOMAINS:
+        specs = plan(standin.DOMAINS[name], 1.0, 0)
+        whole, shown = len(specs), sum(spec.folder != TIGHT for spec in specs)
+        composing, casting = in_memory(standin.DOMAINS[name], words.images, words.device, batch)
         scale = min(1.0, words.images / whole)
         speed, jpeg, known = on_disk(name, scale, words.workers, words.device, not words.no_truth)
         print(

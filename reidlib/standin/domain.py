@@ -1,6 +1,6 @@
-"""The words of a domain: everything that makes one stand-in look different from another, as frozen data.
+"""What a domain is: everything that makes one stand-in look different from another, as frozen data.
 
-A new data set is one more file with one `Domain` in it (see `market1501.py`) and one line in `write.py`.
+The values are in `domains/*.toml`, which `catalogue.py` reads; the names there are the names here.
 Colours are display values from 0 to 1, lengths are metres, angles are degrees.
 """
 
@@ -8,35 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from reidlib.spec import ReidError
 
+if TYPE_CHECKING:
+    from .plan import ImageSpec
+
 Colour = tuple[float, float, float]
+Range = tuple[float, float]
 Weighted = tuple[tuple[str, float], ...]
-
-
-def later(default: Any) -> Any:
-    """A field younger than the first frozen data set: at its default it does not enter the digest (see `words`)."""
-    return field(default=default, metadata={"later": True})
-
-
-def words(value: Any) -> Any:
-    """A domain as plain lists and dictionaries, for its digest: all of it but code, and `later` fields at default."""
-    if is_dataclass(value):
-        own = {f.name: (getattr(value, f.name), f) for f in fields(value)}
-        return {
-            name: words(part)
-            for name, (part, f) in own.items()
-            if not f.metadata.get("code") and not (f.metadata.get("later") and part == f.default)
-        }
-    return [words(part) for part in value] if isinstance(value, tuple) else value
+"""Names, and how often each is drawn."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A flat piece of the background: tiles or panels with joints, cells that differ, and grain.
+    """A flat piece of the background: tiles or panels with joints, tiles that differ, and grain.
 
     `cell` is the width and height of a tile; `joint` the width of the line between tiles; `vary` how much tiles differ
     in brightness; `alt_share` the share of tiles in the colour `alt`; `grain` and `grain_size` the strength and the
@@ -69,7 +58,7 @@ class Wall:
 
 @dataclass(frozen=True)
 class Thing:
-    """A fixed object of the place: what it is, where it stands (x, z), how it is turned, its size and its colour."""
+    """A fixed object: what it is, where it stands (x to the right, z ahead), its yaw, its size and its colour."""
 
     what: str
     x: float
@@ -90,28 +79,26 @@ class Light:
     """
 
     name: str = "day"
-    height: tuple[float, float] = (35.0, 62.0)
+    height: Range = (35.0, 62.0)
     turn: float = 0.0
     sunny: tuple[float, float] = (0.72, 0.62)
     overcast: tuple[float, float] = (0.38, 0.78)
-    warm: tuple[float, float] = (0.0, 0.04)
-    cool: tuple[float, float] = (0.0, 0.03)
+    warm: Range = (0.0, 0.04)
+    cool: Range = (0.0, 0.03)
     tint: Colour = (1.0, 1.0, 1.0)
-
-
-DAY = Light()
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: where it hangs, what it sees, how it renders colours.
+    """One camera: its place, what it sees, how it renders colours.
 
     `height` and `pitch` place it; people walk between `near` and `far` metres, at most `spread` times their distance
-    to the side, heading `headings` (0 walks away from the camera, 180 towards it, 90 to the right).
+    to the side, in the directions `headings` (0 is away from the camera, 180 towards it, 90 to the right).
     `gains` multiply red, green and blue; `contrast` and `saturation` are 1 for no change; `blur` and `coarse` (0 to 1)
     soften by one and by two pixels (a `coarse` below 0 is a fine sensor, on which distance costs less); `noise` is the
-    standard deviation of the sensor's noise; `quality` is JPEG's. `sun` is the direction of the sun, `sun_share` how
-    often it shines, `popularity` how many people come by. `lamps` light a camera indoors, at any time of day.
+    standard deviation of the sensor's noise; `quality` is the range of JPEG's. `sun` is the direction of the sun,
+    `sun_share` how often it shines, `popularity` the relative number of people who pass. `lamps` light a camera
+    indoors, at any time of day.
     """
 
     height: float
@@ -136,12 +123,12 @@ class Camera:
     sun: float
     sun_share: float
     popularity: float
-    lamps: Light | None = later(None)
+    lamps: Light | None = None
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Named colours, and how often each garment has them."""
+    """Named colours, and how often each garment has them; `jitter` is the spread about a colour."""
 
     colours: tuple[tuple[str, Colour], ...]
     upper: Weighted
@@ -174,18 +161,18 @@ class Wardrobe:
 class Rates:
     """How often, and how strongly, an image is made hard.
 
-    `occluded`: something stands before the person; `company`: another person in the picture; `standing`: no stride;
+    `occluded`: something stands in front of the person; `company`: another person in the image; `standing`: no stride;
     `shift` and `grow`: the detector's error as a share of the box (standard deviation of the shift; range of the
     growth); `heading_track` and `heading_image`: standard deviations in degrees of the heading of a walk and of one
-    image of it; `light`: relative spread of the light's strength between sequences; `second_walk`: share of
-    (identity, camera) pairs filmed in two walks; `patch`: share of distractors that show no person at all.
+    image of it; `light`: relative spread of the light's strength between films; `second_walk`: share of
+    (identity, camera) pairs filmed in two walks; `patch`: share of distractors that show no person.
     """
 
     occluded: float
     company: float
     standing: float
     shift: float
-    grow: tuple[float, float]
+    grow: Range
     heading_track: float
     heading_image: float
     light: float
@@ -195,7 +182,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What scale 1 holds: identities and images a split, and the (identity, camera) pairs that the images show."""
+    """Numbers at scale 1: identities and images of each split, and the (identity, camera) pairs of the images."""
 
     train_identities: int
     train_images: int
@@ -215,9 +202,9 @@ class Variant:
         ``tight``: every box as a person would draw it. ``detected``: every box as a detector gives it.
         ``shift=S``: the same, with a shift of standard deviation S (a share of the box's height, and of 1.5 widths).
     occlusion
-        Share of images with something before the person, 0 to 1. What is occluded at a lower share stays so.
+        Share of images with something in front of the person, 0 to 1. What a lower share occludes stays occluded.
     resolution
-        Width and height of the pictures as a share of 64 x 128, above 0 to 1.
+        Width and height of the images as a share of 64 x 128, above 0 to 1.
     same_clothes
         Share of identities that wear, from neck to shoes, what a few others of their group wear, 0 to 1.
         What they carry, their bodies, heads and ways of walking stay their own.
@@ -252,40 +239,64 @@ class Variant:
         return float(match[1])
 
 
-def _no_files(domain: Domain, scale: float, seed: int) -> dict[str, bytes]:
-    return {}
+SizesT = TypeVar("SizesT", bound=Sizes)
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a data set lies on disk.
+class Layout(Generic[SizesT]):
+    """How a data set is arranged on disk.
 
-    `folders` hold the pictures, their paths given from the root; `shots(domain, scale, seed)` lists every picture;
-    `files(domain, scale, seed)` gives the content of the other files in the root, whose `names` are these.
+    `sizes` is the class of its numbers; `folders` hold the images, their paths given from the root;
+    `images(domain, scale, seed)` lists every image; `files(domain, scale, seed)` gives the content of the other files
+    in the root, whose `names` are these.
     """
 
+    sizes: type[SizesT]
     folders: tuple[str, ...]
-    shots: Callable[[Domain, float, int], list]
+    images: Callable[[Domain[SizesT], float, int], list[ImageSpec]]
     names: tuple[str, ...] = ()
-    files: Callable[[Domain, float, int], dict[str, bytes]] = _no_files
+    files: Callable[[Domain[SizesT], float, int], dict[str, bytes]] = lambda domain, scale, seed: {}
 
 
 @dataclass(frozen=True, eq=False)
-class Domain:
-    """One stand-in: its name, sizes, cameras, clothes, difficulty, and how it lies on disk.
+class Domain(Generic[SizesT]):
+    """One stand-in: its name, sizes, cameras, clothes, difficulty, and how it is arranged on disk.
 
-    `sequences` is the number of films a camera; film by film the `lights` take turns. `occluders` are the things that
-    may stand before a person. Two domains are equal only where they are the same object.
+    `sequences` is the number of films of each camera; the `lights` take turns, film by film. `occluders` are the things
+    that may stand in front of a person. Two domains are equal only where they are the same object.
     """
 
     name: str
-    sizes: Sizes
+    sizes: SizesT
     cameras: tuple[Camera, ...]
     palette: Palette
     wardrobe: Wardrobe
     rates: Rates
     sequences: int
-    layout: Layout = field(metadata={"code": True})
-    lights: tuple[Light, ...] = later((DAY,))
-    occluders: tuple[str, ...] = later(("bike", "pole", "bike", "person", "box"))
-    variant: Variant = later(Variant())
+    layout: Layout[SizesT]
+    lights: tuple[Light, ...] = (Light(),)
+    occluders: tuple[str, ...] = ("bike", "pole", "bike", "person", "box")
+    variant: Variant = Variant()
+
+    def stream(self, seed: int, *purpose: object) -> Random:
+        """The random numbers for one purpose, the same on every call.
+
+        Version 2 of the renderer leaves the domain's name out of the stream: person 3 has one body in all domains.
+        """
+        return Random("/".join(map(str, (seed, *purpose))))
+
+
+LEFT_OUT_AT_DEFAULT = {"lamps", "lights", "occluders", "variant"}
+"""Fields younger than the first rendered sets: at their defaults they do not enter the digest."""
+
+
+def parameters(value: Any) -> Any:
+    """A domain as plain lists and dictionaries, for its digest: everything but its layout."""
+    if is_dataclass(value):
+        return {
+            f.name: parameters(part)
+            for f in fields(value)
+            for part in [getattr(value, f.name)]
+            if f.name != "layout" and not (f.name in LEFT_OUT_AT_DEFAULT and part == f.default)
+        }
+    return [parameters(part) for part in value] if isinstance(value, tuple) else value

@@ -1,6 +1,6 @@
-"""Primitives in numbers the ray caster can use: local spaces, screen boxes, local rays. Double precision, per picture.
+"""Primitives in numbers the ray caster can use: local spaces, screen boxes, local rays. Double precision, per image.
 
-Only additions and products of single elements are used (no matrix routine), so that the numbers of a picture do not
+Only additions and products of single elements are used (no matrix routine), so that the numbers of an image do not
 depend on what else is computed at the same time.
 """
 
@@ -59,7 +59,7 @@ def place(rows: np.ndarray, heading: float, x: float, z: float) -> np.ndarray:
 
 
 class Solids:
-    """The local spaces of the primitives of one picture.
+    """The local spaces of the primitives of one image.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def pack(
     Parameters
     ----------
     window
-        Left, top, right, bottom of the picture as tangents.
+        Left, top, right, bottom of the image as tangents.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Truth: what the renderer knows of every picture, and no real data set tells. One file beside each folder.
+"""Truth: what the renderer knows of every image, and no real data set records. One file beside each folder.
 
-While a set is rendered, each worker appends a line a picture to a log of its own, before the picture gets its name.
-When all pictures are there, the lines become one file a folder, in the order of the names, and the logs go. A line cut
-short by a crash is passed over, and its picture rendered again.
+While a set is rendered, each worker appends one line for each image to its own log, before the image gets its name.
+When all images are there, the lines become one file for each folder, in the order of the names, and the logs are
+deleted. A line that a crash cut short is skipped, and its image is rendered again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from reidlib.spec import ReidError
 
 from .geometry import HEIGHT, WIDTH
-from .plan import Shot
+from .plan import ImageSpec
 
 LOGS = "truth.*.log"
 
@@ -32,7 +32,7 @@ FACTORS: dict[str, tuple[str, str]] = {
     "identity": (WHOLE, "the person's number in the domain: -1 junk, 0 distractor"),
     "camera": (WHOLE, "the domain's camera, from 1 (CUHK03: 10 of them, two a pair)"),
     "film": (WHOLE, "the camera's film, from 1: one light, one weather"),
-    "moment": (WHOLE, "number of the picture within its identity and camera"),
+    "moment": (WHOLE, "number of the image within its identity and camera"),
     "time": (WORD, "time of day, or the lamps of a room"),
     "light": (NUMBER, "strength of the light, 1 on average"),
     "sunny": (YES, "the sun casts shadows"),
@@ -42,8 +42,8 @@ FACTORS: dict[str, tuple[str, str]] = {
     "stride": (NUMBER, "how far the stride is taken: about 1 walking, 0.12 standing"),
     "viewpoint": (NUMBER, "side seen, degrees from 0 to 360: 0 the back, 180 the front, 90 the right side"),
     "distance": (NUMBER, "along the ground from the camera, metres"),
-    "company": (YES, "another person in the picture, behind or beside"),
-    "occluder": (WORD, "what was put before the person: none, bike, pole, box, person, ..."),
+    "company": (YES, "another person in the image, behind or beside"),
+    "occluder": (WORD, "what was put in front of the person: none, bike, pole, box, person, ..."),
     "occlusion": (NUMBER, "share of the figure's pixels within the box that are hidden, 0 to 1"),
     "box_shift_x": (NUMBER, "box's middle right of the figure's, as a share of the box's width"),
     "box_shift_y": (NUMBER, "box's middle below the figure's, as a share of the box's height"),
@@ -77,7 +77,7 @@ _ABSENT = {NUMBER: np.nan, WHOLE: -1, YES: False, WORD: "none", COLOUR: (np.nan,
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is known of N pictures.
+    """What is known of N images.
 
     Attributes
     ----------
@@ -103,22 +103,21 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
     folder
         The stand-in's root.
     split
-        The folder of pictures within it, such as ``bounding_box_train``, ``labeled/query`` or ``test``.
+        The folder of images within it, such as ``bounding_box_train``, ``labeled/query`` or ``test``.
     names
         Only these pictures, in this order (paths from the root); default all, in the order of their names.
-        A part mask takes 8 KiB of memory a picture.
+        A part mask takes 8 KiB of memory for each image.
 
     Raises
     ------
     ReidError
-        Where there is no such file, it is cut short, or it does not know a name; says what to do.
+        There is no such file, it is damaged, or it does not hold a name; says what to do.
     """
     path = Path(folder) / file_of(split)
     try:
         with np.load(path) as file:
-            kept = {key: file[key] for key in file.files}
-        known, masks, ends = kept["names"], kept["masks"].tobytes(), kept["ends"]
-        factors = {key: kept["factor " + key] for key in FACTORS}
+            known, masks, ends = file["names"], file["masks"].tobytes(), file["ends"]
+            factors = {key: file["factor " + key] for key in FACTORS}
     except FileNotFoundError:
         raise ReidError(
             f"{path} is missing; call `reid render` with the same words again, it adds the truth to the set"
@@ -146,10 +145,10 @@ def file_of(split: str) -> str:
     return f"truth_{split.replace('/', '_')}.npz"
 
 
-def line_of(shot: Shot, factors: Mapping[str, Any], parts: np.ndarray) -> bytes:
-    """A picture's line of the log. It begins with the line's end, so that it never continues one that was cut short."""
+def line_of(spec: ImageSpec, factors: Mapping[str, Any], parts: np.ndarray) -> bytes:
+    """An image's line of the log. It begins with the line's end, so that it never continues one that was cut short."""
     mask = base64.b64encode(zlib.compress(parts.tobytes(), 6)).decode()
-    return b"\n" + json.dumps([shot.path, mask, factors]).encode()
+    return b"\n" + json.dumps([spec.path, mask, factors]).encode()
 
 
 def open_log(out: Path, number: int) -> BinaryIO:
@@ -158,17 +157,20 @@ def open_log(out: Path, number: int) -> BinaryIO:
 
 
 def noted(out: Path) -> set[str]:
-    """Paths of the pictures whose truth is in the logs."""
+    """Paths of the images whose truth is in the logs."""
     return {path for path, *_ in _lines(out)}
 
 
-def gathered(out: Path, folder: str, shots: Sequence[Shot], temporary: str) -> None:
-    """Write the truth of one folder, whose pictures are `shots`, from the logs."""
-    wanted = {shot.path: i for i, shot in enumerate(shots)}
-    masks, factors = [b""] * len(shots), [{}] * len(shots)
+def gathered(out: Path, folder: str, specs: Sequence[ImageSpec], temporary: str) -> None:
+    """Write the truth of one folder, whose images are `specs`, from the logs."""
+    wanted = {spec.path: i for i, spec in enumerate(specs)}
+    masks: list[bytes] = [b""] * len(specs)
+    factors: list[dict] = [{}] * len(specs)
     for path, mask, known in _lines(out, wanted):
         masks[wanted[path]], factors[wanted[path]] = base64.b64decode(mask), known
-    columns = {"factor " + key: _column(kind, [f.get(key) for f in factors]) for key, (kind, _) in FACTORS.items()}
+    columns: dict[str, Any] = {
+        "factor " + key: _column(kind, [f.get(key) for f in factors]) for key, (kind, _) in FACTORS.items()
+    }
     target = out / file_of(folder)
     part = target.with_suffix(temporary)
     with open(part, "wb") as file:

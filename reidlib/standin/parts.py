@@ -1,4 +1,4 @@
-"""The rows that describe a picture: primitives and materials as plain tuples of numbers, and what each column means."""
+"""The rows that describe a scene: primitives and materials as tuples of numbers, and what each column means."""
 
 from __future__ import annotations
 
@@ -14,44 +14,15 @@ CONE, ELLIPSOID, BOX, FRUSTUM, RING = range(5)
 
 # What a pixel shows. The numbers are written into part masks: never reuse one.
 BACKGROUND, HEAD, HAIR, TORSO, ARM, LEG, SHOE, BAG, HAT, OCCLUDER, OTHER, SCENERY = range(12)
-PART_NAMES = (
-    "background",
-    "head",
-    "hair",
-    "torso",
-    "arms",
-    "legs",
-    "shoes",
-    "bag",
-    "hat",
-    "occluder",
-    "other person",
-    "scenery",
-)
+PART_NAMES = ("background", "head", "hair", "torso", "arms", "legs", "shoes", "bag", "hat", "occluder")
+PART_NAMES += ("other person", "scenery")
 
 FIGURE = range(HEAD, HAT + 1)
-"""The parts of the person whom a picture is about, and of what they wear and carry."""
+"""The parts of the person whom an image shows, and of what they wear and carry."""
 
-PATTERNS = {
-    name: number
-    for number, name in enumerate(
-        (
-            "plain",
-            "stripes",
-            "vertical",
-            "checks",
-            "dots",
-            "print",
-            "halves",
-            "diagonal",
-            "side",
-            "open",
-            "face",
-            "belt",
-        )
-    )
-}
-STRAPS = {"none": 0, "backpack": 1, "shoulder": 2}
+PATTERNS: dict[str, int] = {"plain": 0, "stripes": 1, "vertical": 2, "checks": 3, "dots": 4, "print": 5, "halves": 6}
+PATTERNS |= {"diagonal": 7, "side": 8, "open": 9, "face": 10, "belt": 11}
+STRAPS: dict[str, int] = {"none": 0, "backpack": 1, "shoulder": 2}
 
 # Columns of a primitive's row.
 KIND, MATERIAL, PART = 0, 1, 2
@@ -63,6 +34,16 @@ ROW_LENGTH = 18
 M_FIRST, M_SECOND, M_STRAP = 0, 3, 6
 M_PATTERN, M_N0, M_N1, M_N2, M_SIDE, M_STRAPS, M_FOLDS = range(9, 16)
 MATERIAL_LENGTH = 16
+
+
+def add(p: Vector, q: Vector, scale: float = 1.0) -> Vector:
+    """p + scale q."""
+    return (p[0] + scale * q[0], p[1] + scale * q[1], p[2] + scale * q[2])
+
+
+def scaled_colour(colour: Colour, factor: float) -> Colour:
+    """A darker colour of the same hue."""
+    return (factor * colour[0], factor * colour[1], factor * colour[2])
 
 
 def primitive(
@@ -98,6 +79,23 @@ def primitive(
     return (float(kind), float(material), float(part), *a, *b, *hint, sx, sz, r0, r1, u0, v0)
 
 
+def solid(
+    kind: int,
+    part: int,
+    material: int,
+    middle: Vector,
+    up: Vector,
+    half: Vector,
+    *,
+    hint: Vector = (1.0, 0.0, 0.0),
+    v0: float = 0.0,
+) -> Row:
+    """An ELLIPSOID or BOX about `middle`, its half sizes sideways, along `up`, and across both."""
+    return primitive(
+        kind, part, material, middle, add(middle, up), half[1], 0.0, hint=hint, sx=half[0], sz=half[2], v0=v0
+    )
+
+
 def material(
     first: Colour,
     second: Colour | None = None,
@@ -111,15 +109,5 @@ def material(
 ) -> Row:
     """One material: two colours and a pattern between them, a strap across it, and the depth of its folds."""
     n0, n1, n2 = numbers
-    return (
-        *first,
-        *(second or first),
-        *strap,
-        float(PATTERNS[pattern]),
-        n0,
-        n1,
-        n2,
-        side,
-        float(STRAPS[straps]),
-        folds,
-    )
+    kinds = float(PATTERNS[pattern]), float(STRAPS[straps])
+    return (*first, *(second or first), *strap, kinds[0], n0, n1, n2, side, kinds[1], folds)

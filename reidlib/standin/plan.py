@@ -1,6 +1,6 @@
-"""Which pictures a stand-in holds: people, cameras, moments. Nothing is rendered here.
+"""Which images a stand-in holds: people, cameras, moments. Nothing is rendered here.
 
-What every data set shares; names and folders are a matter of each domain's file.
+What all data sets share; names and folders are in `layouts.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from .domain import Domain
 
@@ -17,14 +18,13 @@ MOST_MOMENTS = 40
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Shot:
-    """One picture to make.
+class ImageSpec(NamedTuple):
+    """One image to make.
 
     `folder` and `name` are its place under the root; `kind` is person, junk or distractor; `identity` the person's
-    number in the domain (-1 junk, 0 distractor); `camera` counts the domain's cameras from 1; `moment` is the picture's
-    number within its identity and camera (all junk, all distractors); `walk` the walk of the person before the camera
-    it belongs to; `film` the camera's film, from 1; `tight` a hand-drawn box instead of a detector's.
+    number in the domain (-1 junk, 0 distractor); `camera` counts the domain's cameras from 1; `moment` is the image's
+    number within its identity and camera (all junk, all distractors); `walk` the number of the person's walk past the
+    camera; `film` the camera's film, from 1; `tight` a hand-drawn box instead of a detector's.
     """
 
     folder: str
@@ -39,31 +39,30 @@ class Shot:
 
     @property
     def path(self) -> str:
-        """Where the picture lies, from the root."""
+        """The image's path from the root."""
         return f"{self.folder}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Population:
-    """Who comes by which camera how often: images of each (identity, camera) pair; `others` are in neither split."""
+    """Who passes which camera how often: images of each (identity, camera) pair; `others` are in neither split."""
 
     train: dict[Pair, int]
     test: dict[Pair, int]
     others: list[int]
 
 
-@dataclass(frozen=True)
-class Moment:
-    """When a person is before a camera: the number of the walk (0 or 1), the film (from 1), the frame."""
+class Moment(NamedTuple):
+    """When a camera films a person: the number of the walk (0 or 1), the film (from 1), the frame."""
 
     walk: int
     film: int
     frame: int
 
 
-def plan(domain: Domain, scale: float, seed: int) -> list[Shot]:
-    """Every picture of the stand-in, in the order of folder and name."""
-    return sorted(domain.layout.shots(domain, scale, seed), key=lambda shot: (shot.folder, shot.name))
+def plan(domain: Domain, scale: float, seed: int) -> list[ImageSpec]:
+    """Every image of the stand-in, in the order of folder and name."""
+    return sorted(domain.layout.images(domain, scale, seed), key=lambda spec: (spec.folder, spec.name))
 
 
 def scaled(number: int, scale: float, least: int = 0) -> int:
@@ -72,7 +71,7 @@ def scaled(number: int, scale: float, least: int = 0) -> int:
 
 
 def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Population:
-    """Draw who belongs to which split and comes by which cameras.
+    """Draw who belongs to which split and passes which cameras.
 
     Every test identity has one query in each of its cameras and at least one gallery image there, and every identity
     at least two cameras; so each query has a match in another one, at any scale. Identities are numbered from 1,
@@ -80,7 +79,7 @@ def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Popu
     """
     sizes = domain.sizes
     train_many, test_many = scaled(sizes.train_identities, scale, 4), scaled(sizes.test_identities, scale, 4)
-    random = Random(f"{seed}/plan")
+    random = domain.stream(seed, "plan")
     identities = list(range(1, train_many + test_many + others + 1))
     random.shuffle(identities)
     train, test = sorted(identities[:train_many]), sorted(identities[train_many : train_many + test_many])
@@ -115,7 +114,7 @@ def _pairs(random: Random, domain: Domain, identities: list[int], total: int) ->
 
 
 def _shares(random: Random, pairs: int, total: int) -> list[int]:
-    """How many pictures each pair gets: at least one, most a few, some many, as in the real sets."""
+    """How many images each pair gets: at least one, most a few, some many, as in the real sets."""
     return apportion([0.25 - math.log(1.0 - random.random()) for _ in range(pairs)], total)
 
 
@@ -131,7 +130,7 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
 
 
 def moment_of(domain: Domain, seed: int, pair: Pair, moment: int) -> Moment:
-    """When the person of (identity, camera) is filmed for the `moment`-th time; some come back on another film."""
+    """When the person of (identity, camera) is filmed for the `moment`-th time; some return in another film."""
     films, starts, turn = _visits(domain, seed, pair)
     walk = int(moment % MOST_MOMENTS >= turn)
     return Moment(walk, films[walk] + 1, starts[walk] + 25 * moment)
@@ -139,9 +138,9 @@ def moment_of(domain: Domain, seed: int, pair: Pair, moment: int) -> Moment:
 
 @functools.lru_cache(maxsize=1024)
 def _visits(domain: Domain, seed: int, pair: Pair) -> tuple[tuple[int, int], tuple[int, int], int]:
-    """Films and first frames of a person's two walks before a camera, and the moment at which the second begins."""
+    """Films and first frames of a person's two walks past a camera, and the moment at which the second begins."""
     identity, camera = pair
-    random = Random(f"{seed}/frames/{identity}/{camera}")
+    random = domain.stream(seed, "frames", identity, camera)
     first = random.randrange(domain.sequences)
     second = (first + 1 + random.randrange(domain.sequences - 1)) % domain.sequences
     starts = (151 + 25 * random.randrange(3500), 151 + 25 * random.randrange(3500))

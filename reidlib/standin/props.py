@@ -1,11 +1,11 @@
-"""Things that are no person: fixed objects of a place, and what may stand before a pedestrian."""
+"""Things: fixed objects of a place, and what may stand in front of a pedestrian."""
 
 from __future__ import annotations
 
 import math
 
 from .domain import Colour, Thing
-from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING, Row, Vector, material, primitive
+from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING, Row, Vector, material, primitive, scaled_colour
 
 UP: Vector = (0.0, 1.0, 0.0)
 
@@ -33,7 +33,7 @@ def build(thing: Thing, part: int, first_material: int) -> tuple[list[Row], list
 
 
 def _box(size: float, colour: Colour):
-    dark = tuple(0.7 * c for c in colour)
+    dark = scaled_colour(colour, 0.7)
     low, high = (0.0, 0.32 * size, 0.0), (0.06, 0.84 * size, 0.0)
     rows = [
         (BOX, 0, low, (0.0, 1.0, 0.0), 0.32 * size, 0.0, 0.42 * size, 0.3),
@@ -47,7 +47,7 @@ def _bin(size: float, colour: Colour):
         (FRUSTUM, 0, (0.0, 0.02, 0.0), (0.0, 0.8 * size, 0.0), 0.22, 0.26, 1.0, 1.0),
         (CONE, 1, (0.0, 0.8 * size, 0.0), (0.0, 0.86 * size, 0.0), 0.27, 0.23, 1.0, 1.0),
     ]
-    return rows, [material(colour), material(tuple(0.6 * c for c in colour))]
+    return rows, [material(colour), material(scaled_colour(colour, 0.6))]
 
 
 def _pole(size: float, colour: Colour):
@@ -118,7 +118,7 @@ def _bench(size: float, colour: Colour):
         (BOX, 1, (-0.65 * size, 0.21, 0.0), (-0.65 * size, 2.0, 0.0), 0.21, 0.0, 0.03, 0.18),
         (BOX, 1, (0.65 * size, 0.21, 0.0), (0.65 * size, 2.0, 0.0), 0.21, 0.0, 0.03, 0.18),
     ]
-    return rows, [material(colour, tuple(0.7 * c for c in colour), "stripes", (0.09, 0.2, 0.0)), material((0.2,) * 3)]
+    return rows, [material(colour, scaled_colour(colour, 0.7), "stripes", (0.09, 0.2, 0.0)), material((0.2, 0.2, 0.2))]
 
 
 def _pillar(size: float, colour: Colour):
@@ -126,7 +126,7 @@ def _pillar(size: float, colour: Colour):
         (BOX, 0, (0.0, 2.0, 0.0), (0.0, 9.0, 0.0), 2.0, 0.0, 0.26 * size, 0.26),
         (BOX, 1, (0.0, 0.25, 0.0), (0.0, 9.0, 0.0), 0.25, 0.0, 0.32 * size, 0.32),
     ]
-    return rows, [material(colour, folds=0.06), material(tuple(0.8 * c for c in colour), folds=0.06)]
+    return rows, [material(colour, folds=0.06), material(scaled_colour(colour, 0.8), folds=0.06)]
 
 
 def _rail(size: float, colour: Colour):

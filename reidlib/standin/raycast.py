@@ -1,7 +1,7 @@
-"""Analytic ray casting of a batch of pictures: candidates, intersections, z-buffer. CPU and GPU, the same code.
+"""Analytic ray casting of a batch of images: candidates, intersections, z-buffer. CPU and GPU, the same code.
 
 Every operation on pixels is one that is rounded exactly whatever its place in a vector (+, -, x, /, square root,
-comparison), so that a picture's bits depend neither on the batch it is in nor on the number of threads.
+comparison), so that an image's bits depend neither on the batch it is in nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PIXELS = g.WIDTH * g.HEIGHT
 
 @dataclass
 class Batch:
-    """The primitives of several pictures.
+    """The primitives of several images.
 
     Attributes
     ----------
     packed : (geometry.PACKED, P) float32
     kind, image, material, own, part, order : (P,) int64
-        `material` counts over the batch, `own` within the picture.
-        `order` counts a picture's primitives and decides between two at exactly the same depth.
+        `material` counts over the batch, `own` within the image.
+        `order` counts an image's primitives and decides between two at exactly the same depth.
     pixels : (P, 4) int32
         Screen boxes; see `geometry.pack`.
     images : int
@@ -49,16 +49,29 @@ class Batch:
 class Hits:
     """What the rays met first: flat pixel numbers, primitives, local points and normals, world normals (N each).
 
-    `figure` are the flat numbers of all pixels that show the person or would if nothing stood before (some repeat).
+    `figure` are the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat).
     """
 
     pixel: Tensor
     primitive: Tensor
-    depth: Tensor
     point: Point
     normal: Point
     world: Point
     figure: Tensor
+
+
+@dataclass
+class _Candidates:
+    """Rays that hit primitives of one kind; `t`, `origin` and `ray` are of all rays, the others of those that `hit`."""
+
+    kind: int
+    hit: Tensor
+    primitive: Tensor
+    pixel: Tensor
+    key: Tensor
+    t: Tensor
+    origin: Point
+    ray: Point
 
 
 def cone(o: Point, d: Point, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -166,24 +179,22 @@ def cast(batch: Batch, culled: bool = True) -> Hits:
         chosen = torch.nonzero(batch.kind == kind).flatten()
         if len(chosen):
             found.append(_meet(batch, kind, chosen, culled))
-    pixel = torch.cat([f["pixel"] for f in found])
-    key = torch.cat([f["key"] for f in found])
+    pixel = torch.cat([f.pixel for f in found])
+    key = torch.cat([f.key for f in found])
     nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=key.device)
     nearest.scatter_reduce_(0, pixel, key, "amin")
-    pieces, figure = [], []
-    for f in found:
-        own = take(batch.part, f["primitive"])
-        figure.append(f["pixel"][(own >= FIGURE[0]) & (own <= FIGURE[-1])])
-        won = torch.nonzero(f["key"] == take(nearest, f["pixel"])).flatten()
-        pieces.append(_at(batch, f, won))
+    hits = [_first(batch, f, nearest) for f in found]
     return Hits(
-        **{name: torch.cat([p[name] for p in pieces]) for name in ("pixel", "primitive", "depth")},
-        **{name: _joined([p[name] for p in pieces]) for name in ("point", "normal", "world")},
-        figure=torch.cat(figure),
+        torch.cat([h.pixel for h in hits]),
+        torch.cat([h.primitive for h in hits]),
+        _joined([h.point for h in hits]),
+        _joined([h.normal for h in hits]),
+        _joined([h.world for h in hits]),
+        torch.cat([h.figure for h in hits]),
     )
 
 
-def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
+def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> _Candidates:
     """Rays of all candidates (primitive, pixel) of one kind; only those that hit are kept."""
     left, top, right, bottom = batch.pixels[chosen].unbind(1)
     if not culled:
@@ -201,54 +212,45 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> dict:
 
     packed = take(batch.packed[: g.AXES], take(chosen, which))
     depth = packed[g.DEPTH]
-    origin, ray = [], []
-    for i in range(3):
-        across = u * packed[g.RAY_U + i] + v * packed[g.RAY_V + i]
-        origin.append(packed[g.START + i] + depth * across)
-        ray.append(packed[g.RAY + i] + across)
+    across = [u * packed[g.RAY_U + i] + v * packed[g.RAY_V + i] for i in range(3)]
+    x, y, z = (packed[g.START + i] + depth * across[i] for i in range(3))
+    dx, dy, dz = (packed[g.RAY + i] + across[i] for i in range(3))
+    origin, ray = (x, y, z), (dx, dy, dz)
     shape = (packed[g.LENGTH], packed[g.RADIUS0], packed[g.RADIUS1])
-    t = INTERSECT[kind](tuple(origin), tuple(ray), *shape)
+    t = INTERSECT[kind](origin, ray, *shape)
     far = depth + t
     hit = torch.nonzero((far > g.NEAREST) & (far < MISS)).flatten()
     primitive = take(chosen, take(which, hit))
     pixel = take(batch.image, primitive) * PIXELS + (take(row, hit) * g.WIDTH + take(column, hit))
-    # A positive float's bits grow with its value: depth first, then the primitive's order within its picture.
+    # A positive float's bits grow with its value: depth first, then the primitive's order within its image.
     key = (take(far, hit).view(torch.int32).to(torch.int64) << 20) | take(batch.order, primitive)
-    return {
-        "kind": kind,
-        "hit": hit,
-        "primitive": primitive,
-        "pixel": pixel,
-        "key": key,
-        "far": far,
-        "t": t,
-        "origin": origin,
-        "ray": ray,
-    }
+    return _Candidates(kind, hit, primitive, pixel, key, t, origin, ray)
 
 
-def _at(batch: Batch, f: dict, won: Tensor) -> dict:
-    """Points and normals of the candidates that won their pixels."""
-    at, primitive = take(f["hit"], won), take(f["primitive"], won)
-    t = take(f["t"], at)
-    ray = tuple(take(d, at) for d in f["ray"])
-    point = tuple(take(o, at) + t * d for o, d in zip(f["origin"], ray, strict=True))
+def _first(batch: Batch, f: _Candidates, nearest: Tensor) -> Hits:
+    """Points and normals of the candidates that are nearest on their pixels."""
+    part = take(batch.part, f.primitive)
+    figure = f.pixel[(part >= FIGURE[0]) & (part <= FIGURE[-1])]
+    won = torch.nonzero(f.key == take(nearest, f.pixel)).flatten()
+    at, primitive = take(f.hit, won), take(f.primitive, won)
+    t = take(f.t, at)
+    dx, dy, dz = ray = _taken(f.ray, at)
+    x, y, z = _taken(f.origin, at)
+    point = (x + t * dx, y + t * dy, z + t * dz)
     packed = take(batch.packed[g.LENGTH : g.AXES + 9], primitive)
     axes = packed[g.AXES - g.LENGTH :]
-    local = normals(f["kind"], point, ray, *packed[:3])
-    world = tuple(axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
-    return {
-        "pixel": take(f["pixel"], won),
-        "primitive": primitive,
-        "depth": take(f["far"], at),
-        "point": point,
-        "normal": _unit(local),
-        "world": _unit(world),
-    }
+    local = normals(f.kind, point, ray, *packed[:3])
+    wx, wy, wz = (axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
+    return Hits(take(f.pixel, won), primitive, point, _unit(local), _unit((wx, wy, wz)), figure)
+
+
+def _taken(p: Point, which: Tensor) -> Point:
+    return take(p[0], which), take(p[1], which), take(p[2], which)
 
 
 def _joined(points: list[Point]) -> Point:
-    return tuple(torch.cat([p[i] for p in points]) for i in range(3))
+    x, y, z = (torch.cat([p[i] for p in points]) for i in range(3))
+    return x, y, z
 
 
 def _unit(p: Point) -> Point:

@@ -1,4 +1,4 @@
-"""A batch of pictures to pixels: gathers the pictures' arrays, casts, shades."""
+"""A batch of scenes to pixels: gathers their arrays, casts, shades."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from torch import Tensor
 
 from .parts import FIGURE
 from .raycast import PIXELS, Batch, cast
-from .scene import Picture
+from .scene import Scene
 from .shade import Setting, backgrounds, finished, shaded
 
 
-def gather(pictures: Sequence[Picture], device: str = "cpu") -> tuple[Batch, Setting]:
-    """The pictures' arrays joined, materials renumbered, on the device."""
+def gather(scenes: Sequence[Scene], device: str = "cpu") -> tuple[Batch, Setting]:
+    """The scenes' arrays joined, materials renumbered, on the device."""
 
     def joined(name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([getattr(p, name) for p in pictures])).to(device)
+        return torch.from_numpy(np.concatenate([getattr(p, name) for p in scenes])).to(device)
 
     def stacked(name: str, axes: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(
-            np.ascontiguousarray(np.stack([getattr(p, name) for p in pictures]).transpose(axes))
-        ).to(device)
+        return torch.from_numpy(np.ascontiguousarray(np.stack([getattr(p, name) for p in scenes]).transpose(axes))).to(
+            device
+        )
 
-    sizes = [len(p.kind) for p in pictures]
-    first = np.cumsum([0] + [len(p.materials) for p in pictures[:-1]])
+    sizes = [len(p.kind) for p in scenes]
+    first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
     batch = Batch(
         packed=joined("packed").T.contiguous(),
         kind=joined("kind"),
-        image=torch.from_numpy(np.repeat(np.arange(len(pictures)), sizes)).to(device),
-        material=torch.from_numpy(np.concatenate([p.material + f for p, f in zip(pictures, first, strict=True)])).to(
+        image=torch.from_numpy(np.repeat(np.arange(len(scenes)), sizes)).to(device),
+        material=torch.from_numpy(np.concatenate([p.material + f for p, f in zip(scenes, first, strict=True)])).to(
             device
         ),
         own=joined("material"),
         part=joined("part"),
         order=torch.from_numpy(np.concatenate([np.arange(size) for size in sizes])).to(device),
         pixels=joined("pixels"),
-        images=len(pictures),
+        images=len(scenes),
     )
     setting = Setting(
         materials=joined("materials").T.contiguous(),
-        surfaces=torch.from_numpy(np.ascontiguousarray(np.concatenate([p.surfaces for p in pictures]).T)).to(device),
+        surfaces=torch.from_numpy(np.ascontiguousarray(np.concatenate([p.surfaces for p in scenes]).T)).to(device),
         ray=stacked("ray", (1, 0)),
         place=stacked("place", (1, 0)),
         walls=stacked("walls", (1, 0)),
         light=stacked("light", (1, 0)),
         shadows=stacked("shadows", (1, 2, 0)),
         look=stacked("look", (1, 0)),
-        seed=torch.tensor([p.seed for p in pictures], device=device),
+        seed=torch.tensor([p.seed for p in scenes], device=device),
     )
     return batch, setting
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures as tensors on the device.
+    """Images as tensors on the device.
 
     Attributes
     ----------
@@ -74,14 +74,14 @@ class Rendered:
 
 
 @torch.inference_mode()
-def pixels(pictures: Sequence[Picture], device: str = "cpu", culled: bool = True) -> Rendered:
-    """Render pictures. Their bits depend neither on each other nor, on one machine, on the number of threads."""
-    return cast_shots(*gather(pictures, device), culled)
+def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
+    """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
+    return render_gathered(*gather(scenes, device), culled)
 
 
 @torch.inference_mode()
-def cast_shots(batch: Batch, setting: Setting, culled: bool = True) -> Rendered:
-    """The same, of pictures that are gathered on the device already."""
+def render_gathered(batch: Batch, setting: Setting, culled: bool = True) -> Rendered:
+    """The same, of scenes that are gathered on the device already."""
     device = batch.packed.device
     linear = backgrounds(setting, batch.images)
     mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)

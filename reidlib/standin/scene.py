@@ -14,7 +14,7 @@ import numpy as np
 from . import body, geometry, parts, props
 from .domain import Camera, Domain, Surface, Thing
 from .identity import Person, between, draw_person, pick, spread
-from .plan import Shot
+from .plan import ImageSpec
 
 SURFACES = 4
 SURFACE_COLUMNS = 25
@@ -25,7 +25,7 @@ Window = tuple[float, float, float, float]
 
 
 @dataclass
-class Picture:
+class Scene:
     """One picture, ready for the ray caster.
 
     Attributes
@@ -84,11 +84,11 @@ class Walker:
 @functools.lru_cache(maxsize=4096)
 def person_of(domain: Domain, seed: int, key: str) -> Person:
     """The person behind an identity (or a passer-by); the same in every picture."""
-    person, share = draw_person(Random(f"{seed}/person/{key}"), domain), domain.variant.same_clothes
-    if not share or not key.isdigit() or Random(f"{seed}/alike/{key}").random() >= share:
+    person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
+    if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
     for number in itertools.count():
-        other = draw_person(Random(f"{seed}/alike/{int(key) // ALIKE}/{number}"), domain)
+        other = draw_person(domain.stream(seed, "alike", int(key) // ALIKE, number), domain)
         if other.woman == person.woman:
             return replace(
                 person,
@@ -144,12 +144,12 @@ def _surface_row(s: Surface) -> tuple[float, ...]:
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
     """The person `key` at a moment of a walk past a camera, and the random stream of that one picture."""
     view, rates = domain.cameras[camera - 1], domain.rates
-    path = Random(f"{seed}/walk/{key}/{camera}/{number}")
+    path = domain.stream(seed, "walk", key, camera, number)
     heading = math.radians(path.choice(view.headings) + spread(path, rates.heading_track))
     z = between(path, view.near + 0.6, view.far - 0.6)
     x = between(path, -0.7, 0.7) * view.spread * z
     first_phase, standing = path.random(), path.random() < rates.standing
-    image = Random(f"{seed}/image/{key}/{camera}/{moment}")
+    image = domain.stream(seed, "image", key, camera, moment)
     # Along the path and back, so that long walks stay in view.
     along = 0.55 * (abs((moment + 4.0 * first_phase) % 8.0 - 4.0) - 2.0)
     x += math.sin(heading) * along + spread(image, 0.08)
@@ -200,25 +200,25 @@ class _Stage:
         self.count += len(materials)
 
 
-def compose(domain: Domain, seed: int, shot: Shot) -> Picture:
-    """Everything about one picture but its pixels. Depends on (domain, seed, shot) alone."""
-    stage = _Stage(domain, shot.camera)
-    if shot.kind == "person":
-        walker, random = walk(domain, seed, str(shot.identity), shot.camera, shot.walk, shot.moment)
+def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
+    """Everything about one picture but its pixels. Depends on (domain, seed, spec) alone."""
+    stage = _Stage(domain, spec.camera)
+    if spec.kind == "person":
+        walker, random = walk(domain, seed, str(spec.identity), spec.camera, spec.walk, spec.moment)
         box = stage.person(walker)
-        _others(domain, seed, shot, stage, random, walker)
-        window = _cut(domain, seed, shot, random, box)
-    elif shot.kind == "junk":
-        window, random, walker, box = _junk(domain, seed, stage, shot)
+        _others(domain, seed, spec, stage, random, walker)
+        window = _cut(domain, seed, spec, random, box)
+    elif spec.kind == "junk":
+        window, random, walker, box = _junk(domain, seed, stage, spec)
     else:
-        window, random, walker, box = _distractor(domain, seed, stage, shot)
-    picture = _finish(domain, seed, shot, stage, random, window)
+        window, random, walker, box = _distractor(domain, seed, stage, spec)
+    picture = _finish(domain, seed, spec, stage, random, window)
     picture.factors |= {
-        "kind": shot.kind,
-        "identity": shot.identity,
-        "camera": shot.camera,
-        "film": shot.film,
-        "moment": shot.moment,
+        "kind": spec.kind,
+        "identity": spec.identity,
+        "camera": spec.camera,
+        "film": spec.film,
+        "moment": spec.moment,
         "company": stage.company,
         "occluder": stage.occluder,
         **_seen(walker if box else None),
@@ -273,7 +273,7 @@ def _boxed(box: Window | None, window: Window) -> dict[str, float]:
     }
 
 
-def _others(domain: Domain, seed: int, shot: Shot, stage: _Stage, random: Random, walker: Walker) -> None:
+def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, walker: Walker) -> None:
     """Company behind or beside the person, and things before them."""
     rates, share = domain.rates, domain.variant.occlusion
     if random.random() < rates.company:
@@ -290,7 +290,7 @@ def _others(domain: Domain, seed: int, shot: Shot, stage: _Stage, random: Random
         _occluder(domain, seed, stage if hides else None, random, walker)
     elif hides:
         # The picture's own stream stays where it would be without the variant.
-        own = Random(f"{seed}/occluder/{shot.kind}/{shot.identity}/{shot.camera}/{shot.moment}")
+        own = domain.stream(seed, "occluder", spec.kind, spec.identity, spec.camera, spec.moment)
         _occluder(domain, seed, stage, own, walker)
 
 
@@ -317,14 +317,14 @@ def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, w
         stage.occluder = what
 
 
-def _cut(domain: Domain, seed: int, shot: Shot, random: Random, box: Window) -> Window:
+def _cut(domain: Domain, seed: int, spec: ImageSpec, random: Random, box: Window) -> Window:
     """The picture's box. The picture's own stream moves on as it does for the domain's own kind of box."""
     variant, rates = domain.variant, domain.rates
-    tight = shot.tight if variant.boxes is None else variant.boxes == "tight"
-    if shot.tight and tight:
+    tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
+    if spec.tight and tight:
         return _tight(box)
-    if shot.tight:
-        random = Random(f"{seed}/detector/{shot.identity}/{shot.camera}/{shot.moment}")
+    if spec.tight:
+        random = domain.stream(seed, "detector", spec.identity, spec.camera, spec.moment)
     detected = _detected(rates.grow, rates.shift if variant.shift is None else variant.shift, random, box)
     return _tight(box) if tight else detected
 
@@ -351,10 +351,10 @@ def _window(x: float, y: float, wide: float, high: float) -> Window:
     return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
 
 
-def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window, Random, Walker, Window]:
+def _junk(domain: Domain, seed: int, stage: _Stage, spec: ImageSpec) -> tuple[Window, Random, Walker, Window]:
     """A box that is no use: part of a person, too wide a cut, or several people at once."""
-    choice = Random(f"{seed}/junk-who/{shot.moment}")
-    walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", shot.camera, 0, shot.moment)
+    choice = domain.stream(seed, "junk-who", spec.moment)
+    walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", spec.camera, 0, spec.moment)
     box = stage.person(walker)
     left, top, right, bottom = box
     high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
@@ -373,7 +373,7 @@ def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window,
         y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
     else:
         for number in range(1 + random.randrange(2)):
-            other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", shot.camera, 0, random.randrange(8))
+            other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", spec.camera, 0, random.randrange(8))
             side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
             stage.person(
                 Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
@@ -386,14 +386,16 @@ def _junk(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window,
     return _window(x, y, wide * high, high), random, walker, box
 
 
-def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[Window, Random, Walker, Window | None]:
+def _distractor(
+    domain: Domain, seed: int, stage: _Stage, spec: ImageSpec
+) -> tuple[Window, Random, Walker, Window | None]:
     """A false alarm on the background (then no figure's box), or a person nobody looks for."""
-    choice = Random(f"{seed}/distractor-who/{shot.moment}")
-    walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", shot.camera, 0, shot.moment)
+    choice = domain.stream(seed, "distractor-who", spec.moment)
+    walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", spec.camera, 0, spec.moment)
     if random.random() >= domain.rates.patch:
         box = stage.person(walker)
-        _others(domain, seed, shot, stage, random, walker)
-        return _cut(domain, seed, shot, random, box), random, walker, box
+        _others(domain, seed, spec, stage, random, walker)
+        return _cut(domain, seed, spec, random, box), random, walker, box
     things = stage.view.things
     if random.random() < 0.6:
         thing = random.choice(things)
@@ -408,11 +410,11 @@ def _distractor(domain: Domain, seed: int, stage: _Stage, shot: Shot) -> tuple[W
 def _finish(
     domain: Domain,
     seed: int,
-    shot: Shot,
+    spec: ImageSpec,
     stage: _Stage,
     random: Random,
     window: Window,
-) -> Picture:
+) -> Scene:
     view, eye = stage.view, stage.eye
     rows = np.concatenate(stage.rows)
     solids = geometry.Solids(rows)
@@ -425,7 +427,7 @@ def _finish(
             (bottom - top) / geometry.HEIGHT * eye.down,
         ]
     )
-    light, shade_length, exposure, factors = _light(domain, seed, shot)
+    light, shade_length, exposure, factors = _light(domain, seed, spec)
     shadows = np.full((CASTERS, 4), 1e4)
     for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
         shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
@@ -441,14 +443,14 @@ def _finish(
     look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
     noise = random.randrange(2**30)
     quality = view.quality[0] + random.randrange(view.quality[1] - view.quality[0] + 1)
-    return Picture(
+    return Scene(
         packed=packed,
         kind=solids.kind[kept],
         material=rows[kept, parts.MATERIAL].astype(np.int64),
         part=rows[kept, parts.PART].astype(np.int64),
         pixels=pixels,
         materials=np.concatenate(stage.materials).astype(np.float32),
-        surfaces=_surfaces(domain, shot.camera),
+        surfaces=_surfaces(domain, spec.camera),
         ray=ray.astype(np.float32),
         place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
         walls=np.array(walls, dtype=np.float32),
@@ -461,11 +463,11 @@ def _finish(
     )
 
 
-def _light(domain: Domain, seed: int, shot: Shot) -> tuple[np.ndarray, tuple[float, float], float, dict[str, Any]]:
+def _light(domain: Domain, seed: int, spec: ImageSpec) -> tuple[np.ndarray, tuple[float, float], float, dict[str, Any]]:
     """Sun and sky of one film of one camera, the shadow of one metre, the exposure, and all this as factors."""
-    view = domain.cameras[shot.camera - 1]
-    kind = view.lamps or domain.lights[(shot.film - 1) % len(domain.lights)]
-    random = Random(f"{seed}/light/{shot.camera}/{shot.film}")
+    view = domain.cameras[spec.camera - 1]
+    kind = view.lamps or domain.lights[(spec.film - 1) % len(domain.lights)]
+    random = domain.stream(seed, "light", spec.camera, spec.film)
     azimuth = math.radians(view.sun + kind.turn + spread(random, 20.0))
     height = math.radians(between(random, *kind.height))
     towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))

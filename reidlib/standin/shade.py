@@ -1,4 +1,4 @@
-"""Colours of a batch of cast pictures: textures, light, background, and the camera's own look.
+"""Colours of a batch of cast images: textures, light, background, and the camera's own look.
 
 As in `raycast.py`, only exactly rounded operations and integer hashes touch pixels.
 """
@@ -18,7 +18,7 @@ from .raycast import PIXELS, Batch, Hits, Point, take
 
 @dataclass
 class Setting:
-    """Per picture (first axis of size B): the arrays of `scene.Picture` as tensors."""
+    """Per image (first axis of size B): the arrays of `scene.Scene` as tensors."""
 
     materials: Tensor
     surfaces: Tensor
@@ -170,7 +170,7 @@ def _surface(
     setting: Setting,
     light: Tensor,
 ) -> Tensor:
-    """Linear light of surface points; `s` holds the rows of `scene.Picture.surfaces`, one column a pixel."""
+    """Linear light of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
     cu, cv = along / s[15], up / s[16]
     column, row = torch.floor(cu), torch.floor(cv)
     # Every second row of small tiles is moved by half a tile, as bricks are.

@@ -1,94 +1,89 @@
-"""Rendering to disk: folders, workers, resuming, and the manifest that is written last.
+"""Rendering to disk: folders, worker processes, resuming, and the manifest that is written last.
 
-A picture gets its final name only when its file is complete, and the manifest appears only when every picture has its
-name; so a set that was interrupted is never mistaken for a whole one, and the next call goes on where it stopped.
-The truth (see `groundtruth.py`) may be added to a set that is whole without it; its pictures are left alone.
+An image gets its final name only when its file is complete, and the manifest appears only when every image has its
+name; so an interrupted set is never mistaken for a complete one, and the next call continues it.
+The truth (see `groundtruth.py`) may be added to a complete set that was rendered without it; its images stay as they
+are.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import functools
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-
-import numpy as np
-import torch
-from PIL import Image
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from reidlib.spec import ReidError
 
 from . import groundtruth as truths
-from .cuhk03 import CUHK03
-from .domain import Domain, Variant, words
-from .dukemtmc import DUKEMTMC
-from .market1501 import MARKET1501
-from .msmt17 import MSMT17
-from .plan import Shot, plan
-from .rendering import pixels
-from .scene import compose
+from .catalogue import DOMAINS as DOMAINS
+from .catalogue import MANIFEST, VERSION, digest, domain, image_names, read_manifest
+from .domain import Domain, Variant
+from .plan import ImageSpec, plan
 
-VERSION = 2
-MANIFEST = "standin.json"
+if TYPE_CHECKING:
+    import numpy as np
+
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
 BATCH, DEVICE_BATCH = 8, 256
-PICTURES_A_WORKER = 400
-
-DOMAINS: dict[str, Domain] = {d.name: d for d in (MARKET1501, DUKEMTMC, CUHK03, MSMT17)}
-
-
-def domain(name: str, variant: Variant | None = None) -> Domain:
-    """The domain of a stand-in, by the data set's name, with a factor changed where a variant is given."""
-    if name not in DOMAINS:
-        raise ReidError(f"no stand-in is called {name!r}; known: {', '.join(sorted(DOMAINS))}")
-    return DOMAINS[name] if variant in (None, Variant()) else replace(DOMAINS[name], variant=variant)
-
-
-def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
-    """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
-    return _digest(VERSION, domain(name, variant), float(scale), int(seed))
-
-
-@functools.cache
-def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
-    said = {"version": version, "domain": words(domain), "scale": scale, "seed": seed}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+IMAGES_PER_WORKER = 400
+PICTURES_A_WORKER = IMAGES_PER_WORKER  # until runs/prediction.py is gone
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One call of `render`: what to make, what the manifest says of it, where, on which device, with truth or not."""
+class Work:
+    """What one call of `render` makes, where, on which device, with truth or without; every worker has its own."""
 
     domain: Domain
-    head: dict
-    shots: list[Shot]
+    scale: float
+    seed: int
     out: Path
     device: str
     truth: bool
+    specs: list[ImageSpec]
 
-    def missing(self, truth: bool) -> list[Shot]:
-        return missing(self.out, self.domain, self.shots, truth)
+    @classmethod
+    def of(
+        cls, name: str, scale: float, seed: int, out: Path, device: str, truth: bool, variant: Variant | None
+    ) -> Work:
+        chosen = domain(name, variant)
+        return cls(chosen, float(scale), int(seed), Path(out), device, truth, plan(chosen, scale, seed))
 
+    @property
+    def head(self) -> dict:
+        """What the manifest says of the set, apart from the number of its images."""
+        name, variant = self.domain.name, self.domain.variant
+        head = {
+            "name": name,
+            "version": VERSION,
+            "scale": self.scale,
+            "seed": self.seed,
+            "digest": digest(name, scale=self.scale, seed=self.seed, variant=variant),
+        }
+        if variant != Variant():
+            head["variant"] = {key: value for key, value in asdict(variant).items() if value is not None}
+        return head
 
-def is_complete(folder: Path) -> bool:
-    """Whether the folder holds a whole stand-in: a manifest, and as many pictures as it counts. Truth or none."""
-    manifest = _read(Path(folder) / MANIFEST)
-    if not manifest or manifest.get("name") not in DOMAINS or not isinstance(manifest.get("counts"), dict):
-        return False
-    folders, counts = DOMAINS[manifest["name"]].layout.folders, manifest["counts"]
-    return all(len(_pictures(Path(folder) / part)) == counts.get(part) for part in folders)
+    def missing(self, truth: bool, specs: Sequence[ImageSpec] | None = None) -> list[ImageSpec]:
+        """The images that are not there, and with `truth` also those whose truth has not been noted."""
+        there = {folder: image_names(self.out / folder) for folder in self.domain.layout.folders}
+        unknown = {folder for folder in there if truth and not (self.out / truths.file_of(folder)).exists()}
+        noted = truths.noted(self.out) if unknown else set()
+        return [
+            spec
+            for spec in (self.specs if specs is None else specs)
+            if spec.name not in there[spec.folder] or (spec.folder in unknown and spec.path not in noted)
+        ]
 
 
 def render(
@@ -114,17 +109,17 @@ def render(
     seed
         Another seed, other people.
     out
-        The folder; made if missing.
+        The folder; created if missing.
     workers
-        Processes; by default one a processor core, fewer for few pictures. 1 renders in this process.
+        Processes; by default one for each processor core, fewer for few images. 1 renders in this process.
     device
         Where the rays are cast: ``cpu``, ``cuda``, ...
     progress
-        Show a progress bar where standard error is a terminal.
+        Show a progress bar if standard error is a terminal.
     variant
-        One factor or several changed, everything else as without.
+        One factor or several changed, everything else the same.
     truth
-        Write the truth too; a set that is whole without it gains it, its pictures untouched.
+        Write the truth too; it is added to a set that is complete without it, whose images stay as they are.
 
     Returns
     -------
@@ -134,35 +129,27 @@ def render(
     Raises
     ------
     ReidError
-        Wrong words; a folder that holds anything else, another stand-in, or a stand-in of another version; a disk that
-        is full or cannot be written. Each says what to do.
+        Wrong arguments; a folder that holds anything else, another stand-in, or a stand-in of another version; a disk
+        that is full or cannot be written. Each says what to do.
     """
-    chosen = domain(name, variant)
     if not 0 < scale <= 1:
+        domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
+    work = Work.of(name, scale, seed, out, device, truth, variant)
     _check_device(device)
-    out = Path(out)
-    head = {
-        "name": name,
-        "version": VERSION,
-        "scale": float(scale),
-        "seed": int(seed),
-        "digest": digest(name, scale=scale, seed=seed, variant=variant),
-    }
-    if chosen.variant != Variant():
-        head["variant"] = {key: value for key, value in asdict(chosen.variant).items() if value is not None}
-    work = _Work(chosen, head, plan(chosen, scale, seed), out, device, truth)
     try:
         _prepare(work)
-        with _alone(out):
+        with _locked(work.out):
             _complete(work, workers, progress)
     except OSError as error:
-        raise readable(error, out) from error
-    return out
+        raise readable(error, work.out) from error
+    return work.out
 
 
-def _complete(work: _Work, workers: int | None, progress: bool) -> None:
+def _complete(work: Work, workers: int | None, progress: bool) -> None:
     """Render what is missing, gather the truth, then write the manifest."""
+    from tqdm import tqdm
+
     out, layout = work.out, work.domain.layout
     todo = work.missing(work.truth)
     whole = all((out / name).exists() for name in (MANIFEST, *layout.names)) and not work.missing(truth=False)
@@ -175,35 +162,35 @@ def _complete(work: _Work, workers: int | None, progress: bool) -> None:
     if todo:
         count = _workers(workers, len(todo))
         bar = tqdm(
-            total=len(work.shots),
-            initial=len(work.shots) - len(todo),
+            total=len(work.specs),
+            initial=len(work.specs) - len(todo),
             unit="image",
             desc=f"render {work.domain.name}",
             disable=not (progress and sys.stderr.isatty()),
         )
         with bar:
-            for number in _here(work, todo) if count == 1 else _spread(work, count):
+            for number in _in_this_process(work, todo) if count == 1 else _in_workers(work, count):
                 bar.update(number)
     left = work.missing(work.truth)
     if left:
-        raise ReidError(f"{len(left)} pictures of {out} are still missing; call render again to finish it")
+        raise ReidError(f"{len(left)} images of {out} are still missing; call render again to finish it")
     if work.truth:
         for folder in layout.folders:
             if not (out / truths.file_of(folder)).exists():
-                truths.gathered(out, folder, [shot for shot in work.shots if shot.folder == folder], TEMPORARY)
+                truths.gathered(out, folder, [spec for spec in work.specs if spec.folder == folder], TEMPORARY)
         for log in out.glob(truths.LOGS):
             log.unlink()
     if not whole:
-        for name, content in layout.files(work.domain, work.head["scale"], work.head["seed"]).items():
+        for name, content in layout.files(work.domain, work.scale, work.seed).items():
             _replace(out / name, content)
-        counts = Counter(shot.folder for shot in work.shots)
+        counts = Counter(spec.folder for spec in work.specs)
         _save(out / MANIFEST, {**work.head, "counts": {folder: counts[folder] for folder in layout.folders}})
         (out / UNFINISHED).unlink(missing_ok=True)
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other renders out of the folder; one that comes second waits here, then finds the work done."""
+def _locked(out: Path) -> Generator[None]:
+    """Keep other renders out of the folder; a second one waits here, then finds the work done."""
     folder = os.open(out, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -213,6 +200,8 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _check_device(device: str) -> None:
+    import torch
+
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -220,78 +209,79 @@ def _check_device(device: str) -> None:
         raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
 
 
-def draw(
-    chosen: Domain, seed: int, out: Path, shots: Sequence[Shot], device: str, truth: bool, number: int = 0
-) -> Iterator[int]:
-    """Render and write pictures and, in the log of worker `number`, their truth; yields how many, batch by batch.
+def draw(work: Work, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
+    """Render and write images and, in the log of worker `number`, their truth; yields how many, batch by batch.
 
-    A picture that is there already keeps its file.
+    An image that is there already keeps its file.
     """
-    batch = BATCH if device == "cpu" else DEVICE_BATCH
-    with truths.open_log(out, number) if truth else nullcontext() as log:
-        for start in range(0, len(shots), batch):
-            some = shots[start : start + batch]
-            pictures = [compose(chosen, seed, shot) for shot in some]
-            rendered = pixels(pictures, device)
+    from .rendering import pixels
+    from .scene import compose
+
+    batch = BATCH if work.device == "cpu" else DEVICE_BATCH
+    with truths.open_log(work.out, number) if work.truth else nullcontext() as log:
+        for start in range(0, len(specs), batch):
+            some = specs[start : start + batch]
+            scenes = [compose(work.domain, work.seed, spec) for spec in some]
+            rendered = pixels(scenes, work.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
                 lines = (
-                    truths.line_of(shot, {**picture.factors, "occlusion": share}, mask)
-                    for shot, picture, share, mask in zip(some, pictures, hidden, masks, strict=True)
+                    truths.line_of(spec, {**scene.factors, "occlusion": share}, mask)
+                    for spec, scene, share, mask in zip(some, scenes, hidden, masks, strict=True)
                 )
                 log.write(b"".join(lines))
                 log.flush()
-            for shot, picture, image in zip(some, pictures, rendered.images.cpu().numpy(), strict=True):
-                _write_picture(out / shot.path, image, picture.quality, chosen.variant.resolution)
+            for spec, scene, image in zip(some, scenes, rendered.images.cpu().numpy(), strict=True):
+                _write_image(work.out / spec.path, image, scene.quality, work.domain.variant.resolution)
             yield len(some)
 
 
-def _write_picture(path: Path, pixels: np.ndarray, quality: int, resolution: float | None) -> None:
+def _write_image(path: Path, pixels: np.ndarray, quality: int, resolution: float | None) -> None:
+    from PIL import Image
+
     if path.exists() and path.stat().st_size:
         return
     image = Image.fromarray(pixels)
     if resolution is not None:
-        size = tuple(max(1, round(resolution * side)) for side in image.size)
-        image = image.resize(size, Image.Resampling.BOX)
+        width, height = (max(1, round(resolution * side)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
     part = path.with_suffix(TEMPORARY)
     image.save(part, format="JPEG", quality=quality, optimize=True)  # an eighth smaller, the same pixels
     os.replace(part, path)
 
 
-def _here(work: _Work, todo: list[Shot]) -> Iterator[int]:
-    """Render in this process, with one thread: more would only wait for each other on such small pieces."""
+def _in_this_process(work: Work, todo: list[ImageSpec]) -> Iterator[int]:
+    """Render with one thread: several would only wait for each other on pieces this small."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from draw(work.domain, work.head["seed"], work.out, todo, work.device, work.truth)
+        yield from draw(work, todo)
     finally:
         torch.set_num_threads(threads)
 
 
-def _spread(work: _Work, count: int) -> Iterator[int]:
-    """Render in `count` processes of their own, each with its share of what is missing.
+def _in_workers(work: Work, count: int) -> Iterator[int]:
+    """Render in `count` processes, each with its share of what is missing.
 
     They are started by command line, not forked: a fork of a process whose torch has run threads may hang, and a
     spawned pool would import the caller's main module again.
     """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    processes = []
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
+    words = {key: getattr(work, key) for key in ("scale", "seed", "device", "truth")}
+    words |= {"name": work.domain.name, "variant": asdict(work.domain.variant), "out": str(work.out)}
+    processes: list[subprocess.Popen[str]] = []
     try:
         for number in range(count):
-            share = {
-                **{key: work.head[key] for key in ("name", "scale", "seed")},
-                "variant": asdict(work.domain.variant),
-                "out": str(work.out),
-                "number": number,
-                "count": count,
-                "device": work.device,
-                "truth": work.truth,
-            }
-            command = [sys.executable, "-m", "reidlib.standin.worker", json.dumps(share)]
+            share = json.dumps({"work": words, "number": number, "count": count})
+            command = [sys.executable, "-P", "-m", "reidlib.standin.worker", share]
             processes.append(
-                subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
+                )
             )
         yield from _reports(processes, work.out)
     finally:
@@ -299,15 +289,16 @@ def _spread(work: _Work, count: int) -> Iterator[int]:
             if process.poll() is None:
                 process.terminate()
             process.wait()
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
 
 
-def _reports(processes: list[subprocess.Popen], out: Path) -> Iterator[int]:
-    """The workers' lines, in turn: a number of pictures, or why a worker stopped."""
+def _reports(processes: list[subprocess.Popen[str]], out: Path) -> Iterator[int]:
+    """The workers' lines, in turn: a number of images, or why a worker stopped."""
     alive = list(processes)
     while alive:
         for process in list(alive):
-            line = process.stdout.readline()
+            line = process.stdout.readline() if process.stdout else ""
             if line.strip().isdigit():
                 yield int(line)
             elif line.startswith("stop "):
@@ -320,47 +311,41 @@ def _reports(processes: list[subprocess.Popen], out: Path) -> Iterator[int]:
                     )
 
 
-def _workers(asked: int | None, pictures: int) -> int:
+def _workers(asked: int | None, images: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if asked is None:
-        return max(1, min(cores, pictures // PICTURES_A_WORKER))
+        return max(1, min(cores, images // IMAGES_PER_WORKER))
     if asked < 1:
         raise ReidError(f"workers is {asked}; give at least 1")
-    return max(1, min(asked, pictures))
+    return max(1, min(asked, images))
 
 
-def _prepare(work: _Work) -> None:
+def _prepare(work: Work) -> None:
     """Make the folders; refuse a folder that holds anything but this very stand-in."""
-    out, head, layout, shots = work.out, work.head, work.domain.layout, work.shots
+    out, head, layout = work.out, work.head, work.domain.layout
     if out.exists() and not out.is_dir():
         raise ReidError(f"{out} is a file, not a folder; give another folder with --out")
     for name in (MANIFEST, UNFINISHED):
-        path = out / name
-        if not path.exists():
-            continue
-        there = _read(path)
-        if there is None:
-            raise ReidError(f"{path} is not readable as JSON; delete the folder {out} or give another one")
+        there = read_manifest(out / name) or head
         for key in ("name", "version", "scale", "seed", "digest"):
-            if there.get(key) != head[key]:
+            if there[key] != head[key]:
                 raise ReidError(
-                    f"{out} holds another stand-in ({key} {there.get(key)}, asked for {head[key]}); "
+                    f"{out} holds another stand-in ({key} {there[key]}, asked for {head[key]}); "
                     "delete it or give another folder"
                 )
     out.mkdir(parents=True, exist_ok=True)
-    files = [MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names]
-    expected = {shot.path for shot in shots} | set(files)
+    paths = {spec.path for spec in work.specs}
+    expected = paths | {MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names}
     expected |= {path.rpartition(".")[0] + TEMPORARY for path in expected}
-    folders = {str(PurePosixPath(shot.path).parent) for shot in shots}
+    folders = {str(PurePosixPath(path).parent) for path in paths}
     parents = folders | {str(parent) for path in folders for parent in PurePosixPath(path).parents}
     for where, inner, names in os.walk(out):
         below = Path(where).relative_to(out)
         strange = [name for name in inner if (below / name).as_posix() not in parents]
-        strange += [
-            name
-            for name in names
-            if (below / name).as_posix() not in expected and not fnmatchcase((below / name).as_posix(), truths.LOGS)
-        ]
+        for name in names:
+            path = (below / name).as_posix()
+            if path not in expected and not fnmatchcase(path, truths.LOGS):
+                strange.append(name)
         if strange:
             raise ReidError(
                 f"{out / below / min(strange)} is not part of the stand-in; move it away or give another folder"
@@ -369,45 +354,8 @@ def _prepare(work: _Work) -> None:
         (out / path).mkdir(parents=True, exist_ok=True)
 
 
-def missing(out: Path, chosen: Domain, shots: Sequence[Shot], truth: bool) -> list[Shot]:
-    """The pictures that are not there, and with `truth` also those of which nothing is noted yet."""
-    there = {folder: _pictures(out / folder) for folder in chosen.layout.folders}
-    unknown = {folder for folder in there if truth and not (out / truths.file_of(folder)).exists()}
-    noted = truths.noted(out) if unknown else set()
-    return [
-        shot
-        for shot in shots
-        if shot.name not in there[shot.folder] or (shot.folder in unknown and shot.path not in noted)
-    ]
-
-
-def _pictures(folder: Path) -> set[str]:
-    """Names, from `folder`, of the JPEG files that are not empty (a crash of the machine can leave empty ones)."""
-    found, inner = set(), [""]
-    while inner:
-        below = inner.pop()
-        if not (folder / below).is_dir():
-            continue
-        with os.scandir(folder / below) as entries:
-            for entry in entries:
-                name = below + entry.name
-                if entry.is_dir():
-                    inner.append(name + "/")
-                elif name.endswith(".jpg") and entry.stat().st_size:
-                    found.add(name)
-    return found
-
-
-def _read(path: Path) -> dict | None:
-    try:
-        said = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return said if isinstance(said, dict) else None
-
-
-def _save(path: Path, said: dict) -> None:
-    _replace(path, (json.dumps(said, indent=2) + "\n").encode())
+def _save(path: Path, content: dict) -> None:
+    _replace(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -420,11 +368,9 @@ def _replace(path: Path, content: bytes) -> None:
 def readable(error: OSError, out: Path) -> ReidError:
     """An error of the file system in one line, with its remedy."""
     if error.errno == errno.ENOSPC:
-        return ReidError(
-            f"the disk of {out} is full; free some space and call render again, it goes on where it stopped"
-        )
+        return ReidError(f"the disk of {out} is full; free some space and call render again, it continues there")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
     return ReidError(
-        f"writing the stand-in to {out} failed ({error.strerror or error}); mend that and call render again"
+        f"writing the stand-in to {out} failed ({error.strerror or error}); remove the cause and call render again"
     )

@@ -13,26 +13,16 @@ from scipy.io import loadmat
 
 from reidlib import standin
 from reidlib.spec import ReidError
-from reidlib.standin import cuhk03, dukemtmc, msmt17, rendering, scene, write
-from reidlib.standin.cuhk03 import CUHK03
-from reidlib.standin.dukemtmc import DUKEMTMC
-from reidlib.standin.msmt17 import MSMT17
+from reidlib.standin import DOMAINS, layouts, rendering, scene, write
 from reidlib.standin.plan import plan
+
+DUKEMTMC, CUHK03, MSMT17 = DOMAINS["dukemtmc"], DOMAINS["cuhk03"], DOMAINS["msmt17"]
 
 DUKE_NAME = re.compile(r"(\d{4})_c([1-8])_f\d{7}\.jpg")
 CUHK_NAME = re.compile(r"(\d{4})_c([12])_([1-5])\.jpg")
 MSMT_NAME = re.compile(r"(\d{4})/\1_(\d{3})_(0[1-9]|1[0-5])_\d{4}(morning|noon|afternoon)_\d{4}_0\.jpg")
 TINY = {"dukemtmc": 0.002, "cuhk03": 0.004, "msmt17": 0.001}
 SCALES = [(0.001, 0), (0.03, 1), (1.0, 0)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the renderer's own workers: several threads only wait for each other on pieces this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def check_matches(queries, gallery):
@@ -46,20 +36,20 @@ def check_matches(queries, gallery):
 
 
 @pytest.mark.parametrize("scale, seed", SCALES)
-def test_duke(scale, seed):
-    shots = plan(DUKEMTMC, scale, seed)
-    assert len({shot.path for shot in shots}) == len(shots)
+def test_duke(planned, scale, seed):
+    specs = planned(DUKEMTMC, scale, seed)
+    assert len({spec.path for spec in specs}) == len(specs)
     by = defaultdict(list)
-    for shot in shots:
-        identity, camera = map(int, DUKE_NAME.fullmatch(shot.name).groups())
-        assert (identity, camera) == (shot.identity, shot.camera) and identity > 0
-        by[shot.folder].append((identity, camera))
+    for spec in specs:
+        identity, camera = map(int, DUKE_NAME.fullmatch(spec.name).groups())
+        assert (identity, camera) == (spec.identity, spec.camera) and identity > 0
+        by[spec.folder].append((identity, camera))
     train, gallery, query = ({identity for identity, _ in by[folder]} for folder in DUKEMTMC.layout.folders)
     assert not train & (query | gallery)
     strangers = gallery - query
-    cameras = Counter(identity for identity, _ in set(by[dukemtmc.TEST]))
+    cameras = Counter(identity for identity, _ in set(by[layouts.TEST]))
     assert strangers and all(cameras[identity] == 1 for identity in strangers), "seen by one camera, and not asked for"
-    check_matches(by["query"], by[dukemtmc.TEST])
+    check_matches(by["query"], by[layouts.TEST])
     if scale == 1:
         assert {folder: len(some) for folder, some in by.items()} == {
             "bounding_box_train": 16522,
@@ -70,16 +60,16 @@ def test_duke(scale, seed):
 
 
 @pytest.mark.parametrize("scale, seed", SCALES)
-def test_cuhk(scale, seed):
-    shots = plan(CUHK03, scale, seed)
-    assert len({shot.path for shot in shots}) == len(shots)
+def test_cuhk(planned, scale, seed):
+    specs = planned(CUHK03, scale, seed)
+    assert len({spec.path for spec in specs}) == len(specs)
     by, pairs = defaultdict(list), defaultdict(set)
-    for shot in shots:
-        identity, view, number = map(int, CUHK_NAME.fullmatch(shot.name).groups())
-        assert (identity, view, number) == (shot.identity, (shot.camera - 1) % 2 + 1, shot.moment + 1)
-        assert shot.tight == shot.folder.startswith("labeled/")
-        pairs[identity].add((shot.camera - 1) // 2)
-        by[shot.folder].append((identity, view))
+    for spec in specs:
+        identity, view, number = map(int, CUHK_NAME.fullmatch(spec.name).groups())
+        assert (identity, view, number) == (spec.identity, (spec.camera - 1) % 2 + 1, spec.moment + 1)
+        assert spec.tight == spec.folder.startswith("labeled/")
+        pairs[identity].add((spec.camera - 1) // 2)
+        by[spec.folder].append((identity, view))
     assert all(len(seen) == 1 for seen in pairs.values()), "one pair of cameras saw a person"
     assert sorted(pairs) == list(range(1, len(pairs) + 1))
     for boxes in ("labeled", "detected"):
@@ -105,13 +95,13 @@ def test_cuhk(scale, seed):
 
 @pytest.mark.parametrize("scale", [0.001, 0.02, 1.0])
 def test_cuhk_test_sets_of_the_classic_protocol(scale):
-    (name, content), *rest = cuhk03.files(CUHK03, scale, 0).items()
+    (name, content), *rest = CUHK03.layout.files(CUHK03, scale, 0).items()
     assert name == "testsets.mat" and not rest
-    assert content == cuhk03.files(CUHK03, scale, 0)[name], "no time of day in it"
+    assert content == CUHK03.layout.files(CUHK03, scale, 0)[name], "no time of day in it"
     read = loadmat(io.BytesIO(content))
     persons = read["persons"][0].astype(int).tolist()
     assert read["persons"].shape == (1, 5) and min(persons) >= 1
-    assert sum(persons) == len({shot.identity for shot in plan(CUHK03, scale, 0)})
+    assert sum(persons) == len({spec.identity for spec in plan(CUHK03, scale, 0)})
     assert read["testsets"].shape == (20, 1)
     for (rows,) in read["testsets"]:
         assert rows.dtype == np.float64 and len(rows) >= 2
@@ -123,10 +113,10 @@ def test_cuhk_test_sets_of_the_classic_protocol(scale):
 
 
 def test_cuhk_boxes_of_one_moment_differ_in_the_box_alone():
-    shots = {shot.path: shot for shot in plan(CUHK03, 0.02, 0)}
-    some = [path for path in shots if path.startswith("labeled/") and path.replace("labeled", "detected") in shots][::9]
+    specs = {spec.path: spec for spec in plan(CUHK03, 0.02, 0)}
+    some = [path for path in specs if path.startswith("labeled/") and path.replace("labeled", "detected") in specs][::9]
     for path in some:
-        labeled, detected = (scene.compose(CUHK03, 0, shots[p]) for p in (path, path.replace("labeled", "detected")))
+        labeled, detected = (scene.compose(CUHK03, 0, specs[p]) for p in (path, path.replace("labeled", "detected")))
         assert differing(labeled.factors, detected.factors) <= {
             "box_shift_x",
             "box_shift_y",
@@ -136,7 +126,7 @@ def test_cuhk_boxes_of_one_moment_differ_in_the_box_alone():
         }
         assert np.array_equal(labeled.light, detected.light)
     assert any(
-        abs(scene.compose(CUHK03, 0, shots[p.replace("labeled", "detected")]).factors["box_shift_x"]) > 0.02
+        abs(scene.compose(CUHK03, 0, specs[p.replace("labeled", "detected")]).factors["box_shift_x"]) > 0.02
         for p in some
     )
 
@@ -147,27 +137,27 @@ def differing(one, other):
 
 
 @pytest.mark.parametrize("scale, seed", SCALES)
-def test_msmt(scale, seed):
-    shots = plan(MSMT17, scale, seed)
-    assert len({shot.path for shot in shots}) == len(shots)
+def test_msmt(planned, scale, seed):
+    specs = planned(MSMT17, scale, seed)
+    assert len({spec.path for spec in specs}) == len(specs)
     people, labels = defaultdict(set), defaultdict(set)
-    for shot in shots:
-        label, _, camera, time = MSMT_NAME.fullmatch(shot.name).groups()
-        assert int(camera) == shot.camera
-        assert time == MSMT17.lights[(shot.film - 1) % 3].name
-        people[shot.folder].add(shot.identity)
-        labels[shot.folder].add(int(label))
+    for spec in specs:
+        label, _, camera, time = MSMT_NAME.fullmatch(spec.name).groups()
+        assert int(camera) == spec.camera
+        assert time == MSMT17.lights[(spec.film - 1) % 3].name
+        people[spec.folder].add(spec.identity)
+        labels[spec.folder].add(int(label))
     assert not people["train"] & people["test"]
     for folder in ("train", "test"):
         assert labels[folder] == set(range(len(people[folder]))), "labels count from 0 in either folder"
     lists = {
         name: [line.split(" ") for line in content.decode().splitlines()]
-        for name, content in msmt17.files(MSMT17, scale, seed).items()
+        for name, content in MSMT17.layout.files(MSMT17, scale, seed).items()
     }
     assert all(path.startswith(f"{int(label):04d}/") for lines in lists.values() for path, label in lines)
     for folder, names in (("train", ("train", "val")), ("test", ("query", "gallery"))):
         listed = [path for name in names for path, _ in lists[f"list_{name}.txt"]]
-        assert sorted(listed) == sorted(shot.name for shot in shots if shot.folder == folder), (
+        assert sorted(listed) == sorted(spec.name for spec in specs if spec.folder == folder), (
             "each picture in one list"
         )
     query, gallery = (
@@ -188,18 +178,18 @@ def test_msmt(scale, seed):
 def test_msmt_has_rooms_and_times_of_day():
     rooms = [number for number, camera in enumerate(MSMT17.cameras, 1) if camera.lamps]
     assert len(MSMT17.cameras) == 15 and len(rooms) == 3
-    for shot in plan(MSMT17, 0.01, 0)[::9]:
-        factors = scene.compose(MSMT17, 0, shot).factors
-        if shot.camera in rooms:
+    for spec in plan(MSMT17, 0.01, 0)[::9]:
+        factors = scene.compose(MSMT17, 0, spec).factors
+        if spec.camera in rooms:
             assert factors["time"] == "lamps" and not factors["sunny"]
         else:
-            assert factors["time"] in shot.name
+            assert factors["time"] in spec.name
 
 
 @pytest.mark.parametrize("domain", [DUKEMTMC, CUHK03, MSMT17], ids=lambda domain: domain.name)
 def test_bits_do_not_depend_on_the_batch(domain):
-    shots = plan(domain, 0.02, 4)
-    pictures = [scene.compose(domain, 4, shot) for shot in shots[:: len(shots) // 9]]
+    specs = plan(domain, 0.02, 4)
+    pictures = [scene.compose(domain, 4, spec) for spec in specs[:: len(specs) // 9]]
     whole = rendering.pixels(pictures)
     for number, picture in enumerate(pictures):
         alone = rendering.pixels([picture])
@@ -209,9 +199,9 @@ def test_bits_do_not_depend_on_the_batch(domain):
 def test_the_four_domains_look_different():
     """Their mean colours, and the spread over their pictures, would tell them apart."""
     means = {}
-    for name, domain in write.DOMAINS.items():
-        shots = [shot for shot in plan(domain, 0.02, 0) if shot.kind == "person"]
-        images = rendering.pixels([scene.compose(domain, 0, shot) for shot in shots[:: len(shots) // 24]]).images
+    for name, domain in DOMAINS.items():
+        specs = [spec for spec in plan(domain, 0.02, 0) if spec.kind == "person"]
+        images = rendering.pixels([scene.compose(domain, 0, spec) for spec in specs[:: len(specs) // 24]]).images
         means[name] = images.double().mean((0, 1, 2))
     names = sorted(means)
     for one in names:
@@ -232,14 +222,14 @@ def sets(tmp_path_factory):
 
 @pytest.mark.parametrize("name", TINY)
 def test_what_is_on_disk(sets, name):
-    folder, domain = sets[name], write.DOMAINS[name]
-    shots = plan(domain, TINY[name], 1)
+    folder, domain = sets[name], DOMAINS[name]
+    specs = plan(domain, TINY[name], 1)
     manifest = json.loads((folder / standin.MANIFEST).read_text())
-    counts = Counter(shot.folder for shot in shots)
+    counts = Counter(spec.folder for spec in specs)
     assert manifest["counts"] == {part: counts[part] for part in domain.layout.folders}
     assert manifest["digest"] == standin.digest(name, scale=TINY[name], seed=1)
     truths = {"truth_" + part.replace("/", "_") + ".npz" for part in domain.layout.folders}
-    assert set(files_of(folder)) == {shot.path for shot in shots} | truths | {standin.MANIFEST, *domain.layout.names}
+    assert set(files_of(folder)) == {spec.path for spec in specs} | truths | {standin.MANIFEST, *domain.layout.names}
     assert set(domain.layout.files(domain, TINY[name], 1)) == set(domain.layout.names)
     assert standin.is_complete(folder)
 
@@ -254,13 +244,13 @@ def test_an_interrupted_render_resumes_to_the_same_bits(sets, tmp_path, monkeypa
             raise KeyboardInterrupt
         return real(*words)
 
-    real = write._write_picture
-    monkeypatch.setattr(write, "_write_picture", interrupted)
+    real = write._write_image
+    monkeypatch.setattr(write, "_write_image", interrupted)
     # Another size of the batches, too.
     monkeypatch.setattr(write, "BATCH", 5)
     with pytest.raises(KeyboardInterrupt):
         standin.render(name, scale=TINY[name], seed=1, out=tmp_path, workers=1)
-    monkeypatch.setattr(write, "_write_picture", real)
+    monkeypatch.setattr(write, "_write_image", real)
     assert not standin.is_complete(tmp_path) and not (tmp_path / standin.MANIFEST).exists()
     standin.render(name, scale=TINY[name], seed=1, out=tmp_path, workers=1)
     assert files_of(tmp_path) == files_of(sets[name])
@@ -345,15 +335,15 @@ def test_the_digest_the_names_and_the_pictures_of_the_frozen_sets_stand(name):
     digest, names, pictures = FROZEN[name]
     chosen = write.domain(name)
     assert (standin.VERSION, standin.digest(name, scale=0.05, seed=0)) == (2, digest)
-    paths = "\n".join(shot.path for shot in plan(chosen, 0.05, 0))
+    paths = "\n".join(spec.path for spec in plan(chosen, 0.05, 0))
     assert hashlib.sha256(paths.encode()).hexdigest()[:16] == names
-    shots = plan(chosen, 0.01, 0)
-    shots = shots[:: len(shots) // 5][:5]
-    composed = [scene.compose(chosen, 0, shot) for shot in shots]
+    specs = plan(chosen, 0.01, 0)
+    specs = specs[:: len(specs) // 5][:5]
+    composed = [scene.compose(chosen, 0, spec) for spec in specs]
     images = rendering.pixels(composed).images
-    for shot, picture, image, frozen in zip(shots, composed, images, pictures, strict=True):
+    for spec, picture, image, frozen in zip(specs, composed, images, pictures, strict=True):
         path, seed, quality, primitives, boxes, numbers, colour = frozen
-        assert (shot.path, picture.seed, picture.quality) == (path, seed, quality)
+        assert (spec.path, picture.seed, picture.quality) == (path, seed, quality)
         assert (len(picture.kind), int(picture.pixels.sum())) == (primitives, boxes)
         assert np.abs(picture.packed).sum() == pytest.approx(numbers, abs=0.1)
         # Mathematical libraries differ in the last place; a mean over 8,192 pixels does not show it.

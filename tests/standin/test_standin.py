@@ -20,11 +20,13 @@ from reidlib import standin
 from reidlib.spec import ReidError
 from reidlib.standin import body, geometry, parts, raycast, rendering, scene, write
 from reidlib.standin.identity import draw_person
-from reidlib.standin.market1501 import FOLDERS, MARKET1501, QUERY, TEST, TIGHT, TRAIN
+from reidlib.standin.layouts import QUERY, TEST, TIGHT, TRAIN
 from reidlib.standin.plan import plan
 
 NAME = re.compile(r"(-1|\d{4})_c([1-6])s([1-6])_(\d{6})_(\d\d)\.jpg")
 TINY = 0.002
+MARKET1501 = standin.DOMAINS["market1501"]
+FOLDERS = MARKET1501.layout.folders
 
 
 def bytes_of(folder):
@@ -33,54 +35,48 @@ def bytes_of(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A tiny stand-in, rendered without disturbance in this process."""
-    return standin.render("market1501", scale=TINY, seed=3, out=tmp_path_factory.mktemp("whole") / "set", workers=1)
-
-
-@pytest.fixture(scope="module")
-def pictures():
-    """A few pictures of every kind: people, junk, distractors."""
-    shots = plan(MARKET1501, 0.02, 5)
-    some = [shot for shot in shots if shot.kind == "person"][::90]
-    some += [shot for shot in shots if shot.kind == "junk"][::25] + [s for s in shots if s.kind == "distractor"][::20]
-    return [scene.compose(MARKET1501, 5, shot) for shot in some]
+def scenes():
+    """A few images of every kind, as numbers: people, junk, distractors."""
+    specs = plan(MARKET1501, 0.02, 5)
+    some = [spec for spec in specs if spec.kind == "person"][::90]
+    some += [spec for spec in specs if spec.kind == "junk"][::25] + [s for s in specs if s.kind == "distractor"][::20]
+    return [scene.compose(MARKET1501, 5, spec) for spec in some]
 
 
 # What is planned
 
 
-def test_scale_one_has_the_published_sizes():
-    shots = plan(MARKET1501, 1.0, 0)
-    people = [shot for shot in shots if shot.kind == "person"]
-    assert Counter(shot.folder for shot in shots) == {TRAIN: 12936, TEST: 19732, QUERY: 3368, TIGHT: 25259}
-    assert Counter(shot.kind for shot in shots if shot.folder == TEST) == {
+def test_scale_one_has_the_published_sizes(planned):
+    specs = planned(MARKET1501, 1.0, 0)
+    people = [spec for spec in specs if spec.kind == "person"]
+    assert Counter(spec.folder for spec in specs) == {TRAIN: 12936, TEST: 19732, QUERY: 3368, TIGHT: 25259}
+    assert Counter(spec.kind for spec in specs if spec.folder == TEST) == {
         "person": 13115,
         "junk": 3819,
         "distractor": 2798,
     }
-    assert len({shot.identity for shot in people if shot.folder == TRAIN}) == 751
-    assert len({shot.identity for shot in people if shot.folder == TEST}) == 750
-    assert len({shot.identity for shot in people if shot.folder == QUERY}) == 750
+    assert len({spec.identity for spec in people if spec.folder == TRAIN}) == 751
+    assert len({spec.identity for spec in people if spec.folder == TEST}) == 750
+    assert len({spec.identity for spec in people if spec.folder == QUERY}) == 750
 
 
 @pytest.mark.parametrize("scale, seed", [(0.001, 0), (0.05, 1), (0.3, 2), (1.0, 0)])
-def test_every_plan_is_a_sound_data_set(scale, seed):
-    shots = plan(MARKET1501, scale, seed)
-    assert len({(shot.folder, shot.name) for shot in shots}) == len(shots)
+def test_every_plan_is_a_sound_data_set(planned, scale, seed):
+    specs = planned(MARKET1501, scale, seed)
+    assert len({(spec.folder, spec.name) for spec in specs}) == len(specs)
     cameras = defaultdict(set)
-    for shot in shots:
-        identity, camera, *_, box = NAME.fullmatch(shot.name).groups()
-        assert (int(identity), int(camera)) == (shot.identity, shot.camera)
-        assert (box == "00") == shot.tight == (shot.folder in (QUERY, TIGHT))
-        if shot.kind == "person":
-            cameras[shot.folder, shot.identity].add(shot.camera)
+    for spec in specs:
+        identity, camera, *_, box = NAME.fullmatch(spec.name).groups()
+        assert (int(identity), int(camera)) == (spec.identity, spec.camera)
+        assert (box == "00") == spec.tight == (spec.folder in (QUERY, TIGHT))
+        if spec.kind == "person":
+            cameras[spec.folder, spec.identity].add(spec.camera)
     people = {folder: {i for f, i in cameras if f == folder} for folder in FOLDERS}
     assert not people[TRAIN] & people[TEST]
     assert people[QUERY] == people[TEST]
     assert people[TIGHT] == people[TRAIN] | people[TEST]
     assert all(len(seen) >= 2 for seen in cameras.values())
-    queries = [(shot.identity, shot.camera) for shot in shots if shot.folder == QUERY]
+    queries = [(spec.identity, spec.camera) for spec in specs if spec.folder == QUERY]
     assert len(set(queries)) == len(queries), "one query for each identity and camera"
     for identity, camera in queries:
         assert cameras[TEST, identity] - {camera}, "a query without a match in another camera"
@@ -98,7 +94,7 @@ def test_the_digest_speaks_for_parameters_and_not_for_bytes():
     assert one != standin.digest("market1501", scale=0.1, seed=0)
 
 
-# The frozen set: committed records carry its digest, so neither it nor a picture may ever change
+# The frozen set: committed records carry its digest, so neither it nor an image may ever change
 
 FROZEN = (
     # name, noise seed, quality, primitives seen, sum of their screen boxes, sum of their numbers, mean colour
@@ -125,19 +121,19 @@ def test_the_digest_of_the_committed_records_stands():
 
 
 def test_the_names_of_the_frozen_set_stand():
-    names = "\n".join(shot.path for shot in plan(MARKET1501, 0.05, 0))
+    names = "\n".join(spec.path for spec in plan(MARKET1501, 0.05, 0))
     assert hashlib.sha256(names.encode()).hexdigest()[:16] == "930c8e56a8bea9a6"
 
 
-def test_the_pictures_of_the_frozen_set_stand():
-    pictures = [scene.compose(MARKET1501, 0, shot) for shot in plan(MARKET1501, 0.01, 0)[::50]]
-    images = rendering.pixels(pictures).images
-    shots = plan(MARKET1501, 0.01, 0)[::50]
-    for shot, picture, image, frozen in zip(shots, pictures, images, FROZEN, strict=True):
+def test_the_images_of_the_frozen_set_stand():
+    specs = plan(MARKET1501, 0.01, 0)[::50]
+    scenes = [scene.compose(MARKET1501, 0, spec) for spec in specs]
+    images = rendering.pixels(scenes).images
+    for spec, composed, image, frozen in zip(specs, scenes, images, FROZEN, strict=True):
         name, seed, quality, primitives, boxes, numbers, colour = frozen
-        assert (shot.path, picture.seed, picture.quality) == (name, seed, quality)
-        assert (len(picture.kind), int(picture.pixels.sum())) == (primitives, boxes)
-        assert np.abs(picture.packed).sum() == pytest.approx(numbers, abs=0.1)
+        assert (spec.path, composed.seed, composed.quality) == (name, seed, quality)
+        assert (len(composed.kind), int(composed.pixels.sum())) == (primitives, boxes)
+        assert np.abs(composed.packed).sum() == pytest.approx(numbers, abs=0.1)
         # Mathematical libraries differ in the last place; a mean over 8,192 pixels does not show it.
         assert image.double().mean((0, 1)).tolist() == pytest.approx(colour, abs=1.0)
 
@@ -145,19 +141,10 @@ def test_the_pictures_of_the_frozen_set_stand():
 # Pixels
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the renderer's own workers: several threads only wait for each other on pieces this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("batch, threads", [(1, 1), (5, 1), (6, 2)])
-def test_bits_depend_neither_on_the_batch_nor_on_threads(pictures, batch, threads):
-    # With two threads only as many pictures as torch needs to divide the work: waiting threads are slow.
-    some = pictures[: 12 if threads == 1 else batch]
+def test_bits_depend_neither_on_the_batch_nor_on_threads(scenes, batch, threads):
+    # With two threads only as many images as torch needs to divide the work: waiting threads are slow.
+    some = scenes[: 12 if threads == 1 else batch]
     expected = rendering.pixels(some)
     try:
         torch.set_num_threads(threads)
@@ -168,18 +155,18 @@ def test_bits_depend_neither_on_the_batch_nor_on_threads(pictures, batch, thread
         assert torch.equal(torch.cat([getattr(piece, name) for piece in pieces]), getattr(expected, name))
 
 
-def test_culling_changes_nothing(pictures):
-    culled = rendering.pixels(pictures[::5])
-    everything = rendering.pixels(pictures[::5], culled=False)
+def test_culling_changes_nothing(scenes):
+    culled = rendering.pixels(scenes[::5])
+    everything = rendering.pixels(scenes[::5], culled=False)
     for name in ("images", "parts", "hidden"):
         assert torch.equal(getattr(culled, name), getattr(everything, name))
 
 
 def test_a_query_shows_a_person_from_head_to_foot():
-    shots = [shot for shot in plan(MARKET1501, 0.01, 0) if shot.folder == QUERY]
-    rendered = rendering.pixels([scene.compose(MARKET1501, 0, shot) for shot in shots])
+    specs = [spec for spec in plan(MARKET1501, 0.01, 0) if spec.folder == QUERY]
+    rendered = rendering.pixels([scene.compose(MARKET1501, 0, spec) for spec in specs])
     images, masks = rendered.images, rendered.parts
-    assert images.shape == (len(shots), 128, 64, 3) and images.dtype == torch.uint8
+    assert images.shape == (len(specs), 128, 64, 3) and images.dtype == torch.uint8
     figure = (masks >= parts.HEAD) & (masks <= parts.HAT)
     assert figure.float().mean((1, 2)).median() > 0.15
     for part in (parts.TORSO, parts.LEG, parts.SHOE):
@@ -288,9 +275,12 @@ def test_the_folders_are_complete_and_the_manifest_counts_them(whole):
             assert (image.size, image.format) == ((64, 128), "JPEG")
 
 
-def test_files_are_equal_for_any_number_of_workers(whole, tmp_path):
-    two = standin.render("market1501", scale=TINY, seed=3, out=tmp_path / "two", workers=2)
-    assert bytes_of(two) == bytes_of(whole)
+def test_files_are_equal_for_any_number_of_workers(tmp_path):
+    """And workers render the variant; without one, a variant that changes nothing reaches them."""
+    assert write.domain("market1501", standin.Variant()) is MARKET1501
+    words = dict(scale=0.001, seed=0, variant=standin.Variant(boxes="shift=0.2", occlusion=0.6, same_clothes=0.5))
+    one, two = (standin.render("market1501", out=tmp_path / str(count), workers=count, **words) for count in (1, 2))
+    assert bytes_of(two) == bytes_of(one)
 
 
 def test_a_second_call_renders_nothing(whole, monkeypatch):
@@ -323,7 +313,7 @@ def test_an_interrupted_render_resumes_to_the_same_bits(whole, tmp_path, monkeyp
     assert bytes_of(out) == bytes_of(whole)
 
 
-def test_a_lost_picture_is_noticed_and_rendered_again(whole, tmp_path):
+def test_a_lost_image_is_noticed_and_rendered_again(whole, tmp_path):
     out = tmp_path / "set"
     shutil.copytree(whole, out)
     lost = sorted((out / QUERY).iterdir())[0]

@@ -6,23 +6,24 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from reidlib import standin
 from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, rendering, scene, write
-from reidlib.standin.market1501 import FOLDERS, MARKET1501, QUERY, TEST, TRAIN
+from reidlib.standin.layouts import QUERY, TEST, TRAIN
 from reidlib.standin.plan import plan
 
-SCALE, SEED = 0.002, 7
+SCALE, SEED = 0.002, 3
+MARKET1501 = standin.DOMAINS["market1501"]
+FOLDERS = MARKET1501.layout.folders
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return standin.render("market1501", scale=SCALE, seed=SEED, out=tmp_path_factory.mktemp("truth") / "set", workers=1)
+@pytest.fixture
+def root(whole):
+    return whole
 
 
-def test_every_picture_has_its_truth(root):
+def test_every_image_has_its_truth(root):
     for folder in FOLDERS:
         truth = standin.truth(root, folder)
         assert truth.names.tolist() == sorted(f"{folder}/{path.name}" for path in (root / folder).iterdir())
@@ -36,15 +37,14 @@ def test_every_picture_has_its_truth(root):
 
 
 def test_it_is_the_truth(root):
-    shots = [shot for shot in plan(MARKET1501, SCALE, SEED) if shot.folder == TEST]
+    specs = [spec for spec in plan(MARKET1501, SCALE, SEED) if spec.folder == TEST]
     truth = standin.truth(root, TEST)
-    torch.set_num_threads(1)
-    pictures = [scene.compose(MARKET1501, SEED, shot) for shot in shots]
+    pictures = [scene.compose(MARKET1501, SEED, spec) for spec in specs]
     rendered = rendering.pixels(pictures)
     assert np.array_equal(truth.parts, rendered.parts.numpy())
     assert np.allclose(truth.factors["occlusion"], rendered.hidden.numpy())
-    for row, (shot, picture) in enumerate(zip(shots, pictures, strict=True)):
-        assert truth.names[row] == shot.path
+    for row, (spec, picture) in enumerate(zip(specs, pictures, strict=True)):
+        assert truth.names[row] == spec.path
         assert set(picture.factors) <= set(standin.FACTORS)
         for name, value in picture.factors.items():
             assert (
@@ -87,8 +87,8 @@ def test_a_false_alarm_shows_nobody(root):
 
 
 def test_occlusion_is_what_stands_before_the_person():
-    shots = [shot for shot in plan(MARKET1501, 0.02, 0) if shot.kind == "person"]
-    pictures = [scene.compose(MARKET1501, 0, shot) for shot in shots]
+    specs = [spec for spec in plan(MARKET1501, 0.02, 0) if spec.kind == "person"]
+    pictures = [scene.compose(MARKET1501, 0, spec) for spec in specs]
     hidden = [picture for picture in pictures if picture.factors["occluder"] != "none"][:12]
     free = [p for p in pictures if p.factors["occluder"] == "none" and not p.factors["company"]][:12]
     assert rendering.pixels(free).hidden.max() == 0

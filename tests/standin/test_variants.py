@@ -9,11 +9,12 @@ from PIL import Image
 
 from reidlib import cli, standin
 from reidlib.spec import ReidError
-from reidlib.standin import Variant, rendering, scene, write
-from reidlib.standin.market1501 import MARKET1501, QUERY, TRAIN
+from reidlib.standin import Variant, rendering, scene
+from reidlib.standin.layouts import QUERY, TRAIN
 from reidlib.standin.plan import plan
 
 SEED = 2
+MARKET1501 = standin.DOMAINS["market1501"]
 BOX = {"box_shift_x", "box_shift_y", "box_scale", "box_aspect"}
 CLOTHES = {
     "upper",
@@ -27,30 +28,22 @@ CLOTHES = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def shots():
+def specs():
     """Some pictures of every folder and kind."""
     everything = plan(MARKET1501, 0.03, SEED)
-    people = [shot for shot in everything if shot.kind == "person"]
-    return people[::13] + [shot for shot in everything if shot.kind != "person"][::11]
+    people = [spec for spec in everything if spec.kind == "person"]
+    return people[::13] + [spec for spec in everything if spec.kind != "person"][::11]
 
 
-def composed(shots, **changes):
+def composed(specs, **changes):
     domain = replace(MARKET1501, variant=Variant(**changes))
-    return [scene.compose(domain, SEED, shot) for shot in shots]
+    return [scene.compose(domain, SEED, spec) for spec in specs]
 
 
 @pytest.fixture(scope="module")
-def plain(shots):
-    return composed(shots)
+def plain(specs):
+    return composed(specs)
 
 
 def differing(one, other):
@@ -65,11 +58,11 @@ def differing(one, other):
     return names
 
 
-def test_tight_boxes(shots, plain):
-    tight = composed(shots, boxes="tight")
-    for shot, before, after in zip(shots, plain, tight, strict=True):
+def test_tight_boxes(specs, plain):
+    tight = composed(specs, boxes="tight")
+    for spec, before, after in zip(specs, plain, tight, strict=True):
         assert differing(before, after) <= BOX
-        if shot.tight or shot.kind == "junk":
+        if spec.tight or spec.kind == "junk":
             assert np.array_equal(before.ray, after.ray)
         elif "phase" in after.factors:
             assert after.factors["box_scale"] == pytest.approx(1.015) and after.factors["box_shift_x"] == pytest.approx(
@@ -78,33 +71,33 @@ def test_tight_boxes(shots, plain):
     assert any(not np.array_equal(before.ray, after.ray) for before, after in zip(plain, tight, strict=True))
 
 
-def test_detected_boxes(shots, plain):
-    detected = composed(shots, boxes="detected")
-    for shot, before, after in zip(shots, plain, detected, strict=True):
+def test_detected_boxes(specs, plain):
+    detected = composed(specs, boxes="detected")
+    for spec, before, after in zip(specs, plain, detected, strict=True):
         assert differing(before, after) <= BOX
-        assert np.array_equal(before.ray, after.ray) == (not shot.tight)
+        assert np.array_equal(before.ray, after.ray) == (not spec.tight)
 
 
-def test_shifted_boxes(shots, plain):
-    detected, shifted = composed(shots, boxes="detected"), composed(shots, boxes="shift=0.2")
-    for shot, before, one, other in zip(shots, plain, detected, shifted, strict=True):
+def test_shifted_boxes(specs, plain):
+    detected, shifted = composed(specs, boxes="detected"), composed(specs, boxes="shift=0.2")
+    for spec, before, one, other in zip(specs, plain, detected, shifted, strict=True):
         assert differing(before, other) <= BOX
-        if shot.kind == "person":
+        if spec.kind == "person":
             ratio = 0.2 / MARKET1501.rates.shift
             assert other.factors["box_shift_x"] == pytest.approx(ratio * one.factors["box_shift_x"], abs=1e-9)
             assert other.factors["box_shift_y"] == pytest.approx(ratio * one.factors["box_shift_y"], abs=1e-9)
             assert other.factors["box_scale"] == pytest.approx(one.factors["box_scale"])
-    shifts = [p.factors["box_shift_y"] for shot, p in zip(shots, shifted, strict=True) if shot.kind == "person"]
+    shifts = [p.factors["box_shift_y"] for spec, p in zip(specs, shifted, strict=True) if spec.kind == "person"]
     assert np.std(shifts) == pytest.approx(0.2, rel=0.25)
 
 
-def test_occlusion(shots, plain):
-    levels = {share: composed(shots, occlusion=share) for share in (0.0, 0.07, 0.4, 1.0)}
+def test_occlusion(specs, plain):
+    levels = {share: composed(specs, occlusion=share) for share in (0.0, 0.07, 0.4, 1.0)}
     for share, pictures in levels.items():
         for before, after in zip(plain, pictures, strict=True):
             assert differing(before, after) <= {"occluder"}
             assert np.array_equal(before.ray, after.ray)
-        people = [p for shot, p in zip(shots, pictures, strict=True) if shot.kind == "person"]
+        people = [p for spec, p in zip(specs, pictures, strict=True) if spec.kind == "person"]
         hidden = sum(p.factors["occluder"] != "none" for p in people) / len(people)
         assert hidden == pytest.approx(share, abs=0.08)
     for low, high in ((0.0, 0.07), (0.07, 0.4), (0.4, 1.0)):
@@ -122,9 +115,9 @@ def test_occlusion(shots, plain):
     assert torch.equal(before.images, after.images)
 
 
-def test_an_occluder_changes_only_what_it_covers(shots):
+def test_an_occluder_changes_only_what_it_covers(specs):
     # Apart from shadows and the camera's blur, which are soft.
-    free, hidden = composed(shots[:24], occlusion=0.0), composed(shots[:24], occlusion=1.0)
+    free, hidden = composed(specs[:24], occlusion=0.0), composed(specs[:24], occlusion=1.0)
     before, after = rendering.pixels(free), rendering.pixels(hidden)
     assert (after.hidden > before.hidden).float().mean() > 0.8
     far = (before.parts == after.parts) & (before.parts != 0)
@@ -132,34 +125,34 @@ def test_an_occluder_changes_only_what_it_covers(shots):
     assert change[far].mean() < 6 < change[before.parts != after.parts].mean()
 
 
-def test_same_clothes(shots, plain):
-    none, half, everyone = (composed(shots, same_clothes=share) for share in (0.0, 0.5, 1.0))
+def test_same_clothes(specs, plain):
+    none, half, everyone = (composed(specs, same_clothes=share) for share in (0.0, 0.5, 1.0))
     assert all(differing(one, other) == set() for one, other in zip(plain, none, strict=True))
     changed = {0: [], 1: []}
-    for shot, before, one, other in zip(shots, plain, half, everyone, strict=True):
+    for spec, before, one, other in zip(specs, plain, half, everyone, strict=True):
         for level, after in enumerate((one, other)):
             assert differing(before, after) <= CLOTHES | BOX
             for name in ("box_scale", "box_shift_x", "box_shift_y"):  # the same about a figure of other clothes
                 if name in before.factors:
                     assert after.factors[name] == pytest.approx(before.factors[name], abs=1e-6)
-            if shot.kind == "person":
+            if spec.kind == "person":
                 changed[level].append(bool(differing(before, after) & CLOTHES))
             else:
                 assert differing(before, after) == set(), "only those with an identity have look-alikes"
     assert np.mean(changed[1]) > 0.95 and 0.3 < np.mean(changed[0]) < 0.7
     groups = {}
-    for shot, after in zip(shots, everyone, strict=True):
-        if shot.kind == "person":
-            key = (shot.identity // scene.ALIKE, after.factors["woman"])
+    for spec, after in zip(specs, everyone, strict=True):
+        if spec.kind == "person":
+            key = (spec.identity // scene.ALIKE, after.factors["woman"])
             outfit = tuple(after.factors[name] for name in sorted(CLOTHES))
             assert groups.setdefault(key, outfit) == outfit
     assert len(groups) > 2
 
 
-def test_resolution(tmp_path, shots, plain):
+def test_resolution(tmp_path, specs, plain):
     # The picture is rendered as ever, and written with fewer pixels.
     assert all(
-        differing(one, other) == set() for one, other in zip(plain, composed(shots, resolution=0.5), strict=True)
+        differing(one, other) == set() for one, other in zip(plain, composed(specs, resolution=0.5), strict=True)
     )
     words = dict(scale=0.001, seed=0, workers=1)
     whole = standin.render("dukemtmc", out=tmp_path / "whole", **words)
@@ -174,14 +167,6 @@ def test_resolution(tmp_path, shots, plain):
     assert np.array_equal(one.parts, other.parts)
 
 
-def test_workers_render_the_variant(tmp_path):
-    words = dict(scale=0.001, seed=0, variant=Variant(boxes="shift=0.2", occlusion=0.6, same_clothes=0.5))
-    one, two = (standin.render("dukemtmc", out=tmp_path / str(count), workers=count, **words) for count in (1, 2))
-    files = [path.relative_to(one) for path in sorted(one.rglob("*")) if path.is_file()]
-    assert files == [path.relative_to(two) for path in sorted(two.rglob("*")) if path.is_file()]
-    assert all((one / path).read_bytes() == (two / path).read_bytes() for path in files)
-
-
 def test_every_variant_has_a_digest_of_its_own():
     variants = [
         None,
@@ -194,7 +179,7 @@ def test_every_variant_has_a_digest_of_its_own():
         Variant(same_clothes=0.5),
     ]
     digests = {
-        standin.digest(name, scale=0.05, seed=0, variant=variant) for variant in variants for name in write.DOMAINS
+        standin.digest(name, scale=0.05, seed=0, variant=variant) for variant in variants for name in standin.DOMAINS
     }
     assert len(digests) == len(variants) * 4
 

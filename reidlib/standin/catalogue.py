@@ -1,0 +1,252 @@
+"""The stand-ins there are: reads `domains/*.toml`, and knows digests and manifests. Imports neither torch nor numpy.
+
+A new stand-in is one more TOML file, and a layout in `layouts.py` where its file names are new.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from reidlib.spec import ReidError
+
+from .domain import Camera, Colour, Domain, Light, Surface, Variant, parameters
+from .layouts import LAYOUTS
+
+VERSION = 2
+MANIFEST = "standin.json"
+FOLDER = Path(__file__).parent / "domains"
+
+
+class _Domains(Mapping[str, Domain]):
+    """All domains by name; each file is read when it is first asked for."""
+
+    def __getitem__(self, name: str) -> Domain:
+        if name not in self._names:
+            raise KeyError(name)
+        return _loaded(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+DOMAINS: Mapping[str, Domain] = _Domains()
+
+
+@functools.cache
+def _loaded(name: str) -> Domain:
+    return read_domain(FOLDER / f"{name}.toml")
+
+
+def domain(name: str, variant: Variant | None = None) -> Domain:
+    """The domain of a stand-in, by the data set's name, with a factor changed where a variant is given."""
+    if name not in DOMAINS:
+        raise ReidError(f"no stand-in is called {name!r}; known: {', '.join(DOMAINS)}")
+    return DOMAINS[name] if variant in (None, Variant()) else _changed(name, variant, repr(variant))
+
+
+@functools.cache
+def _changed(name: str, variant: Variant, exactly: str) -> Domain:
+    """`exactly` tells variants apart that are equal and have different digests: shares of 0 and of 0.0."""
+    return replace(DOMAINS[name], variant=variant)
+
+
+def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
+    """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
+    return _digest(VERSION, domain(name, variant), float(scale), int(seed))
+
+
+@functools.cache
+def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
+    content = {"version": version, "domain": parameters(domain), "scale": scale, "seed": seed}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# Reading a domain
+
+
+def read_domain(path: Path) -> Domain:
+    """Read the file of one domain, named after it.
+
+    Tables of the file are the classes of `domain.py`. Surfaces, lamps and colours of things are given by name, from
+    the tables `surfaces`, `lamps` and `colours`; a camera may be ``like`` an earlier one, by number.
+
+    Raises
+    ------
+    ReidError
+        A name that is unknown, missing or of the wrong type; says file and key.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReidError(f"{path} cannot be read ({error}); restore it") from error
+    reader = _Reader(path)
+    layout = reader.named("layout", content.pop("layout", None), LAYOUTS)
+    reader.names = {
+        Surface: reader.table("surfaces", content.pop("surfaces", {}), Surface),
+        Light: reader.table("lamps", content.pop("lamps", {}), Light),
+        Colour: reader.table("colours", content.pop("colours", {}), Colour),
+    }
+    return reader.build(Domain, content, "", {"name": path.stem, "layout": layout}, {"sizes": layout.sizes})
+
+
+class _Reader:
+    """Turns the tables of one file into dataclasses, by the types of their fields."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: dict[Any, dict[str, Any]] = {}
+
+    def error(self, where: str, problem: str) -> ReidError:
+        return ReidError(f"{self.path}: {where} {problem}; correct the file")
+
+    def named(self, where: str, name: Any, known: Mapping[str, Any]) -> Any:
+        if not isinstance(name, str) or name not in known:
+            raise self.error(where, f"is {name!r}, which is none of {', '.join(known) or 'no names'}")
+        return known[name]
+
+    def table(self, where: str, content: Any, kind: Any) -> dict[str, Any]:
+        if not isinstance(content, dict):
+            raise self.error(where, "is not a table")
+        return {name: self.value(kind, part, f"{where}.{name}") for name, part in content.items()}
+
+    def build(self, kind: Any, content: Any, where: str, given: dict[str, Any], hints: dict[str, Any]) -> Any:
+        """One dataclass from its table; `given` are fields from elsewhere, `hints` types that replace the declared."""
+        if not isinstance(content, dict):
+            raise self.error(where, "is not a table")
+        hints = _hints(kind) | hints
+        own = {f.name: f for f in fields(kind) if f.name not in given and f.name != "variant"}
+        values = dict(given)
+        for name, part in content.items():
+            if name not in own:
+                raise self.error(f"{where}{name}", f"is unknown; known: {', '.join(own)}")
+            values[name] = self.value(hints[name], part, f"{where}{name}")
+        for name, f in own.items():
+            if name not in values and f.default is MISSING:
+                raise self.error(f"{where}{name}", "is missing")
+        return kind(**values)
+
+    def cameras(self, content: Any, where: str) -> tuple[Camera, ...]:
+        built: list[Camera] = []
+        for number, table in enumerate(content if isinstance(content, list) else [content], 1):
+            here, base = f"{where}[{number}]", {}
+            if isinstance(table, dict) and "like" in table:
+                like = table["like"]
+                if type(like) is not int or not 1 <= like < number:
+                    raise self.error(f"{here}.like", f"is {like!r}, not the number of an earlier camera")
+                base = {f.name: getattr(built[like - 1], f.name) for f in fields(Camera)}
+                table = {name: part for name, part in table.items() if name != "like"}
+                base = {name: part for name, part in base.items() if name not in table}
+            built.append(self.build(Camera, table, f"{here}.", base, {}))
+        return tuple(built)
+
+    def value(self, kind: Any, content: Any, where: str) -> Any:
+        """Content of the file as a value of the type `kind`; lists become tuples, names what they stand for."""
+        if kind == tuple[Camera, ...]:
+            return self.cameras(content, where)
+        if get_origin(kind) in (Union, types.UnionType):
+            kind = get_args(kind)[0]
+        if isinstance(content, str) and kind in self.names:
+            return self.named(where, content, self.names[kind])
+        if is_dataclass(kind):
+            return self.build(kind, content, f"{where}.", {}, {})
+        if get_origin(kind) is tuple:
+            return self.sequence(get_args(kind), content, where)
+        allowed = (int, float) if kind is float else (kind,)
+        if type(content) not in allowed:
+            raise self.error(where, f"is {content!r}, not of the type {kind.__name__}")
+        return content
+
+    def sequence(self, kinds: tuple[Any, ...], content: Any, where: str) -> tuple[Any, ...]:
+        if isinstance(content, dict):  # names and values in their order
+            content = [list(item) for item in content.items()]
+        if not isinstance(content, list):
+            raise self.error(where, f"is {content!r}, not a list")
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(content)
+        if len(content) != len(kinds):
+            raise self.error(where, f"has {len(content)} values, not {len(kinds)}")
+        pairs = zip(kinds, content, strict=True)
+        return tuple(self.value(kind, part, f"{where}[{i}]") for i, (kind, part) in enumerate(pairs, 1))
+
+
+_hints = functools.cache(get_type_hints)
+
+
+# Sets on disk
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder holds a whole stand-in: a manifest, and as many images as it counts, with or without truth."""
+    folder = Path(folder)
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+    except ReidError:
+        return False
+    return manifest is not None and all(
+        len(image_names(folder / part)) == manifest.get("counts", {}).get(part)
+        for part in DOMAINS[manifest["name"]].layout.folders
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest of a set, or the note about an unfinished one; None where there is no such file.
+
+    Raises
+    ------
+    ReidError
+        It cannot be read, or an entry has the wrong type; says file, entry and what to do.
+    """
+
+    def error(problem: str) -> ReidError:
+        return ReidError(f"{path} {problem}; delete the folder {path.parent} or give another one")
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as reason:
+        raise error("is not readable as JSON") from reason
+    if not isinstance(content, dict):
+        raise error("is not a manifest of a stand-in")
+    for key, kinds in {"name": str, "version": int, "scale": (int, float), "seed": int, "digest": str}.items():
+        if not isinstance(content.get(key), kinds) or isinstance(content[key], bool):
+            raise error(f"has no valid {key} ({json.dumps(content.get(key))})")
+    if content["name"] not in DOMAINS:
+        raise error(f"names the unknown stand-in {content['name']!r}")
+    counts = content.get("counts", {})
+    if not isinstance(counts, dict) or any(type(many) is not int or many < 0 for many in counts.values()):
+        raise error(f"has counts that are no numbers of images ({json.dumps(counts)[:80]})")
+    return content
+
+
+def image_names(folder: Path) -> set[str]:
+    """Names, from `folder`, of the JPEG files that are not empty (a crash of the machine can leave empty ones)."""
+    found, inner = set(), [""]
+    while inner:
+        below = inner.pop()
+        if not (folder / below).is_dir():
+            continue
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                name = below + entry.name
+                if entry.is_dir():
+                    inner.append(name + "/")
+                elif name.endswith(".jpg") and entry.stat().st_size:
+                    found.add(name)
+    return found

@@ -1,0 +1,275 @@
+"""The layouts of the data sets: folders, file names, which images there are, and the files beside them.
+
+One section for each data set, one entry in `LAYOUTS` at the end.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+
+from .domain import Domain, Layout, Sizes
+from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled
+
+TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
+
+
+# Market-1501
+
+
+@dataclass(frozen=True)
+class MarketSizes(Sizes):
+    """Besides: junk and distractors in the gallery's folder, and hand-drawn boxes of all people."""
+
+    junk_images: int
+    distractor_images: int
+    tight_images: int
+
+
+def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[ImageSpec]:
+    """The images of all four folders."""
+    sizes, people = domain.sizes, population(domain, scale, seed)
+    both = people.train | people.test
+    shares = apportion(list(both.values()), scaled(sizes.tight_images, scale, len(both)))
+    tight = dict(zip(both, shares, strict=True))
+    specs = [
+        _market_person(domain, seed, pair, moment, folder)
+        for folder, parts in ((TRAIN, people.train), (TEST, people.test), (TIGHT, tight))
+        for pair, many in parts.items()
+        for moment in range(many)
+    ]
+    # The query is a moment of its own, so that it is never a second box of an image in the gallery.
+    specs += [_market_person(domain, seed, pair, max(many, tight[pair]), QUERY) for pair, many in people.test.items()]
+    for kind, identity, total in (("junk", -1, sizes.junk_images), ("distractor", 0, sizes.distractor_images)):
+        specs += [_market_other(domain, seed, kind, identity, moment) for moment in range(scaled(total, scale, 4))]
+    return specs
+
+
+def _market_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
+    identity, camera = pair
+    tight, when = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
+    box = 0 if tight else 1 + domain.stream(seed, "box", identity, camera, moment).randrange(4)
+    name = f"{identity:04d}_c{camera}s{when.film}_{when.frame:06d}_{box:02d}.jpg"
+    return ImageSpec(folder, name, "person", identity, camera, moment, when.walk, when.film, tight)
+
+
+def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: int) -> ImageSpec:
+    random = domain.stream(seed, kind, moment)
+    camera = 1 + random.randrange(len(domain.cameras))
+    film = 1 + random.randrange(domain.sequences)
+    label = "-1" if identity < 0 else f"{identity:04d}"
+    name = f"{label}_c{camera}s{film}_{151 + 25 * moment:06d}_{1 + random.randrange(9):02d}.jpg"
+    return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
+
+
+# DukeMTMC-reID
+
+FILM_FRAMES = 45_000
+
+
+@dataclass(frozen=True)
+class DukeSizes(Sizes):
+    """Besides: people of the gallery whom one camera alone saw, numbered like all others and without a query."""
+
+    distractor_identities: int
+    distractor_images: int
+
+
+def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[ImageSpec]:
+    """The images of the three folders."""
+    sizes = domain.sizes
+    people = population(domain, scale, seed, scaled(sizes.distractor_identities, scale, 2))
+    random = domain.stream(seed, "strangers")
+    strangers = [(identity, 1 + random.randrange(len(domain.cameras))) for identity in sorted(people.others)]
+    weights = [0.25 + random.random() for _ in strangers]
+    alone = apportion(weights, scaled(sizes.distractor_images, scale, len(strangers)))
+    gallery = people.test | dict(zip(strangers, alone, strict=True))
+    specs = [
+        _duke_person(domain, seed, pair, moment, folder)
+        for folder, shares in ((TRAIN, people.train), (TEST, gallery))
+        for pair, many in shares.items()
+        for moment in range(many)
+    ]
+    return specs + [_duke_person(domain, seed, pair, many, QUERY) for pair, many in people.test.items()]
+
+
+def _duke_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
+    identity, camera = pair
+    when = moment_of(domain, seed, pair, moment)
+    # Frames count through all films of a camera.
+    name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * when.film + when.frame:07d}.jpg"
+    return ImageSpec(folder, name, "person", identity, camera, moment, when.walk, when.film, False)
+
+
+# CUHK03
+
+LABELED, DETECTED = "labeled", "detected"
+TESTSETS = "testsets.mat"
+MOST_PER_VIEW = 5
+CLASSIC_PAIRS = 3
+Moments = list[tuple[Pair, int]]
+
+
+@dataclass(frozen=True)
+class CuhkSizes(Sizes):
+    """Besides: how many `persons` each pair of cameras saw; moments of train and gallery without a box of one kind.
+
+    `classic_sets` test sets of the classic protocol hold `classic_test` persons each.
+    """
+
+    persons: tuple[int, ...]
+    train_undetected: int
+    gallery_unlabeled: int
+    classic_sets: int
+    classic_test: int
+
+
+def cuhk_persons(domain: Domain[CuhkSizes], scale: float) -> list[int]:
+    """How many persons each pair of cameras saw; they are numbered pair after pair."""
+    sizes = domain.sizes
+    total = scaled(sizes.train_identities, scale, 8) + scaled(sizes.test_identities, scale, 4)
+    # At scale 1 the numbers themselves: `apportion` gives one person each, then the rest by these weights.
+    return apportion([many - 1 for many in sizes.persons], total)
+
+
+def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[ImageSpec]:
+    """The images of all six folders: five moments of each view, or a few less."""
+    sizes, random = domain.sizes, domain.stream(seed, "plan")
+    counts = cuhk_persons(domain, scale)
+    cameras = [(2 * pair + 1, 2 * pair + 2) for pair, many in enumerate(counts) for _ in range(many)]
+    identities = list(range(1, len(cameras) + 1))
+    random.shuffle(identities)
+    many = scaled(sizes.train_identities, scale, 8)
+    train, test = (
+        [(identity, camera) for identity in sorted(part) for camera in cameras[identity - 1]]
+        for part in (identities[:many], identities[many:])
+    )
+    known = _cuhk_moments(random, train, 0, MOST_PER_VIEW, scaled(sizes.train_images, scale))
+    # The first moment of a test view is the query.
+    gallery = _cuhk_moments(random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, scale))
+    unlabeled = _cuhk_sample(random, gallery, scaled(sizes.gallery_unlabeled, scale))
+    undetected = _cuhk_sample(random, known, scaled(sizes.train_undetected, scale))
+    return [
+        _cuhk_person(domain, seed, pair, moment, folder, boxes)
+        for boxes, without in ((LABELED, unlabeled), (DETECTED, undetected))
+        for folder, moments in ((TRAIN, known), (QUERY, [(pair, 0) for pair in test]), (TEST, gallery))
+        for pair, moment in moments
+        if (pair, moment) not in without
+    ]
+
+
+def _cuhk_moments(random: Random, views: list[Pair], first: int, most: int, total: int) -> Moments:
+    """Moments of all views, `total` of them if they can be so many: `most` a view, or a few less, but two at least."""
+    shares = dict.fromkeys(views, most)
+    spare = [view for view in views for _ in range(most - 2)]
+    for view in random.sample(spare, min(len(spare), max(0, most * len(views) - total))):
+        shares[view] -= 1
+    return [(view, first + moment) for view, share in shares.items() for moment in range(share)]
+
+
+def _cuhk_sample(random: Random, moments: Moments, many: int) -> set[tuple[Pair, int]]:
+    """A few moments, never the first two of a view."""
+    late = [(view, moment) for view, moment in moments if moment > 1]
+    return set(random.sample(late, min(len(late), many)))
+
+
+def _cuhk_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, boxes: str) -> ImageSpec:
+    identity, camera = pair
+    when, tight = moment_of(domain, seed, pair, moment), boxes == LABELED
+    name = f"{identity:04d}_c{(camera - 1) % 2 + 1}_{moment + 1}.jpg"
+    return ImageSpec(f"{boxes}/{folder}", name, "person", identity, camera, moment, when.walk, when.film, tight)
+
+
+def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, bytes]:
+    """The classic protocol's test sets: rows (pair, person), of the first three pairs; and the persons of each pair."""
+    import numpy as np
+    from scipy.io import savemat
+
+    sizes, counts = domain.sizes, cuhk_persons(domain, scale)
+    everyone = [(pair + 1, person + 1) for pair in range(CLASSIC_PAIRS) for person in range(counts[pair])]
+    # Half the people at most, so that there is something left to train on at any scale.
+    size = min(scaled(sizes.classic_test, scale, 2), len(everyone) // 2)
+    sets = np.empty((sizes.classic_sets, 1), dtype=object)
+    for number in range(sizes.classic_sets):
+        random = domain.stream(seed, "classic", number)
+        sets[number, 0] = np.array(sorted(random.sample(everyone, size)), dtype=np.float64)
+    content = io.BytesIO()
+    savemat(content, {"testsets": sets, "persons": np.array([counts], dtype=np.float64)})
+    # The file begins with 116 bytes of free text, in which scipy writes the time of day: the same set, the same bytes.
+    return {TESTSETS: b"MATLAB 5.0 MAT-file".ljust(116) + content.getvalue()[116:]}
+
+
+# MSMT17
+
+MSMT_TRAIN, MSMT_TEST = "train", "test"
+LISTS = {name: f"list_{name}.txt" for name in ("train", "val", "query", "gallery")}
+DAYS = ("0113", "0211", "0302", "0303")
+
+
+@dataclass(frozen=True)
+class MsmtSizes(Sizes):
+    """Besides: how many of the training images the release lists for validation."""
+
+    val_images: int
+
+
+def msmt_images(domain: Domain[MsmtSizes], scale: float, seed: int) -> list[ImageSpec]:
+    """The images of both folders; queries and gallery share one."""
+    people = population(domain, scale, seed)
+    # The query is a moment of its own, after those of the gallery.
+    seen = {MSMT_TRAIN: people.train, MSMT_TEST: {pair: many + 1 for pair, many in people.test.items()}}
+    specs = []
+    for folder, shares in seen.items():
+        # The numbers in names count from 0 in either folder.
+        labels = {identity: label for label, identity in enumerate(sorted({identity for identity, _ in shares}))}
+        numbers: Counter[int] = Counter()
+        for pair, many in shares.items():
+            for moment in range(many):
+                specs.append(_msmt_person(domain, seed, pair, moment, folder, labels[pair[0]], numbers[pair[0]]))
+                numbers[pair[0]] += 1
+    return specs
+
+
+def _msmt_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, label: int, number: int) -> ImageSpec:
+    identity, camera = pair
+    when = moment_of(domain, seed, pair, moment)
+    day, time = divmod(when.film - 1, len(domain.lights))
+    light = domain.lights[time].name
+    name = f"{label:04d}_{number:03d}_{camera:02d}_{DAYS[day]}{light}_{when.frame % 10_000:04d}_0.jpg"
+    return ImageSpec(folder, f"{label:04d}/{name}", "person", identity, camera, moment, when.walk, when.film, False)
+
+
+def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, bytes]:
+    """The four lists of the release: lines of a path within train or test, and a label."""
+    people, specs = population(domain, scale, seed), plan(domain, scale, seed)
+    train = [spec for spec in specs if spec.folder == MSMT_TRAIN]
+    # An identity's first image is never for validation, so that every identity is trained on.
+    spare = [index for index, spec in enumerate(train) if spec.name.split("_")[1] != "000"]
+    many = min(len(spare), scaled(domain.sizes.val_images, scale, 1))
+    chosen = set(domain.stream(seed, "validation").sample(spare, many))
+    lists: dict[str, list[ImageSpec]] = {name: [] for name in LISTS}
+    for index, spec in enumerate(train):
+        lists["val" if index in chosen else "train"].append(spec)
+    for spec in specs:
+        if spec.folder == MSMT_TEST:
+            is_query = spec.moment == people.test[spec.identity, spec.camera]
+            lists["query" if is_query else "gallery"].append(spec)
+    lines = {name: (f"{spec.name} {int(spec.name[:4])}\n" for spec in some) for name, some in lists.items()}
+    return {LISTS[name]: "".join(some).encode() for name, some in lines.items()}
+
+
+LAYOUTS: dict[str, Layout] = {
+    "market1501": Layout(MarketSizes, (TRAIN, TEST, QUERY, TIGHT), market_images),
+    "dukemtmc": Layout(DukeSizes, (TRAIN, TEST, QUERY), duke_images),
+    "cuhk03": Layout(
+        CuhkSizes,
+        tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST)),
+        cuhk_images,
+        (TESTSETS,),
+        cuhk_files,
+    ),
+    "msmt17": Layout(MsmtSizes, (MSMT_TRAIN, MSMT_TEST), msmt_images, tuple(LISTS.values()), msmt_files),
+}
+"""The `layout` of a domain's file."""
