@@ -1,13 +1,17 @@
-"""One file a paper: its tables as data, its recipe with the source of each value, its claims.
+"""One file for each paper: its recipe, with the source of each value, and its tables as data.
 
-Whatever stands in this package as a `Table` is a table of the study: no registry, no list to keep.
+Every `Table` in a module of this package is a table of the study: there is no registry to keep. What the papers claim
+and which of their printed rows are not retrained is in results/claims.tsv and results/not-retrained.tsv.
 """
 
 from __future__ import annotations
 
+import csv
 import importlib
 import pkgutil
+from pathlib import Path
 
+from reidlib import paths
 from reidlib.spec import Claim, ReidError, Row, Table
 
 MEDIUM_LIMIT = (
@@ -30,13 +34,8 @@ def tables() -> dict[str, Table]:
     return found
 
 
-def claims() -> list[Claim]:
-    """Every declared claim, paper by paper."""
-    modules = (importlib.import_module(module.name) for module in pkgutil.iter_modules(__path__, f"{__name__}."))
-    return [claim for module in modules for claim in getattr(module, "CLAIMS", ())]
-
-
 def table(slug: str) -> Table:
+    """The table of this slug; an unknown one is a ReidError that names the known ones."""
     known = tables()
     if slug not in known:
         own = [name for name in known if name.partition("/")[0] == slug.partition("/")[0]]
@@ -45,7 +44,7 @@ def table(slug: str) -> Table:
 
 
 def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
-    """The rows with these labels, or all rows; an unknown label names the known ones."""
+    """The rows with these labels, or all rows; an unknown label is a ReidError that names the known ones."""
     if not labels:
         return list(table.rows)
     known = {row.label for row in table.rows}
@@ -54,3 +53,51 @@ def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
         choices = "; ".join(row.label for row in table.rows)
         raise ReidError(f"{table.slug}: unknown row {unknown[0]!r}; choose from: {choices}")
     return [row for row in table.rows if row.label in labels]
+
+
+def claims(paper: str = "") -> list[Claim]:
+    """The claims of one paper ("safenet"), or of all, in the order of results/claims.tsv."""
+    found = []
+    for place, line in _read(
+        "claims.tsv", ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where")
+    ):
+        datasets = tuple(filter(None, line.pop("datasets").split(",")))
+        if line["metric"] not in ("rank1", "mAP"):
+            raise ReidError(f"{place}: unknown metric {line['metric']!r}; write rank1 or mAP")
+        found.append(Claim(**line, datasets=datasets))
+    return [claim for claim in found if paper in ("", claim.paper)]
+
+
+def not_retrained(table: Table) -> dict[str, str]:
+    """The rows of results/reported.tsv that this table does not train again (other methods), each with the reason."""
+    lines = _read("not-retrained.tsv", ("paper", "table", "row", "reason"))
+    return {
+        line["row"]: line["reason"] for _, line in lines if (line["paper"], line["table"]) == (table.paper, table.name)
+    }
+
+
+def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+    """The lines of a table in results/ that is part of the declaration, each with "file, line n" for messages.
+
+    A missing file, another header, or a line with a column too few, too many or empty (datasets may be empty: all) is a
+    ReidError.
+    """
+    file: Path = paths.home() / "results" / name
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            head, *lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    except (OSError, ValueError) as fault:
+        raise ReidError(f"{file}: cannot be read ({fault}); set REID_HOME to a checkout of this study") from fault
+    if tuple(head) != columns:
+        raise ReidError(f"{file}: columns {head}, not {list(columns)}; restore the file from the repository")
+    found = []
+    for number, line in enumerate(lines, 2):
+        place = f"{file}, line {number}"
+        if len(line) != len(columns):
+            raise ReidError(f"{place}: {len(line)} columns, not {len(columns)}; separate them by single tabs")
+        entry = dict(zip(columns, line, strict=True))
+        empty = [column for column, text in entry.items() if not text.strip() and column != "datasets"]
+        if empty:
+            raise ReidError(f"{place}: nothing in column {empty[0]!r}; fill it in or delete the line")
+        found.append((place, entry))
+    return found
