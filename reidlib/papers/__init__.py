@@ -10,9 +10,10 @@ import csv
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 from reidlib import paths
-from reidlib.spec import Claim, ReidError, Row, Table
+from reidlib.spec import Assumed, Claim, ReidError, Row, Table, check_choice
 
 MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
@@ -22,6 +23,40 @@ MEDIUM_LIMIT = (
 
 With them the five tables on Market-1501 are 112 PFLOP, and 96 processes start.
 """
+
+PROTOCOLS = {
+    "market1501": "market1501-single-query",
+    "dukemtmc": "dukemtmc-single-query",
+    "cuhk03-np-labeled": "cuhk03-new",
+    "cuhk03-np-detected": "cuhk03-new",
+    "msmt17": "msmt17",
+    "market-to-duke": "market-to-duke",
+    "duke-to-market": "duke-to-market",
+}
+"""The usual test of each data set."""
+
+SMOKE = dict(
+    start=Assumed("scratch", because="tests run offline"),
+    size=Assumed((128, 64), because="the smallest input that every network can train on"),
+    epochs=Assumed(1, because="tests take seconds"),
+    batch=Assumed(8, because="the smoke stand-in has few images, of few identities"),
+)
+"""What budget `smoke` changes in the recipe of every paper."""
+
+SMALL = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
+    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
+    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
+)
+"""What budget `small` changes in every paper that does not say otherwise."""
+
+MEDIUM = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs"),
+    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
+    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
+)
+"""The same for budget `medium`."""
 
 
 def tables() -> dict[str, Table]:
@@ -57,14 +92,12 @@ def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
 
 def claims(paper: str = "") -> list[Claim]:
     """The claims of one paper ("safenet"), or of all, in the order of results/claims.tsv."""
+    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where")
     found = []
-    for place, line in _read(
-        "claims.tsv", ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where")
-    ):
-        datasets = tuple(filter(None, line.pop("datasets").split(",")))
-        if line["metric"] not in ("rank1", "mAP"):
-            raise ReidError(f"{place}: unknown metric {line['metric']!r}; write rank1 or mAP")
-        found.append(Claim(**line, datasets=datasets))
+    for place, line in _read("claims.tsv", columns):
+        check_choice(place, "metric", line["metric"], ("rank1", "mAP"))
+        line["datasets"] = tuple(filter(None, line["datasets"].split(",")))
+        found.append(Claim(**line))
     return [claim for claim in found if paper in ("", claim.paper)]
 
 
@@ -76,7 +109,7 @@ def not_retrained(table: Table) -> dict[str, str]:
     }
 
 
-def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
+def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
     """The lines of a table in results/ that is part of the declaration, each with "file, line n" for messages.
 
     A missing file, another header, or a line with a column too few, too many or empty (datasets may be empty: all) is a
@@ -95,7 +128,7 @@ def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, str]
         place = f"{file}, line {number}"
         if len(line) != len(columns):
             raise ReidError(f"{place}: {len(line)} columns, not {len(columns)}; separate them by single tabs")
-        entry = dict(zip(columns, line, strict=True))
+        entry: dict[str, Any] = dict(zip(columns, line, strict=True))
         empty = [column for column, text in entry.items() if not text.strip() and column != "datasets"]
         if empty:
             raise ReidError(f"{place}: nothing in column {empty[0]!r}; fill it in or delete the line")
