@@ -1,4 +1,4 @@
-"""The losses, one scalar each from (output, labels), and the criterion that adds them up by name and weight.
+"""The losses, one scalar each from (output, labels), and the criterion that weights them by name.
 
 Features and logits may come as bfloat16: every loss is computed in float32 (float64 stays float64), with no matrix
 product that autocast would lower.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from reidlib.models.output import Output
-from reidlib.spec import ReidError, value_of
+from reidlib.spec import Loss, ReidError
 
 
 def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -43,7 +43,7 @@ def triplet(
     *,
     margin: float,
     reduction: str = "mean",
-    which: str | Sequence[int] = "all",
+    which: Literal["all"] | Sequence[int] = "all",
 ) -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, eq. 5; MROS eq. 1), averaged over the vectors in `output.features`.
 
@@ -54,25 +54,25 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Raises what `demand_triplets` raises, for labels
-    on the CPU. Labels on a GPU are taken as they are, since a look at them would wait for all of its work: training
-    checks them before it sends them.
+    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`.
+    Labels on a GPU are not, since reading them would wait for all of its work: training checks them before it copies
+    them there.
     """
-    _demand_reduction(reduction)
-    features = list(output.features) if which == "all" else [output.features[i] for i in which]
+    _check_reduction(reduction)
+    features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
     if not features:
-        raise ReidError("the triplet loss has no vectors to look at; the model gives none in `features`")
+        raise ReidError("the triplet loss has no vectors to compare; the model gives none in `features`")
     same = labels[:, None] == labels[None, :]  # B × B
     if labels.device.type == "cpu":
-        demand_triplets(labels)
+        check_triplets(labels)
     return torch.stack([_batch_hard(_wide(vectors), same, margin, reduction) for vectors in features]).mean()
 
 
 def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) -> Tensor:
     """vectors: B × F; same: B × B, whether two images show one identity."""
     with torch.no_grad():
-        # The hardest pairs are looked up first, then measured again with a gradient: B × F numbers to keep in place of
-        # B × B × F, and no cancellation as in |a|² + |b|² − 2ab when two vectors are close.
+        # The hardest pairs are found first, then measured again with a gradient: this keeps B × F numbers instead of
+        # B × B × F, and has no cancellation as in |a|² + |b|² − 2ab when two vectors are close.
         distances = torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")  # B × B
         positive = distances.masked_fill(~same, -torch.inf).argmax(1)  # B; the anchor itself only if all are at 0
         negative = distances.masked_fill(same, torch.inf).argmin(1)  # B
@@ -82,10 +82,10 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) ->
     return _reduced(functional.relu(to_positive - to_negative + margin), reduction)
 
 
-def demand_triplets(labels: Tensor) -> None:
-    """Raises ReidError when an identity is alone in the batch with one image, or the batch is of one identity.
+def check_triplets(labels: Tensor) -> None:
+    """Raises ReidError when an identity has a single image in the batch, or the batch shows one identity only.
 
-    One image has no positive; a repeat of it counts as another one. labels: B, best on the CPU.
+    A single image has no positive; a repeat of it counts as a second image. labels: B, best on the CPU.
     """
     partners = (labels[:, None] == labels[None, :]).sum(1)  # B, the anchor counted
     lonely, full = partners == 1, partners == len(labels)
@@ -102,7 +102,7 @@ def demand_triplets(labels: Tensor) -> None:
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
-    """max(0, p_G − p_L + margin), mean over the batch (FMN eq. 5): be surer of the right class than the reference.
+    """max(0, p_G − p_L + margin), mean over the batch (FMN eq. 5): be surer of the right class than a reference.
 
     p_L and p_G are the softmax probabilities of the right class, from `output.logits[0]` and from `output.reference`;
     no gradient goes into the reference. margin is a difference of probabilities. labels: B, 0..K−1.
@@ -136,9 +136,9 @@ class Centre(nn.Module):
         self, identities: int, widths: Sequence[int], *, rate: float, reduction: str = "mean", seed: int = 0
     ) -> None:
         super().__init__()
-        _demand_reduction(reduction)
+        _check_reduction(reduction)
         if not widths:
-            raise ReidError("the centre loss has no vectors to look at; the model gives none in `features`")
+            raise ReidError("the centre loss has no vectors to compare; the model gives none in `features`")
         generator = torch.Generator().manual_seed(seed)
         self.centres = nn.ParameterList(torch.randn(identities, width, generator=generator) for width in widths)
         self.rate = rate
@@ -156,50 +156,38 @@ class Centre(nn.Module):
         return torch.stack([_reduced(0.5 * offset.square().sum(1), self.reduction) for offset in offsets]).mean()
 
 
-class LossSetting(Protocol):
-    """What the criterion asks of `spec.Loss`: a function (or a class such as Centre), its weight and its options."""
-
-    @property
-    def function(self) -> Callable[..., Any]: ...
-
-    @property
-    def weight(self) -> Any: ...
-
-    def bare_options(self) -> dict[str, Any]: ...
-
-
 class Criterion(nn.Module):
-    """The named, weighted losses of one training, those with parameters of their own (Centre) as submodules.
+    """The named, weighted losses of one training; those with parameters of their own (Centre) are submodules.
 
     losses      by name; functions are called with (output, labels, **options), classes built once with
                 (identities, widths, **options) and called with (output, labels)
     identities  K
     widths      F of each vector in the model's `output.features`
 
-    A loss's weight tells the network how much to heed it. It does not slow down the loss's own parameters: their
-    gradient is that of the unweighted loss, so that `rate` alone moves them, whatever the weight (MROS weighs its
-    centre loss with 0.0005). Give `own_groups()` to an SGD of their own, without momentum and weight decay.
+    A loss's weight scales its gradient for the network. It does not slow down the loss's own parameters: their gradient
+    is that of the unweighted loss, so that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre
+    loss). Give `own_groups()` to an SGD of their own, without momentum and weight decay.
     """
 
-    def __init__(self, losses: Mapping[str, LossSetting], identities: int, widths: Sequence[int]) -> None:
+    def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.weights = {name: value_of(loss.weight) for name, loss in losses.items()}
+        self.weights = {name: loss.weight for name, loss in losses.items()}
         self.stateful = nn.ModuleDict()
         self._functions: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {}
         for name, loss in losses.items():
             if inspect.isclass(loss.function):
-                self.stateful[name] = loss.function(identities, widths, **loss.bare_options())
+                self.stateful[name] = loss.function(identities, widths, **loss.options)
             else:
-                self._functions[name] = (loss.function, loss.bare_options())
+                self._functions[name] = (loss.function, loss.options)
 
     def forward(self, output: Output, labels: Tensor) -> dict[str, Tensor]:
         """Each weighted loss under its own name, in the order given; their sum is the total. labels: B, 0..K−1."""
         return {name: self._term(name, output, labels) for name in self.weights}
 
-    def demand(self, labels: Tensor) -> None:
-        """Raises the ReidError of a loss that can do nothing with a batch of these labels. labels: B, on the CPU."""
+    def check(self, labels: Tensor) -> None:
+        """Raises the ReidError of a loss that cannot work on a batch of these labels. labels: B, on the CPU."""
         if any(function is triplet for function, _ in self._functions.values()):
-            demand_triplets(labels)
+            check_triplets(labels)
 
     def own_groups(self) -> list[dict[str, Any]]:
         """One optimiser group for each loss that has parameters: {"params": …, "lr": its rate}; [] where none has."""
@@ -213,11 +201,11 @@ class Criterion(nn.Module):
         fixed = {key: weight.detach() for key, weight in loss.named_parameters()}
         for_network = self.weights[name] * functional_call(loss, fixed, (output, labels))
         for_itself = loss(_detached(output), labels)
-        return for_network + (for_itself - for_itself.detach())  # the bracket is 0 in value, not in gradient
+        return for_network + (for_itself - for_itself.detach())  # the bracket has the value 0, and a gradient
 
 
 def _detached(output: Output) -> Output:
-    """The same numbers, without a way back into the network."""
+    """The same numbers, detached from the network's graph."""
     return replace(
         output,
         embedding=output.embedding.detach(),
@@ -231,7 +219,7 @@ def _wide(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def _demand_reduction(reduction: str) -> None:
+def _check_reduction(reduction: str) -> None:
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
 

@@ -1,40 +1,42 @@
-"""The words of the study: settings, recipes, rows, tables, claims. Frozen, self-checking, standard library only.
+"""The data model of the study: recipes, settings, rows, tables, claims. Frozen, self-checking, standard library only.
 
-A row of a paper's table is data: it says how it differs from the table's base. Everything a run depends on is in its
-`Settings`, and `Settings.resolved()` is the plain dictionary that is hashed into the key of the run.
+A row of a paper's table is data: it says how it differs from the table's base. Everything that a run depends on is in
+its `Settings`; `Settings.trained()` and `Settings.tested()` are the plain dictionaries that are hashed into its keys.
+
+A value may be given bare, as `Stated` or as `Assumed`. The fields hold the bare, typed value, and `sources` beside them
+holds what was given as `Stated` or `Assumed`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
+from types import FunctionType
+from typing import Any, ClassVar, Literal, Self, get_args
 
 OURS = "label of ours"
 """How the note of a row begins whose label or number the paper does not print."""
 
 
 class ReidError(Exception):
-    """A fault a person can mend. The message is one line: what is wrong, where, and the remedy."""
+    """An error that the user can fix. The message is one line: what is wrong, where, and the remedy."""
 
     status = 1
-    """Exit status of a command that ends in it."""
+    """Exit status of a command that ends with it."""
 
 
 class Busy(ReidError):
-    """Another process is making the same thing just now: try again later."""
+    """Another process is doing the same work now: try again later."""
 
     status = 75
-    """EX_TEMPFAIL of sysexits.h, which batch systems take for a reason to try again."""
+    """EX_TEMPFAIL of sysexits.h, which batch systems take as a reason to try again."""
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """A value the paper does not state, with the reason for our choice. The book lists every one of them.
-
-    `value` is what the computation uses; `because` is one sentence.
-    """
+    """A value that the paper does not state, with one sentence that gives the reason for our choice."""
 
     value: Any
     because: str
@@ -46,27 +48,108 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Stated:
-    """A value the paper states, with the place where it does (section or line of the text)."""
+    """A value that the paper states, with the place where it does so (section or line of the text)."""
 
     value: Any
     where: str
 
 
 def value_of(setting: Any) -> Any:
-    """The bare value of a setting that may be wrapped in `Assumed` or `Stated`."""
+    """The bare value of a setting that may be given as `Assumed` or `Stated`."""
     return setting.value if isinstance(setting, Assumed | Stated) else setting
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. Any value may be `Stated` or `Assumed`; units stand beside each field.
+def _separate(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Stated | Assumed]]:
+    """The bare values by name, and the sources of those that have one."""
+    sources = {name: value for name, value in given.items() if isinstance(value, Assumed | Stated)}
+    return {name: value_of(value) for name, value in given.items()}, sources
 
-    start:         "imagenet" (used where the weights are at hand, else from scratch, and the record says which) or
-                   "scratch".
+
+class _Declared:
+    """Base of dataclasses whose fields may be given as `Stated` or `Assumed`.
+
+    sources: what was given so, by the name of the field; an entry of a dictionary is called "field.entry".
+    """
+
+    sources: dict[str, Stated | Assumed]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    ALWAYS_IN_KEY: ClassVar[tuple[str, ...]] = ()
+    """Fields that are in the key whatever their value; every other field is there only if it is not at its default."""
+
+    def __init__(self, **given: Any) -> None:
+        defaults = _defaults(type(self))
+        if unknown := given.keys() - defaults.keys():
+            raise TypeError(f"{type(self).__name__} has no {min(unknown)!r}; choose from {', '.join(defaults)}")
+        values, sources = _separate(given)
+        for name, default in defaults.items():
+            value = values.get(name, default)
+            _require(_fits(value, default), name, value, f"of the kind of {default!r}")
+            if isinstance(value, dict):
+                value, own = _separate(value)
+                sources |= {f"{name}.{entry}": source for entry, source in own.items()}
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+        object.__setattr__(self, "sources", sources)
+        self._check()
+
+    def _check(self) -> None:
+        """Raises ValueError for a value out of range."""
+
+    def given(self) -> dict[str, Any]:
+        """The values with their sources, as the constructor takes them."""
+        found = {f.name: self.sources.get(f.name, getattr(self, f.name)) for f in fields(self)}
+        for name, value in found.items():
+            if isinstance(value, dict):
+                found[name] = {entry: self.sources.get(f"{name}.{entry}", bare) for entry, bare in value.items()}
+        return found
+
+    def but(self, **changes: Any) -> Self:
+        """These values with some of them changed; an unknown name is a TypeError."""
+        return type(self)(**(self.given() | changes)) if changes else self
+
+    def resolved(self) -> dict[str, Any]:
+        """Bare values, as JSON would give them back."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def key(self) -> dict[str, Any]:
+        """What is hashed. A value at its default is left out, so that a new field whose default is off keeps old keys.
+
+        The fields in `ALWAYS_IN_KEY` are older than this rule.
+        """
+        default = _defaults(type(self))
+        always = self.ALWAYS_IN_KEY
+        return {n: v for n, v in self.resolved().items() if n in always or v != _plain(default[n])}
+
+    def assumptions(self) -> dict[str, Assumed]:
+        return {name: source for name, source in self.sources.items() if isinstance(source, Assumed)}
+
+    def stated(self) -> dict[str, Stated]:
+        return {name: source for name, source in self.sources.items() if isinstance(source, Stated)}
+
+
+@cache
+def _defaults(declared: type[_Declared]) -> dict[str, Any]:
+    """The value of each field where none is given."""
+    return {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(declared)}
+
+
+Start = Literal["imagenet", "scratch"]
+Schedule = Literal["constant", "step", "cosine"]
+Precision = Literal["bf16", "fp32", "bf16 imitated"]
+Optimiser = Literal["sgd", "adam"]
+Reranking = Literal["", "k-reciprocal", "ECN"]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, init=False)
+class Recipe(_Declared):
+    """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field.
+
+    start:         "imagenet" (from scratch where the weights are not available; the record says which) or "scratch".
     size:          input height and width in pixels.
     stretch:       range of the crop's height/width ratio, as multiples of the input's own ratio.
     crop_scale:    range of the crop's share of the image area; (1, 1) with stretch (1, 1) crops nothing.
-    mirror:        probability of a horizontal mirror image.
+    mirror:        probability of a horizontal flip.
     epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
     per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
     optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
@@ -74,8 +157,8 @@ class Recipe:
     schedule:      "constant", "step" (multiply by `decay` after each epoch in `milestones`) or "cosine" (to zero).
     warmup:        share of all steps during which the rate rises linearly from zero.
     warmup_epochs, warmup_from, warmup_to: a warm-up in whole epochs instead: epoch e (from 1) of the first
-                   `warmup_epochs` has the rate times from + (to − from) · e / warmup_epochs, and the schedule has no
-                   say before they are over.
+                   `warmup_epochs` has the rate times from + (to − from) · e / warmup_epochs; the schedule acts only
+                   after them.
     fresh_momentum: whether the optimiser forgets its state after every epoch (HAMR as released).
     pad:           pixels of black border on each side, from which a window of the input's size is cut at random.
     erasing:       probability that a rectangle is erased (to the ImageNet mean); `erasing_area` is its share of the
@@ -83,121 +166,81 @@ class Recipe:
     precision:     "bf16" (autocast, where the device has it), "fp32", or "bf16 imitated" (its numbers on any device).
     """
 
-    start: Any = "imagenet"
-    size: Any = (256, 128)
-    crop_scale: Any = (1.0, 1.0)
-    stretch: Any = (1.0, 1.0)
-    mirror: Any = 0.5
-    epochs: Any = 60
-    batch: Any = 32
-    rates: Any = field(default_factory=lambda: {"rest": 0.01})
-    momentum: Any = 0.9
-    nesterov: Any = False
-    weight_decay: Any = 5e-4
-    schedule: Any = "constant"
-    milestones: Any = ()
-    decay: Any = 0.1
-    warmup: Any = 0.0
-    precision: Any = "bf16"
-    optimiser: Any = "sgd"
-    per_identity: Any = 0
-    warmup_epochs: Any = 0
-    warmup_from: Any = 0.0
-    warmup_to: Any = 1.0
-    fresh_momentum: Any = False
-    pad: Any = 0
-    erasing: Any = 0.0
-    erasing_area: Any = (0.02, 0.4)
-    erasing_ratio: Any = (0.3, 3.33)
+    start: Start = "imagenet"
+    size: tuple[int, int] = (256, 128)
+    crop_scale: Range = (1.0, 1.0)
+    stretch: Range = (1.0, 1.0)
+    mirror: float = 0.5
+    epochs: int = 60
+    batch: int = 32
+    rates: dict[str, float] = field(default_factory=lambda: {"rest": 0.01})
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    schedule: Schedule = "constant"
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
+    warmup: float = 0.0
+    precision: Precision = "bf16"
+    optimiser: Optimiser = "sgd"
+    per_identity: int = 0
+    warmup_epochs: int = 0
+    warmup_from: float = 0.0
+    warmup_to: float = 1.0
+    fresh_momentum: bool = False
+    pad: int = 0
+    erasing: float = 0.0
+    erasing_area: Range = (0.02, 0.4)
+    erasing_ratio: Range = (0.3, 3.33)
 
-    def __post_init__(self) -> None:
-        value = {f.name: value_of(getattr(self, f.name)) for f in fields(self)}
-        _demand(value["start"] in ("imagenet", "scratch"), "start", value["start"], "'imagenet' or 'scratch'")
-        _demand(value["schedule"] in ("constant", "step", "cosine"), "schedule", value["schedule"], "a known schedule")
-        known = ("bf16", "fp32", "bf16 imitated")
-        _demand(value["precision"] in known, "precision", value["precision"], f"one of {known}")
-        _demand(value["optimiser"] in ("sgd", "adam"), "optimiser", value["optimiser"], "'sgd' or 'adam'")
-        _demand("rest" in value["rates"], "rates", value["rates"], "a dictionary with the name 'rest'")
-        _demand(
-            isinstance(value["batch"], int) and value["batch"] > 0, "batch", value["batch"], "a positive whole number"
-        )
+    ALWAYS_IN_KEY = (
+        "start",
+        "size",
+        "crop_scale",
+        "stretch",
+        "mirror",
+        "epochs",
+        "batch",
+        "rates",
+        "momentum",
+        "nesterov",
+        "weight_decay",
+        "schedule",
+        "milestones",
+        "decay",
+        "warmup",
+        "precision",
+    )
+
+    def _check(self) -> None:
+        for name, choices in (
+            ("start", Start),
+            ("schedule", Schedule),
+            ("precision", Precision),
+            ("optimiser", Optimiser),
+        ):
+            _require(getattr(self, name) in get_args(choices), name, getattr(self, name), f"one of {get_args(choices)}")
+        _require(len(self.size) == 2 and min(self.size) > 0, "size", self.size, "(height, width) in pixels")
+        _require("rest" in self.rates, "rates", self.rates, "a dictionary with the name 'rest'")
+        _require(self.batch > 0, "batch", self.batch, "a positive whole number")
         for name in ("epochs", "per_identity", "warmup_epochs", "pad"):
-            _demand(isinstance(value[name], int) and value[name] >= 0, name, value[name], "a whole number from 0")
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
         for name in ("mirror", "warmup", "erasing"):
-            _demand(0 <= value[name] <= 1, name, value[name], "a share between 0 and 1")
-        one_warmup = not (value["warmup"] and value["warmup_epochs"])
-        _demand(one_warmup, "warmup", value["warmup"], "0 where warmup_epochs is given")
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share between 0 and 1")
+        _require(not (self.warmup and self.warmup_epochs), "warmup", self.warmup, "0 where warmup_epochs is given")
         for name in ("crop_scale", "stretch", "erasing_area", "erasing_ratio"):
-            low, high = value[name]
-            _demand(0 < low <= high, name, value[name], "a range (low, high) with 0 < low ≤ high")
+            low, high = getattr(self, name)
+            _require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
 
-    def but(self, **changes: Any) -> Recipe:
-        """This recipe with some fields changed; an unknown name is a TypeError."""
-        return replace(self, **changes)
-
-    def resolved(self) -> dict[str, Any]:
-        """Bare values only, as JSON would give them back."""
-        return {f.name: _plain(value_of(getattr(self, f.name))) for f in fields(self)}
-
-    def keyed(self) -> dict[str, Any]:
-        """What is hashed: the resolved values, without later fields that are off: a new switch keeps the old keys."""
-        value = self.resolved()
-        off = {f.name: _plain(f.default) for f in fields(self) if f.name in _LATER}
-        if not value["erasing"]:
-            value |= {name: off[name] for name in ("erasing_area", "erasing_ratio")}
-        if not value["warmup_epochs"]:
-            value |= {name: off[name] for name in ("warmup_from", "warmup_to")}
-        return {name: entry for name, entry in value.items() if name not in off or entry != off[name]}
-
-    def assumptions(self) -> dict[str, Assumed]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Assumed)}
-
-    def stated(self) -> dict[str, Stated]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Stated)}
+    def key(self) -> dict[str, Any]:
+        """As for every declared part, without what this recipe does not read."""
+        unread = () if self.erasing else ("erasing_area", "erasing_ratio")
+        unread += () if self.warmup_epochs else ("warmup_from", "warmup_to")
+        return {name: value for name, value in super().key().items() if name not in unread}
 
 
-_LATER = (
-    "optimiser",
-    "per_identity",
-    "warmup_epochs",
-    "warmup_from",
-    "warmup_to",
-    "fresh_momentum",
-    "pad",
-    "erasing",
-    "erasing_area",
-    "erasing_ratio",
-)
-"""Recipe fields that came after the first records."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """One term of the training loss: a function or class of `reidlib.losses`, its weight, and its own options.
-
-    Options are bound to the signature here: a typo is a TypeError when the paper's file is imported.
-    """
-
-    function: Callable[..., Any]
-    weight: Any = 1.0
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        inspect.signature(self.function).bind(None, None, **self.bare_options())
-
-    def bare_options(self) -> dict[str, Any]:
-        return {name: value_of(value) for name, value in self.options.items()}
-
-    def keyed(self) -> Any:
-        """What is hashed: the weight alone where there are no options."""
-        weight = value_of(self.weight)
-        if not self.options:
-            return weight
-        return {"function": self.function.__name__, "weight": weight, **_plain(self.bare_options())}
-
-
-@dataclass(frozen=True)
-class Testing:
+@dataclass(frozen=True, init=False)
+class Testing(_Declared):
     """What is done when a trained network is tested.
 
     mirror:      whether the features of the image and of its mirror image are added.
@@ -205,20 +248,49 @@ class Testing:
     multi_query: whether a query's features are the mean of those of all its identity's images in its camera.
     """
 
-    mirror: Any = False
-    reranking: Any = ""
+    mirror: bool = False
+    reranking: Reranking = ""
     reranking_options: dict[str, Any] = field(default_factory=dict)
-    multi_query: Any = False
+    multi_query: bool = False
 
-    def __post_init__(self) -> None:
-        known = ("", "k-reciprocal", "ECN")
-        _demand(value_of(self.reranking) in known, "reranking", value_of(self.reranking), f"one of {known}")
+    def _check(self) -> None:
+        known = get_args(Reranking)
+        _require(self.reranking in known, "reranking", self.reranking, f"one of {known}")
 
-    def keyed(self) -> dict[str, Any]:
-        """What is hashed: whatever is not off."""
-        value = {f.name: _plain(value_of(getattr(self, f.name))) for f in fields(self)}
-        value["reranking_options"] = {name: value_of(option) for name, option in self.reranking_options.items()}
-        return {name: entry for name, entry in value.items() if entry}
+
+@dataclass(frozen=True, init=False)
+class Loss:
+    """One term of the training loss: a function or class of `reidlib.losses`, its weight, and its own options.
+
+    Weight and options may be given as `Stated` or `Assumed`; `sources` has them by name, "weight" among them. Options
+    are bound to the function's signature here: a misspelt one is a TypeError when the paper's file is imported.
+    """
+
+    function: FunctionType | type
+    weight: float
+    options: dict[str, Any]
+    sources: dict[str, Stated | Assumed] = field(init=False, compare=False)
+
+    def __init__(
+        self,
+        function: FunctionType | type,
+        weight: float | Stated | Assumed = 1.0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        bare, sources = _separate({**(options or {}), "weight": weight})
+        for name, value in {"function": function, "weight": bare.pop("weight"), "options": bare}.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "sources", sources)
+        inspect.signature(function).bind(None, None, **bare)
+
+    def bare_options(self) -> dict[str, Any]:
+        return dict(self.options)
+
+    def key(self) -> Any:
+        """What is hashed: the weight alone where there are no options."""
+        if not self.options:
+            return self.weight
+        return {"function": self.function.__name__, "weight": self.weight, **_plain(self.options)}
 
 
 @dataclass(frozen=True)
@@ -231,13 +303,15 @@ class First:
 
 @dataclass(frozen=True)
 class Settings:
-    """A model class with its options, its losses, a recipe and a way of testing: everything but data and seed.
+    """A model class with its options, its losses, a recipe and test settings: everything but data and seed.
 
-    options: keyword options of the model. Those named in the model's `EVALUATION_OPTIONS` only choose what is tested:
-             rows that differ in nothing else, or in `testing` alone, share one trained network.
+    options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
+             `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone,
+             share one trained network.
     losses:  the terms of the training loss by name.
     first:   a training that goes before this one; None for most.
-    Options are bound to the model's signature here, so that a typo is a TypeError when the paper's file is imported.
+    sources: what was given as `Stated` or `Assumed` among the options.
+    Options are bound to the model's signature here: a misspelt one is a TypeError when the paper's file is imported.
     """
 
     model: type
@@ -246,44 +320,48 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
     testing: Testing = field(default_factory=Testing)
     first: First | None = None
+    sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        inspect.signature(self.model).bind(1, size=(1, 1), **self.bare_options())
-        _demand(all(isinstance(loss, Loss) for loss in self.losses.values()), "losses", self.losses, "Loss(…) by name")
-        _demand(bool(self.losses) or value_of(self.recipe.epochs) == 0, "losses", self.losses, "at least one Loss")
+        bare, sources = _separate(self.options)
+        kept = {name: source for name, source in self.sources.items() if name in bare and bare[name] == source.value}
+        object.__setattr__(self, "options", bare)
+        object.__setattr__(self, "sources", kept | sources)
+        _signature(self.model).bind(1, size=(1, 1), **bare)
+        _require(all(isinstance(loss, Loss) for loss in self.losses.values()), "losses", self.losses, "Loss(…) by name")
+        _require(bool(self.losses) or self.recipe.epochs == 0, "losses", self.losses, "at least one Loss")
 
     def but(self, row: Row) -> Settings:
         """These settings as a row changes them; a row with a model of its own starts from no options."""
         losses = {**self.losses, **row.losses}
-        return replace(
-            self,
+        return Settings(
             model=row.model or self.model,
-            options=dict(row.options) if row.model else {**self.options, **row.options},
             recipe=self.recipe.but(**row.recipe),
             losses={name: loss for name, loss in losses.items() if loss is not None},
-            testing=replace(self.testing, **row.testing),
-            first=self.first if row.first == "as in the base" else row.first,
+            options=row.options if row.model else {**self.options, **self.sources, **row.options},
+            testing=self.testing.but(**row.testing),
+            first=self.first if isinstance(row.first, str) else row.first,
         )
 
     def bare_options(self) -> dict[str, Any]:
-        return {name: value_of(value) for name, value in self.options.items()}
+        return dict(self.options)
 
     def trained(self) -> dict[str, Any]:
         """The plain dictionary behind the key of a trained network; defaults of the model's options included."""
-        key = {
+        key: dict[str, Any] = {
             "model": f"{self.model.__module__}.{self.model.__qualname__}",
             "options": {name: value for name, value in self._all_options().items() if name not in self._tested_names()},
-            "losses": {name: loss.keyed() for name, loss in self.losses.items()},
-            "recipe": self.recipe.keyed(),
+            "losses": {name: loss.key() for name, loss in self.losses.items()},
+            "recipe": self.recipe.key(),
         }
         if self.first:
             key["first"] = {"into": self.first.into, **self.first.settings.trained()}
         return key
 
     def tested(self) -> dict[str, Any]:
-        """The options that only choose what is tested, and how it is tested where that is not the plain way."""
+        """The options that only choose what is tested, and the test settings that are not at their default."""
         chosen = {name: value for name, value in self._all_options().items() if name in self._tested_names()}
-        return {**chosen, **({"testing": self.testing.keyed()} if self.testing.keyed() else {})}
+        return {**chosen, **({"testing": self.testing.key()} if self.testing.key() else {})}
 
     def _tested_names(self) -> tuple[str, ...]:
         return getattr(self.model, "EVALUATION_OPTIONS", ())
@@ -291,18 +369,19 @@ class Settings:
     def _all_options(self) -> dict[str, Any]:
         defaults = {
             name: parameter.default
-            for name, parameter in inspect.signature(self.model).parameters.items()
+            for name, parameter in _signature(self.model).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
         }
-        return _plain({**defaults, **self.bare_options()})
+        return _plain({**defaults, **self.options})
 
 
 @dataclass(frozen=True)
 class Row:
     """One row of a table: its label in the paper's own words, and how it differs from the table's base.
 
-    losses: terms added or replaced, by name; None takes a term away. model: another model class, whose options start
-    empty. first: another training before it, or None for none.
+    options, recipe, testing: values by name, each bare, `Stated` or `Assumed`. losses: terms added or replaced, by
+    name; None takes a term away. model: another model class, whose options start empty. first: another training before
+    it, or None for none.
     """
 
     label: str
@@ -311,7 +390,7 @@ class Row:
     losses: dict[str, Loss | None] = field(default_factory=dict)
     testing: dict[str, Any] = field(default_factory=dict)
     model: type | None = None
-    first: First | None | str = "as in the base"
+    first: First | None | Literal["as in the base"] = "as in the base"
     variant: str = "as-published"
     note: str = ""
 
@@ -331,9 +410,8 @@ class Table:
     printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
                   re-ranked rows stand under a word of their own), or either by data set.
     printed_in:   what its `table` column calls this table, where that is not the name.
-    ap:           "plain" or "trapezoid": the AP rule of the column that is compared with the paper.
-    budgets:      recipe changes by budget name, the same for all rows; every value a guess is an `Assumed`.
-    not_retrained: printed rows that are not retrained, with the reason.
+    ap:           the AP rule of the column that is compared with the paper.
+    budgets:      recipe changes by budget name, the same for all rows; a value that is a guess is an `Assumed`.
     """
 
     paper: str
@@ -343,20 +421,19 @@ class Table:
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
     protocol: str | dict[str, str]
-    printed_as: str | tuple[str, ...] | dict[str, str | tuple[str, ...]]
-    ap: str
+    printed_as: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+    ap: Literal["plain", "trapezoid"]
     budgets: dict[str, dict[str, Any]]
-    not_retrained: dict[str, str] = field(default_factory=dict)
     printed_in: str = ""
 
     def __post_init__(self) -> None:
-        _demand(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
+        _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
         for name in ("protocol", "printed_as"):
-            given = getattr(self, name)
-            for dataset in self.datasets if isinstance(given, dict) else ():
-                _demand(dataset in given, name, given, f"one that names {dataset}")
+            named = getattr(self, name)
+            for dataset in self.datasets if isinstance(named, Mapping) else ():
+                _require(dataset in named, name, named, f"one that names {dataset}")
         seen = [(row.label, row.variant) for row in self.rows]
-        _demand(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
+        _require(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
         for row in self.rows:
             for budget in self.budgets:
                 self.settings(row, budget)
@@ -371,8 +448,8 @@ class Table:
 
     def printed_of(self, dataset: str) -> tuple[str, ...]:
         """The words in the `variant` column of results/reported.tsv under which this data set's numbers stand."""
-        given = self.printed_as[dataset] if isinstance(self.printed_as, dict) else self.printed_as
-        return (given,) if isinstance(given, str) else given
+        words = self.printed_as[dataset] if isinstance(self.printed_as, Mapping) else self.printed_as
+        return (words,) if isinstance(words, str) else words
 
     def settings(self, row: Row, budget: str) -> Settings:
         """What this row trains at this budget: base, then the budget's changes, then the row's own.
@@ -394,15 +471,15 @@ class Table:
 class Claim:
     """A sentence of the paper that a comparison of two rows decides.
 
-    better, worse: labels of rows of `table`; metric: "rank1" or "mAP"; quote: the paper's words. datasets: those of
-    which the paper says it; () all of the table's.
+    better, worse: labels of rows of `table`. quote: the paper's words; where: their place. datasets: those that the
+    paper says it of; () all of the table's.
     """
 
     paper: str
     table: str
     better: str
     worse: str
-    metric: str
+    metric: Literal["rank1", "mAP"]
     quote: str
     where: str
     datasets: tuple[str, ...] = ()
@@ -418,9 +495,21 @@ def check_choice(where: str, what: str, value: str, choices: Sequence[str]) -> N
         raise ReidError(f"{where}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
-def _demand(holds: bool, name: str, value: Any, wanted: str) -> None:
+def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _fits(value: Any, example: Any) -> bool:
+    """Whether a value is of the kind of the example: a truth value, a whole number, a number, numbers, text, names."""
+    if isinstance(example, tuple):
+        return isinstance(value, tuple | list) and all(_fits(entry, 0.0) for entry in value)
+    if isinstance(value, bool) or isinstance(example, bool):
+        return isinstance(value, bool) and isinstance(example, bool)
+    return isinstance(value, int | float if isinstance(example, float) else type(example))
+
+
+_signature = cache(inspect.signature)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,7 @@
 """Each loss against a slow loop over images, written from its formula; then the criterion that adds them up."""
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,18 +27,6 @@ def output(count=7, classes=4, widths=(5, 3), seed=0, dtype=torch.float64, **mor
         return torch.randn(count, width, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
 
     return Output(draw(2), [draw(classes), draw(classes)], [draw(width) for width in widths], {}, **more)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What `spec.Loss` is to the criterion."""
-
-    function: Any
-    weight: Any = 1.0
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def bare_options(self):
-        return dict(self.options)
 
 
 # ------------------------------------------------------------------------------------------------ identity loss
@@ -184,10 +171,10 @@ def test_no_loss_looks_at_numbers_on_the_device():
         reference=torch.empty(7, 4, device="meta"),
     )
     terms = {
-        "identity": Setting(losses.cross_entropy, options=dict(smoothing=0.1)),
-        "triplet": Setting(losses.triplet, options=dict(margin=0.3)),
-        "ranking": Setting(losses.ranking, options=dict(margin=0.1)),
-        "centre": Setting(Centre, 0.01, dict(rate=0.5)),
+        "identity": Loss(losses.cross_entropy, options=dict(smoothing=0.1)),
+        "triplet": Loss(losses.triplet, options=dict(margin=0.3)),
+        "ranking": Loss(losses.ranking, options=dict(margin=0.1)),
+        "centre": Loss(Centre, 0.01, dict(rate=0.5)),
     }
     criterion = Criterion(terms, 4, [5]).to("meta")
     sum(criterion(out, LABELS.to("meta")).values()).backward()
@@ -195,10 +182,11 @@ def test_no_loss_looks_at_numbers_on_the_device():
 
 
 def test_labels_can_be_checked_before_they_are_sent():
+    criterion = Criterion({"triplet": ALL["triplet"]}, 4, [])
     with pytest.raises(ReidError, match="identity 3 has one in this batch of 7: set per_identity to 2"):
-        Criterion({"triplet": Setting(losses.triplet)}, 4, []).demand(torch.tensor([0, 0, 1, 1, 3, 2, 2]))
-    Criterion({"triplet": Setting(losses.triplet)}, 4, []).demand(LABELS)
-    Criterion({"identity": Setting(losses.cross_entropy)}, 4, []).demand(torch.tensor([5]))
+        criterion.check(torch.tensor([0, 0, 1, 1, 3, 2, 2]))
+    criterion.check(LABELS)
+    Criterion({"identity": Loss(losses.cross_entropy)}, 4, []).check(torch.tensor([5]))
 
 
 def test_options_that_mean_nothing_are_named():
@@ -207,7 +195,7 @@ def test_options_that_mean_nothing_are_named():
     with pytest.raises(ValueError, match="reduction must be 'mean' or 'sum', not 'none'"):
         Centre(3, [2], rate=0.5, reduction="none")
     for loss in (lambda o: losses.triplet(o, LABELS, margin=0.3), lambda o: Centre(3, [], rate=0.5)):
-        with pytest.raises(ReidError, match="no vectors to look at"):
+        with pytest.raises(ReidError, match="no vectors to compare"):
             loss(output(widths=()))
 
 
@@ -299,10 +287,10 @@ def test_centres_for_another_model_are_refused():
 # ---------------------------------------------------------------------------------------------------- criterion
 
 ALL = {
-    "identity": Setting(losses.cross_entropy, options={"smoothing": 0.1}),
-    "triplet": Setting(losses.triplet, 2.0, {"margin": 0.3}),
-    "centre": Setting(Centre, Stated(0.0005, where="L550"), {"rate": 0.5}),
-    "ranking": Setting(losses.ranking, Assumed(0.5, because="a test"), {"margin": 0.1}),
+    "identity": Loss(losses.cross_entropy, options={"smoothing": 0.1}),
+    "triplet": Loss(losses.triplet, 2.0, {"margin": 0.3}),
+    "centre": Loss(Centre, Stated(0.0005, where="L550"), {"rate": 0.5}),
+    "ranking": Loss(losses.ranking, Assumed(0.5, because="a test"), {"margin": 0.1}),
 }
 
 
@@ -323,7 +311,7 @@ def test_the_criterion_names_weighs_and_keeps_the_order():
 @pytest.mark.parametrize("weight", [0.0005, 3.0])
 def test_a_weight_scales_the_networks_gradient_and_not_the_centres(weight):
     out = output(seed=7)
-    criterion = Criterion({"centre": Setting(Centre, weight, {"rate": 0.5})}, 4, [5, 3]).double()
+    criterion = Criterion({"centre": Loss(Centre, weight, {"rate": 0.5})}, 4, [5, 3]).double()
     plain = Centre(4, [5, 3], rate=0.5).double()
     plain(out, LABELS).backward()
     unweighted = [vectors.grad.clone() for vectors in out.features]
@@ -344,7 +332,7 @@ def test_own_groups_hold_the_parameters_of_the_losses_with_their_rates():
     assert {id(weight) for weight in group["params"]} == {id(weight) for weight in criterion.parameters()}
     torch.optim.SGD(criterion.own_groups())
     assert sorted(criterion.state_dict()) == ["stateful.centre.centres.0", "stateful.centre.centres.1"]
-    assert Criterion({"identity": Setting(losses.cross_entropy)}, 4, []).own_groups() == []
+    assert Criterion({"identity": Loss(losses.cross_entropy)}, 4, []).own_groups() == []
 
 
 def test_half_precision_features_are_measured_in_float32_under_autocast_too():

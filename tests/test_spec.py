@@ -63,10 +63,10 @@ def test_rows_that_differ_only_in_the_descriptor_share_a_network():
 
 
 def test_a_switch_that_came_later_and_is_off_keeps_the_key():
-    before = Recipe().keyed()
+    before = Recipe().key()
     assert not {"erasing", "optimiser", "per_identity", "pad", "warmup_epochs", "fresh_momentum"} & before.keys()
-    assert Recipe(erasing_area=(0.1, 0.2)).keyed() == before, "an area of nothing erased changes nothing"
-    assert Recipe(erasing=0.5).keyed() == before | {"erasing": 0.5}
+    assert Recipe(erasing_area=(0.1, 0.2)).key() == before, "an area of nothing erased changes nothing"
+    assert Recipe(erasing=0.5).key() == before | {"erasing": 0.5}
     assert Settings(SafeNet, Recipe(), LOSSES).trained()["losses"] == {"cross_entropy": 1.0}
 
 

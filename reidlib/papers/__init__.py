@@ -1,14 +1,19 @@
-"""One file a paper: its tables as data, its recipe with the source of each value, its claims.
+"""One file for each paper: its recipe, with the source of each value, and its tables as data.
 
-Whatever stands in this package as a `Table` is a table of the study: no registry, no list to keep.
+Every `Table` in a module of this package is a table of the study: there is no registry to keep. What the papers claim
+and which of their printed rows are not retrained is in results/claims.tsv and results/not-retrained.tsv.
 """
 
 from __future__ import annotations
 
+import csv
 import importlib
 import pkgutil
+from pathlib import Path
+from typing import Any
 
-from reidlib.spec import Claim, ReidError, Row, Table
+from reidlib import paths
+from reidlib.spec import Assumed, Claim, ReidError, Row, Table, check_choice
 
 MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
@@ -18,6 +23,40 @@ MEDIUM_LIMIT = (
 
 With them the five tables on Market-1501 are 112 PFLOP, and 96 processes start.
 """
+
+PROTOCOLS = {
+    "market1501": "market1501-single-query",
+    "dukemtmc": "dukemtmc-single-query",
+    "cuhk03-np-labeled": "cuhk03-new",
+    "cuhk03-np-detected": "cuhk03-new",
+    "msmt17": "msmt17",
+    "market-to-duke": "market-to-duke",
+    "duke-to-market": "duke-to-market",
+}
+"""The usual test of each data set."""
+
+SMOKE = dict(
+    start=Assumed("scratch", because="tests run offline"),
+    size=Assumed((128, 64), because="the smallest input that every network can train on"),
+    epochs=Assumed(1, because="tests take seconds"),
+    batch=Assumed(8, because="the smoke stand-in has few images, of few identities"),
+)
+"""What budget `smoke` changes in the recipe of every paper."""
+
+SMALL = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
+    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
+    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
+)
+"""What budget `small` changes in every paper that does not say otherwise."""
+
+MEDIUM = dict(
+    start=Assumed("scratch", because="the stand-in's people are not photographs"),
+    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
+    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
+)
+"""The same for budget `medium`."""
 
 
 def tables() -> dict[str, Table]:
@@ -30,13 +69,8 @@ def tables() -> dict[str, Table]:
     return found
 
 
-def claims() -> list[Claim]:
-    """Every declared claim, paper by paper."""
-    modules = (importlib.import_module(module.name) for module in pkgutil.iter_modules(__path__, f"{__name__}."))
-    return [claim for module in modules for claim in getattr(module, "CLAIMS", ())]
-
-
 def table(slug: str) -> Table:
+    """The table of this slug; an unknown one is a ReidError that names the known ones."""
     known = tables()
     if slug not in known:
         own = [name for name in known if name.partition("/")[0] == slug.partition("/")[0]]
@@ -45,7 +79,7 @@ def table(slug: str) -> Table:
 
 
 def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
-    """The rows with these labels, or all rows; an unknown label names the known ones."""
+    """The rows with these labels, or all rows; an unknown label is a ReidError that names the known ones."""
     if not labels:
         return list(table.rows)
     known = {row.label for row in table.rows}
@@ -54,3 +88,49 @@ def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
         choices = "; ".join(row.label for row in table.rows)
         raise ReidError(f"{table.slug}: unknown row {unknown[0]!r}; choose from: {choices}")
     return [row for row in table.rows if row.label in labels]
+
+
+def claims(paper: str = "") -> list[Claim]:
+    """The claims of one paper ("safenet"), or of all, in the order of results/claims.tsv."""
+    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where")
+    found = []
+    for place, line in _read("claims.tsv", columns):
+        check_choice(place, "metric", line["metric"], ("rank1", "mAP"))
+        line["datasets"] = tuple(filter(None, line["datasets"].split(",")))
+        found.append(Claim(**line))
+    return [claim for claim in found if paper in ("", claim.paper)]
+
+
+def not_retrained(table: Table) -> dict[str, str]:
+    """The rows of results/reported.tsv that this table does not train again (other methods), each with the reason."""
+    lines = _read("not-retrained.tsv", ("paper", "table", "row", "reason"))
+    return {
+        line["row"]: line["reason"] for _, line in lines if (line["paper"], line["table"]) == (table.paper, table.name)
+    }
+
+
+def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a table in results/ that is part of the declaration, each with "file, line n" for messages.
+
+    A missing file, another header, or a line with a column too few, too many or empty (datasets may be empty: all) is a
+    ReidError.
+    """
+    file: Path = paths.home() / "results" / name
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            head, *lines = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    except (OSError, ValueError) as fault:
+        raise ReidError(f"{file}: cannot be read ({fault}); set REID_HOME to a checkout of this study") from fault
+    if tuple(head) != columns:
+        raise ReidError(f"{file}: columns {head}, not {list(columns)}; restore the file from the repository")
+    found = []
+    for number, line in enumerate(lines, 2):
+        place = f"{file}, line {number}"
+        if len(line) != len(columns):
+            raise ReidError(f"{place}: {len(line)} columns, not {len(columns)}; separate them by single tabs")
+        entry: dict[str, Any] = dict(zip(columns, line, strict=True))
+        empty = [column for column, text in entry.items() if not text.strip() and column != "datasets"]
+        if empty:
+            raise ReidError(f"{place}: nothing in column {empty[0]!r}; fill it in or delete the line")
+        found.append((place, entry))
+    return found

@@ -6,10 +6,12 @@ length of the schedule are those of its first stage. What it has and the text do
 Nesterov momentum, dropout before the classifier, bicubic resizing, and another batch and crop in its second stage.
 """
 
-from reidlib import losses
+from functools import partial
+from typing import Any
+
+from reidlib import losses, papers
 from reidlib.models.fmn import FMN, GRN
-from reidlib.papers import MEDIUM_LIMIT
-from reidlib.spec import Assumed, Claim, First, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, First, Loss, Recipe, Row, Settings, Stated, Table
 
 GRN_RECIPE = Recipe(
     start=Stated("imagenet", where="§4.2: pre-trained on ImageNet; Algorithm 1: θo → θg, θo → θl"),
@@ -79,36 +81,21 @@ FROM_SCRATCH = Assumed(
     "length 40, the loss of the GRN rose from 3.7 to 16 in 20 steps on the small stand-in",
 )
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((128, 64), because="the smallest input that every stage can halve"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few images"),
-    rates=FROM_SCRATCH,
-)
+SMOKE = papers.SMOKE | dict(rates=FROM_SCRATCH)
 
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
-    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+SMALL = papers.SMALL | dict(
     epochs=Assumed(4, because="about five minutes a stage on two cores; both stages are shortened alike"),
     batch=Assumed(16, because="a batch of 64 would leave 40 steps an epoch in that time; 16 leaves 160"),
     rates=FROM_SCRATCH,
-    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
-    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(8, because=f"the paper's 40 epochs, twice a row, shortened {MEDIUM_LIMIT}"),
+MEDIUM = papers.MEDIUM | dict(
+    epochs=Assumed(8, because=f"the paper's 40 epochs, twice a row, shortened {papers.MEDIUM_LIMIT}"),
     rates=Assumed(
         {"classifier": 0.005, "rest": 0.05},
         because="half the paper's rate, and a tenth of it in the classifiers, as at budget small; never run yet",
     ),
-    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
-    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
-
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 CLASSIFICATION = {"cross_entropy": Loss(losses.cross_entropy)}
 
@@ -138,7 +125,9 @@ FULL = Settings(
 )
 """The second stage: MN and LAN beside the finished GRN."""
 
-BASELINE = dict(model=GRN, recipe=dict(milestones=GRN_RECIPE.milestones), losses={"ranking": None}, first=None)
+BASELINE: dict[str, Any] = dict(
+    model=GRN, recipe=dict(milestones=GRN_RECIPE.sources["milestones"]), losses={"ranking": None}, first=None
+)
 """What turns a row of `FULL` into the first stage itself: the network is shared, not trained again."""
 
 RERANKED = dict(
@@ -150,25 +139,21 @@ RERANKED = dict(
     ),
 )
 
-PROTOCOLS = {
-    "market1501": "market1501-single-query",
-    "dukemtmc": "dukemtmc-single-query",
-    "cuhk03-np-labeled": "cuhk03-new",
-    "cuhk03-np-detected": "cuhk03-new",
-}
-
-NOT_OURS = "another method's number, printed and not retrained"
-
-TABLE_1 = Table(
+table = partial(
+    Table,
     paper="fmn",
+    base=FULL,
+    protocol=papers.PROTOCOLS,
+    ap="plain",
+    budgets={"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
+)
+"""What all tables share."""
+
+TABLE_1 = table(
     name="table1",
     title="The two branches and their join",
-    base=FULL,
-    datasets=tuple(PROTOCOLS),
-    protocol=PROTOCOLS,
+    datasets=("market1501", "dukemtmc", "cuhk03-np-labeled", "cuhk03-np-detected"),
     printed_as={"market1501": "", "dukemtmc": "", "cuhk03-np-labeled": "labeled", "cuhk03-np-detected": "detected"},
-    ap="plain",
-    budgets=BUDGETS,
     rows=(
         Row("GRN", **BASELINE, note="the first stage by itself: the network that the other rows hold fixed"),
         Row("LAN", options=dict(descriptor="LAN"), note="the descriptor l of the network of row FMN"),
@@ -176,182 +161,49 @@ TABLE_1 = Table(
     ),
 )
 
+COMPARED = (
+    Row("Basel.", **BASELINE, note="the GRN of Table 1 (§4.3)"),
+    Row("FMN"),
+    Row("FMN+re-rank", testing=RERANKED),
+)
+"""The paper's own rows of Tables 2 to 4. Their printed names have one word without re-ranking, and one with it."""
 
-def _comparison(name: str, title: str, printed_as: dict[str, tuple[str, str]], others: tuple[str, ...]) -> Table:
-    """Tables 2 to 4: other methods, then the baseline, the full system, and the full system re-ranked.
-
-    printed_as: data sets, and what their columns are called without and with re-ranking.
-    """
-    return Table(
-        paper="fmn",
-        name=name,
-        title=title,
-        base=FULL,
-        datasets=tuple(printed_as),
-        protocol={dataset: PROTOCOLS[dataset] for dataset in printed_as},
-        printed_as=printed_as,
-        ap="plain",
-        budgets=BUDGETS,
-        rows=(
-            Row("Basel.", **BASELINE, note="the GRN of Table 1 (§4.3)"),
-            Row("FMN"),
-            Row("FMN+re-rank", testing=RERANKED),
-        ),
-        not_retrained=dict.fromkeys(others, NOT_OURS),
-    )
-
-
-TABLE_2 = _comparison(
-    "table2",
-    "Comparison on Market-1501",
-    {"market1501": ("", "re-ranked")},
-    (
-        "DADM (ECCV’16) [25]",
-        "BoW+kissme (ICCV’15) [40]",
-        "MR-CNN (AVSS’17) [27]",
-        "MST-CNN (ACMMM’16) [21]",
-        "FisherNet (PR’17) [32]",
-        "CAN (TIP’17) [20]",
-        "SL (CVPR’16) [3]",
-        "DNS (CVPR’16) [38]",
-        "Gate Reid (ECCV’17) [28]",
-        "SOMAnet (ArXiv’17) [2]",
-        "Verif,-Identif. (TOMM’17) [42]",
-        "MSCAN (CVPR’17)[15]",
-        "SVDNet (ICCV’17)[26]",
-        "SSM (CVPR’17) [1]",
-        "GAN (ICCV’17) [44]",
-        "APR (ArXiv’17) [19]",
-        "PAN (ArXiv’17) [43]",
-        "PAN+re-rank (ArXiv’17) [43]",
-        "JLML (IJCAI’17) [17]",
-        "DPFL (ICCV’17) [5]",
-    ),
+TABLE_2 = table(
+    name="table2",
+    title="Comparison on Market-1501",
+    datasets=("market1501",),
+    printed_as=("", "re-ranked"),
+    rows=COMPARED,
 )
 
-TABLE_3 = _comparison(
-    "table3",
-    "Comparison on DukeMTMC-reID",
-    {"dukemtmc": ("", "re-ranked")},
-    (
-        "BoW+kissme (ICCV’15) [40]",
-        "LOMO+XQDA (CVPR’15) [18]",
-        "GAN (ICCV’17) [44]",
-        "OIM (CVPR’17) [34]",
-        "APR (ArXiv’17) [19]",
-        "SVDNet (ICCV’17) [26]",
-        "PAN (ArXiv’17) [43]",
-        "PAN+re-rank (ArXiv’17) [43]",
-        "DPFL (ICCV’17) [5]",
-    ),
+TABLE_3 = table(
+    name="table3",
+    title="Comparison on DukeMTMC-reID",
+    datasets=("dukemtmc",),
+    printed_as=("", "re-ranked"),
+    rows=COMPARED,
 )
 
-TABLE_4 = _comparison(
-    "table4",
-    "Comparison on CUHK03, new protocol",
-    {
+TABLE_4 = table(
+    name="table4",
+    title="Comparison on CUHK03, new protocol",
+    datasets=("cuhk03-np-detected", "cuhk03-np-labeled"),
+    printed_as={
         "cuhk03-np-detected": ("detected", "detected+re-ranked"),
         "cuhk03-np-labeled": ("labeled", "labeled+re-ranked"),
     },
-    (
-        "BoW+XQDA (ICCV’15) [40]",
-        "LOMO+XQDA (CVPR’15) [18]",
-        "ResNet+XQDA (CVPR’17) [46]",
-        "[46]+re-rank (CVPR’17)",
-        "PAN (ArXiv’17) [43]",
-        "PAN+re-rank (ArXiv’17) [43]",
-        "DPFL (ICCV’17) [5]",
-    ),
+    rows=COMPARED,
 )
 
-TABLE_5 = Table(
-    paper="fmn",
+TABLE_5 = table(
     name="table5",
     title="Which layer is masked",
-    base=FULL,
     datasets=("market1501",),
-    protocol=PROTOCOLS["market1501"],
     printed_as="",
-    ap="plain",
-    budgets=BUDGETS,
     rows=(
         Row("Pool1", note="the full system: FMN of Tables 1 and 2"),
         Row("Res2", options=dict(masked="Res2")),
         Row("Res3", options=dict(masked="Res3")),
         Row("Res4", options=dict(masked="Res4")),
-    ),
-)
-
-_FROM_FINAL_TO_INITIAL = dict(
-    quote="consistent performance boost as the selected layer is changed from final layers towards initial GRN layers",
-    where="§4.3, Local Feature Selection (L724, goes on at L751 after a page of tables)",
-)
-_WITH_RERANKING = dict(
-    quote="Significant boosts are observed when the proposed features are used along-with a re-ranking strategy",
-    where="§5 (L788); §3.5 (L507) calls it a sign of the descriptor's strength",
-)
-
-CLAIMS = (
-    Claim(
-        "fmn",
-        "table1",
-        better="FMN",
-        worse="GRN",
-        metric="rank1",
-        quote="have been improved by a margin of 6.66%, 6.60%, 4.57% and 6.35%",
-        where="§4.3, Effectiveness of FMN (L646): Market-1501, DukeMTMC-reID, CUHK03 detected, CUHK03 labeled",
-    ),
-    Claim(
-        "fmn",
-        "table1",
-        better="FMN",
-        worse="GRN",
-        metric="mAP",
-        quote="have also been improved remarkably by 8.62%, 8.48%,5.53% and 7.91%",
-        where="§4.3, Effectiveness of FMN (L648): Market-1501, DukeMTMC-reID, CUHK03 detected, CUHK03 labeled",
-    ),
-    Claim(
-        "fmn",
-        "table1",
-        better="FMN",
-        worse="LAN",
-        metric="mAP",
-        quote="when combined with the baseline feature, a significant boost in overall performance is observed",
-        where="§4.3, Effectiveness of FMN (L613)",
-    ),
-    Claim(
-        "fmn",
-        "table1",
-        better="GRN",
-        worse="LAN",
-        metric="rank1",
-        quote="the rank-1 LAN accuracy for CUHK03 detected dataset experience a considerable decline (around 6.5%)",
-        where="§4.3, Effectiveness of FMN (L652), of CUHK03 detected alone; its Table 1 has the LAN 2.0 behind on "
-        "labeled boxes too, and ahead on Market-1501 and DukeMTMC-reID",
-        datasets=("cuhk03-np-detected",),
-    ),
-    Claim("fmn", "table2", better="FMN+re-rank", worse="FMN", metric="mAP", **_WITH_RERANKING),
-    Claim("fmn", "table3", better="FMN+re-rank", worse="FMN", metric="mAP", **_WITH_RERANKING),
-    Claim("fmn", "table4", better="FMN+re-rank", worse="FMN", metric="mAP", **_WITH_RERANKING),
-    Claim("fmn", "table5", better="Pool1", worse="Res2", metric="mAP", **_FROM_FINAL_TO_INITIAL),
-    Claim("fmn", "table5", better="Res2", worse="Res3", metric="mAP", **_FROM_FINAL_TO_INITIAL),
-    Claim("fmn", "table5", better="Res3", worse="Res4", metric="mAP", **_FROM_FINAL_TO_INITIAL),
-    Claim(
-        "fmn",
-        "table5",
-        better="Pool1",
-        worse="Res4",
-        metric="rank1",
-        quote="rank-1 accuracy of 82.39 and mAP of 61.95 at Res4 changes to 85.99 and 67.12, respectively, at Pool1",
-        where="§4.3, Local Feature Selection (L751)",
-    ),
-    Claim(
-        "fmn",
-        "table5",
-        better="Pool1",
-        worse="Res4",
-        metric="mAP",
-        quote="rank-1 accuracy of 82.39 and mAP of 61.95 at Res4 changes to 85.99 and 67.12, respectively, at Pool1",
-        where="§4.3, Local Feature Selection (L751)",
     ),
 )

@@ -9,13 +9,13 @@ Figures without numbers need no row here: Figure 7 ranks gallery images for four
 of Table 3), Figure 8 shows activation maps at stage 4 (Table 6, "+ CAM" against "Baseline").
 """
 
-from itertools import pairwise
+from functools import partial
+from typing import Any
 
-from reidlib import losses
+from reidlib import losses, papers
 from reidlib.models.hamr import HAMR
 from reidlib.models.ide import IDE
-from reidlib.papers import MEDIUM_LIMIT
-from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1, L576: ResNet-50 with weights pre-trained on ImageNet"),
@@ -111,34 +111,25 @@ ASSUMED = {
 }
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((128, 64), because="the smallest input of this study"),
+SMOKE = papers.SMOKE | dict(
     pad=Assumed(3, because="a third of the input's height has a third of the border"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few identities: two with four images each"),
     warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
 )
 
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
-    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+SMALL = papers.SMALL | dict(
     pad=Assumed(5, because="half the input's size, half the border"),
     epochs=Assumed(4, because="about five minutes a row on two cores"),
     batch=Assumed(16, because="a batch of 64 would leave forty steps in that time; 4 identities with 4 images each"),
-    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
     warmup_epochs=Assumed(0, because="four epochs have no room for ten; `warmup` takes their place"),
     warmup=Assumed(0.1, because="the trick of eq. (5) as a share of the steps, to the full rate, without the jump"),
 )
 
 MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {MEDIUM_LIMIT}"),
+    start=papers.MEDIUM["start"],
+    epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {papers.MEDIUM_LIMIT}"),
     milestones=Assumed((3, 5, 6), because="about a nineteenth of eq. (5)'s"),
     warmup_epochs=Assumed(1, because="about a nineteenth of eq. (5)'s, and no less than one"),
 )
-
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 SMOOTHED = Loss(
     losses.cross_entropy,
@@ -156,7 +147,7 @@ FULL = Settings(
 BASELINE = dict(stages=(4,), order="©", parts="global", extractor="average")
 """ResNet-50's last map, pooled as a whole, one vector of 512."""
 
-WITHOUT_TRICKS = dict(
+WITHOUT_TRICKS: dict[str, Any] = dict(
     recipe=dict(erasing=0.0, warmup_epochs=0, warmup=0.0),
     losses={"cross_entropy": Loss(losses.cross_entropy)},
 )
@@ -184,8 +175,6 @@ AS_RELEASED = Row(
     "new optimiser every epoch, features of the mirror image added",
 )
 
-OTHERS = "another method's number, printed and not retrained"
-
 STAGES = {
     "stage 1": (1,),
     "stage 2": (2,),
@@ -196,21 +185,21 @@ STAGES = {
     "stage 2-4": (2, 3, 4),
 }
 
-
-def _others(*labels: str) -> dict[str, str]:
-    return dict.fromkeys(labels, OTHERS)
-
-
-TABLE_2 = Table(
+table = partial(
+    Table,
     paper="hamr",
-    name="table2",
-    title="Comparisons on Market-1501",
     base=FULL,
-    datasets=("market1501",),
-    protocol="market1501-single-query",
+    protocol=papers.PROTOCOLS,
     printed_as="",
     ap="trapezoid",
-    budgets=BUDGETS,
+    budgets={"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
+)
+"""What all tables share."""
+
+TABLE_2 = table(
+    name="table2",
+    title="Comparisons on Market-1501",
+    datasets=("market1501",),
     rows=(
         Row("Ours"),
         AS_RELEASED,
@@ -227,111 +216,28 @@ TABLE_2 = Table(
         Row("Ours", recipe=dict(fresh_momentum=True), variant="as-released: momentum reset every epoch"),
         Row("Ours", testing=dict(mirror=True), variant="as-released: mirror image added"),
     ),
-    not_retrained=_others(
-        "DaRe (CVPR18) [33]",
-        "DaRe+RE (CVPR18) [33]",
-        "PSE+ECN (CVPR18) [36]",
-        "HA-CNN (CVPR18) [26]",
-        "DuATM (CVPR18) [37]",
-        "PCB+RPP (CVPR18) [38]",
-        "MHN-PCB (ICCV19) [46]",
-        "MGN (ACMMM18) [43]",
-        "HPM (AAAI19) [68]",
-        "AANet (CVPR19) [17]",
-        "DCDS(ICCV19) [47]",
-        "OSNet (ICCV19) [49]",
-        "GCP (AAAI20) [48]",
-        "SAN(AAAI20) [50]",
-        "3DTANet (TCSVT20) [51]",
-        "HOReID (CVPR20) [53]",
-        "RGA-CS(CVPR20) [54]",
-    ),
 )
 
-TABLE_3 = Table(
-    paper="hamr",
+TABLE_3 = table(
     name="table3",
     title="Comparisons on DukeMTMC-reID",
-    base=FULL,
     datasets=("dukemtmc",),
-    protocol="dukemtmc-single-query",
-    printed_as="",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(Row("Ours"), AS_RELEASED),
-    not_retrained=_others(
-        "SPReID (CVPR18) [55]",
-        "PCB+RPP (ECCV18) [38]",
-        "DuATM (CVPR18) [37]",
-        "PSE+ECN(CVPR18) [36]",
-        "AANet (CVPR19) [17]",
-        "DCDS(ICCV19) [47]",
-        "CASN(CVPR19) [57]",
-        "HPM (AAAI19) [68]",
-        "MHN-PCB(ICCV19) [46]",
-        "OSNet (ICCV19) [49]",
-        "MGN(ACMMM18) [43]",
-        "ABDNet (ICCV19) [58]",
-        "GCP(AAAI20) [48]",
-        "SAN(AAAI20) [50]",
-        "3DTANet (TCSVT20) [51]",
-        "M3+ ResNet50(CVPR20) [56]",
-        "M3+DenseNet121(CVPR20) [56]",
-        "HOReID (CVPR20) [53]",
-    ),
 )
 
-TABLE_4 = Table(
-    paper="hamr",
+TABLE_4 = table(
     name="table4",
     title="Comparison results on CUHK03, new protocol, labeled and detected boxes",
-    base=FULL,
     datasets=("cuhk03-np-labeled", "cuhk03-np-detected"),
-    protocol="cuhk03-new",
     printed_as={"cuhk03-np-labeled": "labeled", "cuhk03-np-detected": "detected"},
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(Row("Ours"), AS_RELEASED),
-    not_retrained=_others(
-        "DaRe (CVPR18) [33]",
-        "Mancs (ECCV18) [60]",
-        "PCB+RPP(ECCV18) [38]",
-        "BFE(ICCV19) [59]",
-        "MGN (ACMMM18) [43]",
-        "MHN-PCB(ICCV19) [46]",
-        "HPM (AAAI19) [68]",
-        "OSNet (ICCV19) [49]",
-        "CASN(CVPR19) [57]",
-        "M3+Res(CVPR20) [56]",
-        "M3+Dense(CVPR20) [56]",
-        "GCP(AAAI20) [48]",
-        "3DTANet(TCSVT20) [51]",
-    ),
 )
 
-TABLE_5 = Table(
-    paper="hamr",
+TABLE_5 = table(
     name="table5",
     title="Comparisons on MSMT17",
-    base=FULL,
     datasets=("msmt17",),
-    protocol="msmt17",
-    printed_as="",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(Row("Ours"),),
-    not_retrained=_others(
-        "GoogLeNet (ICCV17) [61]",
-        "PDC (ICCV17) [61]",
-        "GLAD (ACMMM17) [63]",
-        "IANet (CVPR19) [62]",
-        "BFE (ICCV19) [59]",
-        "ABDNet (ICCV19) [58]",
-        "OSNet (ICCV19) [49]",
-        "SAN(AAAI20) [50]",
-        "3DTANet (TCSVT20) [51]",
-        "Circle Loss (CVPR20) [64]",
-    ),
 )
 
 ADDED_IN_TURN = (
@@ -344,16 +250,11 @@ ADDED_IN_TURN = (
 )
 """Tables 6 and 8: each row has what stands above it."""
 
-TABLE_6 = Table(
-    paper="hamr",
+TABLE_6 = table(
     name="table6",
     title="Ablation study on different components, Market-1501 and DukeMTMC-reID",
-    base=FULL,
     datasets=("market1501", "dukemtmc"),
-    protocol={"market1501": "market1501-single-query", "dukemtmc": "dukemtmc-single-query"},
     printed_as={"market1501": "single-query", "dukemtmc": ""},
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(
         *ADDED_IN_TURN,
         Row(
@@ -365,16 +266,10 @@ TABLE_6 = Table(
     ),
 )
 
-TABLE_7 = Table(
-    paper="hamr",
+TABLE_7 = table(
     name="table7",
     title="Ablation study on different components, each alone, DukeMTMC-reID",
-    base=FULL,
     datasets=("dukemtmc",),
-    protocol="dukemtmc-single-query",
-    printed_as="",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(
         Row("Baseline", options=BASELINE, **WITHOUT_TRICKS),
         Row("Baseline+Tricks", options=BASELINE),
@@ -387,31 +282,20 @@ TABLE_7 = Table(
     ),
 )
 
-TABLE_8 = Table(
-    paper="hamr",
+TABLE_8 = table(
     name="table8",
     title="Ablation study on different components, cross-domain",
-    base=FULL,
     datasets=("duke-to-market", "market-to-duke"),
-    protocol={"duke-to-market": "duke-to-market", "market-to-duke": "market-to-duke"},
-    printed_as="",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=ADDED_IN_TURN,
 )
 
 _EXCHANGED = "the other reading of the notation (CAM first in S+C+©) exchanges this row's network with that of {}"
 
-TABLE_9 = Table(
-    paper="hamr",
+TABLE_9 = table(
     name="table9",
     title="The performance of the attention modules and their order",
-    base=FULL,
     datasets=("market1501",),
-    protocol="market1501-single-query",
     printed_as="single-query",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(
         Row("BaselineBMM", options=dict(stages=(4,), order="©"), note="Table 6's '+ MGO'"),
         Row("BaselineBMM + S", options=dict(stages=(4,), order="S+©"), note="stage 4 only (L1172)"),
@@ -425,33 +309,22 @@ TABLE_9 = Table(
     ),
 )
 
-TABLE_10 = Table(
-    paper="hamr",
+TABLE_10 = table(
     name="table10",
     title="Results with multiple stages, Market-1501 and DukeMTMC-reID",
-    base=FULL,
     datasets=("market1501", "dukemtmc"),
-    protocol={"market1501": "market1501-single-query", "dukemtmc": "dukemtmc-single-query"},
     printed_as={"market1501": "single-query", "dukemtmc": ""},
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(
         *(Row(label, options=dict(stages=stages)) for label, stages in STAGES.items()),
         Row("All stage", note="the full model"),
     ),
 )
 
-TRAINING_TIME = Table(
-    paper="hamr",
+TRAINING_TIME = table(
     name="training-time",
     printed_in="text-training-time",
     title="Minutes of training on Market-1501, compared as a ratio: 100/180 in the text (§4.1)",
-    base=FULL,
     datasets=("market1501",),
-    protocol="market1501-single-query",
-    printed_as="",
-    ap="trapezoid",
-    budgets=BUDGETS,
     rows=(
         Row(
             "ResNet-50 (IDE)",
@@ -468,95 +341,3 @@ TRAINING_TIME = Table(
     ),
 )
 """Not a printed table: one sentence of §4.1. Its two rows have to run on the same machine."""
-
-_TURN = [row.label for row in ADDED_IN_TURN]
-
-
-def _each(table: str, pairs: list[tuple[str, str]], *, metrics: tuple[str, ...] = ("mAP",), **words) -> list[Claim]:
-    """One sentence that several comparisons decide: a claim for each (better, worse) and each metric."""
-    return [Claim("hamr", table, *pair, metric=metric, **words) for metric in metrics for pair in pairs]
-
-
-CLAIMS = (
-    *_each(
-        "table6",
-        [(better, worse) for worse, better in pairwise(_TURN)],
-        quote="each component plays a positive role in improving the performance of our model",
-        where="§4.4, L1029, Influences of Each Component (Same domain)",
-    ),
-    *_each(
-        "table6",
-        [("+ CAM", "Baseline")],
-        metrics=("rank1", "mAP"),
-        quote="Our approach has improved the baseline network by 7.6% of rank-1 and 16.6% of mAP",
-        where="§4.4, L1047, Influences of Each Component (Same domain), of Market-1501",
-        datasets=("market1501",),
-    ),
-    *_each(
-        "table7",
-        [
-            ("Baseline+Tricks", "Baseline"),
-            ("Baseline+MGO (inferred)", "Baseline"),
-            ("Baseline+MPFE (inferred)", "Baseline"),
-            ("Baseline+SAM (inferred)", "Baseline"),
-            ("Baseline+CAM (inferred)", "Baseline"),
-        ],
-        quote="any single component can improve the performance of the model",
-        where="§4.4, L1061, Influences of Each Component (Same domain)",
-    ),
-    *_each(
-        "table7",
-        [("Baseline+Tricks+MGO+MPFE+SAM+CAM", "Baseline+Tricks+MPFE+SAM+CAM+PCB")],
-        metrics=("rank1", "mAP"),
-        quote="the results are improved by 1.5% and 0.7% for rank-1 and mAP, respectively",
-        where="§4.4, L1094, Influences of Each Component (Same domain): MGO against PCB",
-    ),
-    *_each(
-        "table8",
-        [(better, worse) for worse, better in pairwise(_TURN)],
-        quote="even in the cross-domain experiments, each of our components has a positive impact on the performance",
-        where="§4.4, L1118, Influences of Each Component (Cross-domain)",
-    ),
-    *_each(
-        "table8",
-        [("+ Bag of Tricks", "Baseline"), ("+ MGO", "+ MPFE")],
-        metrics=("rank1",),
-        quote="on Duke → Market, Bag of tricks and MGO have huge performance improvements",
-        where="§4.4, L1120, Influences of Each Component (Cross-domain); for mAP see L1118",
-        datasets=("duke-to-market",),
-    ),
-    *_each(
-        "table9",
-        [("BaselineBMM + S+©+C", row.label) for row in TABLE_9.rows if row.changes],
-        quote="BaselineBMM+S+©+C can get the best results",
-        where="§4.4, L1166, Effectiveness of Attention Module",
-    ),
-    *_each(
-        "table10",
-        [("All stage", label) for label in STAGES],
-        quote="the fusion of all the stages can get the best results",
-        where="§4.4, L1225, The impact of Multi-resolution Feature Fusion Strategy",
-    ),
-    *_each(
-        "table10",
-        [("stage 1-2", "stage 1"), ("stage 1-3", "stage 1-2")],
-        quote="as the stages gradually increase, the performance of our network gradually improves",
-        where="§4.4, L1211, The impact of Multi-resolution Feature Fusion Strategy; for the last step see L1225",
-    ),
-    *_each(
-        "table10",
-        [("stage 2", "stage 1"), ("stage 3", "stage 2")],
-        quote="with the increased number of stages, a deeper convolutional network can extract more discriminative "
-        "features",
-        where="§4.4, L1217, The impact of Multi-resolution Feature Fusion Strategy",
-    ),
-    Claim(
-        "hamr",
-        "table10",
-        better="stage 3",
-        worse="stage 4",
-        metric="rank1",
-        quote="stage 3 achieves higher performance than stage 4",
-        where="§4.4, L1219 (its own table says so for rank-1 on Market-1501 alone: not for mAP, not on DukeMTMC-reID)",
-    ),
-)

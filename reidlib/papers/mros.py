@@ -7,11 +7,12 @@ file (border of 10 pixels, erasing at 0.5, warm-up by 0.01 in 10 epochs, four im
 that the model was most likely built on it.
 """
 
-from reidlib import losses
+from functools import partial
+
+from reidlib import losses, papers
 from reidlib.models.mros import MROS
 from reidlib.models.pcb import PCB
-from reidlib.papers import MEDIUM_LIMIT
-from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§2.1, L277: ResNet-50 trained on ImageNet"),
@@ -83,17 +84,12 @@ ASSUMED = {
 }
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((128, 64), because="the smallest input whose maps have a row for each stripe"),
+SMOKE = papers.SMOKE | dict(
     pad=Assumed(3, because="a third of the input's height, a third of the border"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few identities: two with four images each"),
     warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
 )
 
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
+SMALL = papers.SMALL | dict(
     size=Assumed((192, 64), because="the input that two cores train in minutes; 12 rows make six equal stripes"),
     pad=Assumed(5, because="half the input's size, half the border"),
     epochs=Assumed(6, because="about five minutes a row on two cores"),
@@ -108,13 +104,11 @@ SMALL = dict(
 )
 
 MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {MEDIUM_LIMIT}"),
+    start=papers.MEDIUM["start"],
+    epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {papers.MEDIUM_LIMIT}"),
     schedule=Assumed("cosine", because="a shortened schedule from scratch; the paper's own rate; never run yet"),
     warmup_epochs=Assumed(1, because="about a twelfth of the paper's ten"),
 )
-
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 CROSS_ENTROPY = Loss(
     losses.cross_entropy,
@@ -167,23 +161,21 @@ ECN = dict(
     ),
 )
 
-OTHERS = "another method's number, printed and not retrained"
-
-MARKET = dict(
+table = partial(
+    Table,
     paper="mros",
     base=FULL,
     datasets=("market1501",),
-    protocol="market1501-single-query",
+    protocol=papers.PROTOCOLS,
+    printed_as="single-query",
     ap="plain",
-    budgets=BUDGETS,
+    budgets={"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
 )
 """What the three tables share: the paper has one data set."""
 
-TABLE_1 = Table(
-    **MARKET,
+TABLE_1 = table(
     name="table1",
     title="Comparison of the settings on Market-1501 (its caption counts three, the table has four)",
-    printed_as="single-query",
     rows=(
         Row(
             "I s Non-Overlapping Stripes",
@@ -204,11 +196,9 @@ TABLE_1 = Table(
     ),
 )
 
-TABLE_2 = Table(
-    **MARKET,
+TABLE_2 = table(
     name="table2",
     title="Comparison on Market-1501 without re-ranking",
-    printed_as="single-query",
     rows=(
         Row("Proposed MROS", note="IV of Table 1"),
         Row(
@@ -219,24 +209,9 @@ TABLE_2 = Table(
             note="the model that MROS extends, trained as MROS is; the printed number is of PCB's own recipe",
         ),
     ),
-    not_retrained=dict.fromkeys(
-        (
-            "DaRe [2]",
-            "HA-CNN [5]",
-            "PCB [1]",
-            "TBN+ [7]",
-            "PCB+RPP [1]",
-            "MFBN [8]",
-            "SphereReID [14]",
-            "Auto-ReID [9]",
-            "Strong ReID [6]",
-        ),
-        OTHERS,
-    ),
 )
 
-TABLE_3 = Table(
-    **MARKET,
+TABLE_3 = table(
     name="table3",
     title="Comparison on Market-1501 with re-ranking",
     printed_as="re-ranked",
@@ -247,92 +222,5 @@ TABLE_3 = Table(
             variant="as in Table 2",
             note="label of ours: Table 2's own row, beside which the claim is decided",
         ),
-    ),
-    not_retrained=dict.fromkeys(
-        (
-            "DaRe [2]",
-            "GSRW [4]",
-            "PCB+RPP [1]",
-            "MFBN [8]",
-            "TBN+ [7]",
-            "Auto-ReID [9]",
-            "Strong ReID [6]",
-        ),
-        OTHERS,
-    ),
-)
-
-CLAIMS = (
-    Claim(
-        "mros",
-        "table1",
-        better="II s− 1 Overlapping Stripes (OS)",
-        worse="I s Non-Overlapping Stripes",
-        metric="mAP",
-        quote="Setting II increases the performance by using overlapping stripes",
-        where="§3.2, L613",
-    ),
-    Claim(
-        "mros",
-        "table1",
-        better="III OS with Global Features, G",
-        worse="II s− 1 Overlapping Stripes (OS)",
-        metric="mAP",
-        quote="using global and local features boosts the performance in Setting III",
-        where="§3.2, L615",
-    ),
-    Claim(
-        "mros",
-        "table1",
-        better="IV Complete MROS",
-        worse="III OS with Global Features, G",
-        metric="mAP",
-        quote="the best results are obtained by Setting IV which combines all previous settings with multi-resolution "
-        "features",
-        where="§3.2, L617",
-    ),
-    Claim(
-        "mros",
-        "table1",
-        better="IV Complete MROS",
-        worse="II s− 1 Overlapping Stripes (OS)",
-        metric="mAP",
-        quote="the best results are obtained by Setting IV which combines all previous settings with multi-resolution "
-        "features",
-        where="§3.2, L617",
-    ),
-    Claim(
-        "mros",
-        "table1",
-        better="IV Complete MROS",
-        worse="I s Non-Overlapping Stripes",
-        metric="mAP",
-        quote="show the effectiveness of the presented approach",
-        where="§1, L225: all steps together, 2.4 points in its own table",
-    ),
-    Claim(
-        "mros",
-        "table2",
-        better="Proposed MROS",
-        worse="PCB [1]",
-        metric="mAP",
-        quote="the presented method outperforms the state-of-the-art methods",
-        where="Abstract, L31, here of PCB under one recipe (in its own Table 2 three other methods have a higher mAP)",
-    ),
-    *(
-        Claim(
-            "mros",
-            "table3",
-            better="Proposed MROS",
-            worse="Proposed MROS, not re-ranked",
-            metric=metric,
-            quote="mAP = 84.2% and Rank-1 = 94.4% without re-ranking and mAP = 93.5% and Rank-1 = 95.5% with "
-            "re-ranking",
-            where=where,
-        )
-        for metric, where in (
-            ("mAP", "§3.2, L629, between Tables 2 and 3"),
-            ("rank1", "§3.2, L629, between Tables 2 and 3 (rank-5 and rank-10 fall there, without a word)"),
-        )
     ),
 )

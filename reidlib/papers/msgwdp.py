@@ -11,12 +11,13 @@ the implementation; Lnnn is a line of that copy. What follows from that:
 - No value of the recipe survives. Each is that of the released code, another state of the work: `Assumed`.
 """
 
-from reidlib import losses
+from functools import partial
+
+from reidlib import losses, papers
 from reidlib.models.hpm import HPM
 from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED
 from reidlib.models.pcb import PCB
-from reidlib.papers import MEDIUM_LIMIT
-from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Table, Testing
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, Testing
 
 OURS = "label of ours: the printed table is lost"
 """Begins the note of every row whose printed label and numbers are not known."""
@@ -84,16 +85,7 @@ ASSUMED = {
 }
 """What is not known about training and testing, beside the recipe's own values. The book lists these."""
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((128, 64), because="the smallest input that every stage can halve"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few identities: two of four images each"),
-)
-
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
-    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+SMALL = papers.SMALL | dict(
     epochs=Assumed(4, because="by its operations, eight minutes for the whole model on two cores"),
     batch=Assumed(16, because="four identities of four images: smaller batches give the short schedule more steps"),
     rates=Assumed(
@@ -101,20 +93,15 @@ SMALL = dict(
         because="from scratch no layer has a lead that asks for a smaller rate; in a trial at 128×64 the loss rose"
         " above its start again and again in 60 steps at 0.02, and fell in 35 at 0.005 with less unrest",
     ),
-    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
-    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(9, because=f"the released 100 epochs shortened {MEDIUM_LIMIT}"),
+MEDIUM = papers.MEDIUM | dict(
+    epochs=Assumed(9, because=f"the released 100 epochs shortened {papers.MEDIUM_LIMIT}"),
     batch=Assumed(64, because="32 leave a large GPU idle; 16 identities of 4 images"),
     rates=Assumed({"rest": 0.02}, because="twice that of budget small for a batch four times as large; never run yet"),
-    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
-    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
 
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
+BUDGETS = {"smoke": papers.SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 FULL = Settings(
     model=MSGWDP,
@@ -130,19 +117,19 @@ WITHOUT_MSG = dict(paths=(), tsa=False, residual=False)
 WITHOUT_WDP = dict(parts=0, fusion="plain")
 RELEASED_NOTE = "the released file's computation, without the layers whose results it drops"
 
-MARKET = dict(
+table = partial(
+    Table,
     paper="msgwdp",
     base=FULL,
     datasets=("market1501",),
-    protocol="market1501-single-query",
+    protocol=papers.PROTOCOLS,
     printed_as="single-query",
     ap="trapezoid",
     budgets=BUDGETS,
 )
 """What all tables on Market-1501 share. The captions of tables 2 to 5 name no data set: Market-1501 is assumed."""
 
-TABLE_2 = Table(
-    **MARKET,
+TABLE_2 = table(
     name="table2",
     title="Modules: NL (Non-local), MSG (multi-scale global), WDP (weight-driven parts). L53; rows are ours",
     rows=(
@@ -160,8 +147,7 @@ def _without(path: str) -> dict:
     return dict(paths=tuple(other for other in C_P2 if other != path))
 
 
-TABLE_3 = Table(
-    **MARKET,
+TABLE_3 = table(
     name="table3",
     title="Paths of the multi-scale branch C-P2, and TSA, each left out once. L55; rows are ours",
     rows=(
@@ -180,8 +166,7 @@ TABLE_3 = Table(
     ),
 )
 
-TABLE_4 = Table(
-    **MARKET,
+TABLE_4 = table(
     name="table4",
     title="What the tiny spatial attention (TSA) adds to the multi-scale branch. L56; rows are ours",
     rows=(
@@ -190,8 +175,7 @@ TABLE_4 = Table(
     ),
 )
 
-TABLE_5 = Table(
-    **MARKET,
+TABLE_5 = table(
     name="table5",
     title="What the weight-driven fusion of a part with its remainder part adds. L57; rows are ours",
     rows=(
@@ -218,8 +202,7 @@ TABLE_5 = Table(
     ),
 )
 
-TABLE_6 = Table(
-    **MARKET,
+TABLE_6 = table(
     name="table6",
     title="Input sizes, and other forms of the multi-scale branch. L58; rows are ours: sizes and forms are lost",
     rows=(
@@ -248,8 +231,7 @@ TABLE_6 = Table(
     ),
 )
 
-FIGURE_7 = Table(
-    **MARKET,
+FIGURE_7 = table(
     name="figure7",
     title="Number of parts. L60 (numbered by its position); rows are ours: the figure and its best number are lost",
     rows=(
@@ -269,8 +251,7 @@ K_RECIPROCAL = dict(
     ),
 )
 
-TABLE_7 = Table(
-    **MARKET,
+TABLE_7 = table(
     name="table7",
     title="L2 distance against re-ranking (RK). L61; rows are ours",
     rows=(
@@ -279,8 +260,8 @@ TABLE_7 = Table(
     ),
 )
 
-TABLE_8 = Table(
-    **{**MARKET, "printed_as": "multi-query"},
+TABLE_8 = table(
+    printed_as="multi-query",
     name="table8",
     printed_in="text-multi-query",
     title="Single query against multi-query. L62; the text repeats four numbers of the multi-query row (L66)",
@@ -307,22 +288,21 @@ OWN_ROWS = (
     Row("our model", variant="as-released", options=RELEASED, note=f"{OURS}; {RELEASED_NOTE}"),
 )
 
-TABLE_9 = Table(
-    **MARKET,
+TABLE_9 = table(
     name="table9",
     title="Own row of the comparison on Market-1501. L64; the rows of other methods and all numbers are lost",
     rows=OWN_ROWS,
 )
 
-TABLE_10 = Table(
-    **{**MARKET, "datasets": ("dukemtmc",), "protocol": "dukemtmc-single-query"},
+TABLE_10 = table(
+    datasets=("dukemtmc",),
     name="table10",
     title="Own row of the comparison on DukeMTMC-reID. L67; the rows of other methods and all numbers are lost",
     rows=OWN_ROWS,
 )
 
-TABLE_11 = Table(
-    **{**MARKET, "datasets": ("msmt17",), "protocol": "msmt17"},
+TABLE_11 = table(
+    datasets=("msmt17",),
     name="table11",
     title="Own row of the comparison on MSMT17. L68; the rows of other methods and all numbers are lost",
     rows=OWN_ROWS,
@@ -338,11 +318,8 @@ BASELINE_RATES = Assumed(
 OWN_LOSS = {"cross_entropy": Loss(losses.cross_entropy), "triplet": None}
 """PCB and HPM as their authors train them: cross-entropies alone, without label smoothing."""
 
-FIGURE_9 = Table(
-    **{
-        **MARKET,
-        "budgets": {**BUDGETS, "smoke": {**SMOKE, "rates": BASELINE_RATES}, "full": {"rates": BASELINE_RATES}},
-    },
+FIGURE_9 = table(
+    budgets=BUDGETS | {"smoke": papers.SMOKE | {"rates": BASELINE_RATES}, "full": {"rates": BASELINE_RATES}},
     name="figure9",
     title="The networks of the retrieval lists: ResNet-50, PCB, HPM and the paper's own. L69–78; no numbers printed",
     rows=(
@@ -358,156 +335,5 @@ FIGURE_9 = Table(
             note="label of L66; at budget full all its new layers have the rate of the baselines' new layers, where "
             "table 9 raises that of the part heads alone",
         ),
-    ),
-)
-
-CLAIMS = (
-    Claim(
-        "msgwdp",
-        "table2",
-        better="Baseline + NL",
-        worse="Baseline",
-        metric="mAP",
-        quote="the Non-local module can effectively improve the model performance",
-        where="L9",
-    ),
-    Claim(
-        "msgwdp",
-        "table2",
-        better="Baseline + MSG",
-        worse="Baseline",
-        metric="mAP",
-        quote="The ablation experiments demonstrate the effectiveness of each module of our model",
-        where="L2 (abstract), here of the multi-scale global module",
-    ),
-    Claim(
-        "msgwdp",
-        "table2",
-        better="Baseline + WDP",
-        worse="Baseline",
-        metric="mAP",
-        quote="The ablation experiments demonstrate the effectiveness of each module of our model",
-        where="L2 (abstract), here of the weight-driven part feature fusion",
-    ),
-    Claim(
-        "msgwdp",
-        "table2",
-        better="Baseline + NL + MSG + WDP",
-        worse="Baseline",
-        metric="mAP",
-        quote="This also shows that our improvements are effective",
-        where="L78, of Figure 9, here of all modules together",
-    ),
-    Claim(
-        "msgwdp",
-        "table4",
-        better="MSG with TSA",
-        worse="MSG without TSA",
-        metric="mAP",
-        quote="Ablation experiments also clearly demonstrate the effectiveness of each component of our model",
-        where="L79 (conclusion), here of the tiny spatial attention of L24",
-    ),
-    Claim(
-        "msgwdp",
-        "table5",
-        better="adaptive weights",
-        worse="parts without fusion",
-        metric="mAP",
-        quote="Ablation experiments also clearly demonstrate the effectiveness of each component of our model",
-        where="L79 (conclusion), here of the fusion of parts of L9",
-    ),
-    Claim(
-        "msgwdp",
-        "table5",
-        better="adaptive weights",
-        worse="fixed weights 0.8 and 0.2",
-        metric="mAP",
-        quote="Ablation experiments also clearly demonstrate the effectiveness of each component of our model",
-        where="L79 (conclusion), here of its adaptive weights, which stand in the place of weights set by hand (L31)",
-    ),
-    Claim(
-        "msgwdp",
-        "table8",
-        better="our model",
-        worse="our model, single query",
-        metric="rank1",
-        quote="With the help of multi-query, Rank-1, Rank-5, and Rank-10 are further, improved to 96.1%, 99.1%, and "
-        "99.3%, and the mAP has also reached 90.3%",
-        where="L66",
-    ),
-    Claim(
-        "msgwdp",
-        "table8",
-        better="our model",
-        worse="our model, single query",
-        metric="mAP",
-        quote="With the help of multi-query, Rank-1, Rank-5, and Rank-10 are further, improved to 96.1%, 99.1%, and "
-        "99.3%, and the mAP has also reached 90.3%",
-        where="L66",
-    ),
-    Claim(
-        "msgwdp",
-        "table7",
-        better="RK",
-        worse="L2 distance",
-        metric="mAP",
-        quote="By using RK and the multi-query, our Rank-k and mAP are greatly improved",
-        where="L66",
-    ),
-    Claim(
-        "msgwdp",
-        "table7",
-        better="RK",
-        worse="L2 distance",
-        metric="rank1",
-        quote="By using RK and the multi-query, our Rank-k and mAP are greatly improved",
-        where="L66",
-    ),
-    Claim(
-        "msgwdp",
-        "figure9",
-        better="PCB",
-        worse="Resnet50",
-        metric="rank1",
-        quote="The accuracy of the part features based models (PCB and HPM) is higher than the global features based "
-        "Resnet50",
-        where="L78, here of PCB",
-    ),
-    Claim(
-        "msgwdp",
-        "figure9",
-        better="HPM",
-        worse="Resnet50",
-        metric="rank1",
-        quote="The accuracy of the part features based models (PCB and HPM) is higher than the global features based "
-        "Resnet50",
-        where="L78, here of HPM",
-    ),
-    Claim(
-        "msgwdp",
-        "figure9",
-        better="our model",
-        worse="PCB",
-        metric="rank1",
-        quote="our model uses enhanced global and local features, which greatly improves the accuracy of the search",
-        where="L78, here against PCB",
-    ),
-    Claim(
-        "msgwdp",
-        "figure9",
-        better="our model",
-        worse="HPM",
-        metric="rank1",
-        quote="our model uses enhanced global and local features, which greatly improves the accuracy of the search",
-        where="L78, here against HPM",
-    ),
-    Claim(
-        "msgwdp",
-        "figure9",
-        better="our model",
-        worse="Resnet50",
-        metric="rank1",
-        quote="our model uses enhanced global and local features, which greatly improves the accuracy of the search",
-        where="L78, here against Resnet50",
     ),
 )

@@ -9,12 +9,12 @@ ranked galleries of CUHK03, both of the final model, and each is drawn again by 
 """
 
 from dataclasses import replace
+from functools import partial
 
-from reidlib import losses
+from reidlib import losses, papers
 from reidlib.data import cuhk03
 from reidlib.models.safenet import SafeNet
-from reidlib.papers import MEDIUM_LIMIT
-from reidlib.spec import OURS, Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table, Testing
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, Testing
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1: backbone pre-trained on ImageNet"),
@@ -90,16 +90,7 @@ ASSUMED = {
 }
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((128, 64), because="the smallest input that every stage can halve"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few images"),
-)
-
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
-    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+SMALL = papers.SMALL | dict(
     epochs=Assumed(4, because="about five minutes a row on two cores"),
     batch=Assumed(16, because="a batch of 128 would leave twenty steps in that time; 16 leaves 160"),
     rates=Assumed(
@@ -107,22 +98,15 @@ SMALL = dict(
         because="twice the paper's rates, in its own ratio of ten to one: from scratch the backbone has further to go, "
         "and at 0.03 for all the loss on the small stand-in rose instead of falling",
     ),
-    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
-    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
-    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {MEDIUM_LIMIT}"),
+MEDIUM = papers.MEDIUM | dict(
+    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {papers.MEDIUM_LIMIT}"),
     rates=Assumed(
         {"backbone": 0.05, "rest": 0.005},
         because="from scratch the backbone has further to go; the paper's ratio of ten to one is kept; never run yet",
     ),
-    schedule=Assumed("cosine", because="a shortened schedule from scratch"),
-    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
-
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 FULL = Settings(
     model=SafeNet,
@@ -147,40 +131,31 @@ OWN_ROWS = (
 )
 """The paper's own rows of Tables 2, 3 and 4."""
 
-OTHERS = "another method's number, printed and not retrained"
-
-
-def _others(*labels: str) -> dict[str, str]:
-    return dict.fromkeys(labels, OTHERS)
-
 
 def _splits(reading: str) -> dict[str, str]:
     """The data sets of Table 2, one a split, and the word under which each one's numbers are printed."""
     return {name: boxes for name, (protocol, boxes, _) in cuhk03.VARIANTS.items() if protocol == reading}
 
 
-TABLE_2 = Table(
+table = partial(
+    Table,
     paper="safenet",
+    base=FULL,
+    datasets=("market1501",),
+    protocol=papers.PROTOCOLS,
+    printed_as="single-query",
+    ap="plain",
+    budgets={"smoke": papers.SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
+)
+"""What the tables share, but for the few that are not on Market-1501; §4.3 measures its ablations there."""
+
+TABLE_2 = table(
     name="table2",
     title="Evaluation on CUHK03, labeled and detected boxes: each of 20 splits is a data set, to be averaged",
-    base=FULL,
     datasets=tuple(_splits("classic3")),
     protocol="cuhk03-classic",
     printed_as=_splits("classic3"),
-    ap="plain",
-    budgets=BUDGETS,
     rows=OWN_ROWS,
-    not_retrained=_others(
-        "XQDA [Liao et al., 2015]",
-        "MLAPG [Liao and Li, 2015]",
-        "DNS [Zhang et al., 2016a]",
-        "SS-SVM [Zhang et al., 2016b]",
-        "EDM [Shi et al., 2016]",
-        "OL-MANS [Zhou et al., 2017a]",
-        "MSCAN [Li et al., 2017a]",
-        "MuDeep [Qian et al., 2017]",
-        "JLML [Li et al., 2017b]",
-    ),
 )
 
 TABLE_2_FIVE_PAIRS = replace(
@@ -191,43 +166,13 @@ TABLE_2_FIVE_PAIRS = replace(
     datasets=tuple(_splits("classic")),
     printed_as=_splits("classic"),
     rows=tuple(row for row in OWN_ROWS if row.label == "SafeNet (ResNet-50)"),
-    not_retrained=TABLE_2.not_retrained
-    | {
-        row.label: "retrained under the reading of Table 2 alone"
-        for row in OWN_ROWS
-        if row.label != "SafeNet (ResNet-50)"
-    },
 )
 """What the reading of "1,360 identities" does to the number: the final model is enough to see it."""
 
-MARKET = dict(
-    paper="safenet",
-    base=FULL,
-    datasets=("market1501",),
-    protocol="market1501-single-query",
-    printed_as="single-query",
-    ap="plain",
-    budgets=BUDGETS,
-)
-"""What all tables on Market-1501 share; §4.3 measures its ablations there, by single query."""
-
-TABLE_3 = Table(
-    **MARKET,
+TABLE_3 = table(
     name="table3",
     title="Comparison with state-of-the-art results on Market-1501, single query",
     rows=OWN_ROWS,
-    not_retrained=_others(
-        "LDNS [Zhang et al., 2016a]",
-        "Gated S-CNN [Varior et al., 2016]",
-        "P2S [Zhou et al., 2017b]",
-        "CRAFT [Chen et al., 2018]",
-        "CADL [Lin et al., 2017a]",
-        "MSCAN [Li et al., 2017a]",
-        "LSRO [Zheng et al., 2017b]",
-        "DeepTransfer[Geng et al., 2016]",
-        "TriNet [Hermans et al., 2017]",
-        "JLML [Li et al., 2017b]",
-    ),
 )
 
 TABLE_3_MULTI_QUERY = replace(
@@ -241,30 +186,14 @@ TABLE_3_MULTI_QUERY = replace(
 )
 """The other half of Table 3: the same networks, tested otherwise."""
 
-TABLE_4 = Table(
-    paper="safenet",
+TABLE_4 = table(
     name="table4",
     title="Quantitative comparison with state-of-the-art methods on DukeMTMC-reID",
-    base=FULL,
     datasets=("dukemtmc",),
-    protocol="dukemtmc-single-query",
-    printed_as="single-query",
-    ap="plain",
-    budgets=BUDGETS,
     rows=OWN_ROWS,
-    not_retrained=_others(
-        "LOMO+XQDA [Liao et al., 2015]",
-        "LSRO [Zheng et al., 2017b]",
-        "AttIDNet [Lin et al., 2017b]",
-        "PAN [Zheng et al., 2017a]",
-        "ACRN [Schumann and Stiefelhagen, 2017]",
-        "SVDNet [Sun et al., 2017]",
-        "DPFL [Chen et al., 2018]",
-    ),
 )
 
-TABLE_5 = Table(
-    **MARKET,
+TABLE_5 = table(
     name="table5",
     title="Ablation analysis of different components",
     rows=(
@@ -285,8 +214,7 @@ TABLE_5 = Table(
 IN_FIGURE = f"{OURS}: the numbers stand in the figure alone"
 """Begins the note of every row of Figure 5, which our copy of the text does not have."""
 
-FIGURE_5A = Table(
-    **MARKET,
+FIGURE_5A = table(
     name="figure5a",
     title="Figure 5(a): anchor sizes",
     rows=(
@@ -296,8 +224,7 @@ FIGURE_5A = Table(
     ),
 )
 
-FIGURE_5B = Table(
-    **MARKET,
+FIGURE_5B = table(
     name="figure5b",
     title="Figure 5(b): effectiveness of the choice of descriptor",
     rows=(
@@ -311,8 +238,7 @@ FIGURE_5B = Table(
 
 _AXIS = "the figure's axis is lost; §4.3 names 512 and 1024 and speaks of fewer and of larger ones"
 
-FIGURE_5C = Table(
-    **MARKET,
+FIGURE_5C = table(
     name="figure5c",
     title="Figure 5(c): dimension of the bottleneck",
     rows=(
@@ -324,8 +250,7 @@ FIGURE_5C = Table(
     ),
 )
 
-LEAVE_ONE_ANCHOR_OUT = Table(
-    **MARKET,
+LEAVE_ONE_ANCHOR_OUT = table(
     name="leave-one-anchor-out",
     printed_in="text-leave-one-anchor-out",
     title="Importance of each anchor, left out once (§4.3, text)",
@@ -336,346 +261,3 @@ LEAVE_ONE_ANCHOR_OUT = Table(
         Row("without square anchor", options=dict(anchors=("horizontal", "vertical"))),
     ),
 )
-
-CLAIMS = (
-    Claim(
-        "safenet",
-        "table2",
-        better="SafeNet (ResNet-101)",
-        worse="SafeNet (ResNet-50)",
-        metric="rank1",
-        quote="Higher results can be obtained through replacing the backbone network with deeper one",
-        where="§4.2, L508, Evaluation on CUHK03",
-    ),
-    Claim(
-        "safenet",
-        "table2",
-        better="SafeNet (ResNet-50)",
-        worse="Multiple scales (Global only)",
-        metric="rank1",
-        quote="Results in Table 2 and Table 4 also suggest our improvements",
-        where="§4.3, L626, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table2",
-        better="Multiple scales (Global only)",
-        worse="Single scale",
-        metric="rank1",
-        quote="Experiments show the advantages of multi-scale features over single scale counterparts in ReID",
-        where="§4.3, L617, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table3",
-        better="SafeNet (ResNet-50)",
-        worse="Single scale",
-        metric="mAP",
-        quote="we show the advantage of jointly utilizing multi-scale abstract information to learn powerful features "
-        "over full body and parts",
-        where="Abstract, L7",
-    ),
-    Claim(
-        "safenet",
-        "table3",
-        better="SafeNet (ResNet-50)",
-        worse="Multiple scales (Global only)",
-        metric="mAP",
-        quote="the fused pedestrian representations greatly improve the performance of person ReID",
-        where="§1, L120, contributions",
-    ),
-    Claim(
-        "safenet",
-        "table3",
-        better="SafeNet (ResNet-101)",
-        worse="SafeNet (ResNet-50)",
-        metric="rank1",
-        quote="By using deeper backbone network ResNet101, we can achieve much higher R1 by 91.5%, and mAP by 75.4% in "
-        "single query and R1 by 94.7% in multiple query",
-        where="§4.2, L547, Evaluation on Market-1501",
-    ),
-    Claim(
-        "safenet",
-        "table3",
-        better="SafeNet (ResNet-101)",
-        worse="SafeNet (ResNet-50)",
-        metric="mAP",
-        quote="By using deeper backbone network ResNet101, we can achieve much higher R1 by 91.5%, and mAP by 75.4% in "
-        "single query and R1 by 94.7% in multiple query",
-        where="§4.2, L547, Evaluation on Market-1501",
-    ),
-    Claim(
-        "safenet",
-        "table3-multi-query",
-        better="SafeNet (ResNet-101)",
-        worse="SafeNet (ResNet-50)",
-        metric="rank1",
-        quote="By using deeper backbone network ResNet101, we can achieve much higher R1 by 91.5%, and mAP by 75.4% in "
-        "single query and R1 by 94.7% in multiple query",
-        where="§4.2, L547, Evaluation on Market-1501",
-    ),
-    Claim(
-        "safenet",
-        "table4",
-        better="SafeNet (ResNet-101)",
-        worse="SafeNet (ResNet-50)",
-        metric="rank1",
-        quote="By using ResNet-101, the higher results can be obtained 83.6% by Rank-1",
-        where="§4.2, L560, Evaluation on DukeMTMC-ReID",
-    ),
-    Claim(
-        "safenet",
-        "table4",
-        better="SafeNet (ResNet-50)",
-        worse="Multiple scales (Global only)",
-        metric="mAP",
-        quote="Results in Table 2 and Table 4 also suggest our improvements",
-        where="§4.3, L626, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table4",
-        better="Multiple scales (Global only)",
-        worse="Single scale",
-        metric="mAP",
-        quote="Experiments show the advantages of multi-scale features over single scale counterparts in ReID",
-        where="§4.3, L617, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="g4,g3,g2,g1",
-        worse="g4",
-        metric="mAP",
-        quote="the four-scale representation can improve the result by 4.7% on R1 and 7.5% on mAP",
-        where="§4.3, L610, Effectiveness of Multi-scale Information (its own table gives 8.5 for mAP)",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="g4,g3,g2,g1",
-        worse="g4",
-        metric="rank1",
-        quote="the four-scale representation can improve the result by 4.7% on R1 and 7.5% on mAP",
-        where="§4.3, L610, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="gC4,gC3,gC2,gC1 (C=512)",
-        worse="g4,g3,g2,g1",
-        metric="mAP",
-        quote="Scale normalization is an effective approach to handle this problem",
-        where="§4.3, L620, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="gC4,gC3,gC2,gC1 (C=512)",
-        worse="g4,g3,g2,g1",
-        metric="rank1",
-        quote="By adopting scale normalization, different scales are balanced during fusion, resulting in boosting of "
-        "R1 to 88.7%",
-        where="§4.3, L614, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="gC4,gC3,gC2,gC1 (C=256)",
-        worse="gC4,gC3,gC2,gC1 (C=128)",
-        metric="mAP",
-        quote="Larger C leads to better performance but consumes higher computation complexity",
-        where="§4.3, L616, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="gC4,gC3,gC2,gC1 (C=512)",
-        worse="gC4,gC3,gC2,gC1 (C=256)",
-        metric="mAP",
-        quote="Larger C leads to better performance but consumes higher computation complexity",
-        where="§4.3, L616, Effectiveness of Multi-scale Information",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="gC4,gC3,gC2,gC1 (C=256)",
-        metric="mAP",
-        quote="better results can be obtained in comparison with global branch by 2.1% on R1 and 1.6% on mAP",
-        where="§4.3, L625, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="gC4,gC3,gC2,gC1 (C=256)",
-        metric="rank1",
-        quote="better results can be obtained in comparison with global branch by 2.1% on R1 and 1.6% on mAP",
-        where="§4.3, L625, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="multi-global (C=256) + l1",
-        metric="rank1",
-        quote="The best results are gotten when only the first two scales are used",
-        where="§4.3, L630, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="multi-global (C=256) + l1",
-        metric="mAP",
-        quote="The best results are gotten when only the first two scales are used",
-        where="§4.3, L630, Effectiveness of Local Part-based Context (in its own table mAP is higher with l1 alone)",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="multi-global (C=256) + l1, l2, l3",
-        metric="mAP",
-        quote="The best results are gotten when only the first two scales are used",
-        where="§4.3, L630, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "table5",
-        better="multi-global (C=256) + l1, l2",
-        worse="multi-global (C=256) + l1, l2, l3, l4",
-        metric="mAP",
-        quote="The best results are gotten when only the first two scales are used",
-        where="§4.3, L630, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "figure5a",
-        better="middle",
-        worse="small",
-        metric="rank1",
-        quote="Results in Figure 5(a) show the middle ones are more effective",
-        where="§4.3, L637, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "figure5a",
-        better="middle",
-        worse="large",
-        metric="rank1",
-        quote="Results in Figure 5(a) show the middle ones are more effective",
-        where="§4.3, L637, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "figure5b",
-        better="fused",
-        worse="global",
-        metric="rank1",
-        quote="the fused feature outperforms the global one because of additional local information",
-        where="§4.3, L652, Choice of Final Pedestrian Descriptor",
-    ),
-    Claim(
-        "safenet",
-        "figure5b",
-        better="bottleneck",
-        worse="fused",
-        metric="rank1",
-        quote="The bottleneck can ease the influence caused by fusion, resulting in more discriminative "
-        "representations and an improvement by 1.9% on R1",
-        where="§4.3, L653, Choice of Final Pedestrian Descriptor",
-    ),
-    Claim(
-        "safenet",
-        "figure5b",
-        better="bottleneck",
-        worse="classifier",
-        metric="mAP",
-        quote="when the classifier is used, it suffers a 1.6% mAP drop",
-        where="§4.3, L656, Choice of Final Pedestrian Descriptor",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="1024",
-        worse="128",
-        metric="rank1",
-        quote="fewer dimensions lead to insufficient expression",
-        where="§4.3, L670, Effectiveness of Bottleneck (of Figure 5(d); here the fewest)",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="512",
-        worse="128",
-        metric="rank1",
-        quote="Relatively, the dimensions of {512, 1024} achieve better performance",
-        where="§4.3, L666, Effectiveness of Bottleneck",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="512",
-        worse="256",
-        metric="rank1",
-        quote="Relatively, the dimensions of {512, 1024} achieve better performance",
-        where="§4.3, L666, Effectiveness of Bottleneck",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="512",
-        worse="2048",
-        metric="rank1",
-        quote="Relatively, the dimensions of {512, 1024} achieve better performance",
-        where="§4.3, L666, Effectiveness of Bottleneck",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="1024",
-        worse="256",
-        metric="rank1",
-        quote="Relatively, the dimensions of {512, 1024} achieve better performance",
-        where="§4.3, L666, Effectiveness of Bottleneck",
-    ),
-    Claim(
-        "safenet",
-        "figure5c",
-        better="1024",
-        worse="2048",
-        metric="rank1",
-        quote="Relatively, the dimensions of {512, 1024} achieve better performance",
-        where="§4.3, L666, Effectiveness of Bottleneck",
-    ),
-    Claim(
-        "safenet",
-        "leave-one-anchor-out",
-        better="all three anchors",
-        worse="without horizontal anchor",
-        metric="mAP",
-        quote="These prove each anchor is indispensable and complementary",
-        where="§4.3, L642, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "leave-one-anchor-out",
-        better="all three anchors",
-        worse="without vertical anchor",
-        metric="mAP",
-        quote="These prove each anchor is indispensable and complementary",
-        where="§4.3, L642, Effectiveness of Local Part-based Context",
-    ),
-    Claim(
-        "safenet",
-        "leave-one-anchor-out",
-        better="all three anchors",
-        worse="without square anchor",
-        metric="mAP",
-        quote="These prove each anchor is indispensable and complementary",
-        where="§4.3, L642, Effectiveness of Local Part-based Context",
-    ),
-)
-"""What rows of ours can decide. Sentences about other methods are left out: those are not retrained."""

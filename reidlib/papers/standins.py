@@ -6,8 +6,9 @@ trained on one stand-in drops clearly on another.
 """
 
 from dataclasses import replace
+from functools import partial
 
-from reidlib import losses
+from reidlib import losses, papers
 from reidlib.data import cross_domain
 from reidlib.models.ide import IDE
 from reidlib.models.untrained import ColourHistogram, RandomFeatures
@@ -30,16 +31,11 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="bf16 autocast halves the time"),
 )
 
-SMOKE = dict(
-    start=Assumed("scratch", because="tests run offline"),
-    size=Assumed((192, 64), because="the smallest input whose last map has six rows, for the stripes"),
-    epochs=Assumed(1, because="tests take seconds"),
-    batch=Assumed(8, because="the smoke stand-in has few images"),
+SMOKE = papers.SMOKE | dict(
+    size=Assumed((192, 64), because="the smallest input whose last map has six rows, for the stripes")
 )
 
-SMALL = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs, and a clean machine has no weights"),
-    size=Assumed((192, 64), because="the input that two cores train in minutes"),
+SMALL = papers.SMALL | dict(
     epochs=Assumed(14, because="the four stand-ins in about an hour on two cores"),
     batch=Assumed(16, because="small sets leave few steps an epoch"),
     rates=Assumed(
@@ -47,20 +43,13 @@ SMALL = dict(
         because="SafeNet's rates of this budget, ten to one; with 0.02 for all, the loss on Market-1501 rose "
         "to 6.1 in the second epoch, and the mAP after 16 was 25.2",
     ),
-    schedule=Assumed("cosine", because="a schedule this short has no room for steps"),
-    warmup=Assumed(0.1, because="a network from scratch diverges at its full rate"),
 )
 
-MEDIUM = dict(
-    start=Assumed("scratch", because="the stand-in's people are not photographs"),
+MEDIUM = papers.MEDIUM | dict(
     size=Assumed((192, 64), because="as at budget small, so that the row with the larger input asks the same question"),
     rates=Assumed({"classifiers": 0.005, "rest": 0.05}, because="the ratio of budget small; never run yet"),
     schedule=Assumed("cosine", because="no steps to be chosen"),
-    warmup=Assumed(0.05, because="a network from scratch diverges at its full rate"),
 )
-
-BASE = Settings(model=IDE, recipe=RECIPE, losses={"cross_entropy": Loss(losses.cross_entropy)})
-BUDGETS = {"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
 
 TRAINED = "ResNet-50, trained"
 WHOLE, STRIPES = "colour histogram, whole image", "colour histogram, six stripes"
@@ -81,21 +70,21 @@ def _untrained(label: str, model: type, **options) -> Row:
     return Row(label, model=model, options=options, recipe=dict(epochs=0), losses={"cross_entropy": None})
 
 
-DIFFICULTY = Table(
+table = partial(
+    Table,
     paper="standins",
-    name="difficulty",
-    title="How hard the stand-ins are",
-    base=BASE,
-    datasets=("market1501", "dukemtmc", "cuhk03-np-detected", "msmt17"),
-    protocol={
-        "market1501": "market1501-single-query",
-        "dukemtmc": "dukemtmc-single-query",
-        "cuhk03-np-detected": "cuhk03-new",
-        "msmt17": "msmt17",
-    },
+    base=Settings(model=IDE, recipe=RECIPE, losses={"cross_entropy": Loss(losses.cross_entropy)}),
+    protocol=papers.PROTOCOLS,
     printed_as="",
     ap="plain",
-    budgets=BUDGETS,
+    budgets={"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
+)
+"""What the first two tables share."""
+
+DIFFICULTY = table(
+    name="difficulty",
+    title="How hard the stand-ins are",
+    datasets=("market1501", "dukemtmc", "cuhk03-np-detected", "msmt17"),
     rows=(
         _untrained(CHANCE, RandomFeatures),
         _untrained(WHOLE, ColourHistogram),
@@ -113,16 +102,11 @@ PAIRS = tuple(cross_domain.PAIRS.values())
 
 DOMAINS = tuple(dict.fromkeys(source for source, _ in PAIRS))
 
-TRANSFER = Table(
-    paper="standins",
+TRANSFER = table(
     name="transfer",
     title="From one stand-in to another",
-    base=BASE,
     datasets=tuple(cross_domain.PAIRS),
     protocol={name: name for name in cross_domain.PAIRS},
-    printed_as="",
-    ap="plain",
-    budgets=BUDGETS,
     rows=(Row(TRAINED),),
 )
 

@@ -6,8 +6,10 @@ operations are counted in one forward pass over memory that holds anything, sinc
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,9 +36,8 @@ class Cost:
 
 def cost(settings: Settings, identities: int) -> Cost:
     """What the network of these settings costs at the recipe's input size, for this many training identities."""
-    size = tuple(settings.recipe.resolved()["size"])
-    options = settings.bare_options()
-    return cost_of(lambda count: settings.model(count, size=size, **options), identities, size)
+    size = settings.recipe.size
+    return cost_of(lambda count: settings.model(count, size=size, **settings.options), identities, size)
 
 
 def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int, int]) -> Cost:
@@ -67,8 +68,7 @@ class StepCost:
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
     """What a step of these settings costs at the recipe's size and batch: counted on two images, nothing is learnt."""
-    recipe = settings.recipe.resolved()
-    size = tuple(recipe["size"])
+    size, batch = settings.recipe.size, settings.recipe.batch
     kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -76,7 +76,7 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
         return tensor.detach()  # with its history it would hold the graph, and the graph it
 
     with torch.device("meta"):
-        network = settings.model(identities, size=size, **settings.bare_options())
+        network = settings.model(identities, size=size, **settings.options)
     network = network.to_empty(device="cpu").train()
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
@@ -88,14 +88,14 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-    return StepCost(counter.get_total_flops() // 4, activations * recipe["batch"] // 2, parameters(network))
+    return StepCost(counter.get_total_flops() // 4, activations * batch // 2, parameters(network))
 
 
 def parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, object]:
+def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
     The counter sees convolutions and matrix products and takes a multiply-add for two operations. Normalisation,
@@ -107,3 +107,10 @@ def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, objec
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         output = network.eval()(torch.zeros(1, 3, *size))
     return counter.get_total_flops() // 2, output
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this process in MiB: on the GPU where one is used, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

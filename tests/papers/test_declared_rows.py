@@ -65,7 +65,7 @@ def test_a_switch_changes_what_is_computed(table, row):
         assert base.tested() != changed.tested()
         return
     if base.recipe != changed.recipe:
-        assert base.recipe.keyed() != changed.recipe.keyed()
+        assert base.recipe.key() != changed.recipe.key()
         return
     assert not same(base_of(table.slug), seen(changed))
 

@@ -6,8 +6,8 @@ from torch import nn
 from torchvision.models import resnet50
 
 from reidlib import papers
-from reidlib.models import cost
 from reidlib.models.output import Output
+from reidlib.training import cost
 
 
 class Small(nn.Module):

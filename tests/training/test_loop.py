@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from reidlib import losses, training
-from reidlib.data.images import normalise
+from reidlib.data.images import normalise, sent
 from reidlib.models.output import Output
 from reidlib.spec import First, Loss, Recipe, ReidError, Settings
-from reidlib.training.loop import CHECKPOINT, PREVIOUS, WEIGHTS, TrainingImages
+from reidlib.training import CHECKPOINT, PREVIOUS, WEIGHTS, TrainingImages, checkpoint, step
 
 SIZE = (16, 8)
 
@@ -65,8 +65,8 @@ class Interrupted(Exception):
 
 
 def stop_after(epochs):
-    def stop(finished):
-        if finished == epochs:
+    def stop(point):
+        if point["epoch"] == epochs:
             raise Interrupted
 
     return stop
@@ -86,7 +86,7 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, data, epochs, ch
     recipe = RECIPE.but(**changes)
     whole, _ = run(data, tmp_path / "whole", recipe=recipe, terms=terms)
     with pytest.raises(Interrupted):
-        run(data, tmp_path / "cut", recipe=recipe, terms=terms, after_epoch=stop_after(epochs))
+        run(data, tmp_path / "cut", recipe=recipe, terms=terms, on_epoch=stop_after(epochs))
     torch.rand(7)  # whatever the process draws in between must not matter
     resumed, lines = run(data, tmp_path / "cut", recipe=recipe, terms=terms)
     assert lines[0].startswith(f"resuming after epoch {epochs} of 4")
@@ -144,22 +144,22 @@ def test_one_log_line_an_epoch_with_eta(tmp_path, data):
 
 
 def test_schedules_against_their_formulas():
-    recipe = RECIPE.but(epochs=10, schedule="step", milestones=(4, 8), decay=0.1).resolved()
+    recipe = RECIPE.but(epochs=10, schedule="step", milestones=(4, 8), decay=0.1)
     factors = [training.rate_factor(recipe, step, 5) for step in range(50)]
     assert factors == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 10)
-    recipe = RECIPE.but(epochs=10, schedule="cosine", warmup=0.2).resolved()
+    recipe = RECIPE.but(epochs=10, schedule="cosine", warmup=0.2)
     factors = [training.rate_factor(recipe, step, 5) for step in range(50)]
     assert factors[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert factors[10:] == pytest.approx([(1 + math.cos(math.pi * step / 40)) / 2 for step in range(40)])
-    assert set(training.rate_factor(RECIPE.resolved(), step, 5) for step in range(20)) == {1.0}
+    assert set(training.rate_factor(RECIPE, step, 5) for step in range(20)) == {1.0}
 
 
 def test_a_warm_up_in_epochs_goes_before_the_schedule():
     """Linear by epoch, constant inside one; HAMR's eq. (5) is 3e-4 · e/10 for ten epochs on a rate of 0.01."""
-    recipe = RECIPE.but(epochs=12, schedule="step", milestones=(11,), warmup_epochs=10, warmup_to=0.03).resolved()
+    recipe = RECIPE.but(epochs=12, schedule="step", milestones=(11,), warmup_epochs=10, warmup_to=0.03)
     factors = [training.rate_factor(recipe, step, 2) for step in range(24)]
     assert factors == pytest.approx([0.003 * epoch for epoch in range(1, 11) for _ in range(2)] + [1.0] * 2 + [0.1] * 2)
-    recipe = RECIPE.but(warmup_epochs=2, warmup_from=0.01).resolved()
+    recipe = RECIPE.but(warmup_epochs=2, warmup_from=0.01)
     assert [training.rate_factor(recipe, step, 1) for step in range(3)] == pytest.approx([0.505, 1.0, 1.0])
 
 
@@ -196,7 +196,7 @@ def test_a_network_trained_before_is_taken_over_and_stays_to_the_bit(tmp_path, d
     first, _ = run(data, tmp_path / "first")
     before = weights(first)
     settings = Settings(Pair, RECIPE, LOSSES, first=First(Settings(Tiny, RECIPE, LOSSES), into="before"))
-    with pytest.raises(ValueError, match="Pair goes on from a trained before"):
+    with pytest.raises(ValueError, match="Pair continues from a trained before"):
         training.build(settings, 4, 0)
     trained = training.train(settings, data, seed=0, folder=tmp_path / "pair", first=first.model, log=lambda line: None)
     kept = torch.cat([tensor.flatten().double() for tensor in trained.model.before.state_dict().values()])
@@ -207,7 +207,7 @@ def test_a_network_trained_before_is_taken_over_and_stays_to_the_bit(tmp_path, d
 
 def test_the_centres_of_a_loss_move_and_are_kept_in_the_checkpoint(tmp_path, data):
     with pytest.raises(Interrupted):
-        run(data, tmp_path, recipe=RECIPE.but(per_identity=4), terms=LOSSES | METRIC, after_epoch=stop_after(1))
+        run(data, tmp_path, recipe=RECIPE.but(per_identity=4), terms=LOSSES | METRIC, on_epoch=stop_after(1))
     centres = load_file(tmp_path / CHECKPOINT)["criterion.stateful.centre.centres.0"]
     drawn = losses.Centre(4, [8], rate=0.5).centres[0]
     assert centres.shape == (4, 8) and (centres != drawn).all()
@@ -239,8 +239,8 @@ def test_a_gpu_is_not_waited_for_in_a_step(data):
     for mode in ("default", "error"):  # the first step loads libraries and lays the constants down
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            augmented = training._augmented(images, loop.recipe, generator)
-            loop.step(augmented, training.sent(torch.arange(8) // 4, device))
+            augmented = step.augmented(images, loop.recipe, generator)
+            loop.step(augmented, sent(torch.arange(8) // 4, device))
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -257,7 +257,7 @@ def cut(file):
 @pytest.mark.parametrize("epochs, damaged, left", [(1, 1, 0), (2, 1, 1), (3, 2, 0)])
 def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_is_used(tmp_path, data, epochs, damaged, left):
     with pytest.raises(Interrupted):
-        run(data, tmp_path, after_epoch=stop_after(epochs))
+        run(data, tmp_path, on_epoch=stop_after(epochs))
     for name in (CHECKPOINT, PREVIOUS)[:damaged]:
         cut(tmp_path / name)
     whole, _ = run(data, tmp_path / "whole")
@@ -273,7 +273,7 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_is_used(tmp_p
 
 def test_a_process_that_dies_between_the_two_moves_of_a_checkpoint_loses_nothing(tmp_path, data):
     with pytest.raises(Interrupted):
-        run(data, tmp_path, after_epoch=stop_after(2))
+        run(data, tmp_path, on_epoch=stop_after(2))
     (tmp_path / CHECKPOINT).replace(tmp_path / PREVIOUS)
     whole, _ = run(data, tmp_path / "whole")
     again, lines = run(data, tmp_path)
@@ -283,7 +283,7 @@ def test_a_process_that_dies_between_the_two_moves_of_a_checkpoint_loses_nothing
 
 def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
     with pytest.raises(Interrupted):
-        run(data, tmp_path, after_epoch=stop_after(1))
+        run(data, tmp_path, on_epoch=stop_after(1))
     tensors = load_file(tmp_path / CHECKPOINT)
     with safe_open(tmp_path / CHECKPOINT, framework="pt") as stored:
         metadata = stored.metadata()
@@ -299,12 +299,12 @@ def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
 def test_the_batch_that_fits_is_found_by_halves(tmp_path, data, monkeypatch):
     tried = []
 
-    def step(settings, identities, device, first, batch):
+    def tried_step(settings, identities, device, first, batch):
         tried.append(batch)
         if batch > 8:
             raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(training, "_one_step", step)
+    monkeypatch.setattr(step, "_one_step", tried_step)
     settings = Settings(Tiny, RECIPE.but(batch=48, per_identity=4), LOSSES)
     assert training.batch_that_fits(settings, 4, torch.device("cpu")) == 8
     assert tried == [24, 12, 8]  # two identities of four images are the least that makes triplets
@@ -317,7 +317,7 @@ def test_a_checkpoint_that_cannot_be_written_is_named(tmp_path, data, monkeypatc
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(checkpoint.safetensors.torch, "save_file", full)
     with pytest.raises(ReidError, match="cannot be written.*No space left"):
         run(data, tmp_path)
 

@@ -10,11 +10,11 @@ from reidlib.spec import Recipe
 from reidlib.training import precision
 
 CPU = torch.device("cpu")
-IMITATED = Recipe(precision="bf16 imitated").resolved()
+IMITATED = Recipe(precision="bf16 imitated")
 
 
 def test_bf16_is_for_devices_that_multiply_it(monkeypatch):
-    recipe = Recipe(precision="bf16").resolved()
+    recipe = Recipe(precision="bf16")
     for known, wanted in (
         ({"avx512_bf16": False, "amx_bf16": False}, False),
         ({"avx512_bf16": True, "amx_bf16": False}, True),
@@ -23,7 +23,7 @@ def test_bf16_is_for_devices_that_multiply_it(monkeypatch):
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
         assert precision.in_bf16(recipe, CPU) is wanted
-        assert not precision.in_bf16(Recipe(precision="fp32").resolved(), CPU)
+        assert not precision.in_bf16(Recipe(precision="fp32"), CPU)
         assert precision.in_bf16(IMITATED, CPU)
 
 

@@ -1,0 +1,151 @@
+"""Checkpoints and weights: written whole or not at all, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from reidlib.spec import ReidError
+from reidlib.training.step import Loop
+
+CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"
+"""The checkpoint before it, in case the newest cannot be read."""
+WEIGHTS = "weights.safetensors"
+FORMAT = "2"
+"""Of a checkpoint; one of another format is set aside."""
+
+Curve = list[dict[str, float]]
+"""One point for each finished epoch."""
+
+_UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError)
+
+
+def write_tensors(
+    file: Path, tensors: dict[str, Tensor], metadata: dict[str, str], previous: Path | None = None
+) -> None:
+    """Writes a safetensors file under another name and moves it into place: readers see all of it or none of it.
+
+    previous: where the file that was there before goes. If the process dies between the two moves, that one remains.
+    The number of torch's threads is added to the metadata. A file that cannot be written is a ReidError.
+    """
+    partial = file.with_suffix(".partial")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        safetensors.torch.save_file(plain, partial, metadata={"threads": str(torch.get_num_threads()), **metadata})
+        with partial.open("rb+") as stream:
+            os.fsync(
+                stream.fileno()
+            )  # before the rename: after a power cut a name may belong to a file without content
+        if previous is not None and file.exists():
+            file.replace(previous)
+        partial.replace(file)
+    except (OSError, safetensors.SafetensorError) as fault:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ReidError(f"{file}: cannot be written ({fault}); free some space or set REID_CACHE elsewhere") from fault
+
+
+def save_weights(file: Path, model: nn.Module, curve: Curve) -> None:
+    """The weights of a finished training, with its curve."""
+    write_tensors(file, model.state_dict(), {"curve": json.dumps(curve)})
+
+
+def finished(file: Path, model: nn.Module) -> Curve | None:
+    """Loads the weights of a finished training and returns its curve; None where the file is missing or unreadable."""
+    try:
+        curve = json.loads(_metadata(file)["curve"])
+        weights = safetensors.torch.load_file(file)
+        _check_same(weights, model)
+    except _UNREADABLE:
+        return None
+    model.load_state_dict(weights)
+    return curve
+
+
+def save_checkpoint(file: Path, loop: Loop, curve: Curve) -> None:
+    """Weights, state of the optimiser and the curve (its length is the number of finished epochs), in one file."""
+    tensors = {f"model.{name}": tensor for name, tensor in loop.model.state_dict().items()}
+    tensors |= {f"criterion.{name}": tensor for name, tensor in loop.criterion.state_dict().items()}
+    for index, state in loop.optimiser.state_dict()["state"].items():
+        kept = {name: value for name, value in state.items() if value is not None}
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in kept.items()}
+    write_tensors(file, tensors, {"curve": json.dumps(curve), "format": FORMAT}, file.with_name(PREVIOUS))
+
+
+def resume(folder: Path, loop: Loop, log: Callable[[str], None] = print) -> Curve:
+    """Loads the newest readable checkpoint and returns its curve; [] where there is none.
+
+    An unreadable one is renamed to end in .corrupt and named in the log; it leaves the loop as it was.
+    """
+    for file in (folder / CHECKPOINT, folder / PREVIOUS):
+        if not file.exists():
+            continue
+        try:
+            curve = load_checkpoint(file, loop)
+        except _UNREADABLE as fault:
+            aside = file.with_suffix(".corrupt")
+            file.replace(aside)
+            log(f"{file}: cut short or foreign ({fault}); set aside as {aside.name}")
+        else:
+            log(f"resuming after epoch {len(curve)} of {loop.recipe.epochs} from {file}")
+            return curve
+    return []
+
+
+def load_checkpoint(file: Path, loop: Loop) -> Curve:
+    """Loads a checkpoint and returns its curve. All of it is checked before anything is changed."""
+    metadata = _metadata(file)
+    curve = json.loads(metadata["curve"])
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"format {metadata['format']}, not {FORMAT}")
+    tensors = safetensors.torch.load_file(file)
+    parts = {name: _under(f"{name}.", tensors) for name in ("model", "criterion", "optimiser")}
+    _check_same(parts["model"], loop.model)
+    _check_same(parts["criterion"], loop.criterion)
+    loop.model.load_state_dict(parts["model"])
+    loop.criterion.load_state_dict(parts["criterion"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimiser"].items():
+        index, _, entry = name.partition(".")
+        state.setdefault(int(index), {})[entry] = tensor
+    loop.optimiser.load_state_dict({**loop.optimiser.state_dict(), "state": state})  # each goes to its weight's device
+    return curve
+
+
+def checkpoint_threads(folder: Path) -> int | None:
+    """The number of torch's threads that the training in this folder has used; None where no file tells it.
+
+    Its numbers depend on it: a resumed training has to use the same.
+    """
+    for name in (WEIGHTS, CHECKPOINT, PREVIOUS):
+        with suppress(*_UNREADABLE):
+            return int(_metadata(folder / name)["threads"])
+    return None
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    with safetensors.safe_open(file, framework="pt") as stored:
+        return stored.metadata()
+
+
+def _check_same(stored: dict[str, Tensor], module: nn.Module) -> None:
+    """Raises ValueError unless names and shapes are those of the module. (Torch would load half before it fails.)"""
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in stored.items()}
+    if found != wanted:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise ValueError(f"another network's: {odd[0]}")
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

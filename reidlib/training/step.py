@@ -1,0 +1,162 @@
+"""One step of a training: the network with its losses and optimisers, and the augmentation of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reidlib.data.augment import crop_and_mirror, erase, pad_and_crop
+from reidlib.data.images import sent
+from reidlib.losses import Criterion
+from reidlib.models.backbone import imagenet_file
+from reidlib.spec import Recipe, Settings
+from reidlib.training import precision
+from reidlib.training.schedule import parameter_groups
+
+
+def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
+    """The network before training, and where it starts: "scratch" or "imagenet".
+
+    first: the network trained before it, where the settings ask for one; its weights are copied and frozen. The weights
+    drawn depend on the seed alone, not on what was drawn before. A missing `first` is a ValueError.
+    """
+    recipe = settings.recipe
+    torch.manual_seed(seed)
+    model = settings.model(identities, size=recipe.size, **settings.options)
+    start = "scratch"
+    if recipe.start == "imagenet":
+        for part in (module for module in model.modules() if hasattr(module, "load_imagenet")):
+            file = imagenet_file(part.depth)
+            if file is not None:
+                part.load_imagenet(file)
+                start = "imagenet"
+    if settings.first is not None:
+        if first is None:
+            raise ValueError(
+                f"{settings.model.__name__} continues from a trained {settings.first.into}: give it as first"
+            )
+        frozen = model.get_submodule(settings.first.into)
+        frozen.load_state_dict(first.state_dict())
+        frozen.requires_grad_(False)
+    return model, start
+
+
+@dataclass
+class Loop:
+    """The state of one training: all of it is in the network, the criterion and the optimiser.
+
+    own: the optimiser of the losses' own parameters (centres); its rates never change and it keeps no state.
+    """
+
+    settings: Settings
+    model: nn.Module
+    criterion: Criterion
+    optimiser: torch.optim.Optimizer
+    own: torch.optim.Optimizer | None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.settings.recipe
+
+    @classmethod
+    def of(cls, settings: Settings, model: nn.Module, identities: int) -> Loop:
+        """The loop of a network that is on its device already."""
+        recipe = settings.recipe
+        device = next(model.parameters()).device
+        criterion = Criterion(settings.losses, identities, _widths(settings, model, device)).to(device)
+        groups = parameter_groups(model, recipe.rates)
+        if recipe.optimiser == "adam":
+            optimiser = torch.optim.Adam(groups, weight_decay=recipe.weight_decay)
+        else:
+            optimiser = torch.optim.SGD(
+                groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
+            )
+        own = torch.optim.SGD(criterion.own_groups()) if criterion.own_groups() else None
+        return cls(settings, model, criterion, optimiser, own)
+
+    def train_mode(self) -> None:
+        """Training mode, except for a part that was trained before: its BatchNorm keeps its statistics."""
+        self.model.train()
+        if self.settings.first is not None:
+            self.model.get_submodule(self.settings.first.into).eval()
+
+    def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
+        with precision.products(self.recipe):
+            return self._step(images, labels)
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        bf16 = precision.in_bf16(self.recipe, images.device)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+            output = self.model(images.contiguous(memory_format=torch.channels_last))
+        terms = self.criterion(output, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.own:
+            self.own.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        self.optimiser.step()
+        if self.own:
+            self.own.step()
+        hits = (output.logits[0].detach().argmax(1) == labels).sum()
+        return {name: value.detach() for name, value in terms.items()}, hits
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network on this device, in the memory layout of a step."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """B × 3 × H × W, uint8, to float, normalised. What is switched off draws nothing from the generator."""
+    if recipe.pad:
+        images = pad_and_crop(images, pad=recipe.pad, generator=generator)
+    images = crop_and_mirror(
+        images,
+        scale=recipe.crop_scale,
+        stretch=recipe.stretch,
+        mirror=recipe.mirror,
+        size=recipe.size,
+        generator=generator,
+    )
+    if not recipe.erasing:
+        return images
+    area, ratio = recipe.erasing_area, recipe.erasing_ratio
+    return erase(images, probability=recipe.erasing, area=area, ratio=ratio, generator=generator)
+
+
+def batch_that_fits(settings: Settings, identities: int, device: torch.device, first: nn.Module | None = None) -> int:
+    """The largest half, quarter, … of the recipe's batch of which a step fits on the device now; 0 where none does."""
+    same = settings.recipe.per_identity or 1
+    least = 2 * same  # one identity alone makes no triplets, one image no batch statistics
+    batch = settings.recipe.batch
+    while batch > least:
+        batch = max(least, batch // 2 // same * same)
+        try:
+            _one_step(settings, identities, device, first, batch)
+            return batch
+        except torch.OutOfMemoryError:
+            pass
+        if device.type == "cuda":  # outside the except clause, where the exception still holds what was allocated
+            torch.cuda.empty_cache()
+    return 0
+
+
+def _one_step(settings: Settings, identities: int, device: torch.device, first: nn.Module | None, batch: int) -> None:
+    """One step on a grey batch, in which each identity has as many images as the recipe asks for."""
+    model, _ = build(settings, identities, 0, first)
+    loop = Loop.of(settings, on_device(model, device), identities)
+    loop.train_mode()
+    labels = torch.arange(batch) // (loop.recipe.per_identity or 1) % identities
+    loop.criterion.check(labels)
+    loop.step(torch.zeros(batch, 3, *loop.recipe.size, device=device), sent(labels, device))
+
+
+def _widths(settings: Settings, model: nn.Module, device: torch.device) -> list[int]:
+    """Lengths of the vectors that metric losses read; asked for only where a loss has parameters of their size."""
+    if not any(isinstance(loss.function, type) for loss in settings.losses.values()):
+        return []
+    with torch.inference_mode():
+        images = torch.zeros(1, 3, *settings.recipe.size, device=device)
+        return [vectors.shape[1] for vectors in model.eval()(images).features]
