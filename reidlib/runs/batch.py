@@ -120,10 +120,9 @@ def plan(
                     raise
                 left_out[dataset] = str(fault)
                 continue
-            name = (part.name, cuhk03.all_splits(dataset))
-            shown[name] = (*shown.get(name, ()), *(run.record_file for run in found))
-            for run in found:
-                runs.setdefault(run.record_file, run)
+            name, of_file = (part.name, cuhk03.all_splits(dataset)), {run.record_file: run for run in found}
+            shown[name] = (*shown.get(name, ()), *of_file)
+            runs |= {file: run for file, run in of_file.items() if file not in runs}
     if not runs and left_out:
         raise ReidError("none of the real data sets is found here: " + next(iter(left_out.values())))
     jobs = jobs_of([run for run in runs.values() if not run.is_made()])
@@ -191,10 +190,11 @@ def makespan(jobs: Sequence[Job], places: int) -> float:
 def describe(plan: Plan, places: Sequence[Place]) -> list[str]:
     """The plan, a line for each table and data set, then the sums."""
     lines, widths = [], [max(map(len, column)) for column in zip(*plan.tables, strict=True)]
+    todo = {job.run.record_file: job for job in plan.jobs}
     counted: set[Path] = set()  # a run of several tables is counted with the first of them
     for (slug, dataset), files in plan.tables.items():
-        jobs = [job for job in plan.jobs if job.run.record_file in files]
-        own = [job for job in jobs if job.run.record_file not in counted]
+        jobs = [todo[file] for file in files if file in todo]
+        own = [todo[file] for file in files if file in todo and file not in counted]
         counted.update(files)
         text = f"{slug:<{widths[0]}}  {dataset:<{widths[1]}}  {len(files) - len(jobs)} of {len(files)} done"
         if own:
