@@ -1,19 +1,33 @@
-"""The command line, `reid list | run | train | reproduce | status | clean | …`: each a call or two."""
+"""The command line, `reid list | run | train | reproduce | status | clean | …`: each a call or two.
+
+Nothing heavy is imported here: each command imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import importlib.util
 import json
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reidlib.spec import ReidError
 
+if TYPE_CHECKING:
+    from reidlib.book.chapters import Chapter
+    from reidlib.runs.batch import Plan
+
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line, so that a test can hold the README against it."""
-    from reidlib.runs import status, worker
-
+    """The whole command line, so that a test can compare the README with it."""
     top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -32,36 +46,51 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--dataset", default=None, help="default: the table's first")
     line.add_argument("--source", default="stand-in", help="stand-in or real (REID_DATA)")
     line.add_argument("--seeds", type=_numbers, default=[0], metavar="0,1,2")
+    _threads(line)
     line.set_defaults(run=run_table)
 
-    line = commands.add_parser("train", help="train and test one row in this process, or all rows one after the other")
-    worker.arguments(line)
-    line.set_defaults(run=train_row)
+    line = commands.add_parser("train", help="train and test the rows of a table that have no record; no notebook")
+    line.add_argument("table", help="paper and table, such as safenet/table5")
+    line.add_argument("--row", nargs="+", default=[], metavar="LABEL", help="only these rows; default all")
+    line.add_argument("--variant", default=None, help="only this variant of the rows; default all")
+    line.add_argument("--dataset", default=None, help="default: the table's first")
+    line.add_argument("--source", default="stand-in", help="stand-in or real (REID_DATA)")
+    line.add_argument("--budget", required=True, help="smoke, small, medium or full")
+    line.add_argument("--seed", type=int, default=0)
+    line.add_argument("--again", action="store_true", help="repeat the rows' records; the repeats go into the cache")
+    _places(line)
+    line.set_defaults(run=train_rows)
 
     line = commands.add_parser("reproduce", help="the batch: train all that tables lack, then execute their notebooks")
     _what(line)
-    line.add_argument("--gpus", default="all", help="all (default), or some by number: 0,1")
+    _places(line)
     line.add_argument(
-        "--per-gpu",
-        type=_positive,
-        default=None,
-        metavar="N",
-        help="runs that share a device; default: as many as are fastest, measured once",
+        "--for",
+        dest="minutes",
+        type=_minutes,
+        metavar="MINUTES",
+        help="start no run that is not expected to end in this time, and execute no notebooks",
     )
-    line.add_argument(
-        "--time-limit", type=_minutes, metavar="MINUTES", help="without a line of its log, until a run is stopped"
-    )
+    line.add_argument("--time-limit", type=_minutes, metavar="MINUTES", help="stop a run that is silent for this long")
     line.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
     line.add_argument("--json", action="store_true", help="with --dry-run: the plan as JSON, for programs")
-    worker.deterministic(line)
     line.set_defaults(run=reproduce)
+
+    line = commands.add_parser("pack", help="write the records made here, with their numbers per query, into one file")
+    line.add_argument("file", type=Path, help="the archive, such as records.zip")
+    line.add_argument("--since", metavar="COMMIT", help="the records made since this commit; default all made here")
+    line.set_defaults(run=pack)
+
+    line = commands.add_parser("merge", help="check and take in the records of an archive of `reid pack`")
+    line.add_argument("file", type=Path)
+    line.set_defaults(run=merge)
 
     line = commands.add_parser("status", help="which runs are done, running, failed or missing, and how to redo each")
     _what(line)
     line.set_defaults(run=status)
 
-    line = commands.add_parser("clean", help="show what lies in the cache, or remove some of it")
-    line.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(status.KEPT)}, or all")
+    line = commands.add_parser("clean", help="show what is in the cache, or remove some of it")
+    line.add_argument("kinds", nargs="*", metavar="KIND", help="kinds of files that `reid clean` lists, or all")
     line.set_defaults(run=clean)
 
     line = commands.add_parser("show", help="print a record")
@@ -125,23 +154,41 @@ def _numbers(text: str) -> list[int]:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
+    if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def _minutes(text: str) -> float:
-    """In seconds."""
     try:
-        if (minutes := float(text)) > 0:
-            return 60 * minutes
+        if 0 < (minutes := float(text)) < float("inf"):
+            return minutes
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
 
 
+def _threads(line: argparse.ArgumentParser) -> None:
+    line.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="CPU threads of each run; default 1, and beside GPUs an equal share of the cores",
+    )
+
+
+def _places(line: argparse.ArgumentParser) -> None:
+    """The options that say where and how runs are trained."""
+    line.add_argument("--gpus", default="all", help="all (default), or some by number: 0,1")
+    line.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="runs that share a GPU; default 1")
+    _threads(line)
+    line.add_argument(
+        "--deterministic", action="store_true", help="the same bits in every run of one machine, on a GPU too; slower"
+    )
+
+
 def _what(line: argparse.ArgumentParser) -> None:
-    """What names a batch."""
+    """The arguments that name a batch."""
     line.add_argument("tables", nargs="*", metavar="PAPER[/TABLE]", help="papers, tables or figures; default all")
     line.add_argument("--budget", required=True, help="smoke, small, medium or full")
     line.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="only these; default all of each table")
@@ -181,79 +228,129 @@ def list_rows(given: argparse.Namespace) -> None:
 def run_table(given: argparse.Namespace) -> None:
     from reidlib import papers
     from reidlib.book import notebooks
-    from reidlib.runs.run import runs_of
+    from reidlib.runs import engine
 
     table = papers.table(notebooks.table_of(given.table))
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=given.seeds)
-    # every word is checked before a kernel starts
-    runs_of(table.slug, rows=given.rows, again=given.again, **asked)
     parameters = asked | {"rows": given.rows, "again": given.again}
     if table.slug == given.table:
         parameters["dataset"] = given.dataset or table.datasets[0]
-    # What is not given stands in the notebook: a figure names its data set and its rows there.
+    # A figure names its data set and its rows itself: what is not given here is taken from the notebook.
     parameters = {name: value for name, value in parameters.items() if value}
-    copy = notebooks.execute(given.table, parameters)
-    print(f"executed notebook: {copy}")
+    notebooks.check_parameters(notebooks.template(given.table), parameters)
+    wanted = notebooks.with_defaults(given.table, parameters)
+    asked = {name: wanted[name] for name in ("budget", "dataset", "source", "seeds", "rows", "again")}
+    engine.ensure(table.paper, table.name, **asked, threads=given.threads)
+    print(f"executed notebook: {notebooks.execute(given.table, parameters)}")
 
 
-def train_row(given: argparse.Namespace) -> None:
-    from reidlib.runs import engine, worker
+def train_rows(given: argparse.Namespace) -> None:
+    from reidlib.runs import devices, engine
+    from reidlib.runs.run import runs_of
 
-    if given.row or given.again or given.variant != "as-published":
-        worker.start(given)
-        return
-    if given.lease or given.deterministic:
-        raise ReidError(f"{given.table}: --lease and --deterministic are for one row (--row), or `reid reproduce`")
-    paper, _, table = given.table.partition("/")
+    if given.again and not given.row:
+        raise ReidError(
+            f"{given.table}: --again repeats the rows that --row names; `reid list {given.table}` shows all"
+        )
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
-    engine.ensure(paper, table, **asked)
+    runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
+    chosen = [run for run in runs if given.variant in (None, run.row.variant)]
+    if not chosen:
+        known = ", ".join(dict.fromkeys(run.row.variant for run in runs))
+        raise ReidError(f"{given.table}: unknown variant {given.variant!r} of these rows; choose one of {known}")
+    missing = [run for run in chosen if not run.is_made()]
+    for run in chosen:
+        if run not in missing:
+            print(f"finished already: {run.record_file}")
+    places = devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads) if missing else []
+    engine.train_runs(missing, places, deterministic=given.deterministic)
 
 
-def _plan(given: argparse.Namespace):
+def _plan(given: argparse.Namespace) -> tuple[Plan, list[Chapter] | None]:
+    """The batch that the arguments name, and its notebooks; None without papermill, which executes them."""
+    options = dict(budget=given.budget, source=given.source, seeds=given.seeds, datasets=given.dataset)
+    if all(map(importlib.util.find_spec, ("papermill", "nbformat"))):
+        from reidlib.book import chapters
+
+        return chapters.plan(given.tables, **options)
     from reidlib.runs import batch
 
-    asked = dict(budget=given.budget, source=given.source, seeds=given.seeds, datasets=given.dataset)
-    return batch.plan(given.tables, **asked)
+    return batch.plan(given.tables, **options), None
 
 
 def reproduce(given: argparse.Namespace) -> None:
-    from reidlib.runs import batch, devices, runner
+    from reidlib.runs import batch, devices, engine, live
 
     if given.json and not given.dry_run:
         raise ReidError("--json is the plan for programs: add --dry-run")
-
-    def aside(text: str) -> None:
-        print(text, file=sys.stderr if given.json else sys.stdout, flush=True)
-
-    plan, found = _plan(given), tuple(devices.devices(given.gpus))
-    machine = batch.Machine(found, given.per_gpu or 1, given.gpus, given.deterministic)
-    if given.per_gpu is None and not given.json:
-        machine = batch.shared(plan, machine, aside)
-    plan = batch.predicted(plan, machine, aside)
+    plan, notebooks = _plan(given)
+    places = devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads)
+    plan = replace(plan, jobs=tuple(batch.estimated(plan.jobs, places)))
     if given.json:
-        print(json.dumps(batch.as_json(plan), indent=1, ensure_ascii=False))
+        print(json.dumps(_as_json(plan, notebooks), indent=1, ensure_ascii=False))
         return
-    print("\n".join(batch.describe(plan, machine)), flush=True)
+    print("\n".join(batch.describe(plan, places)), flush=True)
     if given.dry_run:
         return
-    result = runner.train(plan, machine, time_limit=given.time_limit)
-    left = runner.write_chapters(plan, aside)
+    limit = 60 * given.time_limit if given.time_limit else None
+    with live.Table(len(places), len(plan.jobs)) as table:
+        ways = dict(minutes=given.minutes, time_limit=limit, deterministic=given.deterministic)
+        result = engine.train(plan.jobs, places, **ways, say=table.say, watch=table.watch)
+    if result.left:
+        print(f"{batch.many(len(result.left), 'run')} left for another call:")
+        print("\n".join(f"  {job.name}, about {batch.duration(job.estimate.seconds)}" for job in result.left))
+    unexecuted = _execute(plan, notebooks, given)
+    if result.failed or unexecuted or result.stopped:
+        raise ReidError(
+            f"{len(result.failed)} runs failed, {len(result.stopped)} were stopped, {unexecuted} notebooks were not "
+            "executed; `reid status` names each run with its command, and a second call goes on"
+        )
+    if not result.left:
+        print("All runs have their records. `reid book` builds the pages.")
+
+
+def _execute(plan: Plan, notebooks: list[Chapter] | None, given: argparse.Namespace) -> int:
+    """Executes the notebooks; returns how many could not be executed."""
+    if notebooks is None or given.minutes:
+        why = "papermill is not installed (pip install '.[book]')" if notebooks is None else "of --for"
+        print(f"Notebooks are not executed, because {why}.")
+        return 0
+    from reidlib.book import chapters
+
+    left = chapters.write(notebooks)
     for chapter, why in left:
         print(f"notebook {chapter.slug} ({chapter.dataset}) not executed: {why}")
-    for page in runner.pages(plan):
+    for page in chapters.not_in_the_book(plan, notebooks):
         print(f"to have it in the book, add to _toc.yml: {page}")
-    if result.failed or left:
-        raise ReidError(
-            f"{len(result.failed)} runs failed, {len(left)} notebooks were not executed; `reid status` names each with "
-            "its command, and a second call goes on"
-        )
-    print("All runs have their records and all notebooks are executed. `reid book` builds the pages.")
+    return len(left)
+
+
+def _as_json(plan: Plan, notebooks: list[Chapter] | None) -> dict:
+    if notebooks is None:
+        from reidlib.runs import batch
+
+        return {"budget": plan.budget, "source": plan.source, "jobs": batch.groups(plan), "chapters": []}
+    from reidlib.book import chapters
+
+    return chapters.as_json(plan, notebooks)
+
+
+def pack(given: argparse.Namespace) -> None:
+    from reidlib.runs import archive
+
+    print(f"{given.file}: {len(archive.pack(given.file, since=given.since))} records")
+
+
+def merge(given: argparse.Namespace) -> None:
+    from reidlib.runs import archive
+
+    print(archive.merge(given.file))
 
 
 def status(given: argparse.Namespace) -> None:
     from reidlib.runs import status
 
-    plan = _plan(given)
+    plan, _ = _plan(given)
     found = status.states(plan)
     print("\n".join(status.overview(plan, found)))
     for one in found:
@@ -349,18 +446,56 @@ def build_book(given: argparse.Namespace) -> None:
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 
+CHECKOUT = ("list", "run", "train", "reproduce", "status", "book", "pack", "merge")
+"""The commands that need the files of a checkout beside the library."""
+
+
 def main(line: list[str] | None = None) -> int:
-    """Runs one command. A ReidError becomes one line on stderr and its exit status, 1 or 75 (busy)."""
+    """Runs one command. A ReidError becomes one line on stderr and its exit status; a signal its own status."""
     given = parser().parse_args(line)
     try:
-        given.run(given)
+        with _signals():
+            if given.command in CHECKOUT:
+                _check_home()
+            given.run(given)
+            sys.stdout.flush()
     except ReidError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except OSError as fault:
+        if fault.filename is not None or fault.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's own last flush does not fail
+        if fault.errno == errno.ENOSPC:
+            print(f"error: the output cannot be written ({fault.strerror})", file=sys.stderr)
+        return 1
     return 0
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Has SIGTERM, and SIGHUP unless nohup ignores it, end the command like Ctrl-C, which stops what it has started."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    ours = [signal.SIGTERM, signal.SIGHUP] if threading.current_thread() is threading.main_thread() else []
+    before = {number: signal.signal(number, stop) for number in ours if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_home() -> None:
+    from reidlib import paths
+
+    if not (paths.home() / "notebooks").is_dir():
+        raise ReidError(f"{paths.home()} is no checkout of this study: set REID_HOME to the folder of one")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from reidlib.spec import Busy
 
-LOOKS = 4
-"""How often a lock is tried before it counts as held: who only looks whether it is (`holder_of`) has it for a blink."""
+TRIES = 4
+"""How often a lock is tried before it counts as held: `holder_of` holds it briefly to test it."""
 
 
 @contextmanager
 def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
-    """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock is a ReidError."""
+    """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock raises Busy."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+") as stream:
-        tries = 1 if wait else LOOKS
+    with file.open("a+", encoding="utf-8") as stream:
+        tries = 1 if wait else TRIES
         for left in reversed(range(tries)):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -41,9 +41,9 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
 
 
 def holder_of(file: Path) -> str | None:
-    """The number of the process that holds a lock ("?" where it has not said); None where nobody does."""
+    """The number of the process that holds a lock ("?" where it is unknown); None where no process holds it."""
     try:
-        with file.open() as stream:
+        with file.open(encoding="utf-8") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A run: one row of a table at a budget, on a data set, from a seed; and all runs of a table as they stand."""
+"""A run: one row of a table at a budget, on a data set, with a seed; and all runs of a table as they stand."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from reidlib.runs.datasets import SOURCES, data_digest
 from reidlib.runs.records import Record
 from reidlib.spec import ReidError, Row, Settings, Table, check_choice
 
+LARGEST_SEED = 10**12
+"""The seeds of its epochs still fit into 64 bits."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One network to be trained and tested: a row at a budget, on a data set, from a seed.
+    """One network to be trained and tested: a row at a budget, on a data set, with a seed.
 
-    again: the run repeats a record on this machine; its own record goes into the cache, never over the committed one.
-    train_digest: of the data set that is trained on, where another is tested (a cross-domain pair).
+    again: the run repeats a record on this machine; its own record goes into the cache and never replaces that record.
+    train_digest: of the data set that is trained on, where another one is tested (a cross-domain pair).
     """
 
     table: Table
@@ -39,6 +42,27 @@ class Run:
     data_digest: str
     again: bool = False
     train_digest: str = ""
+
+    @classmethod
+    def of_task(cls, task: dict[str, Any]) -> Run:
+        """The run that `task` describes; no digest is computed again."""
+        table = papers.table(task["table"])
+        row = next(row for row in table.rows if [row.label, row.variant] == [task["row"], task["variant"]])
+        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
+        return cls(table, row, **{name: task[name] for name in names})
+
+    def task(self) -> dict[str, Any]:
+        """The run as plain data, for another process."""
+        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
+        own = {"table": self.table.slug, "row": self.row.label, "variant": self.row.variant}
+        return own | {name: getattr(self, name) for name in names}
+
+    @property
+    def name(self) -> str:
+        """The run in one line, for messages."""
+        variant = "" if self.row.variant == "as-published" else f" ({self.row.variant})"
+        again = ", again" if self.again else ""
+        return f"{self.table.slug} {self.row.label!r}{variant} {self.dataset} seed {self.seed}{again}"
 
     @cached_property
     def settings(self) -> Settings:
@@ -52,7 +76,7 @@ class Run:
     def network_of(self, settings: Settings) -> str:
         """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
         data = self.train_digest or self.data_digest
-        start = _start_of(settings)
+        start = start_of(settings)
         return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
 
     @cached_property
@@ -69,9 +93,21 @@ class Run:
         return name
 
     @property
+    def _place(self) -> Path:
+        return Path(self.source) / self.dataset / self.budget / self.table.paper
+
+    @property
+    def record_folder(self) -> Path:
+        return (paths.cache() / "again" if self.again else paths.results()) / "records" / self._place
+
+    @property
     def record_file(self) -> Path:
-        folder = paths.cache() / "again" if self.again else paths.results()
-        return folder / "records" / self.source / self.dataset / self.budget / self.table.paper / f"{self.key}.json"
+        return self.record_folder / f"{self.key}.json"
+
+    @property
+    def log_file(self) -> Path:
+        """What its trainings on this machine printed."""
+        return paths.cache() / "logs" / self._place / f"{self.key}.log"
 
     @property
     def work_folder(self) -> Path:
@@ -79,11 +115,13 @@ class Run:
         return self.folder_of(self.network)
 
     def folder_of(self, network: str) -> Path:
-        """Where this run keeps a network: its own, or the one trained before it."""
+        """Where this run keeps a network: its own, or the one that is trained before it."""
         return paths.cache() / "runs" / (f"{network}-again" if self.again else network)
 
     def record(self) -> Record | None:
         """The record if there is one, failed or not."""
+        if not self.record_folder.is_dir():  # most runs of the study: no need to compute their keys
+            return None
         return records.read(self.record_file) if self.record_file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
@@ -110,21 +148,21 @@ class Run:
         return record.status if record else "missing"
 
     def is_made(self) -> bool:
-        """Whether it has a finished record. One that cannot be read is none: the run is made again."""
+        """Whether it has a finished record. One that cannot be read does not count: the run is made again."""
         try:
             return self.state() == "finished"
         except ReidError:
             return False
 
     def command(self) -> list[str]:
-        """The exact command line that makes this one run again."""
+        """The command line that makes this one run."""
         line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
 
 
-def _start_of(settings: Settings) -> str:
-    """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
+def start_of(settings: Settings) -> str:
+    """ "scratch", or the digest of the ImageNet file that is found here: other weights make another run."""
     if settings.recipe.resolved()["start"] == "scratch":
         return "scratch"
     file = imagenet_file(settings.bare_options().get("depth", 50))
@@ -147,8 +185,8 @@ def runs_of(
     check_choice(slug, "source", source, SOURCES)
     dataset = dataset or table.datasets[0]
     check_choice(slug, "data set", dataset, table.datasets)
-    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0, at least one")
+    if not seeds or any(not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0 to {LARGEST_SEED}, at least one")
     papers.rows(table, list(again))
     digest = data_digest(dataset, source, budget)
     pair = cross_domain.PAIRS.get(dataset)

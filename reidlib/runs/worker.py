@@ -1,19 +1,43 @@
-"""One run, in this process: data, training, evaluation, record. Called as `reid train` and by `engine.ensure`."""
+"""A process that trains one run after the other; `engine` starts it and sends it the runs.
+
+    python -m reidlib.runs.worker 7      # tasks: JSON lines on stdin; events: JSON lines on descriptor 7
+
+Between runs it keeps the libraries, the device's context and the decoded images, and nothing that could change a
+number: a run here equals the same run in a fresh process, bit for bit. It ends when stdin ends, which is when the
+engine's process ends, for whatever reason; then a training that is under way leaves its last checkpoint.
+
+Events: started; log (text); waiting (why); epoch (epoch, epochs, images_per_second, eta); testing; finished (metrics,
+seconds); failed (reason, kind). A kind is "busy" (another process makes this run), "memory" or "error".
+"""
 
 from __future__ import annotations
 
-import argparse
 import datetime
+import gc
+import json
+import os
 import platform
+import queue
+import random
+import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from reidlib import paths, standin, training
 from reidlib.data import images as pictures
@@ -22,100 +46,105 @@ from reidlib.evaluation import Draws, Features, Ranking, evaluate, features, pro
 from reidlib.evaluation.reranking import reranking
 from reidlib.runs import datasets, devices, locks, records
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, runs_of
-from reidlib.spec import ReidError, Settings, value_of
+from reidlib.runs.run import Run, start_of
+from reidlib.spec import Busy, ReidError, Settings, value_of
 from reidlib.training import precision
 
 EVALUATION_BATCH = 64
 
+CPU = torch.device("cpu")
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What names one run, for the parser of `reid train` and of this module."""
-    parser.add_argument("table", help="paper and table, such as safenet/table5")
-    parser.add_argument("--row", default=None, help="label of the row, in the paper's words; default all")
-    parser.add_argument("--variant", default="as-published")
-    parser.add_argument("--dataset", default=None)
-    parser.add_argument("--source", default="stand-in")
-    parser.add_argument("--budget", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--again", action="store_true", help="repeat a record; the repeat goes into the cache")
-    parser.add_argument("--lease", action="store_true", help="first wait for a free place on a device of this machine")
-    parser.add_argument("--gpus", default="all", help="with --lease: which GPUs, all or 0,1; default all")
-    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="with --lease: runs that share a device")
-    deterministic(parser)
+THREADS = "weights.threads"
+"""File beside a network's weights and checkpoints: the number of CPU threads that train it."""
+
+KEPT_SHARE = 1 / 8
+"""Share of a device's memory for decoded images that are kept from run to run."""
+
+FEWER = "let fewer runs share the device (--per-gpu)"
+
+Log = Callable[[str], None]
+Event = Callable[..., None]
 
 
-def deterministic(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--deterministic", action="store_true", help="the same bits on every run of one machine, a GPU's too; slower"
-    )
+class OutOfMemory(ReidError):
+    """A device has no memory left for a run."""
 
 
-def start(given: argparse.Namespace, log: Callable[[str], None] = print) -> Record:
-    """One run as the command line asks for it: its device first, then `execute`."""
-    run = run_of(given)
-    with ExitStack() as held:
-        if given.lease and not run.is_made():
-            device = held.enter_context(devices.lease(devices.devices(given.gpus), given.per_gpu, log))
-            devices.demand_usable(device)
-        if given.deterministic:
-            training.deterministic()
-        return execute(run, log)
+def _ignore(event: str, **fields: Any) -> None:
+    pass
 
 
-def run_of(given: argparse.Namespace) -> Run:
-    """The one run that the arguments name."""
-    if not given.row:
-        raise ReidError(f"{given.table}: name the row to train (--row); `reid list` shows them")
-    runs = runs_of(
-        given.table,
-        budget=given.budget,
-        dataset=given.dataset,
-        source=given.source,
-        seeds=(given.seed,),
-        rows=(given.row,),
-        again=(given.row,) if given.again else (),
-    )
-    chosen = [run for run in runs if run.row.variant == given.variant]
-    if not chosen:
-        known = ", ".join(run.row.variant for run in runs)
-        raise ReidError(f"{given.table} {given.row!r}: unknown variant {given.variant!r}; choose one of {known}")
-    return chosen[0]
+# --- one run ----------------------------------------------------------------------------------------------------------
 
 
-def execute(run: Run, log: Callable[[str], None] = print) -> Record:
-    """Trains and tests one run and writes its record. A failure leaves a record that says so, and is raised.
+def execute(
+    run: Run,
+    log: Log = print,
+    *,
+    device: torch.device = CPU,
+    threads: int = 1,
+    deterministic: bool = False,
+    event: Event = _ignore,
+) -> Record:
+    """Trains and tests one run in this process and writes its record.
 
-    A run that is finished already is not run again; one that failed is. A record that cannot be read is set aside.
+    A finished run is not run again; a failed one is. A record that cannot be read is set aside. A failure leaves a
+    record that says so, and is raised. event: called with the events of this module and their fields.
     """
     records.demand_writable(run.record_file.parent)
-    if run.is_made():
-        log(f"finished already: {run.record_file}")
-        return run.record()
+    reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
+        if run.is_made():
+            log(f"finished already: {run.record_file}")
+            return run.record()
         _set_aside(run, log)
         record = _header(run)
         try:
-            record = replace(record, device=device_name())
-            if datasets.is_to_be_rendered(run.dataset, run.source, run.budget):
-                log(f"rendering {run.dataset}, or waiting for the process that renders it")
-            data = datasets.load(run.dataset, run.source, run.budget)
-            record = replace(record, data=_describe(data))
-            record, per_query = _train_and_test(run, data, record, log)
+            record = replace(record, device=device_name(device), device_kind=device.type)
+            record, per_query = _train_and_test(run, _data(run, log, event), record, device, threads, log, event)
         except Exception as fault:
             why = str(fault) or type(fault).__name__
-            if _is_full(fault):  # training says more, and raises a ReidError
-                why = f"{record.device} ran out of memory beside training ({_first(why)}); {_FEWER}"
-            fail(run, why, record)
-            if _is_full(fault):
-                raise ReidError(why) from fault
+            full = _is_full(fault)  # beside training: that says more, and raises OutOfMemory itself
+            if full:
+                why = f"{record.device} ran out of memory beside training ({_first_line(why)}); {FEWER}"
+            fail(run, why, replace(record, threads=torch.get_num_threads()))
+            if full:
+                raise OutOfMemory(why) from fault
             raise
         records.write(run.record_file, record, per_query)
     log(f"record {run.record_file}")
     return record
 
 
-def _set_aside(run: Run, log: Callable[[str], None]) -> None:
+def reset(threads: int, deterministic: bool, device: torch.device = CPU) -> None:
+    """Puts every global that a run could read back to where a fresh process has it.
+
+    deterministic: the same bits in every run of one machine, on a GPU too.
+    """
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.set_float32_matmul_precision("highest")
+    torch.set_flush_denormal(False)
+    torch.clear_autocast_cache()
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = False
+    torch.backends.cudnn.allow_tf32 = True
+    if deterministic:
+        training.deterministic()
+    gc.collect()  # what the last run left may hold memory of the device
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak that `_peak_memory_mb` reads
+
+
+def _set_aside(run: Run, log: Log) -> None:
     try:
         run.record()
     except ReidError as fault:
@@ -123,53 +152,60 @@ def _set_aside(run: Run, log: Callable[[str], None]) -> None:
 
 
 def fail(run: Run, why: str, record: Record | None = None) -> None:
-    """Leaves a record that says why a run failed; where not even that can be written, the fault itself must do."""
+    """Leaves a record that says why a run failed, where one can be written; the error itself says it in any case."""
     if run.is_made():  # by another process, meanwhile
         return
     with suppress(ReidError):
         records.write(run.record_file, replace(record or _header(run), status="failed", error=why, finished=_now()))
 
 
-def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str], None]) -> tuple[Record, dict]:
-    device = torch.device(record.device.split(" ")[0])
-    before, trained = _trained(run, data, device, log)
+def _train_and_test(
+    run: Run, data: Dataset, record: Record, device: torch.device, threads: int, log: Log, event: Event
+) -> tuple[Record, dict]:
+    before, trained = _trained(run, data, device, threads, log, event)
+    event("testing")
     answer = _test(run, trained.model, data, device)
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
     record = replace(
         record,
         status="finished",
+        data=_describe(data),
         start=trained.start,
+        start_digest=start_of(run.settings) if trained.start != "scratch" else "",
         metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds + (before.seconds if before else 0),
         images_per_second=trained.images_per_second,
-        peak_memory_mb=training.peak_memory_mb(device),
+        peak_memory_mb=_peak_memory_mb(device),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
         finished=_now(),
     )
     return record, answer.per_query()
 
 
 def _trained(
-    run: Run, data: Dataset, device: torch.device, log: Callable[[str], None]
+    run: Run, data: Dataset, device: torch.device, threads: int, log: Log, event: Event
 ) -> tuple[training.Trained | None, training.Trained]:
-    """What is trained before, and the run's own. The training images leave the device with this call."""
-    frame = data.split("train")
+    """The network that is trained before the run's own, if any, and the run's own."""
     images = training.TrainingImages(
-        images=pictures.decode(data, frame, tuple(run.settings.recipe.resolved()["size"]), device),
+        images=decoded(run, data, "train", device),
         labels=torch.from_numpy(data.train_labels()).to(device),
-        files=frame["path"].tolist(),
+        files=data.split("train")["path"].tolist(),
     )
     first = run.settings.first
-    before = _train(run, first.settings, images, log) if first else None
-    return before, _train(run, run.settings, images, log, before.model if before else None)
+    before = _train(run, first.settings, images, threads, log, event) if first else None
+    return before, _train(run, run.settings, images, threads, log, event, before.model if before else None)
 
 
 def _train(
     run: Run,
     settings: Settings,
     images: training.TrainingImages,
-    log: Callable[[str], None],
+    threads: int,
+    log: Log,
+    event: Event,
     first: torch.nn.Module | None = None,
 ) -> training.Trained:
     """One network of the run: its own, or (without `first`) the one trained before it, which other runs share."""
@@ -179,48 +215,79 @@ def _train(
         log(f"first: {settings.model.__name__}")
         if holder := locks.holder_of(folder / "lock"):
             log(f"waiting for process {holder}, which trains it")
+            event("waiting", why="another process trains the network that is trained first")
     with nullcontext() if own else locks.locked(folder / "lock", wait=True):
         if run.again:  # a repeat trains anew, whatever an earlier one left
             (folder / training.WEIGHTS).unlink(missing_ok=True)
+        _keep_threads(folder, threads, images.images.device, log)
+        epochs, count, started = settings.recipe.resolved()["epochs"], len(images.files), time.monotonic()
+        done_before: list[int] = []  # epochs of this call, by their numbers
+
+        def after_epoch(epoch: int) -> None:
+            done_before.append(epoch)
+            each = (time.monotonic() - started) / len(done_before)
+            event("epoch", epoch=epoch, epochs=epochs, images_per_second=count / each, eta=each * (epochs - epoch))
+
         try:
-            trained = training.train(settings, images, seed=run.seed, folder=folder, first=first, log=log)
+            trained = training.train(
+                settings, images, seed=run.seed, folder=folder, first=first, log=log, after_epoch=after_epoch
+            )
         except RuntimeError as fault:
             if not _is_full(fault):
                 raise
-            full = _first(str(fault))
+            full = _first_line(str(fault))
         else:
             for name in (training.CHECKPOINT, training.PREVIOUS):
                 (folder / name).unlink(missing_ok=True)
             return trained
-    raise ReidError(_out_of_memory(run, settings, images, first, full))
+    raise OutOfMemory(_out_of_memory(run, settings, images, first, full))
+
+
+def _keep_threads(folder: Path, threads: int, device: torch.device, log: Log) -> None:
+    """Sets the number of CPU threads; a network that was begun keeps its own, which its last digits depend on."""
+    if device.type != "cpu":
+        torch.set_num_threads(threads)
+        return
+    file, kept = folder / THREADS, threads
+    if any((folder / name).exists() for name in (training.CHECKPOINT, training.PREVIOUS, training.WEIGHTS)):
+        with suppress(OSError, ValueError):
+            kept = int(file.read_text(encoding="utf-8"))
+    if kept != threads:
+        log(f"this network was begun with {kept} CPU threads, and goes on with {kept} instead of {threads}")
+    torch.set_num_threads(kept)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(str(kept), encoding="utf-8")
+    except OSError as fault:
+        raise ReidError(f"{file}: cannot be written ({fault.strerror}); free some space or set REID_CACHE") from fault
 
 
 def _out_of_memory(
     run: Run, settings: Settings, images: training.TrainingImages, first: torch.nn.Module | None, full: str
 ) -> str:
-    """Which device, by which batch, and the batch that fits. Called when what the training held is given back."""
+    """Names the device, the batch and the batch that fits. Called when the memory of the training is free again."""
     device, batch = images.images.device, settings.recipe.resolved()["batch"]
     if device.type == "cuda":
         torch.cuda.empty_cache()
     fits = training.batch_that_fits(settings, images.identities, device, first)
     smaller = f"a batch of {fits} fits (recipe in reidlib/papers/{run.table.paper}.py; it makes another network)"
     return (
-        f"{device_name()} ran out of memory with a batch of {batch} ({full}); "
-        f"{smaller if fits else 'no smaller batch fits'}; or {_FEWER}"
+        f"{device_name(device)} ran out of memory with a batch of {batch} ({full}); "
+        f"{smaller if fits else 'no smaller batch fits'}; or {FEWER}"
     )
 
 
-_FEWER = "let fewer runs share the device (--per-gpu)"
-
-
 def _is_full(fault: Exception) -> bool:
-    """Whether a device has no memory left. CUDA's libraries, and CUDA itself, say so in words of their own."""
+    """Whether a device has no memory left. CUDA and its libraries say it in different words, as a RuntimeError."""
     words = ("out of memory", "ALLOC_FAILED")
     return isinstance(fault, RuntimeError) and any(word in str(fault) for word in words)
 
 
-def _first(text: str) -> str:
-    return text.splitlines()[0]
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+# --- test -------------------------------------------------------------------------------------------------------------
 
 
 def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
@@ -240,7 +307,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     recipe, frame = run.settings.recipe.resolved(), data.split(split)
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
-    batches = pictures.decode(data, frame, tuple(recipe["size"]), device).split(EVALUATION_BATCH)
+    batches = decoded(run, data, split, device).split(EVALUATION_BATCH)
     bf16 = precision.in_bf16(recipe, device)
     with precision.products(recipe):
         found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
@@ -249,8 +316,53 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     return Features(found, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
+# --- what is kept from run to run -------------------------------------------------------------------------------------
+
+_kept: OrderedDict[tuple, Tensor] = OrderedDict()
+"""Decoded images by data, split, size and device, the least recently used first."""
+
+_tables: dict[tuple[str, str, str, str], Dataset] = {}
+"""Checked tables by data set, source, budget and digest."""
+
+
+def decoded(run: Run, data: Dataset, split: str, device: torch.device) -> Tensor:
+    """The images of a split at the run's input size, uint8, N × 3 × H × W, on the device."""
+    size = tuple(run.settings.recipe.resolved()["size"])
+    mark = (data.name, data.digest, str(data.root), split, size, device)
+    if mark not in _kept:
+        _kept[mark] = datasets.decoded(data, split, size).to(device)
+        room = _room(device)
+        while len(_kept) > 1 and sum(images.nbytes for images in _kept.values()) > room:
+            _kept.popitem(last=False)
+    _kept.move_to_end(mark)
+    return _kept[mark]
+
+
+@cache
+def _room(device: torch.device) -> float:
+    """Bytes for images that are kept."""
+    if device.type == "cuda":
+        return KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return KEPT_SHARE * devices.memory_mb() * 2**20 / devices.cores()
+
+
+def _data(run: Run, log: Log, event: Event) -> Dataset:
+    """The run's data set; a stand-in is rendered first where it is missing."""
+    mark = (run.dataset, run.source, run.budget, run.data_digest)
+    data = _tables.get(mark)
+    if data is None or not data.root.is_dir():
+        if datasets.is_to_be_rendered(run.dataset, run.source, run.budget):
+            log(f"rendering {run.dataset}, or waiting for the process that renders it")
+            event("waiting", why="a stand-in is rendered")
+        data = _tables[mark] = datasets.load(run.dataset, run.source, run.budget)
+    return data
+
+
+# --- what the record says ---------------------------------------------------------------------------------------------
+
+
 def _header(run: Run) -> Record:
-    """What is known before a device is touched."""
+    """What is known before a device is used."""
     return Record(
         key=run.key,
         network=run.network,
@@ -261,10 +373,15 @@ def _header(run: Run) -> Record:
         settings=run.settings.trained(),
         tested=run.settings.tested(),
         data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
-        versions={"python": platform.python_version()}
-        | {name: version(name) for name in ("reidlib", "torch", "torchvision", "numpy", "pillow")},
+        versions=_versions(),
         commit=commit(),
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    packages = ("reidlib", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
@@ -280,16 +397,16 @@ def _describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def device_name() -> str:
-    """What trainings run on here, as records keep it: the GPU, or the processor and torch's threads.
+def device_name(device: torch.device | None = None) -> str:
+    """A device as records describe it: the GPU, or the CPU and torch's threads. Default: a GPU where torch finds one.
 
-    Also what changes their numbers: no bf16 on this device, deterministic operations.
+    It also says what changes numbers: no bf16 on this device, deterministic operations.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     threads = torch.get_num_threads()
     words = [f"{devices.processor()}, {threads} thread{'s' * (threads > 1)}"]
     if device.type == "cuda":
-        words = [torch.cuda.get_device_name()]
+        words = [torch.cuda.get_device_name(device)]
     if not precision.multiplies_bf16(device):
         words.append("fp32 for bf16")
     if torch.are_deterministic_algorithms_enabled():
@@ -297,8 +414,9 @@ def device_name() -> str:
     return f"{device.type} ({', '.join(words)})"
 
 
+@cache
 def commit() -> str:
-    """The commit of the code, with a plus where files it tracks have changed; "unknown" outside a git checkout."""
+    """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a git checkout."""
     git = ["git", "-C", str(paths.home())]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -311,26 +429,90 @@ def commit() -> str:
     return f"{head}+" if changed else head
 
 
+def _peak_memory_mb(device: torch.device) -> float:
+    """Peak memory of this run in MiB: on the GPU, or of this process since `reset`."""
+    if device.type == "cpu":
+        with suppress(OSError, StopIteration, ValueError):
+            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+            return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+    return training.peak_memory_mb(device)
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def main(line: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="reid train")
-    arguments(parser)
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def main(descriptor: int) -> None:
+    """Serves the engine until stdin ends. A run that fails leaves its reason in its record and in the event."""
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    while True:
+        task = json.loads(tasks.get())
+
+        def send(event: str, **fields: Any) -> None:
+            try:
+                os.write(descriptor, json.dumps({"event": event, **fields}).encode() + b"\n")
+            except OSError:
+                _end()
+
+        def log(text: str) -> None:
+            with suppress(OSError):  # a disk too full for the log: the record or the event will say so
+                print(text, flush=True)
+            send("log", text=text)
+
+        send("started")
+        try:
+            run = Run.of_task(task["run"])
+            _log_into(run)
+            if run.key != task["key"]:
+                raise ReidError(f"{run.name}: its settings have changed since the batch began; call again")
+            device = torch.device(task["device"])
+            if device.type == "cuda":
+                devices.check_usable(devices.devices()[0])
+            how = dict(device=device, threads=task["threads"], deterministic=task["deterministic"])
+            record = execute(run, log, **how, event=send)
+        except Exception as fault:
+            if not isinstance(fault, ReidError):
+                traceback.print_exc()
+            memory = isinstance(fault, OutOfMemory | MemoryError)
+            kind = "busy" if isinstance(fault, Busy) else "memory" if memory else "error"
+            reason = _first_line(str(fault)) or type(fault).__name__
+            with suppress(OSError):
+                print(f"error: {reason}", flush=True)
+            send("failed", reason=reason, kind=kind)
+        else:
+            send("finished", metrics=record.metrics[run.protocol], seconds=record.seconds)
+
+
+def _listen(tasks: queue.SimpleQueue[bytes]) -> None:
+    """Passes tasks on until stdin ends, which is when the engine has no more or is gone."""
+    for line in sys.stdin.buffer:
+        tasks.put(line)
+    _end()
+
+
+def _end() -> None:
+    """Ends this process at once, with the renderers that it may have started. Files are moved into place whole."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def _log_into(run: Run) -> None:
+    """From now on what this process prints goes into the run's log file, its libraries' words too."""
     try:
-        start(parser.parse_args(line), log=_say)
-    except ReidError as fault:
-        _say(f"error: {fault}")
-        return fault.status
-    return 0
-
-
-def _say(text: str) -> None:
-    """A line of the log. A disk too full for it is no reason to stop: what matters is a record, and that will tell."""
-    with suppress(OSError):
-        print(text, flush=True)
+        run.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with run.log_file.open("ab") as stream:
+            stream.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(run.command())}\n".encode())
+            stream.flush()
+            for descriptor in (1, 2):
+                os.dup2(stream.fileno(), descriptor)
+    except OSError as fault:
+        raise ReidError(f"{run.log_file}: cannot be written ({fault.strerror}); free some space") from fault
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(int(sys.argv[1]))

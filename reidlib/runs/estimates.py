@@ -1,0 +1,252 @@
+"""What runs will take, before they start: seconds, memory, disk. Nothing is measured for it.
+
+Operations are counted, and the counts are committed in `step_costs.json`. How many of them a device does in a second is
+read from the records that were made on it; where there are none, a default stands in and the plan says so.
+
+    python -m reidlib.runs.estimates      # renews the counts; for a new model, or new options or sizes of one
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reidlib import papers, paths
+from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
+from reidlib.runs import datasets, records
+from reidlib.runs.devices import Place, cores
+from reidlib.runs.run import Run
+from reidlib.spec import ReidError, Settings, value_of
+from reidlib.training import cost
+
+COUNTS = Path(__file__).with_name("step_costs.json")
+
+DEFAULT_RATES = {"cpu": 6e10, "cuda": 3e13}
+"""Operations a second: of one thread of a CPU, and of a GPU. A guess for devices that no record was made on."""
+
+START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
+"""What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
+
+DECODED = 1500.0
+"""Images a second that one core decodes and resizes."""
+
+RENDERED = 12.0
+"""Images a second that one core renders."""
+
+PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}
+"""Memory without a network: of a process with its libraries, or of the context of a GPU."""
+
+IMAGE_MB = 0.0046
+"""A stand-in's image on disk with its truth: 14 MB for 3,065 of them."""
+
+IDENTITIES = 751
+"""Training identities of the counted networks; the count of another number differs by its classifiers."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run takes: seconds, peak memory on its device, and what it leaves on the disk.
+
+    is_guess: no record of this device says how fast it is.
+    """
+
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+    is_guess: bool = False
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one image of a training batch costs.
+
+    multiply_adds: of its forward pass. activations: bytes that the forward pass keeps for the backward pass, in
+    float32. parameters: all weights, for `IDENTITIES` identities. per_identity: those of one identity's classifiers.
+    """
+
+    multiply_adds: int
+    activations: int
+    parameters: int
+    per_identity: int
+
+    def weights(self, identities: int) -> int:
+        """All weights of the network for so many training identities."""
+        return self.parameters + (identities - IDENTITIES) * self.per_identity
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+def digest(trained: dict[str, Any]) -> str:
+    """Names a count: by model, options and input size of `Settings.trained()`, as records hold it too."""
+    words = [trained["model"], trained["options"], list(trained["recipe"]["size"])]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def count(settings: Settings) -> Count:
+    """Counts one network, in about a second."""
+    recipe = settings.recipe.resolved()
+    step, size = cost.step_cost(settings, IDENTITIES), tuple(recipe["size"])
+    with torch.device("meta"):
+        larger = settings.model(IDENTITIES + 1, size=size, **settings.bare_options())
+    classifiers = cost.parameters(larger) - step.parameters
+    return Count(step.multiply_adds, step.activations // recipe["batch"], step.parameters, classifiers)
+
+
+@cache
+def _counts() -> dict[str, Count]:
+    return {name: Count(**entry) for name, entry in json.loads(COUNTS.read_text(encoding="utf-8")).items()}
+
+
+def counted(settings: Settings) -> Count:
+    """The committed count; a network that has none (a new row) is counted now, once a process."""
+    name = digest(settings.trained())
+    if name not in _counts():
+        _counts()[name] = count(settings)
+    return _counts()[name]
+
+
+def declared() -> dict[str, Settings]:
+    """Settings that stand for every network that the study trains, by digest."""
+    found = {}
+    for table in papers.tables().values():
+        for row in table.rows:
+            for budget in table.budgets:
+                settings = table.settings(row, budget)
+                for one in (settings, settings.first.settings if settings.first else settings):
+                    if one.recipe.resolved()["epochs"]:
+                        found.setdefault(digest(one.trained()), one)
+    return found
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _past() -> list[tuple[str, int, str, float]]:
+    """Of every finished record: device, threads, model, operations a second."""
+    found = []
+    for folder in (paths.results(), paths.cache() / "again"):
+        for file in sorted(folder.glob("records/**/*.json")):
+            try:
+                record = records.read(file)
+            except ReidError:
+                continue
+            if known := _counts().get(digest(record.settings)) if record.images_per_second else None:
+                rate = _operations(known, 1) * record.images_per_second
+                found.append((record.device, record.threads, record.settings["model"], rate))
+    return found
+
+
+def rates(place: Place) -> dict[str, float]:
+    """Operations a second on this place, by model, and of all models together under ""; {} where no record says it."""
+    of: dict[str, list[float]] = defaultdict(list)
+    for device, threads, model, rate in _past():
+        same = place.device.is_gpu or threads in (0, place.threads)  # 0: records of before did not say it
+        if same and device.startswith(f"{place.device.kind} ({place.device.name}"):
+            of[model].append(rate)
+            of[""].append(rate)
+    return {model: statistics.median(found) for model, found in of.items()}
+
+
+def _operations(known: Count, images: float) -> float:
+    """Operations of training on so many images: two a multiply-add, forward once and backward twice."""
+    return 6.0 * known.multiply_adds * images
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
+
+
+def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True) -> Estimate:
+    """What a run takes on this place.
+
+    trains: whether its network is still to be trained, or only tested. firsts: the same of the one trained before it.
+    """
+    counts, settings, kind = images(run.dataset, run.source, run.budget), run.settings, place.device.kind
+    recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
+    tested = counts["query"] + counts["gallery"]
+    image_mb = 3 * recipe["size"][0] * recipe["size"][1] / 2**20
+    images_mb = image_mb * (counts["train"] + tested)  # all of them may be kept from run to run
+    seconds = START_SECONDS[kind] + (counts["train"] + tested) / (DECODED * place.threads)
+    if not recipe["epochs"]:
+        return Estimate(seconds, PROCESS_MB[kind] + images_mb, 0.0)
+    known = counted(settings)
+    operations = _operations(known, counts["train"] * recipe["epochs"]) if trains else 0.0
+    if first and firsts:
+        operations += _operations(counted(first), counts["train"] * first.recipe.resolved()["epochs"])
+    operations += 2.0 * known.multiply_adds * tested * (2 if value_of(settings.testing.mirror) else 1)
+    past = rates(place)
+    share = 1 / place.sharing if place.device.is_gpu else place.threads
+    model = settings.trained()["model"]
+    seconds += operations / past.get(model, past.get("", DEFAULT_RATES[kind] * share))
+    weights_mb = 4 * known.weights(counts["identities"]) / 2**20
+    training_mb = 4 * weights_mb + known.activations * recipe["batch"] / 2**20  # gradients and the optimiser's state
+    return Estimate(seconds, PROCESS_MB[kind] + images_mb + training_mb, weights_mb, not past)
+
+
+def images(dataset: str, source: str, budget: str) -> dict[str, int]:
+    """Images of each split, and training identities: as published, or the budget's share of them for a stand-in."""
+    scale = 1.0 if source == "real" else datasets.STANDIN_SCALE[budget]
+    pair = cross_domain.PAIRS.get(dataset)
+    if pair:
+        learnt, tested = (images(part, source, budget) for part in pair)
+        return tested | {name: learnt[name] for name in ("train", "identities")}
+    protocol, boxes, *_ = cuhk03.VARIANTS.get(dataset, ("", ""))
+    if protocol.startswith("classic"):
+        printed = cuhk03.PUBLISHED[protocol, boxes]
+        learnt, tested = printed["train identities"], printed["gallery identities"]
+        each = cuhk03.IMAGES[protocol, boxes] / (learnt + tested)
+        counts = {"train": each * learnt, "query": each * tested, "gallery": each * tested, "identities": learnt}
+    else:
+        own = {part.NAME: part.PUBLISHED for part in (market1501, dukemtmc, msmt17)}
+        printed = own[dataset] if dataset in own else cuhk03.PUBLISHED[protocol, boxes]
+        counts = {split: printed[f"{split} images"] for split in ("train", "query", "gallery")}
+        counts["identities"] = printed["train identities"]
+    return {name: max(1, round(count * scale)) for name, count in counts.items()}
+
+
+def rendering(name: str, budget: str) -> tuple[float, float]:
+    """Seconds until all cores have rendered a stand-in, and the MB that it takes on the disk."""
+    dataset = name if name != cuhk03.NAME else next(known for known in cuhk03.VARIANTS)
+    counts = images(dataset, "stand-in", budget)
+    many = counts["train"] + counts["query"] + counts["gallery"]
+    return many / (RENDERED * cores()), many * IMAGE_MB
+
+
+def makespan(seconds: Sequence[float], places: int, after: Sequence[Collection[int]] = ()) -> float:
+    """Seconds until the last of these runs ends. A free place takes the first run that waits for no other.
+
+    after: for each run the positions of those that it waits for, all before its own; () where none waits.
+    """
+    waiting = {run: set(after[run]) if after else set() for run in range(len(seconds))}
+    working: list[tuple[float, int]] = []  # (when it ends, run)
+    now = 0.0
+    while waiting or working:
+        for run in [run for run, others in waiting.items() if not others][: places - len(working)]:
+            del waiting[run]
+            heappush(working, (now + seconds[run], run))
+        now, ended = heappop(working)
+        for others in waiting.values():
+            others.discard(ended)
+    return now
+
+
+def main() -> None:
+    """Counts every declared network anew and writes the file."""
+    counts = {name: asdict(count(settings)) for name, settings in sorted(declared().items())}
+    lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in counts.items()]
+    COUNTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

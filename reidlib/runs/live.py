@@ -1,0 +1,50 @@
+"""What a batch is doing just now: in a terminal a line for each run that trains and one for the whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from reidlib.runs.batch import Job
+
+
+class Table:
+    """The lines at the bottom of a terminal; elsewhere nothing but what `say` prints."""
+
+    def __init__(self, places: int, jobs: int):
+        form = dict(leave=False, disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
+        self.whole = tqdm(total=jobs, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} runs, {elapsed}", **form)
+        self.free = [
+            tqdm(total=0, position=place + 1, bar_format="{desc}", **form) for place in range(min(places, jobs))
+        ]
+        self.lines: dict[Path, tqdm] = {}
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *fault: object) -> None:
+        for bar in (*self.lines.values(), *self.free, self.whole):
+            bar.close()
+
+    def say(self, text: str) -> None:
+        """A line above the table, and at once in a file that it is redirected to."""
+        tqdm.write(text)
+        sys.stdout.flush()
+
+    def watch(self, job: Job, event: dict[str, Any]) -> None:
+        """Shows the last event of each run."""
+        if self.whole.disable:
+            return
+        if event["event"] == "started" and self.free:
+            self.lines[job.log] = self.free.pop()
+        bar, text = self.lines.get(job.log), event.get("text") or event["event"]
+        if event["event"] in ("finished", "failed"):
+            text = ""
+            self.whole.update()
+            if bar := self.lines.pop(job.log, None):
+                self.free.append(bar)
+        if bar:
+            bar.set_description_str(f"  {job.name}  {text}" if text else "")
