@@ -48,7 +48,7 @@ def ensure(
 
 def train_in_a_process(run: Run, log: Callable[[str], None] = print) -> None:
     """Trains one run in a process of its own and passes its lines on; the whole log stays in the work folder."""
-    records.demand_writable(run.record_file.parent)
+    records.check_writable(run.record_file.parent)
     line = [sys.executable, "-u", "-m", "reidlib.worker", *run.command()[2:]]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     last = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +51,7 @@ class Run:
     def network_of(self, settings: Settings) -> str:
         """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
         data = self.train_digest or self.data_digest
-        start = _start_of(settings)
+        start = start_of(settings)
         return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
 
     @cached_property
@@ -91,18 +90,13 @@ class Run:
 
         A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
         """
-        file = self.record_file.with_suffix(".npz")
-        try:
-            with np.load(file) as arrays:
-                if name.startswith("rank") and name not in arrays:
-                    values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
-                else:
-                    values = arrays[name]
-                return values[arrays["valid"]]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
-            raise ReidError(
-                f"{file}: per-query numbers missing or cut short; delete the record and run it again"
-            ) from fault
+        record = records.read(self.record_file, arrays=False)
+        arrays = records.read_per_query(self.record_file, record)
+        if name.startswith("rank") and name not in arrays:
+            values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
+        else:
+            values = arrays[name]
+        return values[arrays["valid"]]
 
     def state(self) -> str:
         """ "finished", "failed" or "missing"."""
@@ -123,7 +117,7 @@ class Run:
         return [*line, "--again"] if self.again else line
 
 
-def _start_of(settings: Settings) -> str:
+def start_of(settings: Settings) -> str:
     """ "scratch", or the digest of the ImageNet file at hand: other weights make another run."""
     if settings.recipe.resolved()["start"] == "scratch":
         return "scratch"

@@ -143,7 +143,7 @@ def train(plan: Plan, machine: Machine, *, time_limit: float | None = None, say:
     checkpoint. When it is killed outright, the runs at work go on to their ends, and the next batch waits for them.
     """
     for folder in {job.run.record_file.parent for job in plan.jobs}:
-        records.demand_writable(folder)
+        records.check_writable(folder)
     batch = _Batch(machine, time_limit, say, list(plan.jobs))
     with _stopping(batch.working), Table(machine.places, len(plan.jobs)) as table:
         while batch.waiting or batch.working:

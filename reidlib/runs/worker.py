@@ -22,11 +22,12 @@ from reidlib.evaluation import Draws, Features, Ranking, evaluate, features, pro
 from reidlib.evaluation.reranking import reranking
 from reidlib.runs import datasets, devices, locks, records
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, runs_of
+from reidlib.runs.run import Run, runs_of, start_of
 from reidlib.spec import ReidError, Settings, value_of
 from reidlib.training import precision
 
 EVALUATION_BATCH = 64
+TIE_RULE = "squared distance within 1e-6"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
 
     A run that is finished already is not run again; one that failed is. A record that cannot be read is set aside.
     """
-    records.demand_writable(run.record_file.parent)
+    records.check_writable(run.record_file.parent)
     if run.is_made():
         log(f"finished already: {run.record_file}")
         return run.record()
@@ -96,11 +97,11 @@ def execute(run: Run, log: Callable[[str], None] = print) -> Record:
         _set_aside(run, log)
         record = _header(run)
         try:
-            record = replace(record, device=device_name())
+            record = replace(record, **_described_device(run))
             if datasets.is_to_be_rendered(run.dataset, run.source, run.budget):
                 log(f"rendering {run.dataset}, or waiting for the process that renders it")
             data = datasets.load(run.dataset, run.source, run.budget)
-            record = replace(record, data=_describe(data))
+            record = replace(record, data=_describe(data) | _train_digest(run))
             record, per_query = _train_and_test(run, data, record, log)
         except Exception as fault:
             why = str(fault) or type(fault).__name__
@@ -131,7 +132,7 @@ def fail(run: Run, why: str, record: Record | None = None) -> None:
 
 
 def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str], None]) -> tuple[Record, dict]:
-    device = torch.device(record.device.split(" ")[0])
+    device = torch.device(record.device_kind)
     before, trained = _trained(run, data, device, log)
     answer = _test(run, trained.model, data, device)
     metrics = answer.metrics()
@@ -140,6 +141,8 @@ def _train_and_test(run: Run, data: Dataset, record: Record, log: Callable[[str]
         record,
         status="finished",
         start=trained.start,
+        tie_rule=TIE_RULE,
+        step="eager" if trained.curve else "",
         metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds + (before.seconds if before else 0),
@@ -260,7 +263,8 @@ def _header(run: Run) -> Record:
         seed=run.seed,
         settings=run.settings.trained(),
         tested=run.settings.tested(),
-        data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
+        data={"name": run.dataset, "source": run.source, "digest": run.data_digest} | _train_digest(run),
+        start_digest="" if (digest := start_of(run.settings)) == "scratch" else digest,
         versions={"python": platform.python_version()}
         | {name: version(name) for name in ("reidlib", "torch", "torchvision", "numpy", "pillow")},
         commit=commit(),
@@ -277,6 +281,23 @@ def _describe(data: Dataset) -> dict[str, Any]:
         **renderer,
         "identities": len(data.identities),
         "images": sizes,
+    }
+
+
+def _train_digest(run: Run) -> dict[str, str]:
+    return {"train_digest": run.train_digest} if run.train_digest else {}
+
+
+def _described_device(run: Run) -> dict[str, Any]:
+    """The fields of a record that say on what, and how, its network was computed."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    asked = value_of(run.settings.recipe.precision)
+    return {
+        "device": device_name(),
+        "device_kind": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": "fp32" if asked == "bf16" and not precision.multiplies_bf16(device) else asked,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 
@@ -626,10 +627,7 @@ def test_a_full_disk_is_named_and_loses_nothing(machine, house, tmp_path, monkey
 
 def written(run, status="finished"):
     """A record of this run, made up: only its place and its state matter here."""
-    record = records.Record(
-        run.key, run.network, status, {"paper": run.table.paper}, run.budget, run.seed, {}, {}, {}, error="because"
-    )
-    records.write(run.record_file, record)
+    made_up.write(run, status=status)
 
 
 def test_status_knows_done_running_failed_and_missing(house, capsys):
