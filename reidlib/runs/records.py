@@ -162,7 +162,7 @@ def parse(content: bytes, name: Path | str) -> Record:
         ) from None
     if not isinstance(found, dict):
         raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
-    schema = found.get("schema", 1)
+    schema = found.get("schema", 1 if "key" in found else SCHEMA)
     if schema != SCHEMA and isinstance(schema, int):
         remedy = "run `python -m reidlib.runs.migrate`" if schema < SCHEMA else "update the code"
         raise ReidError(f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}; {remedy}, or {_AGAIN}")
@@ -388,11 +388,10 @@ def _contradiction(content: dict[str, Any]) -> str:
         return f"a finished run with the metrics of {len(content['metrics'])} protocols, not one"
     if lacks := sorted({"rank1", "mAP", "queries", "excluded_queries"} - set(*map(set, content["metrics"].values()))):
         return f"metrics without {', '.join(lacks)}"
-    keys = content["key"], content["network"]
-    if keys != (found := keys_of(content)):
-        return (
-            f"key {keys[0]} and network {keys[1]} do not follow from its settings, data and seed ({', '.join(found)})"
-        )
+    found = keys_of(content)
+    if (content["key"], content["network"]) != found:
+        other = "key" if content["key"] != found[0] else "network"
+        return f"its {other} does not follow from its settings, start, data and seed, which give {' and '.join(found)}"
     return ""
 
 
