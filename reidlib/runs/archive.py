@@ -22,7 +22,7 @@ from reidlib.runs.records import Record
 from reidlib.spec import ReidError
 
 COMMENT = b"records of reid pack"
-"""The comment of every archive that `pack` writes: only such a file is replaced by a later one."""
+"""The end of every archive that `pack` writes. Only such a file is merged, or replaced by a later one."""
 OTHER = "other"
 """A record that differs from the one with the same key is kept beside it as KEY.json.other."""
 
@@ -164,6 +164,8 @@ def merge(file: Path) -> Merged:
                 f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`"
             )
         with zipfile.ZipFile(file) as archive:
+            if archive.comment != COMMENT:
+                raise zipfile.BadZipFile("it has not the comment that ends such an archive")
             members = _members(file, archive)
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"member {records.printable(damaged)} is damaged")

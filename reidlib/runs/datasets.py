@@ -140,7 +140,7 @@ def _decode_into(file: Path, data: Dataset, split: str, size: tuple[int, int]) -
 def _mapped(file: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The array in this file as a tensor; None where it is missing, cut short or another one."""
     try:
-        array = np.load(file, mmap_mode="c", allow_pickle=False)  # copy on write: torch warns of a read-only map
+        array = np.lib.format.open_memmap(file, mode="c")  # copy on write: torch warns of a read-only map
     except (OSError, ValueError, EOFError):
         return None
     if not isinstance(array, np.memmap) or array.dtype != np.uint8 or array.shape != shape:
