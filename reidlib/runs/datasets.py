@@ -18,6 +18,7 @@ from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msm
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.runs import records
 from reidlib.runs.locks import locked
+from reidlib.spec import ReidError
 
 STANDIN_SCALE = {"smoke": 0.005, "small": 0.05, "medium": 0.25, "full": 1.0}
 """Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
@@ -54,9 +55,13 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
     folder = standin_folder(rendered, STANDIN_SCALE[budget])
     if not standin.is_complete(folder):
         records.prepare_cache()
-        with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
-            if not standin.is_complete(folder):
-                standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+        try:
+            with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+                if not standin.is_complete(folder):
+                    standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+        except OSError as fault:
+            remedy = "fix its permissions or free some space, or set REID_CACHE to a folder of your own"
+            raise ReidError(f"{folder}: cannot be rendered ({fault.strerror or fault}); {remedy}") from fault
     return LOADERS[dataset](folder)
 
 

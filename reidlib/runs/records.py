@@ -48,6 +48,10 @@ _PROBE_BYTES = 2**20
 _AGAIN = "delete it and run its row again"
 
 
+class OtherSchema(ReidError):
+    """A record that is sound, perhaps, but of another schema: to be migrated, not run again."""
+
+
 def key_of(parts: dict[str, Any], version: int | None = None) -> str:
     """First 16 hex digits of the SHA-256 of the parts and the results version (None: today's), as canonical JSON."""
     parts = {"results_version": RESULTS_VERSION if version is None else version, **parts}
@@ -165,7 +169,7 @@ def parse(content: bytes, name: Path | str) -> Record:
     schema = found.get("schema", 1 if "key" in found else SCHEMA)
     if schema != SCHEMA and isinstance(schema, int):
         remedy = "run `python -m reidlib.runs.migrate`" if schema < SCHEMA else "update the code"
-        raise ReidError(f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}; {remedy}, or {_AGAIN}")
+        raise OtherSchema(f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}; {remedy}, or {_AGAIN}")
     check(found, name)
     return Record(**found)
 
@@ -539,22 +543,24 @@ def free_name(file: Path, word: str) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Fails before hours of training where the results folder cannot be written or its disk is full.
+    """Fails before hours of training where the results folder or the cache cannot be written, or its disk is full.
 
-    Writes 1 MiB into it and removes that again; creates the cache folder with its marker.
+    Creates both, and writes 1 MiB into each, which it removes again.
     """
     prepare_cache()
-    probe = folder / f".writable-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    for place, what, variable in ((folder, "results", "REID_RESULTS"), (paths.cache(), "cache", "REID_CACHE")):
+        probe = place / f".writable-{os.getpid()}"
         try:
-            with probe.open("wb") as stream:
-                stream.write(bytes(_PROBE_BYTES))
-                settle(stream)
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as fault:
-        raise ReidError(f"{folder}: results folder cannot be written ({fault.strerror}); {_REMEDY}") from fault
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                with probe.open("wb") as stream:
+                    stream.write(bytes(_PROBE_BYTES))
+                    settle(stream)
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as fault:
+            remedy = f"fix its permissions or free some space, or set {variable} to another folder"
+            raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault
 
 
 def prepare_cache() -> None:

@@ -107,6 +107,8 @@ class Run:
         """Whether it has a finished record. One that cannot be read is none: the run is made again."""
         try:
             return self.state() == "finished"
+        except records.OtherSchema:  # it must be migrated, not trained again
+            raise
         except ReidError:
             return False
 

@@ -373,7 +373,7 @@ def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
     folder = tmp_path / "results"
     records.check_writable(folder)
     assert list(folder.iterdir()) == []
-    sizes = []
+    sizes: list[int] = []
 
     def full(stream):
         sizes.append(stream.tell())
