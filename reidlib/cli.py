@@ -358,7 +358,7 @@ def status(given: argparse.Namespace) -> None:
             print(one.line())
     if not given.tables:
         print("`reid status PAPER/TABLE` names every run, each with its command.")
-    for file in status.strangers(plan):
+    for file in status.orphans(plan):
         print(f"of another version of the code, never used: {file}")
 
 
@@ -373,7 +373,7 @@ def clean(given: argparse.Namespace) -> None:
     print(f"{paths.cache()}:")
     for kind, files in status.kept().items():
         print(f"  {kind:<12}{status.size_mb(files):>10,.0f} MiB  {status.KEPT[kind]}")
-    if status.at_work():
+    if status.running():
         print("  runs are at work: what is theirs, and all stand-ins, logs and repeats, is not counted and stays")
     print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 

@@ -1,4 +1,4 @@
-"""Images in memory: every file decoded once, to one uint8 tensor that stays on the device for the whole run."""
+"""Image files to one uint8 tensor, which stays on the device for the whole run; and its normalisation."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def decode(
     """The images of `frame` (rows of `dataset.table`), in its order: uint8, N×3×H×W, RGB, on `device`.
 
     size     (H, W) in pixels; each image is resized to it, bilinear with antialias, shape not kept
-    workers  decoding threads; None: one a core this process may use. The result does not depend on it.
+    workers  decoding threads; None: one for each core that this process may use. The result does not depend on it.
 
     Raises ReidError naming the first file (in the order of `frame`) that is missing, cut short or no image.
     """
     height, width = size
     paths = [dataset.root / path for path in frame["path"]]
-    # filled as N×H×W×3, the order the decoder writes, and turned once at the end
+    # filled as N×H×W×3, the order of the decoder, and permuted once at the end
     pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
 
     def fill(position: int) -> None:
@@ -51,41 +51,68 @@ def decode(
         except ReidError:
             pool.shutdown(cancel_futures=True)
             raise
-    # turned here: on the device it would lie in both orders at once, and take twice the memory
+    # permuted here: on the device both orders would be in memory at once
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 def _cores() -> int:
-    """Cores this process may use; a container's share where the system tells it (Linux)."""
+    """Cores that this process may use; a container's share where the system reports it (Linux)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """One image: uint8, H×W×3, RGB, resized to `size` = (H, W) unless None. Raises ReidError naming the file."""
+    """One image: uint8, H×W×3, RGB, resized to `size` = (H, W) unless None.
+
+    16-bit grey is scaled to 8 bits. Raises ReidError naming a file that is missing, cut short, not an image, or of a
+    kind that RGB cannot show faithfully (transparent pixels, values out of range).
+    """
     again = "copy or render this very file again"
     try:
+        if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+            raise ReidError(f"image {path} is not a regular file; remove it or {again}")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ReidError(f"image {path} is missing; {again}") from None
     except OSError as error:
-        raise ReidError(f"image {path} cannot be read ({error.strerror}); mend its permissions or {again}") from None
+        raise ReidError(f"image {path} cannot be read ({error.strerror}); fix its permissions or {again}") from None
     # Pillow fills the rest of a cut file with grey when this switch is on, and other libraries turn it on.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    # Even a strict decoder passes over a file whose tail is zeros (a crash while copying): look for the end mark.
+    # Even a strict decoder accepts a file whose tail is zeros (a crash during a copy): look for the end mark.
     cut = data.startswith(b"\xff\xd8") and data.rfind(_END_OF_JPEG) <= data.rfind(_START_OF_SCAN)
     if not data or cut:
         raise ReidError(f"image {path} is cut short ({len(data):,} bytes); {again}")
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             image.load()
-            image = image.convert("RGB")
-            if size is not None and image.size != (size[1], size[0]):
-                image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+            rgb = _rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow's own words for a stream it cannot name hold an address in memory: of no use to a reader
+        # Pillow's message for an unknown stream holds an address in memory: of no use to a reader
         reason = "not a JPEG or PNG" if "cannot identify" in str(error) else str(error)
         raise ReidError(f"image {path} cannot be decoded ({reason}; {len(data):,} bytes); {again}") from None
+    if rgb is None:
+        raise ReidError(
+            f"image {path} has transparent pixels, or values (mode {image.mode}) that 8-bit RGB cannot show; save it "
+            "as RGB with 8 bits a channel"
+        )
+    if size is not None and rgb.size != (size[1], size[0]):
+        rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
+
+
+def _rgb(image: Image.Image) -> Image.Image | None:
+    """The image as 8-bit RGB; None where that would lose what it shows."""
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):  # grey of 16 bits, which `convert` would clip at 255
+        grey = np.asarray(image).astype(np.int64)
+        if "transparency" in image.info or grey.min() < 0 or grey.max() > 65535:
+            return None
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        return None
+    return image.convert("RGB") if image.mode in _FAITHFUL else None
+
+
+_FAITHFUL = ("RGB", "RGBA", "RGBX", "L", "LA", "1", "P", "PA", "CMYK", "YCbCr")
+"""Pillow's modes of 8 bits or less, which `convert("RGB")` does not clip."""
 
 
 def normalise(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -96,12 +123,12 @@ def normalise(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch
 
 @lru_cache
 def _statistics(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """ImageNet's mean and deviation of 0 to 255, 3×1×1 each; kept, as a GPU would be waited for to make them anew."""
-    with torch.inference_mode(False):  # whoever asks first, a later caller may want a gradient
+    """ImageNet's mean and deviation of 0 to 255, 3×1×1 each; cached, since a copy to a GPU waits for its work."""
+    with torch.inference_mode(False):  # a later caller may want a gradient
         mean, deviation = (torch.tensor(of, dtype=dtype, device=device) for of in (IMAGENET_MEAN, IMAGENET_STD))
         return mean.view(3, 1, 1) * 255, deviation.view(3, 1, 1) * 255
 
 
 def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device, without making a GPU wait: copies from pinned memory queue up behind its work."""
+    """The tensor on the device, without waiting for a GPU: copies from pinned memory queue behind its work."""
     return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)

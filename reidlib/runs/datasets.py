@@ -1,62 +1,78 @@
-"""Data sets by name, source and budget: loaded as checked tables, stand-ins rendered first; their digests."""
+"""Data sets by name, source and budget: loaded as checked tables, stand-ins rendered first; digests; decoded images."""
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import PIL
+import torch
 from torch import Tensor
 
 from reidlib import paths, standin
 from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msmt17
 from reidlib.data.table import Dataset, combined_digest
+from reidlib.runs import records
 from reidlib.runs.locks import locked
+from reidlib.spec import ReidError
 
 STANDIN_SCALE = {"smoke": 0.005, "small": 0.05, "medium": 0.25, "full": 1.0}
 """Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
 STANDIN_SEED = 0
 SOURCES = ("stand-in", "real")
-LOADERS = {"market1501": market1501.load, "dukemtmc": dukemtmc.load, "msmt17": msmt17.load}
-LOADERS |= {name: partial(cuhk03.load, name) for name in cuhk03.VARIANTS}
-LOADERS |= {name: partial(cross_domain.load, name) for name in cross_domain.PAIRS}
-"""Every name of a checked table -> its loader, called with the root or, for REID_DATA, with nothing."""
+LOADERS: dict[str, Callable[..., Dataset]] = {
+    "market1501": market1501.load,
+    "dukemtmc": dukemtmc.load,
+    "msmt17": msmt17.load,
+    **{name: partial(cuhk03.load, name) for name in cuhk03.VARIANTS},
+    **{name: partial(cross_domain.load, name) for name in cross_domain.PAIRS},
+}
+"""Name of a data set -> its loader, called with the root folder or, for REID_DATA, with nothing."""
+
+CHUNK = 1024
+"""Images that are decoded before they are written: bounds the memory of a data set that is larger than it."""
 
 
 def standin_folder(
     dataset: str, scale: float, seed: int = STANDIN_SEED, variant: standin.Variant | None = None
 ) -> Path:
-    """Where a stand-in lies in the cache: its folder carries its digest, so that two renderers never share one."""
+    """The folder of a stand-in in the cache. It is named by its digest, so that two renderers never share one."""
     digest = standin.digest(dataset, scale=scale, seed=seed, variant=variant)
     return paths.cache() / "stand-in" / f"{dataset}-{scale:g}-{digest}"
 
 
 def load(dataset: str, source: str, budget: str) -> Dataset:
-    """The data set as a checked table; a stand-in is rendered first where it is not there yet."""
+    """The data set as a checked table; a stand-in that is not in the cache is rendered first."""
     if source == "real":
         return LOADERS[dataset]()
     if dataset in cross_domain.PAIRS:
         return cross_domain.join(dataset, *(load(part, source, budget) for part in cross_domain.PAIRS[dataset]))
-    drawn = rendered_as(dataset)
-    folder = standin_folder(drawn, STANDIN_SCALE[budget])
-    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
-        if not standin.is_complete(folder):
-            standin.render(drawn, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+    rendered = rendered_as(dataset)
+    folder = standin_folder(rendered, STANDIN_SCALE[budget])
+    if not standin.is_complete(folder):
+        records.prepare_cache()
+        try:
+            with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+                if not standin.is_complete(folder):
+                    standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+        except OSError as fault:
+            remedy = "fix its permissions or free some space, or set REID_CACHE to a folder of your own"
+            raise ReidError(f"{folder}: cannot be rendered ({fault.strerror or fault}); {remedy}") from fault
     return LOADERS[dataset](folder)
 
 
-def decoded(data: Dataset, split: str, size: tuple[int, int]) -> Tensor:
-    """The images of one split, decoded and resized: uint8, N × 3 × height × width, on the CPU, in the split's order."""
-    return images.decode(data, data.split(split), size)
-
-
 def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:
-    """Whether `load` has a stand-in to render first."""
+    """Whether `load` has to render a stand-in first."""
     names = [rendered_as(part) for part in parts_of(dataset)] if source == "stand-in" else []
     return not all(standin.is_complete(standin_folder(name, STANDIN_SCALE[budget])) for name in names)
 
 
 def data_digest(dataset: str, source: str, budget: str) -> str:
-    """What the key keeps of the data; for a stand-in it is known before anything is rendered."""
+    """Digest of the data set in the key of a run (16 hex digits); a stand-in's is known before it is rendered."""
     if source == "real":
         return LOADERS[dataset]().digest
     if dataset in cross_domain.PAIRS:
@@ -66,10 +82,73 @@ def data_digest(dataset: str, source: str, budget: str) -> str:
 
 
 def rendered_as(dataset: str) -> str:
-    """The stand-in that holds a data set: one rendering of CUHK03 has all its boxes, protocols and splits."""
+    """Name of the stand-in that holds a data set: one rendering of CUHK03 has all its boxes, protocols and splits."""
     return cuhk03.NAME if dataset in cuhk03.VARIANTS else dataset
 
 
 def parts_of(dataset: str) -> tuple[str, ...]:
     """The two data sets of a cross-domain pair; any other alone."""
     return cross_domain.PAIRS.get(dataset, (dataset,))
+
+
+# --- decoded images ---------------------------------------------------------------------------------------------------
+
+
+def decoded(
+    data: Dataset, split: str, size: tuple[int, int], *, log: Callable[[str], None] = lambda text: None
+) -> Tensor:
+    """The images of one split, decoded and resized: uint8, N × 3 × height × width, on the CPU, in the split's order.
+
+    They are decoded once and kept in the cache; the tensor is a memory map of that file, so that all processes share
+    one copy. Writing to the tensor changes this process's copy only. Of several processes one decodes, the others wait.
+    A damaged file is made again. Where the cache cannot be written (full disk, permissions) the images are decoded into
+    memory, and `log` gets a line that says so.
+
+    Raises ReidError naming the first image that is missing, cut short or not an image.
+    """
+    frame = data.split(split)
+    shape = (len(frame), 3, *size)
+    file = decoded_file(data, split, size)
+    found = _mapped(file, shape)
+    if found is None and len(frame):
+        try:
+            records.prepare_cache()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(file.parent, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file.parent)
+            with locked(file.with_name(f"{file.name}.lock"), wait=True):
+                if (found := _mapped(file, shape)) is None:
+                    if file.exists():
+                        log(f"{file}: damaged, decoded again")
+                    _decode_into(file, data, split, size)
+                    found = _mapped(file, shape)
+        except OSError as fault:
+            log(f"{file}: cannot be written ({fault.strerror}); these images are decoded into memory")
+    return images.decode(data, frame, size) if found is None else found
+
+
+def decoded_file(data: Dataset, split: str, size: tuple[int, int]) -> Path:
+    """The file in the cache for a split's decoded images; named by Pillow's version too, which may change a pixel."""
+    name = f"{data.name}-{data.source}-{data.digest}-{split}-{size[0]}x{size[1]}-pillow{PIL.__version__}.npy"
+    return paths.cache() / "images" / name
+
+
+def _decode_into(file: Path, data: Dataset, split: str, size: tuple[int, int]) -> None:
+    frame = data.split(split)
+    with records.atomic(file) as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(frame), 3, *size)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        for start in range(0, len(frame), CHUNK):
+            stream.write(images.decode(data, frame[start : start + CHUNK], size).numpy().data)
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The array in this file as a tensor; None where it is missing, cut short or another one."""
+    try:
+        array = np.lib.format.open_memmap(file, mode="c")  # copy on write: torch warns of a read-only map
+    except (OSError, ValueError, EOFError):
+        return None
+    if not isinstance(array, np.memmap) or array.dtype != np.uint8 or array.shape != shape:
+        return None
+    whole = file.stat().st_size == array.offset + array.nbytes and array.flags.c_contiguous
+    return torch.from_numpy(array) if whole else None

@@ -137,7 +137,7 @@ def train(
     if not jobs:
         return Result()
     for folder in {job.run.record_folder for job in jobs}:
-        records.demand_writable(folder)
+        records.check_writable(folder)
     jobs = batch.estimated(jobs, places)
     scheduler = _Scheduler(list(places), time_limit, deterministic, say, watch, list(jobs))
     if minutes is not None:

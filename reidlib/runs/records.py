@@ -1,41 +1,95 @@
-"""Records: one JSON file a finished (or failed) run, with the per-query numbers in an .npz beside it.
+"""Records: one JSON file for each finished (or failed) run, with the per-query numbers in an .npz beside it.
 
 They are the only source of every number in the book. A record's name is its key: a hash of the resolved settings, the
-data digest, the seed and `RESULTS_VERSION`; never a label, never the commit (which stands inside, as provenance).
+data digest, the seed and `RESULTS_VERSION`. Labels and the commit are no part of it; they are kept inside the record.
+
+`read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A field
+that is added later needs a new `SCHEMA` and a step in `reidlib.runs.migrate`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from reidlib import paths
 from reidlib.spec import ReidError
 
 RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
+SCHEMA = 2
+"""Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it."""
+
+STATUSES = ("finished", "failed")
+PRECISIONS = ("bf16", "fp32", "bf16 imitated")
+STEPS = ("eager", "cuda graph")
+CACHE_MARKER = ".reid-cache"
+"""File in a cache folder that reid created: `reid clean` removes nothing from a folder without it."""
+
+_JSON_BYTES, _NPZ_BYTES, _ARRAY_BYTES = 4 * 2**20, 32 * 2**20, 256 * 2**20
+"""Upper bounds of a record, of its per-query file, and of that file's arrays: far above what any run writes."""
+_DEPTH = 16
+"""Levels of nesting in a record's settings."""
+_PROBE_BYTES = 2**20
+_AGAIN = "delete it and run its row again"
 
 
-def key_of(parts: dict[str, Any]) -> str:
-    """First 16 hex digits of the SHA-256 of the parts as canonical JSON, the results version included."""
-    text = json.dumps({"results_version": RESULTS_VERSION, **parts}, sort_keys=True, separators=(",", ":"))
+class OtherSchema(ReidError):
+    """A record that is sound, perhaps, but of another schema: to be migrated, not run again."""
+
+
+def key_of(parts: dict[str, Any], version: int | None = None) -> str:
+    """First 16 hex digits of the SHA-256 of the parts and the results version (None: today's), as canonical JSON."""
+    parts = {"results_version": RESULTS_VERSION if version is None else version, **parts}
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run leaves behind.
+    """What a run leaves behind. Text fields hold printable characters only; numbers are finite.
 
-    key, network: of the run, and of the trained network it tested. made_for: paper, table, row, variant as asked for
-    when it ran (another row may share it). status: "finished" or "failed". settings, tested: resolved. data: name,
-    source, digest, root-free counts. metrics: {protocol: {name: value}}, in percent. curve: one point an epoch.
-    seconds: of the training; images_per_second: its mean. device, versions, commit: provenance. error: of a failed run.
+    key, network     of the run, and of the trained network that it tested
+    status           "finished" or "failed" ("started" only in memory)
+    made_for         paper, table, row and variant it ran for; another row may share the record
+    budget, seed     size of the run, and the seed of its weights and batches
+    settings, tested the plain dictionaries behind `network` and `key`
+    data             name, source ("stand-in" or "real") and digest of the data set; train_digest: of the data set that
+                     is trained on, where another is tested; identities, images: sizes; renderer: its version
+    start            where the weights start: "scratch", "imagenet", …; start_digest: of that file, "" for scratch
+    metrics          {protocol: {name: value}}, one protocol. Names that end in "queries" are counts, all others percent
+    held_out         the same names, on images of training identities that were kept from training; empty where none
+    tie_rule         which gallery images counted as equally close to a query when the metrics were computed
+    curve            one point for each epoch of this run's own network: epoch (from 1), losses, accuracy, rate, seconds
+    seconds          of training, the frozen stage before it included; images_per_second: mean of its own epochs
+    overhead_seconds seconds beside training, by part: render, decode, build, test, …
+    peak_memory_mb   of the device (GPU), or of the process (CPU), in MiB
+    device           the device as people read it; never parsed
+    device_kind      "cpu" or "cuda"; threads: of torch in this run (0: not known)
+    runs_at_once     runs that shared the device, this one included (0: not known)
+    precision        what products were computed in: "bf16", "fp32" or "bf16 imitated"
+    step             how a training step ran: "eager" or "cuda graph"; "" where nothing was trained
+    deterministic    whether torch's deterministic algorithms were on
+    versions, commit of the libraries, and of the code ("+": with changes; "unknown": no checkout)
+    finished         time of the end, ISO 8601
+    error            why a run failed, one line; notes: what else a reader of its numbers must know, a sentence each
+    per_query_sha256 digest of the .npz beside the record; "" for a failed run
+    results_version  `RESULTS_VERSION` when it was made: part of both keys
+    schema           `SCHEMA` of this file
     """
 
     key: str
@@ -48,95 +102,480 @@ class Record:
     tested: dict[str, Any]
     data: dict[str, Any]
     start: str = ""
+    start_digest: str = ""
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    held_out: dict[str, float] = field(default_factory=dict)
+    tie_rule: str = ""
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    overhead_seconds: dict[str, float] = field(default_factory=dict)
     images_per_second: float = 0.0
     peak_memory_mb: float = 0.0
     device: str = ""
+    device_kind: str = ""
+    threads: int = 0
+    runs_at_once: int = 0
+    precision: str = ""
+    step: str = ""
+    deterministic: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
     finished: str = ""
     error: str = ""
-    schema: int = 1
+    notes: list[str] = field(default_factory=list)
     per_query_sha256: str = ""
-    threads: int = 0
-    device_kind: str = ""
-    start_digest: str = ""
-    held_out: dict[str, float] = field(default_factory=dict)
-    tie_rule: str = ""
+    results_version: int = field(default_factory=lambda: RESULTS_VERSION)
+    schema: int = SCHEMA
 
     @property
     def ok(self) -> bool:
         return self.status == "finished"
 
+    @property
+    def place(self) -> Path:
+        """Where the record belongs below a results folder."""
+        folder = Path("records", self.data["source"], self.data["name"], self.budget, self.made_for["paper"])
+        return folder / f"{self.key}.json"
 
-def read(file: Path) -> Record:
-    """The record in this file. A file cut short, or of another make, is a ReidError that names it and the remedy."""
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(file: Path, *, arrays: bool = True) -> Record:
+    """The record in this file, checked: fields, types, ranges, its key, and the per-query file of a finished run.
+
+    arrays: False leaves the per-query file unread, for lists of states that show no number.
+
+    Raises ReidError naming the file, the field and the remedy.
+    """
+    record = parse(_content(file, _JSON_BYTES), file)
+    if record.key != file.stem:
+        raise ReidError(f"{file}: holds the record {record.key}; rename it to {record.key}.json, or delete it")
+    if arrays and record.ok:
+        read_per_query(file, record)
+    return record
+
+
+def parse(content: bytes, name: Path | str) -> Record:
+    """The record in the bytes of a JSON file, checked but for its per-query file; `name` stands in messages."""
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as fault:
-        raise ReidError(f"{file}: record cut short or unreadable ({fault}); delete it and run its row again") from fault
-    known = {f.name for f in fields(Record)}
-    later = {"schema", "per_query_sha256", "threads", "device_kind", "start_digest", "held_out", "tie_rule"}
-    if isinstance(content, dict):
-        content |= {
-            f.name: f.default_factory() if f.name == "held_out" else f.default
-            for f in fields(Record)
-            if f.name in later - set(content)
-        }
-    if not isinstance(content, dict) or set(content) != known:
-        odd = sorted(set(content) ^ known) if isinstance(content, dict) else type(content).__name__
-        raise ReidError(f"{file}: not a record of this version (fields {odd}); delete it and run its row again")
-    if content["key"] != file.stem:
-        raise ReidError(f"{file}: holds the record {content['key']}; give it back its name, or delete it")
-    return Record(**content)
+        found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as fault:
+        raise ReidError(
+            f"{name}: record cut short or unreadable ({_short(str(fault), quoted=False)}); {_AGAIN}"
+        ) from None
+    if not isinstance(found, dict):
+        raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
+    schema = found.get("schema", 1 if "key" in found else SCHEMA)
+    if schema != SCHEMA and isinstance(schema, int):
+        remedy = "run `python -m reidlib.runs.migrate`" if schema < SCHEMA else "update the code"
+        raise OtherSchema(f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}; {remedy}, or {_AGAIN}")
+    check(found, name)
+    return Record(**found)
 
 
-def set_aside(file: Path) -> Path:
-    """Gives a record that cannot be read another name, so that its row can be run again. Its numbers are not lost."""
-    aside = file.with_suffix(".json.unreadable")
-    file.replace(aside)
-    return aside
+def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
+    """The per-query arrays beside a finished record, one entry for each query, in the order of the data set.
+
+    ap, ap_trapezoid, inp: float64, 0 to 1. valid: bool, False for a query without a match, whose other values mean
+    nothing. first_hit: int64, rank of the first match (from 1); or, where the gallery is drawn at random, rank1, rank5,
+    rank10, rank20: float64, 0 to 1.
+
+    Raises ReidError where the file is missing, is not the one that was written with the record, or contradicts it.
+    """
+    file = file.with_suffix(".npz")
+    if not record.ok:
+        raise ReidError(f"{file}: a failed run has no per-query numbers ({record.error}); {_AGAIN}")
+    content = _content(file, _NPZ_BYTES)
+    if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
+        raise ReidError(f"{file}: not the per-query numbers of its record (SHA-256 differs); delete both and run again")
+    return parse_per_query(content, record, file)
 
 
-def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> None:
-    """Writes the per-query arrays first and the record last, each moved into place whole."""
+def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of a per-query file, checked against the numbers of the record."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as members:
+            size = sum(member.file_size for member in members.infolist())
+        if size > _ARRAY_BYTES:
+            raise ValueError(f"{size:,} bytes unpacked")
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except _DAMAGED as fault:
+        why = _short(str(fault), quoted=False)
+        raise ReidError(f"{name}: per-query numbers unreadable ({why}); delete the record and run it again") from None
+    if problem := _arrays_problem(arrays, record):
+        raise ReidError(f"{name}: per-query numbers: {problem}; delete the record and run it again")
+    return arrays
+
+
+_DAMAGED = (
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError, OverflowError,
+    NotImplementedError, RuntimeError, TypeError, SyntaxError,
+)  # fmt: skip
+"""What Python and NumPy raise for a damaged .npz."""
+
+
+def _content(file: Path, limit: int) -> bytes:
+    try:
+        if not file.is_file():  # opening a FIFO would wait for ever
+            kind = "not a regular file" if file.exists() else "missing"
+            raise ReidError(f"{file}: {kind}; {_AGAIN}")
+        with file.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as fault:
+        raise ReidError(f"{file}: cannot be read ({fault.strerror}); fix its permissions, or {_AGAIN}") from None
+    if len(content) > limit:
+        raise ReidError(f"{file}: larger than {limit >> 20} MiB, which no record is; {_AGAIN}")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return content
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def check(content: dict[str, Any], name: Path | str) -> None:
+    """Checks a record, as a dictionary, by every rule of its schema. Raises ReidError for the first broken rule."""
+    if odd := sorted(set(content) ^ _RULES.keys()):
+        kinds = [f"{_short(one)} {'unknown' if one in content else 'missing'}" for one in odd[:3]]
+        raise ReidError(f"{name}: not a record of this version ({', '.join(kinds)}); {_AGAIN}")
+    for one, (wanted, holds) in _RULES.items():
+        if not holds(content[one]):
+            raise ReidError(f"{name}: {one} is {_short(content[one])}, not {wanted}; {_AGAIN}")
+    if problem := _contradiction(content):
+        raise ReidError(f"{name}: {problem}; {_AGAIN}")
+
+
+def _text(value: Any) -> bool:
+    """Printable, so that no record sends control sequences to a terminal."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
+
+
+def _digest(value: Any, digits: int = 16) -> bool:
+    return isinstance(value, str) and len(value) == digits and not set(value) - set("0123456789abcdef")
+
+
+def _count(value: Any, least: int = 0, most: int = 2**63 - 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(value: Any) -> bool:
+    """Finite, and not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= 2**63 if isinstance(value, int) else math.isfinite(value) and value >= 0
+
+
+def _finite(value: Any) -> bool:
+    return _number(value) or (isinstance(value, int | float) and not isinstance(value, bool) and _number(-value))
+
+
+def _mapping(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(_text(name) and holds(one) for name, one in value.items())
+
+
+def _plain(value: Any, depth: int = _DEPTH) -> bool:
+    """JSON values, printable and finite, not nested absurdly."""
+    if isinstance(value, dict):
+        return depth > 0 and all(_text(name) and _plain(one, depth - 1) for name, one in value.items())
+    if isinstance(value, list):
+        return depth > 0 and all(_plain(one, depth - 1) for one in value)
+    return value is None or isinstance(value, bool) or _text(value) or _finite(value)
+
+
+def _metrics(value: Any) -> bool:
+    if not _mapping(value, _number):
+        return False
+    return all(_count(one) if name.endswith("queries") else one <= 100 for name, one in value.items())
+
+
+_DATA_RULES: dict[str, Callable[[Any], bool]] = {
+    "name": _word,
+    "source": lambda value: value in ("stand-in", "real"),
+    "digest": _digest,
+    "train_digest": _digest,
+    "renderer": _count,
+    "identities": _count,
+    "images": lambda value: _mapping(value, _count),
+}
+
+
+def _data(value: Any) -> bool:
+    if not isinstance(value, dict) or not {"name", "source", "digest"} <= value.keys() <= _DATA_RULES.keys():
+        return False
+    return all(_DATA_RULES[name](one) for name, one in value.items())
+
+
+def _made_for(value: Any) -> bool:
+    known = {"paper", "table", "row", "variant"}
+    return _mapping(value, bool) and value.keys() == known and _mapping(value, _text) and _word(value["paper"])
+
+
+def _curve(value: Any) -> bool:
+    if not isinstance(value, list) or not all(_mapping(point, _finite) for point in value):
+        return False
+    return [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
+
+
+def _time(value: Any) -> bool:
+    with suppress(ValueError, TypeError):
+        return _text(value) and (value == "" or bool(datetime.fromisoformat(value)))
+    return False
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "schema": (str(SCHEMA), lambda value: _count(value, SCHEMA, SCHEMA)),
+    "results_version": ("a whole number from 0", _count),
+    "key": ("16 hex digits", _digest),
+    "network": ("16 hex digits", _digest),
+    "status": (f"one of {', '.join(STATUSES)}", lambda value: isinstance(value, str) and value in STATUSES),
+    "made_for": ("paper, table, row and variant, as printable text", _made_for),
+    "budget": ("a word", _word),
+    "seed": ("a whole number from 0 to 2^63 − 1", _count),
+    "settings": ("plain settings, printable and finite", lambda value: isinstance(value, dict) and _plain(value)),
+    "tested": ("plain settings, printable and finite", lambda value: isinstance(value, dict) and _plain(value)),
+    "data": ("name, source, digest and sizes of a data set", _data),
+    "start": ("printable text", _text),
+    "start_digest": ("16 hex digits or nothing", lambda value: value == "" or _digest(value)),
+    "metrics": ("percentages from 0 to 100 by protocol and name", lambda value: _mapping(value, _metrics)),
+    "held_out": ("percentages from 0 to 100 by name", _metrics),
+    "tie_rule": ("printable text", _text),
+    "curve": ("finite numbers for epochs 1, 2, …", _curve),
+    "seconds": ("a finite number from 0", _number),
+    "overhead_seconds": ("finite numbers from 0 by name", lambda value: _mapping(value, _number)),
+    "images_per_second": ("a finite number from 0", _number),
+    "peak_memory_mb": ("a finite number from 0", _number),
+    "device": ("printable text", _text),
+    "device_kind": ("cpu, cuda or nothing", lambda value: value in ("", "cpu", "cuda")),
+    "threads": ("a whole number from 0", _count),
+    "runs_at_once": ("a whole number from 0", _count),
+    "precision": (f"one of {', '.join(PRECISIONS)}, or nothing", lambda value: value in ("", *PRECISIONS)),
+    "step": (f"one of {', '.join(STEPS)}, or nothing", lambda value: value in ("", *STEPS)),
+    "deterministic": ("true or false", lambda value: isinstance(value, bool)),
+    "versions": ("printable text by name", lambda value: _mapping(value, _text)),
+    "commit": ("printable text", _text),
+    "finished": ("a time in ISO 8601", _time),
+    "error": ("printable text", _text),
+    "notes": ("a list of printable sentences", lambda value: isinstance(value, list) and all(map(_text, value))),
+    "per_query_sha256": ("64 hex digits or nothing", lambda value: value == "" or _digest(value, 64)),
+}
+"""What each field must be: as text for messages, and as a test."""
+assert _RULES.keys() == {one.name for one in fields(Record)}, "every field has a rule"
+
+
+def _contradiction(content: dict[str, Any]) -> str:
+    """What contradicts itself in a record, as text; "" where nothing."""
+    if content["status"] == "failed":
+        return "" if content["error"] else "a failed run without an error"
+    for name in ("start", "device", "device_kind", "precision", "finished", "tie_rule", "per_query_sha256"):
+        if not content[name]:
+            return f"a finished run without {name}"
+    if content["error"]:
+        return "a finished run with an error"
+    if content["device_kind"] == "cpu" and not content["threads"]:
+        return "a run on a processor without threads"
+    if len(content["metrics"]) != 1:
+        return f"a finished run with the metrics of {len(content['metrics'])} protocols, not one"
+    if lacks := sorted({"rank1", "mAP", "queries", "excluded_queries"} - set(*map(set, content["metrics"].values()))):
+        return f"metrics without {', '.join(lacks)}"
+    found = keys_of(content)
+    if (content["key"], content["network"]) != found:
+        other = "key" if content["key"] != found[0] else "network"
+        return f"its {other} does not follow from its settings, start, data and seed, which give {' and '.join(found)}"
+    return ""
+
+
+def keys_of(content: dict[str, Any]) -> tuple[str, str]:
+    """Key and network key that follow from a record's settings, start, data, seed and results version.
+
+    The network of a cross-domain pair depends on the digest of the data set that is trained on (data.train_digest).
+    """
+    data, version = content["data"], content["results_version"]
+    trained = {
+        "trained": content["settings"],
+        "start": content["start_digest"] or "scratch",
+        "data": data.get("train_digest", data["digest"]),
+        "seed": content["seed"],
+    }
+    network = key_of(trained, version)
+    other = {"tested_on": data["digest"]} if "train_digest" in data else {}
+    return key_of({"network": network, "tested": content["tested"], **other}, version), network
+
+
+def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
+    """What is wrong with the per-query arrays of a record, as text; "" where nothing."""
+    kinds = {"valid": np.bool_, "first_hit": np.int64}
+    if lacks := sorted({"ap", "ap_trapezoid", "inp", "valid"} - arrays.keys()):
+        return f"{', '.join(lacks)} missing"
+    if not {"first_hit", "rank1"} & arrays.keys():
+        return "neither first_hit nor rank1"
+    for name, array in arrays.items():
+        kind = np.dtype(kinds.get(name, np.float64))
+        if array.dtype != kind or array.shape != (len(arrays["valid"]),) or array.ndim != 1:
+            return f"{_short(name)} is {array.dtype} of shape {array.shape}, not {kind} of {arrays['valid'].shape}"
+    (metrics,), valid = record.metrics.values(), arrays["valid"]
+    if (int(valid.sum()), int((~valid).sum())) != (metrics["queries"], metrics["excluded_queries"]):
+        return f"{int(valid.sum())} of {len(valid)} queries valid, the record says {metrics['queries']}"
+    for name, array in arrays.items():
+        scored = array[valid]
+        low, high = (1, 2**62) if name == "first_hit" else (0, 1)
+        if name != "valid" and len(scored) and not (scored.min() >= low and scored.max() <= high):
+            return f"{_short(name)} outside {low} to {high}"
+    rank1 = arrays["first_hit"] <= 1 if "first_hit" in arrays else arrays["rank1"]
+    for name, array in (("mAP", arrays["ap"]), ("rank1", rank1)):
+        mean = 100 * float(array[valid].mean()) if valid.any() else 0.0
+        if abs(mean - metrics[name]) > 1e-6:
+            return f"mean of {name} {mean:.3f}, the record says {metrics[name]:.3f}"
+    return ""
+
+
+def _short(value: Any, quoted: bool = True) -> str:
+    """A value in a message: its representation, printable and at most some 60 characters long."""
+    try:
+        text = repr(value) if quoted else str(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        text = type(value).__name__
+    text = printable(text)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def printable(text: str) -> str:
+    """The text in one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> Record:
+    """Writes the per-query arrays first and the record last, each moved into place whole; returns what was written.
+
+    Sets `per_query_sha256` and makes `error` one printable line. Raises ReidError for a record that `read` would
+    refuse, and where the disk is full or the folder cannot be written.
+    """
+    arrays = b""
+    if record.ok:
+        stream = io.BytesIO()
+        np.savez_compressed(stream, allow_pickle=False, **(per_query or {}))
+        arrays = stream.getvalue()
+    digest = hashlib.sha256(arrays).hexdigest() if arrays else ""
+    record = replace(record, per_query_sha256=digest, error=printable(record.error)[:4000])
+    content = asdict(record)
+    check(content, file)
+    if arrays:
+        parse_per_query(arrays, record, file.with_suffix(".npz"))
+    write_bytes(file, as_json(content), arrays)
+    return record
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """The bytes of a record's file."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
+    """A record and its per-query file, as they are, in place: arrays first. Raises ReidError where that fails."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if per_query:
-            partial = file.with_suffix(".npz.partial")
-            with partial.open("wb") as stream:
-                np.savez_compressed(stream, **per_query)
-                settle(stream)
-            partial.replace(file.with_suffix(".npz"))
-        partial = file.with_suffix(".json.partial")
-        with partial.open("w") as stream:
-            stream.write(json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
-            settle(stream)
-        partial.replace(file)
+        for place, content in ((file.with_suffix(".npz"), arrays), (file, record)):
+            if content:
+                with atomic(place) as stream:
+                    stream.write(content)
     except OSError as fault:
-        for leftover in (file.with_suffix(".npz.partial"), file.with_suffix(".json.partial")):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
         raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {_REMEDY}") from fault
 
 
+@contextmanager
+def atomic(file: Path) -> Generator[IO[bytes]]:
+    """A binary stream that becomes `file` at the end, complete and on the disk. After an error nothing is left."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            settle(stream)
+        partial.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
 def settle(stream: IO) -> None:
-    """On the disk, before it gets its name: after a power cut a name may stand for a file without content."""
+    """Flush and fsync, before a rename: after a power cut the new name must not stand for an empty file."""
     stream.flush()
     os.fsync(stream.fileno())
 
 
-def demand_writable(folder: Path) -> None:
-    """Fails before hours of training, not after, when the results folder cannot be written."""
+def set_aside(file: Path) -> Path:
+    """Renames a record that cannot be read, with its per-query file, so that its row can be run again.
+
+    Its content is kept, and so is what was set aside before. Returns the new name of the record.
+    """
+    aside = free_name(file, "unreadable")
+    arrays = file.with_suffix(".npz")
+    if arrays.exists():
+        arrays.replace(aside.with_name(aside.name.replace(".json.", ".npz.", 1)))
+    file.replace(aside)
+    return aside
+
+
+def free_name(file: Path, word: str) -> Path:
+    """KEY.json.WORD, or the first of KEY.json.WORD-2, -3, … that does not exist yet."""
+    name, number = file.with_name(f"{file.name}.{word}"), 1
+    while name.exists():
+        number += 1
+        name = file.with_name(f"{file.name}.{word}-{number}")
+    return name
+
+
+def check_writable(folder: Path) -> None:
+    """Fails before hours of training where the results folder or the cache cannot be written, or its disk is full.
+
+    Creates both, and writes 1 MiB into each, which it removes again.
+    """
+    prepare_cache()
+    for place, what, variable in ((folder, "results", "REID_RESULTS"), (paths.cache(), "cache", "REID_CACHE")):
+        probe = place / f".writable-{os.getpid()}"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                with probe.open("wb") as stream:
+                    stream.write(bytes(_PROBE_BYTES))
+                    settle(stream)
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as fault:
+            remedy = f"fix its permissions or free some space, or set {variable} to another folder"
+            raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault
+
+
+def prepare_cache() -> None:
+    """Creates the cache folder where it is missing, and marks it as reid's own where it is new or empty.
+
+    A folder that holds files already is used as it is: it may hold files of others, and stays without the marker.
+    """
+    cache = paths.cache()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        cache.mkdir(parents=True, exist_ok=True)
+        if not any(cache.iterdir()):
+            (cache / CACHE_MARKER).write_text("made by reid; `reid clean` removes what is in it\n", encoding="utf-8")
     except OSError as fault:
-        raise ReidError(f"{folder}: results folder cannot be written ({fault.strerror}); {_REMEDY}") from fault
+        remedy = "fix its permissions or free some space, or set REID_CACHE to a folder of your own"
+        raise ReidError(f"{cache}: cache folder cannot be written ({fault.strerror}); {remedy}") from fault
 
 
-_REMEDY = "mend its rights or free some space, or set REID_RESULTS to another folder"
+_REMEDY = "fix its permissions or free some space, or set REID_RESULTS to another folder"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,18 +128,13 @@ class Run:
 
         A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
         """
-        file = self.record_file.with_suffix(".npz")
-        try:
-            with np.load(file) as arrays:
-                if name.startswith("rank") and name not in arrays:
-                    values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
-                else:
-                    values = arrays[name]
-                return values[arrays["valid"]]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
-            raise ReidError(
-                f"{file}: per-query numbers missing or cut short; delete the record and run it again"
-            ) from fault
+        record = records.read(self.record_file, arrays=False)
+        arrays = records.read_per_query(self.record_file, record)
+        if name.startswith("rank") and name not in arrays:
+            values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
+        else:
+            values = arrays[name]
+        return values[arrays["valid"]]
 
     def state(self) -> str:
         """ "finished", "failed" or "missing"."""
@@ -151,6 +145,8 @@ class Run:
         """Whether it has a finished record. One that cannot be read does not count: the run is made again."""
         try:
             return self.state() == "finished"
+        except records.OtherSchema:  # it must be migrated, not trained again
+            raise
         except ReidError:
             return False
 

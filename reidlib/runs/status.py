@@ -1,60 +1,79 @@
-"""What there is: which runs are done, at work, failed or missing; and what lies in the cache, to be removed."""
+"""Status of runs (done, running, failed, missing), and what is in the cache and can be removed."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from reidlib import papers, paths, training
 from reidlib.runs import locks, records
-from reidlib.runs.batch import Job, Plan
 from reidlib.runs.run import Run, runs_of
 from reidlib.spec import ReidError, check_choice
 
 KEPT = {
-    "checkpoints": "of runs not finished: they would begin anew",
-    "weights": "of trained networks: needed by rows that share one, and by figures of pictures",
+    "checkpoints": "of unfinished runs: they would start from the beginning",
+    "weights": "of trained networks: needed by rows that share one, and by figures of images",
     "repeats": "records and weights of `--again`",
     "stand-ins": "rendered images",
-    "logs": "of the runs of batches",
+    "images": "decoded images: decoded again when needed",
+    "logs": "of runs",
     "predictions": "measured speeds, and how long runs took",
 }
-"""What lies in the cache, by the words of `reid clean`."""
+"""What is in the cache: the kinds that `reid clean` removes."""
+STATES = ("done", "running", "failed", "missing")
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
+class Plan(Protocol):
+    """What this module reads of a plan: its runs, and the record files of each table and data set."""
+
+    @property
+    def runs(self) -> Sequence[Run]: ...
+    @property
+    def tables(self) -> dict[tuple[str, str], tuple[Path, ...]]: ...
+    @property
+    def budget(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class State:
-    """One run as it stands. what: "done", "running", "failed", "missing". more: the reason, or how far it is."""
+    """The state of one run. what: one of `STATES`. more: the reason of a failure, or how far a run is."""
 
     run: Run
     what: str
     more: str = ""
 
     def line(self) -> str:
-        """With the command that makes this one cell, or repeats it beside the record."""
+        """The state, and the command that makes this run, or repeats it beside its record."""
         more = f"  {self.more}" if self.more else ""
         command = [*self.run.command(), *(["--again"] if self.what == "done" else [])]
-        return f"{self.what:<8}{Job(self.run).name}{more}\n        {shlex.join(command)}"
+        return f"{self.what:<8}{name_of(self.run)}{more}\n        {shlex.join(command)}"
 
 
 def states(plan: Plan) -> list[State]:
+    """The state of every run of a plan, in its order."""
     return [state(run) for run in plan.runs]
 
 
 def state(run: Run) -> State:
-    """A run whose lock is held is at work; if it only waits for a device or renders, its log says so."""
-    holder = locks.holder_of(run.work_folder / "lock")
+    """A run whose lock is held is running; if it only waits for a device or renders, its log says so."""
     try:
-        record = run.record()
+        holder, record = locks.holder_of(run.work_folder / "lock"), run.record()
     except ReidError as fault:
         return State(run, "failed", str(fault))
+    except OSError as fault:  # a lock or a folder of another user
+        return State(run, "failed", f"{fault.filename}: cannot be read ({fault.strerror}); fix its permissions")
     if record and record.ok:
         return State(run, "done")
     if holder:
@@ -65,41 +84,53 @@ def state(run: Run) -> State:
     return State(run, "missing", "has a checkpoint" if begun else "")
 
 
+def name_of(run: Run) -> str:
+    """Table, row, data set and seed of a run, for people."""
+    variant = "" if run.row.variant == "as-published" else f" ({run.row.variant})"
+    return f"{run.table.slug} {run.row.label!r}{variant} {run.dataset} seed {run.seed}"
+
+
+def log_of(run: Run) -> Path:
+    """The log of a run that a batch started."""
+    return paths.cache() / "logs" / run.source / run.dataset / run.budget / run.table.paper / f"{run.key}.log"
+
+
 def _last_line(run: Run) -> str:
-    log = Job(run).log
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return f": {lines[-1]}" if lines else ""
+    with suppress(OSError):
+        lines = log_of(run).read_text(encoding="utf-8", errors="replace").splitlines()
+        return f": {records.printable(lines[-1])}" if lines else ""
+    return ""
 
 
-def overview(plan: Plan, found: list[State]) -> list[str]:
-    """A line a table and data set: how many of its runs are in which state. Tables that share a run all count it."""
+def overview(plan: Plan, found: Iterable[State]) -> list[str]:
+    """One line for each table and data set: how many of its runs are in which state. Shared runs count in each."""
     what = {one.run.record_file: one.what for one in found}
     widths = [max(map(len, column)) for column in zip(*plan.tables, strict=True)]
     lines = []
     for (slug, dataset), files in plan.tables.items():
         counts = Counter(what[file] for file in files)
-        words = "  ".join(f"{counts[state]:>3} {state}" for state in ("done", "running", "failed", "missing"))
+        words = "  ".join(f"{counts[state]:>3} {state}" for state in STATES)
         lines.append(f"{slug:<{widths[0]}}  {dataset:<{widths[1]}}  {words}")
     return lines
 
 
-def strangers(plan: Plan) -> list[Path]:
+def orphans(plan: Plan) -> list[Path]:
     """Records in the folders of the plan that no row of their paper asks for, whatever the seed.
 
     They come from another version of the code: other settings, other images, or an older RESULTS_VERSION. Their keys
-    differ, so nothing ever takes them for a record of today.
+    differ, so they are never used. A record that cannot be read counts as one, unless the plan asks for it.
     """
     files = {file for run in plan.runs for file in run.record_file.parent.glob("*.json")}
     unknown = files - {run.record_file for run in plan.runs}
     known, seeds = set(), set()
     for file in unknown:
-        with suppress(ReidError):  # one that cannot be read is a stranger in any case
-            seeds.add(records.read(file).seed)
-    asked = dict(budget=plan.budget, source=plan.source, seeds=sorted(seeds))
+        with suppress(ReidError):
+            seeds.add(records.read(file, arrays=False).seed)
     for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if seeds else ():
         for table in papers.tables().values():
-            if table.paper == paper and dataset in table.datasets:
-                known |= {run.record_file for run in runs_of(table.slug, dataset=dataset, **asked)}
+            if table.paper == paper and dataset in table.datasets and plan.budget in table.budgets:
+                place = dict(budget=plan.budget, source=plan.source, dataset=dataset)
+                known |= {run.record_file for run in runs_of(table.slug, seeds=sorted(seeds), **place)}
     return sorted(unknown - known)
 
 
@@ -107,14 +138,14 @@ def strangers(plan: Plan) -> list[Path]:
 
 
 def kept() -> dict[str, list[Path]]:
-    """What lies in the cache, by the words of `KEPT`. Whatever belongs to a run at work is left out.
+    """What is in the cache, by the kinds of `KEPT`. What belongs to a running run is left out.
 
-    Which stand-in, log or repeat a run at work needs is not known from outside: all of them stay until none is at work.
+    Which stand-in, log or repeat a running run needs is not known here: all of them are left out until none is running.
     """
     cache = paths.cache()
-    busy = at_work()
+    busy = running()
     idle = not busy
-    runs = [folder for folder in sorted((cache / "runs").glob("*")) if folder not in busy]
+    runs = [folder for folder in _entries(cache / "runs") if folder not in busy]
     own = [folder for folder in runs if not folder.name.endswith("-again")]
     partial = [file for folder in own for file in (*folder.glob("checkpoint*"), *folder.glob("*.partial"))]
     return {
@@ -123,35 +154,84 @@ def kept() -> dict[str, list[Path]]:
         "repeats": [cache / "again", *(folder for folder in runs if folder.name.endswith("-again"))] if idle else [],
         "stand-ins": [
             folder
-            for folder in sorted((cache / "stand-in").glob("*"))
-            if idle and folder.is_dir() and not locks.holder_of(folder.with_name(f"{folder.name}.lock"))
+            for folder in _entries(cache / "stand-in")
+            if idle and folder.is_dir() and not _is_held(folder.with_name(f"{folder.name}.lock"))
         ],
+        "images": [cache / "images"] if idle else [],
         "logs": [cache / "logs"] if idle else [],
         "predictions": [cache / "predictions"],
     }
 
 
-def at_work() -> set[Path]:
-    """The folders of networks that some process trains or tests just now."""
-    return {file.parent for file in (paths.cache() / "runs").glob("*/lock") if locks.holder_of(file)}
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing where the folder is missing or cannot be read."""
+    with suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
 
 
-def size_mb(paths: list[Path]) -> float:
-    files = (file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]))
-    return sum(file.stat().st_size for file in files if file.is_file()) / 2**20
+def running() -> set[Path]:
+    """The work folders of networks that a process trains or tests now."""
+    return {file.parent for file in (paths.cache() / "runs").glob("*/lock") if _is_held(file)}
 
 
-def clean(kinds: list[str]) -> dict[str, float]:
-    """Removes these kinds from the cache; MiB given back of each. Records and notebooks are never touched."""
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a lock; one that cannot be read (of another user) counts as held."""
+    try:
+        return locks.holder_of(lock) is not None
+    except OSError:
+        return True
+
+
+def size_mb(places: Iterable[Path]) -> float:
+    """MiB of files and of all below folders; links are not followed, what disappears meanwhile is not counted."""
+    total = 0
+    for place in places:
+        files = [place]
+        if place.is_dir() and not place.is_symlink():
+            files = [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
+        for file in files:
+            with suppress(OSError):
+                total += file.lstat().st_size
+    return total / 2**20
+
+
+def clean(kinds: Sequence[str]) -> dict[str, float]:
+    """Removes these kinds from the cache; MiB freed by kind. Records and notebooks are never touched.
+
+    Raises ReidError for an unknown kind, for a cache folder that reid did not create, for a link in it that leads out
+    of it, and for what cannot be removed.
+    """
     for kind in kinds:
         check_choice("reid clean", "kind", kind, [*KEPT, "all"])
-    there = kept()
-    given = {}
-    for kind in KEPT if "all" in kinds else kinds:
-        given[kind] = size_mb(there[kind])
-        for path in there[kind]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    return given
+    check_own_cache()
+    found = kept()
+    chosen = {kind: found[kind] for kind in (KEPT if "all" in kinds else kinds)}
+    cache = paths.cache().resolve()
+    for place in (place for places in chosen.values() for place in places):
+        if not place.parent.resolve().is_relative_to(cache):
+            raise ReidError(f"{place.parent} is a link that leads out of the cache; remove what it holds by hand")
+    freed = {}
+    for kind, places in chosen.items():
+        freed[kind] = size_mb(places)
+        for place in places:
+            try:
+                if place.is_dir() and not place.is_symlink():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink(missing_ok=True)
+            except OSError as fault:
+                where = fault.filename or place
+                raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
+    return freed
+
+
+def check_own_cache() -> None:
+    """Raises ReidError for a cache folder without the marker that reid leaves in one it creates."""
+    cache = paths.cache()
+    marker = cache / records.CACHE_MARKER
+    if cache.exists() and not marker.is_file():
+        raise ReidError(
+            f"{cache} was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was "
+            f"removed: set REID_CACHE to another folder, or create {marker} if all in it is reid's"
+        )

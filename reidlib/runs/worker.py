@@ -51,6 +51,7 @@ from reidlib.spec import Busy, ReidError, Settings, value_of
 from reidlib.training import precision
 
 EVALUATION_BATCH = 64
+TIE_RULE = "squared distance within 1e-6"
 
 CPU = torch.device("cpu")
 
@@ -91,7 +92,7 @@ def execute(
     A finished run is not run again; a failed one is. A record that cannot be read is set aside. A failure leaves a
     record that says so, and is raised. event: called with the events of this module and their fields.
     """
-    records.demand_writable(run.record_file.parent)
+    records.check_writable(run.record_file.parent)
     reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         if run.is_made():
@@ -100,7 +101,7 @@ def execute(
         _set_aside(run, log)
         record = _header(run)
         try:
-            record = replace(record, device=device_name(device), device_kind=device.type)
+            record = replace(record, **_how(run, device))
             record, per_query = _train_and_test(run, _data(run, log, event), record, device, threads, log, event)
         except Exception as fault:
             why = str(fault) or type(fault).__name__
@@ -170,16 +171,17 @@ def _train_and_test(
     record = replace(
         record,
         status="finished",
-        data=_describe(data),
+        data=_describe(data) | _train_digest(run),
         start=trained.start,
         start_digest=start_of(run.settings) if trained.start != "scratch" else "",
+        tie_rule=TIE_RULE,
+        step="eager" if trained.curve else "",
         metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds + (before.seconds if before else 0),
         images_per_second=trained.images_per_second,
         peak_memory_mb=_peak_memory_mb(device),
-        device=device_name(device),
-        threads=torch.get_num_threads(),
+        **_how(run, device),
         finished=_now(),
     )
     return record, answer.per_query()
@@ -372,7 +374,8 @@ def _header(run: Run) -> Record:
         seed=run.seed,
         settings=run.settings.trained(),
         tested=run.settings.tested(),
-        data={"name": run.dataset, "source": run.source, "digest": run.data_digest},
+        data={"name": run.dataset, "source": run.source, "digest": run.data_digest} | _train_digest(run),
+        start_digest="" if (digest := start_of(run.settings)) == "scratch" else digest,
         versions=_versions(),
         commit=commit(),
     )
@@ -394,6 +397,22 @@ def _describe(data: Dataset) -> dict[str, Any]:
         **renderer,
         "identities": len(data.identities),
         "images": sizes,
+    }
+
+
+def _train_digest(run: Run) -> dict[str, str]:
+    return {"train_digest": run.train_digest} if run.train_digest else {}
+
+
+def _how(run: Run, device: torch.device) -> dict[str, Any]:
+    """The fields of a record that say on what, and how, its network was computed."""
+    asked = run.settings.recipe.precision
+    return {
+        "device": device_name(device),
+        "device_kind": device.type,
+        "threads": torch.get_num_threads(),
+        "precision": "fp32" if asked == "bf16" and not precision.multiplies_bf16(device) else asked,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
 
 

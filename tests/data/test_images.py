@@ -1,6 +1,9 @@
 """Decoding: every pixel once, in order, and no cut or foreign file passes."""
 
 import io
+import os
+import struct
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -8,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, _statistics, decode, normalise, read_image
+from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, _rgb, _statistics, decode, normalise, read_image
 from reidlib.data.table import Dataset
 from reidlib.spec import ReidError
 
@@ -59,6 +62,96 @@ def test_every_image_becomes_rgb(tmp_path, mode):
 def test_a_png_is_read_too(tmp_path):
     picture(0).save(tmp_path / "one.png")
     np.testing.assert_array_equal(read_image(tmp_path / "one.png"), np.asarray(picture(0)))
+
+
+def written(path, array, mode=None, **options):
+    Image.fromarray(array, mode).save(path, **options)
+    return path
+
+
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path):
+    grey = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    image = read_image(written(tmp_path / "grey.png", grey))
+    assert image.shape == (256, 256, 3) and (image[..., 0] == image[..., 2]).all()
+    np.testing.assert_array_equal(image[..., 0], np.round(grey / 257).astype(np.uint8))
+    assert image.mean() == pytest.approx(127.5, abs=0.01)
+    assert read_image(tmp_path / "grey.png", (8, 4)).shape == (8, 4, 3)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(bits: int, colour: int, row: bytes, *, transparent: bytes = b"", width: int = 1) -> bytes:
+    """A PNG of one row, of any bit depth and colour type."""
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)
+    palette = chunk(b"PLTE", bytes([10, 20, 30, 40, 50, 60])) if colour == 3 else b""
+    tail = chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + palette
+        + (chunk(b"tRNS", transparent) if transparent else b"")
+        + tail
+    )
+
+
+@pytest.mark.parametrize(
+    "content, pixel",
+    [
+        (png(1, 0, b"\x80"), (255, 255, 255)),
+        (png(2, 0, b"\x40"), (85, 85, 85)),
+        (png(4, 0, b"\x70"), (119, 119, 119)),
+        (png(8, 0, b"\x77"), (119, 119, 119)),
+        (png(16, 0, b"\x77\x77"), (119, 119, 119)),
+        (png(16, 2, b"\x11\x11\x22\x22\x33\x33"), (17, 34, 51)),
+        (png(8, 3, b"\x01"), (40, 50, 60)),
+        (png(8, 3, b"\x01", transparent=b"\x00\xff"), (40, 50, 60)),
+        (png(8, 4, b"\x77\xff"), (119, 119, 119)),
+        (png(16, 4, b"\x77\x77\xff\xff"), (119, 119, 119)),
+        (png(8, 6, b"\x01\x02\x03\xff"), (1, 2, 3)),
+        (png(8, 2, b"\x01\x02\x03", transparent=b"\0\1\0\2\0\4"), (1, 2, 3)),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "RGB 16", "palette", "palette, other entry transparent",
+         "grey, opaque", "grey 16, opaque", "RGBA, opaque", "RGB, other colour transparent"],
+)  # fmt: skip
+def test_every_kind_of_png_keeps_its_value(tmp_path, content, pixel):
+    (tmp_path / "one.png").write_bytes(content)
+    assert tuple(read_image(tmp_path / "one.png")[0, 0].tolist()) == pixel
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(8, 3, b"\x01", transparent=b"\xff\x00"),
+        png(8, 4, b"\x77\x80"),
+        png(8, 6, b"\x01\x02\x03\x00"),
+        png(8, 0, b"\x77", transparent=b"\0\x77"),
+        png(8, 2, b"\x01\x02\x03", transparent=b"\0\1\0\2\0\3"),
+        png(16, 0, b"\x77\x77", transparent=b"\x77\x77"),
+    ],
+    ids=["palette", "grey", "RGBA", "grey value", "colour", "16 bits"],
+)
+def test_transparent_pixels_are_refused(tmp_path, content):
+    (tmp_path / "one.png").write_bytes(content)
+    with pytest.raises(ReidError, match="one.png has transparent pixels, or values .mode .*save it as RGB"):
+        read_image(tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("mode", ["F", "HSV", "LAB"])
+def test_a_kind_of_image_that_rgb_cannot_show_is_refused(mode):
+    """JPEG and PNG have none of these; whatever opens one some day must not clip it."""
+    assert _rgb(Image.new(mode, (2, 2))) is None
+    assert _rgb(Image.fromarray(np.array([[70_000]], dtype=np.int32))) is None
+    assert np.asarray(_rgb(Image.fromarray(np.array([[0x7777]], dtype=np.int32)))).tolist() == [[[119] * 3]]
+
+
+def test_a_pipe_or_a_folder_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg"):
+        with pytest.raises(ReidError, match=f"{name} is not a regular file"):
+            read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+import made_up
 import pytest
 
 from reidlib.pages import hours
-from reidlib.runs import records
 from reidlib.runs.run import read_runs
 
 
@@ -37,8 +37,7 @@ def test_splits_stand_on_one_line(house):
     name = "cuhk03-classic-detected"
     read = [read_runs("safenet/table2-five-pairs", budget="small", dataset=f"{name}-{n:02}") for n in (1, 2)]
     for run in (run for runs in read for run in runs.runs[:1]):
-        record = records.Record(run.key, run.network, "finished", {}, "small", 0, {}, {}, {}, curve=[{"seconds": 3.0}])
-        records.write(run.record_file, record)
+        made_up.write(run)
     (one,) = hours.spent(read)
     assert one.dataset == f"{name}-01 … -20" and one.hours == 6 / 3600 and one.done == 1
 

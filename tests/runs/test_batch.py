@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 
@@ -156,7 +157,7 @@ def test_a_figure_is_planned_as_it_is_drawn(house):
 
 def test_a_figure_whose_weights_are_gone_is_planned_with_their_repeat(house):
     run = planned("safenet/figure3").runs[0]
-    written(run)
+    made_up.write(run)
     plan = planned("safenet/figure3")
     (job,) = plan.jobs
     assert job.run.again and job.trains and job.run.command()[-1] == "--again"
@@ -553,7 +554,7 @@ def test_lines_reach_a_file_at_once(monkeypatch):
 def test_a_kernel_that_dies_does_not_take_the_other_notebooks_along(machine, house, monkeypatch):
     plan = planned("hamr/table5", "hamr/table3")
     for run in plan.runs:
-        written(run)
+        made_up.write(run)
 
     def dies(*given):
         raise RuntimeError("Kernel died")
@@ -621,46 +622,6 @@ def test_a_full_disk_is_named_and_loses_nothing(machine, house, tmp_path, monkey
     assert outcome(tmp_path / "other") == kept
 
 
-# --- upkeep -----------------------------------------------------------------------------------------------------------
-
-
-def written(run, status="finished"):
-    """A record of this run, made up: only its place and its state matter here."""
-    record = records.Record(
-        run.key, run.network, status, {"paper": run.table.paper}, run.budget, run.seed, {}, {}, {}, error="because"
-    )
-    records.write(run.record_file, record)
-
-
-def test_status_knows_done_running_failed_and_missing(house, capsys):
-    one, two, three = planned("fmn/table2").runs
-    written(one)
-    written(two, "failed")
-    assert cli.main(["status", "fmn/table2", "--budget", "smoke"]) == 0
-    text = capsys.readouterr().out
-    assert "1 done    0 running    1 failed    1 missing" in text
-    assert "failed  fmn/table2 'FMN' market1501 seed 0  because" in text
-    assert f"reid train fmn/table2 --row {three.row.label} --variant as-published" in text
-    assert text.count(" --again") == 1, "the one that is done can be repeated"
-    with locks.locked(two.work_folder / "lock"):
-        assert status.state(two).what == "running" and f"process {os.getpid()}" in status.state(two).more
-
-
-def test_a_record_of_another_version_is_recognised_and_not_used(house, capsys, monkeypatch):
-    run = planned().runs[0]
-    with monkeypatch.context() as patch:
-        patch.setattr(records, "RESULTS_VERSION", 0)
-        old = planned().runs[0]
-        written(old)
-    other = planned(seeds=(5,)).runs[0]
-    written(other)
-    written(planned("mros/table2").runs[1])  # of the same paper, in the same folder
-    assert old.record_file != run.record_file and run.state() == "missing"
-    assert status.strangers(planned()) == [old.record_file], "another seed is no stranger, nor another table"
-    cli.main(["status", TABLE, "--budget", "smoke"])
-    assert f"of another version of the code, never used: {old.record_file}" in capsys.readouterr().out
-
-
 def test_a_record_that_cannot_be_read_is_set_aside_and_made_again(machine, house, capsys):
     run = planned("hamr/table5").runs[0]
     run.record_file.parent.mkdir(parents=True)
@@ -682,26 +643,3 @@ def test_what_a_command_cannot_use_is_refused(capsys):
     assert "--lease and --deterministic are for one row" in capsys.readouterr().err
     assert cli.main(["reproduce", TABLE, "--budget", "smoke", "--json"]) == 1
     assert "add --dry-run" in capsys.readouterr().err
-
-
-def test_clean_removes_what_is_asked_for_and_spares_runs_at_work(house, capsys):
-    idle, busy = planned("hamr/table3").runs
-    for run in (idle, busy):
-        run.work_folder.mkdir(parents=True)
-        for name in (training.CHECKPOINT, training.WEIGHTS, "weights.corrupt"):
-            (run.work_folder / name).write_bytes(b"x" * 2**20)
-    assert cli.main(["clean"]) == 0
-    assert "checkpoints" in capsys.readouterr().out and (idle.work_folder / training.CHECKPOINT).exists()
-    with locks.locked(busy.work_folder / "lock"):
-        assert cli.main(["clean"]) == 0
-        assert "runs are at work" in capsys.readouterr().out
-        assert cli.main(["clean", "stand-ins", "logs"]) == 0
-        assert capsys.readouterr().out == "stand-ins: 0 MiB removed\nlogs: 0 MiB removed\n"
-        assert list((paths.cache() / "stand-in").glob("*/standin.json")), "who is at work may need them"
-        assert cli.main(["clean", "checkpoints", "weights"]) == 0
-    assert capsys.readouterr().out == "checkpoints: 1 MiB removed\nweights: 2 MiB removed\n"
-    assert [file.name for file in idle.work_folder.iterdir()] == []
-    assert (busy.work_folder / training.WEIGHTS).exists()
-    assert cli.main(["clean", "stand-ins"]) == 0 and not list((paths.cache() / "stand-in").glob("*/standin.json"))
-    assert cli.main(["clean", "records"]) == 1
-    assert "unknown kind 'records'" in capsys.readouterr().err

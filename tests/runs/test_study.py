@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import made_up
 import pytest
 
 from reidlib import cli, papers, standin, training
@@ -164,16 +165,12 @@ def test_a_record_cut_short_is_named_with_its_remedy(finished, house):
     assert not run.is_made(), "it is made again"
 
 
-def test_a_record_of_another_make_or_under_another_name_is_refused(finished, tmp_path):
-    content = json.loads(finished[1].read_text())
-    file = tmp_path / finished[1].name
-    file.write_text(json.dumps(content | {"accuracy": 1}))
-    with pytest.raises(ReidError, match="not a record of this version.*accuracy"):
-        records.read(file)
-    other = tmp_path / "0000000000000000.json"
-    other.write_text(json.dumps(content))
-    with pytest.raises(ReidError, match=f"holds the record {content['key']}"):
-        records.read(other)
+def test_a_record_of_an_older_schema_is_migrated_not_trained_again(house):
+    run = plan()[0]
+    made_up.write(run)
+    run.record_file.write_text(run.record_file.read_text(encoding="utf-8").replace('"schema": 2', '"schema": 1'))
+    with pytest.raises(ReidError, match="run `python -m reidlib.runs.migrate`"):
+        run.is_made()
 
 
 def test_an_unwritable_results_folder_is_found_before_training(house, capsys, monkeypatch):
@@ -231,17 +228,6 @@ def test_one_failed_row_does_not_stop_the_others(house, monkeypatch):
     with pytest.raises(ReidError, match="broken on purpose"):
         engine.ensure("safenet", "table5", budget="smoke", rows=["g4", "g4,g3"], log=lambda text: None)
     assert tried == ["g4", "g4,g3"]
-
-
-def test_a_record_is_written_whole_or_not_at_all(finished, tmp_path, monkeypatch):
-    record = records.read(finished[1])
-    file = tmp_path / f"{record.key}.json"
-    records.write(file, record)
-    before = file.read_bytes()
-    monkeypatch.setattr(records.json, "dumps", lambda *given, **options: (_ for _ in ()).throw(OSError(28, "full")))
-    with pytest.raises(ReidError, match="record cannot be written"):
-        records.write(file, record)
-    assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("dataset", ["dukemtmc", "cuhk03-np-detected", "cuhk03-classic3-labeled-07", "duke-to-market"])

@@ -1,0 +1,263 @@
+"""Records on their way between machines: `pack` puts them into one .zip file, `merge` takes them in elsewhere.
+
+A member's name is its place below a results folder (records/SOURCE/DATASET/BUDGET/PAPER/KEY.json, and KEY.npz beside
+it). Equal records give an equal archive, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import subprocess
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from reidlib import paths
+from reidlib.runs import records
+from reidlib.runs.records import Record
+from reidlib.spec import ReidError
+
+COMMENT = b"records of reid pack"
+"""The end of every archive that `pack` writes. Only such a file is merged, or replaced by a later one."""
+OTHER = "other"
+"""A record that differs from the one with the same key is kept beside it as KEY.json.other."""
+
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_MEMBER = re.compile(rf"records/(stand-in|real)(/{_WORD}){{3}}/[0-9a-f]{{16}}\.(json|npz)")
+_LIMITS = {".json": 4 * 2**20, ".npz": 32 * 2**20}
+"""Bytes of the largest record and per-query file, unpacked."""
+_MEMBERS = 200_000
+_WHEN = (1980, 1, 1, 0, 0, 0)
+"""Of every member: the archive depends on its records alone."""
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+
+
+# --- pack -------------------------------------------------------------------------------------------------------------
+
+
+def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = print) -> list[Path]:
+    """Writes finished records and their per-query files into one .zip archive, which appears complete or not at all.
+
+    since: a commit of the results' checkout. Records that its tree holds unchanged are left out; None: those of HEAD,
+    or none where the results are in no git checkout.
+
+    Returns the record files that were packed, sorted; where there are none, nothing is written. A record that cannot be
+    read is left out and logged. Raises ReidError for an unknown commit, and for a `file` that exists and is no archive
+    of `pack`.
+    """
+    if file.exists() and not _is_ours(file):
+        raise ReidError(f"{file} exists and was not written by `reid pack`; choose another name, or delete it")
+    results, known = paths.results(), _committed(paths.results(), since)
+    packed, content = [], []
+    for path in sorted(results.glob("records/**/*.json")):
+        try:
+            record = records.read(path)
+            if path != results / record.place:
+                raise ReidError(f"{path}: belongs at {record.place}; move it there with its per-query file")
+            if not record.ok:
+                continue
+            parts = [(place.relative_to(results).as_posix(), place.read_bytes()) for place in _files(path)]
+        except (ReidError, OSError) as fault:
+            log(f"left out: {fault}")
+            continue
+        if not all(_git_digest(data, known.get(name, "")) == known.get(name) for name, data in parts):
+            packed.append(path)
+            content += parts
+    if not packed:
+        return []
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with records.atomic(file) as stream, zipfile.ZipFile(stream, "w") as archive:
+            archive.comment = COMMENT
+            for name, data in content:
+                member = zipfile.ZipInfo(name, _WHEN)
+                member.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(member, data, zipfile.ZIP_DEFLATED)
+    except OSError as fault:
+        raise ReidError(f"{file}: cannot be written ({fault.strerror}); choose a folder with free space") from fault
+    return packed
+
+
+def _files(record: Path) -> tuple[Path, Path]:
+    return record, record.with_suffix(".npz")
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.comment == COMMENT
+    except _DAMAGED:
+        return False
+
+
+def _committed(results: Path, since: str | None) -> dict[str, str]:
+    """Path below the results folder -> git's digest of its content, in a commit; empty where there is no git."""
+    commit = since or "HEAD"
+    line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", commit, "records/"]
+    try:
+        done = subprocess.run(line, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as fault:
+        if since is None:
+            return {}
+        said = fault.stderr.decode(errors="replace") if isinstance(fault, subprocess.CalledProcessError) else str(fault)
+        said = records.printable(said)
+        raise ReidError(f"commit {since!r}: {said}; name a commit of the checkout that holds {results}") from None
+    entries = (entry.partition("\t") for entry in done.stdout.decode(errors="replace").split("\0") if entry)
+    return {path: kind.split(" ")[2] for kind, _, path in entries}
+
+
+def _git_digest(content: bytes, like: str) -> str:
+    """git's digest of a file, by the hash (SHA-1 or SHA-256) of the digest it is compared with."""
+    kind = hashlib.sha256 if len(like) == 64 else hashlib.sha1
+    return kind(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+# --- merge ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Merged:
+    """What became of the records of an archive.
+
+    added: now in the results folder. skipped: equal to what was there. conflicting: another record with the same key
+    was there and stays; the archive's was put beside it, under the name given here. refused: member -> why the reader
+    does not accept it.
+    """
+
+    added: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    conflicting: list[Path] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """One line for each kind that occurs, with its number and what it concerns."""
+        what = [
+            ("added", "", self.added),
+            ("skipped", " (there already)", self.skipped),
+            ("conflicting", " (another record has the key; this one is kept beside it)", self.conflicting),
+            ("refused", "", list(self.refused.values())),
+        ]
+        shown = {"conflicting", "refused"}
+        return [
+            f"{len(found)} {word}{why}" + (": " + "; ".join(map(str, found)) if word in shown else "")
+            for word, why, found in what
+            if found or word == "added"
+        ]
+
+
+def merge(file: Path) -> Merged:
+    """Takes the records of an archive of `pack` into the results folder, each checked as `records.read` checks it.
+
+    Its key must follow from its content, its place from its fields, and its per-query file from its digest. A record
+    that is there already is never overwritten, but one that failed, or cannot be read, makes room.
+
+    Raises ReidError, with nothing taken in, for a file that is no such archive: cut short, of foreign content, with
+    paths that lead elsewhere, or of absurd size.
+    """
+    try:
+        if not file.is_file():
+            raise ReidError(
+                f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`"
+            )
+        with zipfile.ZipFile(file) as archive:
+            if archive.comment != COMMENT:
+                raise zipfile.BadZipFile("it has not the comment that ends such an archive")
+            members = _members(file, archive)
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"member {records.printable(damaged)} is damaged")
+            merged = Merged()
+            for name in members:
+                if name.endswith(".json"):
+                    content = archive.read(members[name])
+                    beside = members.get(name.removesuffix(".json") + ".npz")
+                    _take(name, content, archive.read(beside) if beside else b"", merged)
+            return merged
+    except _DAMAGED as fault:
+        why = records.printable(str(fault))
+        raise ReidError(f"{file}: not an archive of `reid pack`, or cut short ({why}); copy it again") from None
+
+
+def _members(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Name -> member, in order, each a plain file of acceptable name and size."""
+    found = {}
+    infos = archive.infolist()
+    remedy = "take an archive that `reid pack` wrote; nothing was taken in"
+    if len(infos) > _MEMBERS:
+        raise ReidError(f"{file}: {len(infos):,} members, more than {_MEMBERS:,}; {remedy}")
+    for info in infos:
+        name = info.orig_filename
+        if not _MEMBER.fullmatch(name) or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise ReidError(f"{file}: member {name[:80]!r} is no record; {remedy}")
+        if info.file_size > _LIMITS[PurePosixPath(name).suffix]:
+            raise ReidError(f"{file}: member {name} has {info.file_size:,} bytes, too many for a record; {remedy}")
+        if name in found:
+            raise ReidError(f"{file}: member {name} occurs twice; {remedy}")
+        found[name] = info
+    if not any(name.endswith(".json") for name in found):
+        raise ReidError(f"{file}: holds no record; {remedy}")
+    for name in found:
+        if name.endswith(".npz") and name.removesuffix(".npz") + ".json" not in found:
+            raise ReidError(f"{file}: member {name} has no record beside it; {remedy}")
+    return dict(sorted(found.items()))
+
+
+def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
+    """One record of an archive into the results folder, or into the list of those that were not taken."""
+    results = paths.results()
+    try:
+        record = _checked(name, content, arrays)
+    except ReidError as fault:
+        merged.refused[name] = str(fault)
+        return
+    target = results / name
+    if not target.resolve().is_relative_to(results.resolve() / "records"):
+        merged.refused[name] = f"{name}: {target.parent} leads out of the results folder; remove that link"
+        return
+    try:
+        there = records.read(target) if target.exists() else None
+    except ReidError:
+        records.set_aside(target)
+        there = None
+    if there is None or (record.ok and not there.ok):
+        records.write_bytes(target, content, arrays)
+        merged.added.append(target)
+    elif there == record:
+        merged.skipped.append(target)
+    else:
+        merged.conflicting.append(_beside(target, content, arrays))
+
+
+def _checked(name: str, content: bytes, arrays: bytes) -> Record:
+    record = records.parse(content, name)
+    if record.place != Path(name):
+        raise ReidError(f"{name}: belongs at {record.place}; pack it again from there")
+    if record.results_version != records.RESULTS_VERSION:
+        versions = f"{record.results_version}, this code makes {records.RESULTS_VERSION}"
+        raise ReidError(f"{name}: results version {versions}; run its row again")
+    if record.ok:
+        if hashlib.sha256(arrays).hexdigest() != record.per_query_sha256:
+            raise ReidError(f"{name}: its per-query file is missing or another one (SHA-256 differs); pack it again")
+        records.parse_per_query(arrays, record, name.removesuffix(".json") + ".npz")
+    elif arrays:
+        raise ReidError(f"{name}: a failed run has no per-query file; pack it again")
+    return record
+
+
+def _beside(target: Path, content: bytes, arrays: bytes) -> Path:
+    """Where a record that differs from `target` is kept; one that is kept already is not kept twice."""
+    aside = records.free_name(target, OTHER)
+    try:
+        for kept in sorted(target.parent.glob(f"{target.name}.{OTHER}*")):
+            if kept.read_bytes() == content:
+                return kept
+        for place, data in ((aside.with_name(aside.name.replace(".json.", ".npz.", 1)), arrays), (aside, content)):
+            if data:
+                with records.atomic(place) as stream:
+                    stream.write(data)
+    except OSError as fault:
+        raise ReidError(f"{aside}: cannot be written ({fault.strerror}); free some space, then merge again") from fault
+    return aside

@@ -1,0 +1,463 @@
+"""Records: the reader accepts what the writer wrote and nothing else; each fault is one line with file and remedy."""
+
+import ast
+import hashlib
+import io
+import json
+import os
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reidlib import papers
+from reidlib.runs import migrate, records
+from reidlib.runs.run import runs_of
+from reidlib.spec import ReidError
+
+COMMITTED = sorted((Path(__file__).parents[2] / "results" / "records").rglob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def run():
+    return runs_of("safenet/table5", budget="smoke", rows=["g4"])[0]
+
+
+@pytest.fixture(scope="module")
+def file(run, tmp_path_factory):
+    """A good record in a folder of its own."""
+    file = tmp_path_factory.mktemp("good") / f"{run.key}.json"
+    records.write(file, made_up.record(run, made_up.arrays(excluded=1)), made_up.arrays(excluded=1))
+    return file
+
+
+@pytest.fixture
+def copy(file, tmp_path):
+    """A copy of it, to be damaged."""
+    for place in (file, file.with_suffix(".npz")):
+        shutil.copy(place, tmp_path)
+    return tmp_path / file.name
+
+
+def refused(file, words="", **options):
+    """The one line with which the reader refuses a file; it names the file and is printable."""
+    with pytest.raises(ReidError) as fault:
+        records.read(file, **options)
+    line = str(fault.value)
+    assert file.stem in line and line.isprintable() and words in line, line
+    return line
+
+
+def changed(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    return file
+
+
+# --- reading what was written -----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(run, file):
+    record = records.read(file)
+    assert record.ok and (record.key, record.network) == (run.key, run.network)
+    assert record.per_query_sha256 == hashlib.sha256(file.with_suffix(".npz").read_bytes()).hexdigest()
+    arrays = records.read_per_query(file, record)
+    assert {name: array.tolist() for name, array in arrays.items() if name != "valid"}.keys() == {
+        "ap",
+        "ap_trapezoid",
+        "inp",
+        "first_hit",
+    }
+    assert arrays["first_hit"].tolist() == [1, 2, 1, 4, 0] and arrays["valid"].tolist() == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+def test_every_committed_record_is_accepted(file):
+    record = records.read(file)
+    assert record.schema == records.SCHEMA and file.as_posix().endswith(record.place.as_posix())
+    assert record.tie_rule == migrate.TIE_RULE_1 and record.threads in (1, 2) and record.device_kind == "cpu"
+
+
+def test_a_failed_run_has_a_record_without_numbers(run, tmp_path):
+    file = tmp_path / f"{run.key}.json"
+    error = "loss is nan\n\x1b[2J at\tstep 3 \x9b31m"
+    written = records.write(file, made_up.record(run, status="failed", error=error))
+    assert written == records.read(file) and not file.with_suffix(".npz").exists()
+    assert written.error == "loss is nan \ufffd[2J at step 3 \ufffd31m", "no control sequence reaches a terminal"
+    with pytest.raises(ReidError, match="has no per-query numbers"):
+        records.read_per_query(file, written)
+
+
+def test_other_letters_survive_a_locale_without_them(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *given: "ascii")
+    file = tmp_path / f"{run.key}.json"
+    records.write(file, made_up.record(run, notes=["Größe × 2, 行人"]), made_up.arrays())
+    assert records.read(file).notes == ["Größe × 2, 行人"] and "行人".encode() in file.read_bytes()
+
+
+def test_every_read_and_write_of_a_text_names_its_encoding():
+    for name in ("records", "archive", "status", "datasets", "migrate"):
+        tree = ast.parse(Path(records.__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text"):
+                assert "encoding" in {word.arg for word in node.keywords}, f"{name}.py line {node.lineno}"
+
+
+def test_every_label_can_stand_in_a_record():
+    labels = [text for table in papers.tables().values() for row in table.rows for text in (row.label, row.variant)]
+    assert all(label.isprintable() for label in labels)
+
+
+def test_keys_follow_from_the_content_of_a_record(file):
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert records.keys_of(content) == (content["key"], content["network"])
+    for change in ({"seed": 1}, {"start_digest": "0" * 16}, {"settings": {}}, {"results_version": 2}):
+        assert records.keys_of(content | change)[0] != content["key"]
+    assert records.keys_of(content | {"tested": {"mirror": True}})[1] == content["network"]
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"seed": True}, "seed is True, not a whole number from 0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
+        ({"seed": -1}, "seed is -1"),
+        ({"status": "started"}, "status is 'started', not one of finished, failed"),
+        ({"status": ["finished"]}, "status is ['finished']"),
+        ({"status": "failed"}, "a failed run without an error"),
+        ({"error": "\x1b[31mred"}, "error is '\\x1b[31mred', not printable text"),
+        ({"notes": ["a\nb"]}, "notes is"),
+        ({"commit": "\u202eabc"}, "commit is"),
+        ({"metrics": {}}, "metrics of 0 protocols"),
+        ({"metrics": {"m": {"mAP": 250.0}}}, "metrics is {'m': {'mAP': 250.0}}, not percentages"),
+        ({"metrics": {"m": {"mAP": "50"}}}, "metrics is"),
+        ({"metrics": {"m": {"queries": 1.5}}}, "metrics is"),
+        ({"metrics": {"m": {"mAP": 1.0, "queries": 4}}}, "metrics without excluded_queries, rank1"),
+        ({"held_out": {"mAP": -1.0}}, "held_out is"),
+        ({"curve": [{"loss": 1.0}]}, "curve is"),
+        ({"curve": [{"epoch": 2}]}, "curve is"),
+        ({"curve": {"epoch": 1}}, "curve is"),
+        ({"threads": 0}, "a run on a processor without threads"),
+        ({"threads": 1.0}, "threads is 1.0"),
+        ({"device_kind": "tpu"}, "device_kind is 'tpu', not cpu, cuda or nothing"),
+        ({"device_kind": ""}, "a finished run without device_kind"),
+        ({"precision": ["bf16"]}, "precision is"),
+        ({"tie_rule": ""}, "a finished run without tie_rule"),
+        ({"finished": "yesterday"}, "finished is 'yesterday', not a time in ISO 8601"),
+        ({"per_query_sha256": "ab"}, "per_query_sha256 is 'ab'"),
+        ({"budget": "../small"}, "budget is '../small', not a word"),
+        ({"made_for": {"paper": "../x", "table": "t", "row": "r", "variant": "v"}}, "made_for is"),
+        ({"data": {"name": "market1501"}}, "data is"),
+        ({"settings": {"a": [float("1e308")] * 2}}, "its key does not follow from its settings"),
+        ({"seed": 1}, "its key does not follow from its settings, start, data and seed"),
+        ({"accuracy": 1}, "'accuracy' unknown"),
+        ({"schema": 1}, "schema 1, this code reads 2; run `python -m reidlib.runs.migrate`"),
+        ({"schema": 3}, "schema 3, this code reads 2; update the code"),
+        ({"schema": "2"}, "schema is '2', not 2"),
+        ({"key": "0" * 16}, "key"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_named(copy, changes, words):
+    line = refused(changed(copy, **changes), words, arrays=False)
+    assert "delete it" in line or "rename it" in line
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "cut short or unreadable"),
+        (b"[]", "JSON of kind list"),
+        (b'{"seed": NaN}', "NaN is no number"),
+        (b'{"a": 1, "a": 2}', "a name occurs twice"),
+        (b"[" * 100_000, "cut short or unreadable"),
+        (b'{"a": ' * 900 + b"1" + b"}" * 900, "not a record of this version"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "cut short or unreadable"),
+        (b'{"a": "\xff"}', "cut short or unreadable"),
+        (b" " * (4 * 2**20 + 1), "larger than 4 MiB"),
+    ],
+    ids=["empty", "list", "nan", "twice", "deep list", "deep object", "long number", "latin", "large"],
+)
+def test_what_is_no_record_is_refused(copy, content, words):
+    copy.write_bytes(content)
+    refused(copy, words)
+
+
+def test_absurd_depth_in_the_settings_is_refused(copy):
+    deep: object = 1
+    for _ in range(400):
+        deep = [deep]
+    refused(changed(copy, settings={"options": deep}), "settings is")
+
+
+def test_a_missing_field_or_another_name_is_refused(copy):
+    content = json.loads(copy.read_text(encoding="utf-8"))
+    del content["threads"]
+    copy.write_text(json.dumps(content), encoding="utf-8")
+    refused(copy, "'threads' missing")
+    content["threads"] = 1
+    other = copy.with_name("0" * 16 + ".json")
+    other.write_text(json.dumps(content), encoding="utf-8")
+    refused(other, f"rename it to {content['key']}.json", arrays=False)
+
+
+def test_a_pipe_or_a_folder_instead_of_a_record_does_not_hang(tmp_path):
+    pipe, folder = tmp_path / "a.json", tmp_path / "b.json"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for place in (pipe, folder):
+        refused(place, "not a regular file")
+    refused(tmp_path / "c.json", "missing")
+
+
+OTHER = made_up.arrays((4, 1, 2, 1), excluded=1)  # the same mean, of other queries
+
+
+def stored(arrays) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (None, "missing"),
+        (b"", "SHA-256 differs"),
+        (stored(OTHER), "SHA-256 differs"),
+    ],
+    ids=["missing", "empty", "of another run"],
+)
+def test_a_per_query_file_that_is_not_its_own_is_refused(copy, content, words):
+    arrays = copy.with_suffix(".npz")
+    arrays.unlink()
+    if content is not None:
+        arrays.write_bytes(content)
+    assert arrays.name in refused(copy, words) and records.read(copy, arrays=False).ok
+
+
+GOOD = made_up.arrays(excluded=1)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"no archive", "unreadable"),
+        (stored(GOOD)[:-30], "unreadable"),
+        (stored({"ap": GOOD["ap"]}), "ap_trapezoid, inp, valid missing"),
+        (stored(GOOD | {"ap": GOOD["ap"].astype(np.float32)}), "'ap' is float32 of shape (5,), not float64"),
+        (stored(GOOD | {"ap": GOOD["ap"][:4]}), "'ap' is float64 of shape (4,)"),
+        (stored(GOOD | {"ap": GOOD["ap"].reshape(5, 1)}), "'ap' is float64 of shape (5, 1)"),
+        (stored(GOOD | {"valid": np.ones(5, dtype=bool)}), "5 of 5 queries valid, the record says 4"),
+        (stored(GOOD | {"inp": GOOD["ap"] * 3}), "'inp' outside 0 to 1"),
+        (stored(GOOD | {"inp": np.full(5, np.nan)}), "'inp' outside 0 to 1"),
+        (stored(GOOD | {"ap": GOOD["ap"] / 2}), "mean of mAP 34.375, the record says 68.750"),
+        (stored(GOOD | {"first_hit": GOOD["first_hit"] + 1}), "mean of rank1 0.000, the record says 50.000"),
+        (stored(GOOD | {"extra": np.array([object()] * 5)}), "unreadable"),
+    ],
+    ids=range(12),
+)
+def test_per_query_numbers_that_contradict_their_record_are_refused(copy, content, words):
+    """Even under the right digest."""
+    copy.with_suffix(".npz").write_bytes(content)
+    refused(changed(copy, per_query_sha256=hashlib.sha256(content).hexdigest()), words)
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.floats(), max_size=2), st.just(10**400), st.just("\x1b]0;x\x07"),
+)  # fmt: skip
+FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@FAST
+@given(data=st.data())
+def test_any_damage_is_one_line_or_harmless(file, data):
+    """Cut, a byte changed, or a value of another kind: refused by name, or what is read is still a valid record."""
+    whole = file.read_bytes()
+    kind = data.draw(st.sampled_from(["cut", "byte", "value", "inner value"]))
+    if kind == "cut":
+        damaged = whole[: data.draw(st.integers(0, len(whole) - 2))]
+    elif kind == "byte":
+        place = data.draw(st.integers(0, len(whole) - 1))
+        damaged = whole[:place] + bytes([data.draw(st.integers(0, 255))]) + whole[place + 1 :]
+    else:
+        content = json.loads(whole)
+        name = data.draw(st.sampled_from(sorted(content)))
+        if kind == "value" or not isinstance(content[name], dict) or not content[name]:
+            content[name] = data.draw(VALUES)
+        else:
+            content[name][data.draw(st.sampled_from(sorted(content[name])))] = data.draw(VALUES)
+        damaged = json.dumps(content).encode()
+    try:
+        record = records.parse(damaged, file)
+    except ReidError as fault:
+        assert file.name in str(fault) and str(fault).isprintable()
+    else:
+        records.check(json.loads(damaged), file)
+        assert 0 <= record.seed < 2**63 and all(text.isprintable() for text in (record.error, record.start))
+
+
+@FAST
+@given(data=st.data())
+def test_any_damage_of_the_per_query_file_is_noticed(file, data):
+    record, whole = records.read(file), file.with_suffix(".npz").read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    damaged = data.draw(st.sampled_from([whole[:place], whole[:place] + b"\xff\x00" + whole[place + 2 :]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            arrays = records.parse_per_query(damaged, record, file)
+        except ReidError as fault:
+            assert file.name in str(fault)
+        else:
+            assert made_up.metrics(arrays)["mAP"] == pytest.approx(68.75)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_writer_refuses_what_the_reader_would(run, tmp_path):
+    file, good = tmp_path / f"{run.key}.json", made_up.record(run)
+    for record, arrays, words in [
+        (good, None, "per-query numbers: ap, ap_trapezoid, inp, valid missing"),
+        (replace(good, seconds=float("nan")), made_up.arrays(), "seconds is nan"),
+        (replace(good, threads=0), made_up.arrays(), "without threads"),
+        (good, made_up.arrays((9, 9)), "2 of 2 queries valid"),
+    ]:
+        with pytest.raises(ReidError, match=words):
+            records.write(file, record, arrays)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch):
+    file = tmp_path / f"{run.key}.json"
+    records.write(file, made_up.record(run), made_up.arrays())
+    before = {place.name: place.read_bytes() for place in tmp_path.iterdir()}
+
+    def full(stream):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "settle", full)
+    with pytest.raises(ReidError, match="record cannot be written .No space left.*REID_RESULTS"):
+        records.write(file, made_up.record(run, seconds=9.0), made_up.arrays())
+    assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == before
+
+
+def test_what_is_set_aside_stays_when_the_next_is(copy):
+    for number in (1, 2, 3):
+        copy.write_text(f"damage {number}", encoding="utf-8")
+        copy.with_suffix(".npz").write_bytes(b"arrays %d" % number)
+        records.set_aside(copy)
+    found = {place.name.removeprefix(copy.stem): place.read_text(encoding="utf-8") for place in copy.parent.iterdir()}
+    assert found == {
+        ".json.unreadable": "damage 1",
+        ".json.unreadable-2": "damage 2",
+        ".json.unreadable-3": "damage 3",
+        ".npz.unreadable": "arrays 1",
+        ".npz.unreadable-2": "arrays 2",
+        ".npz.unreadable-3": "arrays 3",
+    }
+
+
+def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "results"
+    records.check_writable(folder)
+    assert list(folder.iterdir()) == []
+    sizes: list[int] = []
+
+    def full(stream):
+        sizes.append(stream.tell())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(records, "settle", full)
+    with pytest.raises(ReidError, match="results folder cannot be written .No space left.*free some space"):
+        records.check_writable(folder)
+    assert sizes == [2**20] and list(folder.iterdir()) == [], "as much as a record takes, and nothing is left"
+
+
+# --- migration --------------------------------------------------------------------------------------------------------
+
+ADDED = {
+    "start_digest", "held_out", "tie_rule", "overhead_seconds", "device_kind", "threads", "runs_at_once", "precision",
+    "step", "deterministic", "notes", "per_query_sha256", "results_version", "schema",
+}  # fmt: skip
+
+
+def as_schema_1(file: Path, results: Path, **changes) -> Path:
+    """A committed record as schema 1 had it, in another results folder."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    old = {name: value for name, value in content.items() if name not in ADDED} | changes
+    old["data"] = {name: value for name, value in old["data"].items() if name != "train_digest"}
+    target = results / records.read(file).place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(old), encoding="utf-8")
+    shutil.copy(file.with_suffix(".npz"), target.with_suffix(".npz"))
+    return target
+
+
+def test_records_of_schema_1_keep_their_numbers_and_keys(tmp_path):
+    """One alone, one of a cross-domain pair, one of imitated bf16, one without bf16 on its device."""
+    chosen = {}
+    for file in COMMITTED:
+        record = records.read(file)
+        chosen[record.precision, "train_digest" in record.data, record.threads] = file
+    assert len(chosen) >= 4
+    files = [as_schema_1(file, tmp_path) for file in chosen.values()]
+    counts = migrate.migrate(tmp_path, log=print)
+    assert counts == {"upgraded": len(files), "renamed": 0, "asked for": len(files), "orphaned": 0}
+    for old, new in zip(chosen.values(), files, strict=True):
+        assert records.read(new) == records.read(old)
+    before = [file.stat().st_mtime_ns for file in files]
+    assert migrate.migrate(tmp_path, log=print)["upgraded"] == 0
+    assert [file.stat().st_mtime_ns for file in files] == before, "a second call changes nothing"
+
+
+@pytest.mark.parametrize(
+    "device, kind, threads, precision, deterministic",
+    [
+        ("cpu (AMD EPYC, 1 thread, fp32 for bf16)", "cpu", 1, "fp32", False),
+        ("cpu (Intel(R) Xeon(R) Processor, 2 threads)", "cpu", 2, "bf16", False),
+        ("cuda (NVIDIA H100 80GB HBM3, deterministic)", "cuda", 0, "bf16", True),
+    ],
+)
+def test_what_schema_1_kept_in_words(device, kind, threads, precision, deterministic):
+    content = json.loads(COMMITTED[0].read_text(encoding="utf-8"))
+    content["settings"]["recipe"]["precision"] = "bf16"
+    new = migrate.upgrade(
+        {name: value for name, value in content.items() if name not in ADDED} | {"device": device}, b""
+    )
+    found = new["device_kind"], new["threads"], new["precision"], new["deterministic"]
+    assert found == (kind, threads, precision, deterministic)
+
+
+def test_a_record_whose_settings_are_spelled_in_another_way_is_renamed(tmp_path):
+    """As if the key had not held one of the settings yet: the same row asks for it under today's key."""
+    file = next(file for file in COMMITTED if records.read(file).made_for["row"] == "g4,g3,g2")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    del content["settings"]["recipe"]["momentum"]
+    content["key"], content["network"] = records.keys_of(content)
+    old = tmp_path / records.read(file).place.with_name(f"{content['key']}.json")
+    records.write_bytes(old, records.as_json(content), file.with_suffix(".npz").read_bytes())
+    assert records.read(old).ok
+    assert migrate.migrate(tmp_path, log=print)["renamed"] == 1
+    (new,) = tmp_path.rglob("*.json")
+    assert records.read(new) == records.read(file)
+    assert migrate.migrate(tmp_path, log=print) == {"upgraded": 0, "renamed": 0, "asked for": 1, "orphaned": 0}
+
+
+def test_a_damaged_record_stops_the_migration_with_one_line(tmp_path, capsys):
+    file = as_schema_1(COMMITTED[0], tmp_path, seed=5)
+    before = file.read_bytes()
+    assert migrate.main([str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert file.name in said and "does not follow" in said and said.count("\n") == 1 and file.read_bytes() == before
