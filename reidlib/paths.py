@@ -1,21 +1,70 @@
-"""Where things are: the checkout, the records, the cache."""
+"""Where things are: the checkout, the records, the cache, real data sets, ImageNet weights.
+
+Each place has an environment variable. An empty one is not set. A relative value is relative to the working directory
+at the start of the process: values are made absolute when this module is imported, in the environment itself, so that
+child processes with another working directory use the same places.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from reidlib.spec import ReidError
+
+VARIABLES = ("REID_HOME", "REID_RESULTS", "REID_CACHE", "REID_DATA", "REID_WEIGHTS")
+
+try:
+    _START = os.getcwd()
+except OSError:  # the working directory was removed; absolute values still work
+    _START = os.sep
+
 
 def home() -> Path:
-    """The checkout: where results/ and notebooks/ lie."""
-    return Path(os.environ.get("REID_HOME", Path(__file__).resolve().parents[1]))
+    """The checkout, which holds results/ and notebooks/: `REID_HOME`, else the folder that holds this package.
+
+    Raises ReidError where that is no checkout (as after an installation into site-packages).
+    """
+    folder = _given("REID_HOME")
+    checkout = folder or Path(__file__).resolve().parents[1]
+    if not (checkout / "results" / "reported.tsv").is_file():
+        what = f"REID_HOME={folder} is" if folder else f"reidlib is installed in {checkout}, which is"
+        raise ReidError(f"{what} no checkout of the study (no results/reported.tsv); set REID_HOME to a checkout")
+    return checkout
 
 
 def results() -> Path:
-    """The folder of records; `REID_RESULTS` puts it elsewhere."""
-    return Path(os.environ.get("REID_RESULTS", home() / "results"))
+    """The folder of records: `REID_RESULTS`, else results/ in the checkout."""
+    return _given("REID_RESULTS") or home() / "results"
 
 
 def cache() -> Path:
-    """Stand-ins, checkpoints and weights: all of it can be made again; `REID_CACHE` puts it elsewhere."""
-    return Path(os.environ.get("REID_CACHE", home() / ".cache"))
+    """Stand-ins, checkpoints and decoded images, all of which can be made again: `REID_CACHE`, else .cache there."""
+    return _given("REID_CACHE") or home() / ".cache"
+
+
+def data() -> Path | None:
+    """The folder of the real data sets, `REID_DATA`, or None. Raises ReidError where it does not exist."""
+    return _existing("REID_DATA", "the folder that holds the real data sets")
+
+
+def weights() -> Path | None:
+    """The folder of ImageNet weights, `REID_WEIGHTS`, or None. Raises ReidError where it does not exist."""
+    return _existing("REID_WEIGHTS", "the folder that holds torchvision's ImageNet weights")
+
+
+def _given(name: str) -> Path | None:
+    value = os.environ.get(name)
+    return Path(os.path.normpath(os.path.join(_START, os.path.expanduser(value)))) if value else None
+
+
+def _existing(name: str, what: str) -> Path | None:
+    folder = _given(name)
+    if folder and not folder.is_dir():
+        raise ReidError(f"{name}={folder} is no folder; give {what}, or unset {name}")
+    return folder
+
+
+for _name in VARIABLES:
+    if _folder := _given(_name):
+        os.environ[_name] = str(_folder)

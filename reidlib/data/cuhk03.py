@@ -54,6 +54,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from reidlib import paths
 from reidlib.data.table import (
     Check,
     Dataset,
@@ -75,7 +76,6 @@ MAT = "cuhk-03.mat"
 TEST_SETS = "testsets.mat"
 CONFIG = "cuhk03_new_protocol_config_{boxes}.mat"
 EXTRACTED = "cuhk-03.images"
-CACHE = "REID_CACHE"
 
 BOXES = ("labeled", "detected")
 PERSONS = (843, 440, 77, 58, 49)
@@ -143,7 +143,7 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
     root       the folder that holds cuhk-03.mat, or labeled and detected. One level too deep, or one or two levels too
                shallow, is mended and noted in the checks. None: looked for under the folder named by REID_DATA.
     extracted  where the images of cuhk-03.mat are kept as PNG files (about 0.5 GB); None: cuhk-03.images beside it, or
-               below the folder named by REID_CACHE where the .mat's own folder cannot be written
+               in the cache (REID_CACHE) where the .mat's own folder cannot be written
 
     Classic protocol: query and gallery both hold all images of the test persons, as published toolkits give them; which
     of them one trial compares is a matter of the test. Persons whom only one camera saw are in the gallery alone.
@@ -358,12 +358,7 @@ def _extraction_folder(mat: Path, boxes: str, extracted: Path | str | None) -> P
     whole = (beside / f"{boxes}.tsv").is_file()
     if whole or os.access(beside if beside.is_dir() else mat.parent, os.W_OK):
         return beside
-    if base := os.environ.get(CACHE):
-        return Path(base).resolve() / EXTRACTED
-    raise ReidError(
-        f"{mat.parent} cannot be written, so the images of {MAT} cannot be extracted beside it; set {CACHE} to a "
-        "folder with 0.5 GB of space, or unpack the release elsewhere"
-    )
+    return paths.cache() / EXTRACTED
 
 
 def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...], str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from reidlib import paths
 from reidlib.spec import ReidError
 
 COLUMNS = ("path", "identity", "camera", "split")
@@ -26,9 +27,6 @@ JUNK = -1
 """Identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong."""
 DISTRACTOR = 0
 """Identity of a gallery image of nobody in particular: always a wrong answer."""
-
-VARIABLE = "REID_DATA"
-"""The environment variable that names the folder of all real data sets."""
 
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
@@ -158,14 +156,14 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
     Raises ReidError, naming what was looked for and where, when there is none or more than one.
     """
     if root is None:
-        base = os.environ.get(VARIABLE)
-        if not base:
+        given = paths.data()
+        if given is None:
             raise ReidError(
-                f"no folder given for {layout.name} and {VARIABLE} is not set; set {VARIABLE} to the folder that holds "
+                f"no folder given for {layout.name} and REID_DATA is not set; set REID_DATA to the folder that holds "
                 f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
                 f"{layout.render} and give DIR"
             )
-        given, asked = Path(base), f"{VARIABLE}={base}"
+        asked = f"REID_DATA={given}"
     else:
         given, asked = Path(root), f"root {root}"
     if not given.is_dir():

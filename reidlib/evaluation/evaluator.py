@@ -11,7 +11,15 @@ import torch
 from reidlib.evaluation.features import Features
 from reidlib.evaluation.protocols import MARKET1501_MULTI_QUERY, MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.evaluation.protocols import protocol as named
-from reidlib.evaluation.ranking import Draws, Ranking, demand_same_space, no_match, rank, rank_distances
+from reidlib.evaluation.ranking import (
+    Draws,
+    Ranking,
+    check_queries,
+    check_same_dimensions,
+    no_match,
+    rank,
+    rank_distances,
+)
 from reidlib.evaluation.reranking import ECN, RERANKINGS, KReciprocal
 from reidlib.spec import ReidError
 
@@ -45,7 +53,8 @@ def evaluate(
     if protocol.multi_query != (multi is not None):
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
         raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
-    demand_same_space(query, gallery)
+    check_same_dimensions(query, gallery)
+    check_queries(protocol, query.ids, f"{query.name} and {gallery.name}")
     if multi is not None:
         query = multi.pooled_for(query)
     metric = metric or (rerank.metric if rerank else "euclidean")
@@ -58,18 +67,16 @@ def evaluate(
             return rank(query, gallery, protocol=protocol, metric=metric, block=block, partial=partial)
         distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
-        answer = rank_distances(distances, *labels, protocol=protocol, partial=True)
-        if not (partial or answer.valid.any()):
-            raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
-        return answer
+        return rank_distances(distances, *labels, protocol=protocol, partial=True)
 
-    if not protocol.draws:
-        return once(query, gallery)
-    generator = torch.Generator().manual_seed(seed)
-    draws = tuple(_one_draw(query, gallery, protocol, generator, once) for _ in range(protocol.draws))
-    if not draws[0].valid.any():
+    if protocol.draws:
+        generator = torch.Generator().manual_seed(seed)
+        answer = Draws(tuple(_one_draw(query, gallery, protocol, generator, once) for _ in range(protocol.draws)))
+    else:
+        answer = once(query, gallery)
+    if not answer.valid.any():
         raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
-    return Draws(draws)
+    return answer
 
 
 def drawn_galleries(query: Features, gallery: Features, generator: torch.Generator) -> dict[int, torch.Tensor]:
@@ -93,7 +100,7 @@ def _one_draw(query: Features, gallery: Features, protocol: Protocol, generator:
     for camera, drawn in drawn_galleries(query, gallery, generator).items():
         asked = query.cameras == camera
         part = once(query[asked], gallery[drawn], partial=True)
-        for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid"):
+        for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid", "ties"):
             getattr(answer, name)[asked.numpy()] = getattr(part, name)
     return answer
 

@@ -1,11 +1,13 @@
-"""Features with their identities and cameras: of our own networks, or from anybody's file."""
+"""Features with their identities and cameras, of our own networks or from any file; every array is checked here."""
 
 from __future__ import annotations
 
+import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +22,13 @@ FIELDS = ("features", "ids", "cameras")
 class Features:
     """N images as the evaluator takes them.
 
-    features  N × D, of any float type, layout and device (numpy arrays are taken too)
-    ids       N identities, whole numbers; which of them are junk or distractors is the protocol's word
+    features  N × D, a tensor on any device or an array: float16, bfloat16, float32 or float64
+    ids       N identities, whole numbers; the protocol says which of them are junk or distractors
     cameras   N cameras, whole numbers
     name      what error messages call this set; `read` puts the file here
 
     Raises ReidError naming the set and the field: an empty set, lengths that differ, NaN or infinite features, ids or
-    cameras that are not whole numbers.
+    cameras that are not whole numbers within int64.
     """
 
     features: Tensor
@@ -35,9 +37,9 @@ class Features:
     name: str = "features"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", matrix(self.features, f"{self.name}: features"))
+        object.__setattr__(self, "features", check_features(self.features, f"{self.name}: features"))
         for field in ("ids", "cameras"):
-            object.__setattr__(self, field, integers(getattr(self, field), f"{self.name}: {field}", len(self)))
+            object.__setattr__(self, field, check_labels(getattr(self, field), f"{self.name}: {field}", len(self)))
 
     def __len__(self) -> int:
         return len(self.features)
@@ -55,7 +57,12 @@ class Features:
     def read(cls, file: Path | str) -> Features:
         """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
         wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
+        if not Path(file).exists() or not str(file):
+            raise ReidError(f"{str(file)!r} is missing; give the .npz file of the features")
+        if not Path(file).is_file():
+            raise ReidError(f"{file} is not a regular file; give the .npz file of the features")
         try:
+            _check_size(file)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 raise ReidError(f"{file} is a single array, no .npz; {wanted}")
@@ -63,14 +70,17 @@ class Features:
                 missing = [field for field in FIELDS if field not in arrays.files]
                 if missing:
                     found = ", ".join(arrays.files) or "nothing"
-                    raise ReidError(f"{file} has no field {missing[0]!r} (it holds {found}); {wanted}")
-                return cls(*(arrays[field] for field in FIELDS), name=str(file))
-        except FileNotFoundError:
-            raise ReidError(f"{file} is missing; give the .npz file of the features") from None
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as fault:
+                    raise ReidError(f"{file} has no field {missing[0]!r} (it holds {found!a}); {wanted}")
+                values = [arrays[field] for field in FIELDS]
+            if not all(isinstance(value, np.ndarray) for value in values):
+                raise ValueError("a field is not an array")
+        except ReidError:
+            raise
+        except Exception as error:  # a damaged or hostile file raises a dozen kinds: zlib's, struct's, MemoryError, …
             # numpy takes whatever it does not know for a pickle, and advises to load it unsafely
-            reason = "no .npz, or it holds objects" if "pickle" in str(fault) else str(fault).splitlines()[0]
-            raise ReidError(f"{file} cannot be read ({reason}); {wanted}") from None
+            reason = "no .npz, or it holds objects" if "pickle" in str(error) else str(error) or type(error).__name__
+            raise ReidError(f"{file} cannot be read ({reason.splitlines()[0][:160]}); {wanted}") from None
+        return cls(*values, name=str(file))
 
     def pooled_for(self, query: Features) -> Features:
         """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.
@@ -116,31 +126,79 @@ def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) 
     return torch.cat(embeddings)
 
 
-def matrix(values: Tensor | np.ndarray, name: str) -> Tensor:
+def as_tensor(values: Any, name: str) -> Tensor:
+    """`values` (a tensor, an array or nested lists) as a tensor of numbers; anything else is a ReidError with `name`.
+
+    Any byte order and memory layout is accepted; a tensor stays on its device.
+    """
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_quantized:
+            raise ReidError(f"{name} are a sparse or quantised tensor; give a dense one")
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ReidError(f"{name} are rows of different lengths; give a full array") from None
+    kinds = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8)}
+    if array.dtype.itemsize not in kinds.get(array.dtype.kind, ()):
+        what = "structured" if array.dtype.names else array.dtype.name
+        raise ReidError(f"{name} are {what} values; give numbers of at most 64 bits (float32, int64)")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).reshape(array.shape)
+
+
+def check_features(values: Any, name: str) -> Tensor:
     """`values` as an N × D tensor of finite floats; anything else is a ReidError that calls them `name`."""
-    if not isinstance(values, Tensor):
-        values = torch.as_tensor(np.asarray(values))
-    values = values.detach()
-    if values.ndim != 2 or not values.numel():
-        raise ReidError(f"{name} have shape {tuple(values.shape)}; give N×D with at least one row and one column")
-    if not values.is_floating_point():
-        raise ReidError(f"{name} are {values.dtype}; give a floating point type (float32)")
+    tensor = as_tensor(values, name).detach()
+    if tensor.ndim != 2 or not tensor.numel():
+        raise ReidError(f"{name} have shape {tuple(tensor.shape)}; give N×D with at least one row and one column")
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ReidError(f"{name} are {tensor.dtype}; give a floating point type (float32)")
     # the sum of a row is finite where the row is, unless it overflows: only then is every value looked at
-    odd = (~torch.isfinite(values.sum(1))).nonzero()[:, 0]
-    bad = odd[~torch.isfinite(values[odd]).all(1)]
+    odd = (~torch.isfinite(tensor.sum(1))).nonzero()[:, 0]
+    bad = odd[~torch.isfinite(tensor[odd]).all(1)]
     if len(bad):
         raise ReidError(
-            f"{name} hold NaN or infinite values in {len(bad)} of {len(values)} rows, first row {int(bad[0])}; "
+            f"{name} hold NaN or infinite values in {len(bad)} of {len(tensor)} rows, first row {int(bad[0])}; "
             "look at that image and at the model"
         )
-    return values
+    return tensor
 
 
-def integers(values: Sequence[int] | np.ndarray | Tensor, name: str, length: int) -> Tensor:
-    """`values` as int64 of this length on the CPU; anything else is a ReidError that calls them `name`."""
-    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
-    if array.shape != (length,):
-        raise ReidError(f"{name} have shape {array.shape}, but there are {length} images; give one whole number each")
-    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and np.array_equal(array, np.round(array))):
-        raise ReidError(f"{name} are {array.dtype} values that are no whole numbers; give integers")
-    return torch.from_numpy(array.astype(np.int64))
+def check_labels(values: Any, name: str, length: int) -> Tensor:
+    """`values` as int64 of this length on the CPU; anything else is a ReidError that calls them `name`.
+
+    Whole numbers of any integer or floating point type are accepted if int64 holds them.
+    """
+    tensor = as_tensor(values, name).detach().cpu()
+    if tensor.shape != (length,):
+        raise ReidError(
+            f"{name} have shape {tuple(tensor.shape)}, but there are {length} images; give one whole number each"
+        )
+    if tensor.is_floating_point():
+        tensor = tensor.double()
+        # 2^63 itself is a float64, but the largest int64 is one less
+        good = (tensor == tensor.round()) & (tensor >= -(2.0**63)) & (tensor < 2.0**63)
+    elif tensor.dtype == torch.uint64:
+        good = torch.from_numpy(tensor.numpy() < 2**63)
+    else:
+        good = torch.full((length,), not (tensor.dtype == torch.bool or tensor.is_complex()))
+    if not good.all():
+        first = int((~good).nonzero()[0])
+        raise ReidError(
+            f"{name} are no whole numbers within int64, first {tensor[first].item()!r} in row {first}; give integers"
+        )
+    return tensor.to(torch.int64)
+
+
+def _check_size(file: Path | str) -> None:
+    """Raises ReidError for an archive that would unpack to more than the machine's memory."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    if size > memory:
+        raise ReidError(
+            f"{file} unpacks to {size / 2**30:,.0f} GiB, this machine has {memory / 2**30:,.0f} GiB of memory; "
+            "give fewer images or float32"
+        )

@@ -3,33 +3,29 @@
 No row is sorted with its indices and no Q×G matrix is kept. A query's numbers depend only on the rank of each of its
 true matches, and that rank is a count: the k-th closest match has rank k + (wrong images closer than it, or tied).
 
-Ties. Two gallery images are tied when their squared distances differ by at most 1e-6 (`points.TIE`), and in a tie the
-wrong image ranks first. A count that rounding could change (an image near the edge of a match's tie) is decided in
-float64, so metrics agree between block sizes, gallery orders and devices.
+Ties. Two gallery images are tied when their squared distances differ by at most `distances.TIE_RULE`, and in a tie the
+wrong image ranks first. Distances are float64, so metrics agree between block sizes, gallery orders and devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from reidlib.evaluation.features import Features, integers
-from reidlib.evaluation.points import TIE, Points, full_precision
+from reidlib.evaluation.distances import TIE, Vectors, tolerance
+from reidlib.evaluation.features import Features, as_tensor, check_labels
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.spec import ReidError
 
 CUTS = (1, 5, 10, 20)
 """The ranks at which CMC is reported."""
 
-_FEW = 256
-"""Doubtful images of one query up to which float64 cosines are computed one by one; measured, 2,048 dimensions."""
-
 _BLOCK_BYTES = 64 * 2**20
-"""Memory for one block of similarities where the caller states no block size."""
+"""Memory for one block of distances where the caller states no block size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +39,7 @@ class Ranking:
     first_hit     rank of the first true match, from 1 (0 for an excluded query)
     matches       how many true matches the gallery holds under the protocol
     valid         False for an excluded query: one without any true match, which enters no mean
+    ties          how many of the true matches were tied with a wrong image, which was ranked first
     """
 
     protocol: Protocol
@@ -52,35 +49,38 @@ class Ranking:
     first_hit: np.ndarray
     matches: np.ndarray
     valid: np.ndarray
+    ties: np.ndarray
 
     @classmethod
     def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
-        """The ranking in which every query is excluded: where results are filled in."""
+        """The ranking in which every query is excluded: results are written into it."""
         ap, trapezoid, inp = (np.full(queries, np.nan) for _ in range(3))
-        hit, matches = np.zeros(queries, np.int64), np.zeros(queries, np.int64)
-        return cls(protocol, ap, trapezoid, inp, hit, matches, np.zeros(queries, bool))
+        hit, matches, ties = (np.zeros(queries, np.int64) for _ in range(3))
+        return cls(protocol, ap, trapezoid, inp, hit, matches, np.zeros(queries, bool), ties)
 
     def cmc(self, k: int) -> np.ndarray:
-        """1 for each query whose first true match stands at rank k or before, else 0 (NaN for an excluded query)."""
+        """1 for each query whose first true match has rank k or better, else 0 (NaN for an excluded query)."""
         return np.where(self.valid, (self.first_hit <= k).astype(np.float64), np.nan)
 
     def per_query(self) -> dict[str, np.ndarray]:
-        """The arrays that are kept beside a record."""
+        """The arrays that are stored beside a record."""
         return {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "first_hit", "valid")}
 
     def metrics(self) -> dict[str, float | int]:
-        """Means over the valid queries, in percent as papers print them, and how many queries that are."""
+        """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP: means over the valid queries, in percent; the
+        numbers of valid and excluded queries; ties: percent of the true matches whose rank a tie decided."""
         values = {**{f"rank{k}": self.cmc(k) for k in CUTS}, "mAP": self.ap}
         values |= {"mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
         counts = {"queries": int(self.valid.sum()), "excluded_queries": int((~self.valid).sum())}
-        return {name: 100.0 * float(np.mean(value[self.valid])) for name, value in values.items()} | counts
+        means = {name: 100.0 * float(np.mean(value[self.valid])) for name, value in values.items()}
+        return means | counts | {"ties": 100.0 * float(self.ties.sum() / self.matches.sum())}
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
     """The same queries ranked against galleries drawn at random: the means over the draws, query by query.
 
-    rankings  one a draw, in order
+    rankings  one for each draw, in order
     """
 
     rankings: tuple[Ranking, ...]
@@ -106,11 +106,11 @@ class Draws:
         return np.mean([ranking.inp for ranking in self.rankings], axis=0)
 
     def cmc(self, k: int) -> np.ndarray:
-        """Share of the draws in which each query's match stands at rank k or before (NaN for an excluded query)."""
+        """Share of the draws in which each query's match has rank k or better (NaN for an excluded query)."""
         return np.mean([ranking.cmc(k) for ranking in self.rankings], axis=0)
 
     def per_query(self) -> dict[str, np.ndarray]:
-        """The arrays that are kept beside a record: as `Ranking`'s, CMC in place of the rank of the first match."""
+        """The arrays that are stored beside a record: as `Ranking`'s, CMC in place of the rank of the first match."""
         kept = {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "valid")}
         return kept | {f"rank{k}": self.cmc(k) for k in CUTS}
 
@@ -128,17 +128,32 @@ class Draws:
 
 
 def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
-    """Average precision of one ranked list, best first, 1 = true match, 0 = wrong. Both rules, for checking by hand.
+    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand.
 
-    rule "plain"      the mean over the true matches of the precision at their rank
-    rule "trapezoid"  Market-1501's MATLAB rule: the mean of (precision at the rank before + precision at the rank) / 2,
-                      where the precision before rank 1 is 1
+    Raises ReidError for an unknown rule or a list without a true match.
     """
     ranks = np.flatnonzero(np.asarray(hits)) + 1
     if rule not in ("plain", "trapezoid") or not len(ranks):
         raise ReidError(f"rule {rule!r}, {len(ranks)} true matches; choose 'plain' or 'trapezoid' and a list with a 1")
-    plain, trapezoid = _precisions(ranks.astype(np.float64), np.arange(1.0, len(ranks) + 1))
-    return float(np.mean(plain if rule == "plain" else trapezoid))
+    return float(mean_precision(ranks, rule=rule))
+
+
+def mean_precision(ranks: np.ndarray, *, rule: str = "plain") -> np.ndarray:
+    """Average precision of each query from the ranks of its true matches: B×M (or M), ascending, inf for padding.
+
+    rule "plain"      the mean over the true matches of the precision at their rank
+    rule "trapezoid"  Market-1501's MATLAB rule: the mean of (precision at the rank before + precision at the rank) / 2,
+                      where the precision before rank 1 is 1
+
+    NaN for a query without a true match.
+    """
+    found = np.arange(1, ranks.shape[-1] + 1)  # the k-th true match: k images found so far are right
+    precision = found / ranks
+    if rule == "trapezoid":
+        before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
+        precision = (precision + before) / 2
+    matches = np.isfinite(ranks).sum(-1)
+    return np.divide(precision.sum(-1), matches, out=np.full(matches.shape, np.nan), where=matches > 0)
 
 
 def rank(
@@ -156,29 +171,31 @@ def rank(
             vector is orthogonal to everything
     block   how many queries at a time (None: as many as keep a block of distances within 64 MiB); results do not
             depend on it. The work is done on the device of the queries' features.
-    partial a part of a test: here no query needs to have a true match
+    partial part of a test: no query needs to have a true match
 
-    Raises ReidError naming the set: dimensions that differ, no query with a true match.
+    Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a true
+    match.
     """
-    demand_same_space(query, gallery)
-    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
-    labels.sets = f"{query.name} and {gallery.name}"
+    check_same_dimensions(query, gallery)
+    labels = Labels(
+        protocol, query.ids, query.cameras, gallery.ids, gallery.cameras, f"{query.name} and {gallery.name}"
+    )
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
     if not len(kept):
         raise no_match(protocol, query.ids, query.cameras, labels.sets)
-    with full_precision(device):
-        others = Points.of(kept.to(device), metric)
-        queries = Points.of(query.features, metric, like=others)
+    others = Vectors.of(kept.to(device), metric)
+    queries = Vectors.of(query.features, metric, like=others)
 
-        def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
-            return _count_refined(queries.closeness(rows, others), pairs, queries, rows, others)
+    def distances(rows: slice, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        tie = tolerance(queries.square[rows, None], others.square[pairs.columns])
+        return queries.squared_distances(rows, others), tie
 
-        return _rank(labels, block_counts, block, device, partial)
+    return _rank(labels, distances, block, device, partial)
 
 
 def rank_distances(
-    distances: torch.Tensor,
+    distances: torch.Tensor | np.ndarray,
     query_ids: Sequence[int] | np.ndarray | torch.Tensor,
     query_cameras: Sequence[int] | np.ndarray | torch.Tensor,
     gallery_ids: Sequence[int] | np.ndarray | torch.Tensor,
@@ -190,37 +207,37 @@ def rank_distances(
 ) -> Ranking:
     """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
-    Entries of one row within 1e-6 are ties; the comparison is made in float64.
+    Entries of one row are tied that differ by at most 1e-6 of the typical distance: the median of all, or the largest
+    where that is 0.
     """
-    if not isinstance(distances, torch.Tensor):
-        distances = torch.as_tensor(np.asarray(distances))
-    distances = distances.detach()
-    if distances.ndim != 2 or not distances.numel():
-        raise ReidError(f"distances have shape {tuple(distances.shape)}; give a Q×G matrix of at least one entry")
-    if not torch.isfinite(distances).all():
+    matrix = as_tensor(distances, "distances").detach()
+    if matrix.ndim != 2 or not matrix.numel():
+        raise ReidError(f"distances have shape {tuple(matrix.shape)}; give a Q×G matrix of at least one entry")
+    if not torch.isfinite(matrix).all():
         raise ReidError("distances hold NaN or infinite values; look at the features they were made from")
     labels = Labels(
         protocol,
-        integers(query_ids, "query_ids", distances.shape[0]),
-        integers(query_cameras, "query_cameras", distances.shape[0]),
-        integers(gallery_ids, "gallery_ids", distances.shape[1]),
-        integers(gallery_cameras, "gallery_cameras", distances.shape[1]),
+        check_labels(query_ids, "query_ids", matrix.shape[0]),
+        check_labels(query_cameras, "query_cameras", matrix.shape[0]),
+        check_labels(gallery_ids, "gallery_ids", matrix.shape[1]),
+        check_labels(gallery_cameras, "gallery_cameras", matrix.shape[1]),
     )
-    kept = None if labels.kept.all() else labels.kept.to(distances.device)
+    kept = None if labels.kept.all() else labels.kept.to(matrix.device)
+    tie = TIE * (float(matrix.abs().median()) or float(matrix.abs().max()))
 
-    def block_counts(rows: slice, pairs: _Pairs) -> torch.Tensor:
-        here = distances[rows] if kept is None else distances[rows][:, kept]
-        closeness = here.double().neg_()
-        return _count_at_least(closeness, pairs.take(closeness) - TIE)
+    def taken(rows: slice, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+        here = matrix[rows] if kept is None else matrix[rows][:, kept]
+        here = here.to(torch.float64, copy=True)
+        return here, here.new_full(pairs.columns.shape, tie)
 
-    return _rank(labels, block_counts, block, distances.device, partial)
+    return _rank(labels, taken, block, matrix.device, partial)
 
 
 def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
-    """The queries in turn, `block` at a time; None: as many as keep a block of similarities within 64 MiB."""
+    """The queries in turn, `block` at a time; None: as many as keep a block of float64 distances within 64 MiB."""
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
-    block = block or max(1, _BLOCK_BYTES // (4 * gallery))
+    block = block or max(1, _BLOCK_BYTES // (8 * gallery))
     return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
@@ -235,8 +252,8 @@ def no_match(
     )
 
 
-def demand_same_space(query: Features, gallery: Features) -> None:
-    """Raises ReidError when the two sets have another number of dimensions."""
+def check_same_dimensions(query: Features, gallery: Features) -> None:
+    """Raises ReidError when the features of the two sets differ in length."""
     if query.features.shape[1] != gallery.features.shape[1]:
         raise ReidError(
             f"{query.name}: features have {query.features.shape[1]} dimensions, those of {gallery.name} "
@@ -244,30 +261,50 @@ def demand_same_space(query: Features, gallery: Features) -> None:
         )
 
 
+def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
+    """Raises ReidError for a query whose identity the protocol declares junk or distractor."""
+    odd = torch.isin(ids, torch.tensor(protocol.junk + protocol.distractors, dtype=torch.int64)).nonzero()[:, 0]
+    if len(odd):
+        identity = int(ids[odd[0]])
+        kind = "junk" if identity in protocol.junk else "distractors"
+        raise ReidError(
+            f"query {int(odd[0])} of {sets} has identity {identity} ({len(odd)} such), but under {protocol.name} "
+            f"{identity} marks {kind} in the gallery, which no query shows; if your identities count from 0, add 1 to "
+            "those of both sets, or choose a protocol in which 0 is a person, such as msmt17"
+        )
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
 class Labels:
-    """Identities and cameras, checked, with the gallery grouped by identity. Junk leaves the gallery here.
+    """Identities and cameras of both sets, with the gallery grouped by identity and without junk.
 
     kept  which gallery images take part (bool, G). Column numbers from here on count these only.
+    sets  the two sets, as an error names them
+
+    Raises ReidError for a query whose identity the protocol declares junk or distractor.
     """
 
-    sets = "both sets"
-    """What an error calls them."""
-
-    def __init__(self, protocol, query_ids, query_cameras, ids, cameras) -> None:
-        self.protocol, self.query_ids, self.query_cameras = protocol, query_ids, query_cameras
+    def __init__(
+        self,
+        protocol: Protocol,
+        query_ids: torch.Tensor,
+        query_cameras: torch.Tensor,
+        ids: torch.Tensor,
+        cameras: torch.Tensor,
+        sets: str = "both sets",
+    ) -> None:
+        check_queries(protocol, query_ids, sets)
+        self.protocol, self.query_ids, self.query_cameras, self.sets = protocol, query_ids, query_cameras, sets
         self.kept = ~torch.isin(ids, torch.tensor(protocol.junk, dtype=torch.int64))
         self.gallery_cameras = cameras[self.kept]
         sorted_ids, self.order = torch.sort(ids[self.kept], stable=True)
-        # the images of identity i are order[start : end]; a distractor or junk identity matches nobody, ever
+        # the images of identity i are order[start : end]
         self.start = torch.searchsorted(sorted_ids, self.query_ids)
         self.end = torch.searchsorted(sorted_ids, self.query_ids, right=True)
-        nobody = torch.isin(self.query_ids, torch.tensor(protocol.junk + protocol.distractors, dtype=torch.int64))
-        self.end[nobody] = self.start[nobody]
 
-    def pairs(self, rows: slice) -> _Pairs:
+    def pairs(self, rows: slice) -> Pairs:
         """The gallery images of each query's own identity, for a block of queries, padded to the longest list."""
         start, end = self.start[rows, None], self.end[rows, None]
         position = start + torch.arange(max(1, int((end - start).max())))
@@ -276,11 +313,11 @@ class Labels:
         match = present.clone()
         if self.protocol.ignore_same_camera and len(self.order):
             match &= self.gallery_cameras[columns] != self.query_cameras[rows, None]
-        return _Pairs(columns, present, match)
+        return Pairs(columns, present, match)
 
 
 @dataclass
-class _Pairs:
+class Pairs:
     """For a block of B queries: gallery columns of the same identity (B×M, padded).
 
     present  the entry is no padding
@@ -291,84 +328,18 @@ class _Pairs:
     present: torch.Tensor
     match: torch.Tensor
 
-    def to(self, device: torch.device) -> _Pairs:
-        return _Pairs(self.columns.to(device), self.present.to(device), self.match.to(device))
-
-    def take(self, closeness: torch.Tensor) -> torch.Tensor:
-        """The true matches' closeness (B×M, +inf elsewhere); takes every image of the identity out of `closeness`."""
-        values = closeness.gather(1, self.columns).masked_fill(~self.match, torch.inf)
-        row, _ = self.present.nonzero(as_tuple=True)
-        closeness[row, self.columns[self.present]] = -torch.inf
-        return values
+    def to(self, device: torch.device) -> Pairs:
+        return Pairs(self.columns.to(device), self.present.to(device), self.match.to(device))
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
 
-
-def _count_at_least(closeness: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
-    """How many entries of each row (B×G) are ≥ each of its thresholds (B×T): int64, B×T. Sorts `closeness` in place."""
-    if closeness.device.type == "cpu":
-        # numpy sorts by vector instructions, ten times as fast as torch does; rows are shared out to the same threads
-        rows = closeness.numpy()
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(lambda part: part.sort(axis=1), np.array_split(rows, torch.get_num_threads())))
-    else:
-        closeness = closeness.sort(dim=1).values
-    return closeness.shape[1] - torch.searchsorted(closeness, thresholds.contiguous())
+Distances = Callable[[slice, Pairs], tuple[torch.Tensor, torch.Tensor]]
+"""For a block of B queries their distances to the gallery (float64, B×G) and the width of a tie at each match (B×M)."""
 
 
-def _count_refined(
-    closeness: torch.Tensor, pairs: _Pairs, queries: Points, rows: slice, others: Points
-) -> torch.Tensor:
-    """Wrong images at least as close as each match, or tied with it: int64, B×M, as if all were float64.
-
-    closeness  float32, B×G: (square of the query − squared distance) / 2 for the queries `rows` and all of `others`.
-               Counted at both edges of the band where rounding may decide; where the two counts differ, the images
-               between them are compared again in float64, from the features as given.
-    """
-    matches = pairs.take(closeness)
-    edge = matches - TIE / 2
-    square = queries.square[rows, None]
-    band = others.error(square, square - 2 * matches)  # of the match and of the other image, each half of it
-    both = _count_at_least(closeness.clone(), torch.cat((edge + band, edge - band), dim=1))
-    counts, possible = both.tensor_split(2, dim=1)
-    doubtful = (possible - counts).masked_fill(~pairs.match, 0)
-    # A few doubtful images in a row: compute those. Many (features nearly all the same): the whole row, by matmul.
-    many = doubtful.sum(1) > _FEW
-    row, position = doubtful.masked_fill(many[:, None], 0).nonzero(as_tuple=True)
-    if len(row):
-        match, column = _within(closeness, row, (edge - band)[row, position], (edge + band)[row, position])
-        exact = queries.exact_pairs(row + rows.start, others, pairs.columns[row, position]) + TIE
-        closer = queries.exact_pairs(row[match] + rows.start, others, column) <= exact[match]
-        counts.index_put_((row[match], position[match]), closer.long(), accumulate=True)
-    for some in many.nonzero()[:, 0].split(_FEW) if many.any() else ():
-        exact = queries.exact_distances(some + rows.start, others).neg_()
-        part = _Pairs(pairs.columns[some], pairs.present[some], pairs.match[some])
-        counts[some] = _count_at_least(exact, part.take(exact) - TIE)
-    return counts
-
-
-def _within(
-    closeness: torch.Tensor, row: torch.Tensor, low: torch.Tensor, high: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each (row, low, high) the columns of that row with low ≤ closeness < high: (number of the three, column)."""
-    # pieces that stay in a core's cache; a GPU wants large ones
-    step = max(1, 2 ** (19 if closeness.device.type == "cpu" else 25) // closeness.shape[1])
-    found = []
-    for start in range(0, len(row), step):
-        piece = slice(start, start + step)
-        here = closeness[row[piece]]
-        inside = ((here >= low[piece, None]) & (here < high[piece, None])).flatten()
-        if inside.device.type == "cpu":  # numpy skips zeros by the word
-            inside = torch.from_numpy(np.flatnonzero(inside.numpy()))
-        else:
-            inside = inside.nonzero()[:, 0]
-        found.append(torch.stack((inside // here.shape[1] + start, inside % here.shape[1])))
-    return torch.cat(found, dim=1).unbind(0)
-
-
-def _rank(labels: Labels, block_counts, block: int | None, device: torch.device, partial: bool) -> Ranking:
-    """Counts to ranks to metrics, block by block."""
+def _rank(labels: Labels, distances: Distances, block: int | None, device: torch.device, partial: bool) -> Ranking:
+    """Distances to counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
     answer = Ranking.excluded(labels.protocol, total)
     for rows in blocks(total, gallery, block):
@@ -376,28 +347,39 @@ def _rank(labels: Labels, block_counts, block: int | None, device: torch.device,
         number = pairs.match.sum(1)
         answer.matches[rows] = number
         answer.valid[rows] = number > 0
-        if not len(labels.order) or not number.any():
+        if not number.any():
             continue
-        wrong = block_counts(rows, pairs.to(device)).cpu()
-        # padding behind every match; within a query the counts grow with the matches' distance
-        wrong = wrong.masked_fill(~pairs.match, gallery).sort(dim=1).values
-        order = torch.arange(1, wrong.shape[1] + 1)
-        ranks = (wrong + order).double().numpy()
-        inside = (order <= number[:, None]).numpy()
-        has, count = (number > 0).numpy(), np.maximum(number.numpy(), 1)
-        plain, trapezium = _precisions(ranks, order.double().numpy())
-        answer.ap[rows] = np.where(has, (plain * inside).sum(1) / count, np.nan)
-        answer.ap_trapezoid[rows] = np.where(has, (trapezium * inside).sum(1) / count, np.nan)
-        last = ranks[np.arange(len(ranks)), count - 1]
-        answer.inp[rows] = np.where(has, count / last, np.nan)
-        answer.first_hit[rows] = np.where(has, ranks[:, 0], 0)
+        wrong, tied = (counts.cpu() for counts in _wrong_images(*distances(rows, pairs.to(device)), pairs.to(device)))
+        # within a query the counts grow with the distance of the matches; padding goes to the end
+        ranks = wrong.double().masked_fill(~pairs.match, torch.inf).sort(dim=1).values.numpy()
+        ranks += np.arange(1, ranks.shape[1] + 1)
+        answer.ap[rows] = mean_precision(ranks)
+        answer.ap_trapezoid[rows] = mean_precision(ranks, rule="trapezoid")
+        last = np.where(np.isfinite(ranks), ranks, 0).max(axis=1)
+        answer.inp[rows] = np.divide(number, last, out=np.full(len(last), np.nan), where=last > 0)
+        answer.first_hit[rows] = np.where(last > 0, ranks[:, 0], 0)
+        answer.ties[rows] = (tied & pairs.match).sum(1)
     if not answer.valid.any() and not partial:
         raise no_match(labels.protocol, labels.query_ids, labels.query_cameras, labels.sets)
     return answer
 
 
-def _precisions(ranks: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Contribution of the match number `order` (from 1) found at `ranks`, by the plain and by the trapezoid rule."""
-    precision = order / ranks
-    before = np.where(ranks > 1, (order - 1) / np.maximum(ranks - 1, 1), 1.0)
-    return precision, (precision + before) / 2
+def _wrong_images(distances: torch.Tensor, tie: torch.Tensor, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many wrong images stand before each match, and whether a tie has a part in it: B×M each.
+
+    distances  float64, B×G, changed in place
+    tie        B×M: two images are tied whose distances differ by at most this
+    """
+    match = distances.gather(1, pairs.columns)
+    row, _ = pairs.present.nonzero(as_tuple=True)
+    distances[row, pairs.columns[pairs.present]] = torch.inf  # true matches and ignored images are not wrong
+    if distances.device.type == "cpu":
+        # numpy sorts by vector instructions, ten times as fast as torch does; one part of the rows for each thread
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: part.sort(axis=1), np.array_split(distances.numpy(), threads)))
+    else:
+        distances = distances.sort(dim=1).values
+    closer = torch.searchsorted(distances, match - tie)
+    closer_or_tied = torch.searchsorted(distances, match + tie, right=True)
+    return closer_or_tied, closer_or_tied > closer

@@ -1,32 +1,34 @@
 """Re-ranking in plain torch, on CPU or GPU, in blocks: k-reciprocal encoding and expanded cross neighbourhood.
 
 Both start from the nearest neighbours of all N = Q + G images, queries and gallery together. An image is its own
-nearest neighbour; squared distances are compared in steps of 1e-6, and images in the same step stand in the order of
-their numbers (queries first). A neighbour that rounding could displace is settled in float64, so that neither block
-size nor device moves a result.
+nearest neighbour; squared distances are compared in steps of 1e-6 of the spread of all N images (`distances.TIE_RULE`),
+and images in the same step stand in the order of their numbers (queries first). Distances are float64, so that neither
+block size nor device changes a result.
 
-Memory: the N × D features twice in float32 (as given and prepared), the Q×G answer in float32, about 1 KiB an image for
-its neighbours, and four blocks of distances; a block holds `block` × N of them (where no block is given: 128 MiB, at
-least 1,024 images). N × N is never held. Each pair of images is compared once: half of the products.
+Memory: the N × D features as given and in float64, the Q×G answer in float32, 12 bytes a neighbour, and six blocks of
+distances; a block holds `block` × N of them (where no block is given: 128 MiB, at least 512 images). N × N is never
+held. Each pair of images is compared once: half of the products.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
-from reidlib.evaluation.features import matrix
-from reidlib.evaluation.points import TIE, Points, full_precision
+from reidlib.evaluation.distances import TIE, Vectors
+from reidlib.evaluation.features import check_features
 from reidlib.spec import ReidError
 
 _BLOCK_BYTES = 128 * 2**20
 """Memory for one block of distances where the caller states no block size."""
 
-_FEWEST = 1024
+_FEWEST = 512
 """Images compared at once where the caller states no block size, at least: merging many small lists takes long."""
 
 _PIECE = 2**21
@@ -53,9 +55,9 @@ class KReciprocal:
     """What the authors start from, where the caller names none."""
 
     def __post_init__(self) -> None:
-        _demand("k1", self.k1, self.k1 >= 1, "1 or more")
-        _demand("k2", self.k2, self.k2 >= 1, "1 or more")
-        _demand("lambda", self.lambda_, 0 <= self.lambda_ <= 1, "a number from 0 to 1")
+        _check_counts(k1=self.k1, k2=self.k2)
+        if not isinstance(self.lambda_, Real) or not 0 <= self.lambda_ <= 1:
+            raise ReidError(f"re-ranking: lambda={self.lambda_}; give a number from 0 to 1")
 
     def __str__(self) -> str:
         return f"k-reciprocal, k1 {self.k1}, k2 {self.k2}, λ {self.lambda_:g}"
@@ -73,12 +75,12 @@ class KReciprocal:
         how many images are compared with all others at a time. Raises ReidError when the set is smaller than k1 or k2.
         """
         everyone = _together(query, gallery)
-        _demand_size(len(everyone), k1=self.k1 + 1, k2=self.k2)
-        with full_precision(everyone.device):
-            points = Points.of(everyone, metric or self.metric)
+        _check_size(len(everyone), k1=self.k1 + 1, k2=self.k2)
+        with _full_precision(everyone.device):
+            points = Vectors.of(everyone, metric or self.metric)
             # more neighbours than the sets need: their distances will not have to be computed a second time
             stored = min(len(points), max(2 * self.k1 + 2, self.k2))
-            near = _neighbours(points, stored, (self.k2, self._half + 1, self.k1 + 1), len(query), block)
+            near = _neighbours(points, stored, len(query), block)
             encoding = self._encode(points, near)
             if self.k2 > 1:
                 first = near.images[:, : self.k2]
@@ -90,7 +92,7 @@ class KReciprocal:
                 answer[rows] += (1 - self.lambda_) * (1 - shared / (2 - shared))
         return answer
 
-    def _encode(self, points: Points, near: _Near) -> Tensor:
+    def _encode(self, points: Vectors, near: _Near) -> Tensor:
         """Gaussian weights of the expanded k-reciprocal neighbours (§3.2 and 3.3), sparse N × N, rows that sum to 1."""
         half = self._half + 1  # the image itself counts
         wide, narrow = near.images[:, : self.k1 + 1], near.images[:, :half]
@@ -139,9 +141,9 @@ class ECN:
     """What the authors start from, where the caller names none."""
 
     def __post_init__(self) -> None:
-        for name, value in (("k", self.k), ("t", self.t), ("q", self.q)):
-            _demand(name, value, value >= 1, "1 or more")
-        _demand("distance", self.distance, self.distance in ("rank-list", "original"), "'rank-list' or 'original'")
+        _check_counts(k=self.k, t=self.t, q=self.q)
+        if self.distance not in ("rank-list", "original"):
+            raise ReidError(f"re-ranking: distance={self.distance}; give 'rank-list' or 'original'")
 
     def __str__(self) -> str:
         return f"ECN, k {self.k}, t {self.t}, q {self.q}, {self.distance} distance"
@@ -151,16 +153,16 @@ class ECN:
     ) -> Tensor:
         """Expanded cross distances Q×G, float32, on the query's device; rank-list distances are negative.
 
-        Arguments and errors as `KReciprocal.distances`. The original distance is half the squared one, under "cosine"
-        therefore 1 − cos; where the mean of the rank-list distances is exactly 0 it stands in their place.
+        Arguments and errors as `KReciprocal.distances`. The original distance is half the squared one in units of the
+        spread; where the mean of the rank-list distances is exactly 0 it replaces them.
         """
         everyone = _together(query, gallery)
         ranked = self.distance == "rank-list"
         longest = max(self.k if ranked else 1, self.t + 1, self.q + 1)
-        _demand_size(len(everyone), k=self.k if ranked else 1, t=self.t + 1, q=self.q + 1)
-        with full_precision(everyone.device):
-            points = Points.of(everyone, metric or self.metric)
-            near = _neighbours(points, longest, range(1, longest + 1), len(query), block)
+        _check_size(len(everyone), k=self.k if ranked else 1, t=self.t + 1, q=self.q + 1)
+        with _full_precision(everyone.device):
+            points = Vectors.of(everyone, metric or self.metric)
+            near = _neighbours(points, longest, len(query), block)
             answer = near.original.div_(2)
             around = self._around(near.images, len(points))
             if ranked:
@@ -193,13 +195,14 @@ class ECN:
         for rows in _blocks(0, queries, total):
             answer[rows] = torch.where(similarity[rows] > 0, similarity[rows] / -count, answer[rows])
 
-    def _by_original(self, answer: Tensor, points: Points, around: Tensor) -> None:
+    def _by_original(self, answer: Tensor, points: Vectors, around: Tensor) -> None:
         """Mean of |a − b|²/2 over the a around p and a fixed b: from the mean of the a and of their squares."""
         count, queries = self.t + self.t * self.q, len(answer)
-        means = _product(around, points.single) / count
+        around = around.double()
+        means = _product(around, points.points) / count
         squares = _product(around, points.square[:, None])[:, 0] / count
-        for rows in _blocks(0, queries, len(points)):
-            cross = means[rows] @ points.single[queries:].T + points.single[rows] @ means[queries:].T
+        for rows in _blocks(0, queries, 2 * len(points)):
+            cross = means[rows] @ points.points[queries:].T + points.points[rows] @ means[queries:].T
             square = (squares[rows] + points.square[rows])[:, None] + (squares + points.square)[queries:]
             answer[rows] = (square / 2 - cross) / 2
 
@@ -240,7 +243,7 @@ class _Near:
     farthest: Tensor
     original: Tensor
 
-    def distances_to(self, points: Points, rows: Tensor, columns: Tensor) -> Tensor:
+    def distances_to(self, points: Vectors, rows: Tensor, columns: Tensor) -> Tensor:
         """Squared distances of P pairs, rows in ascending order: looked up among the neighbours, else computed."""
         first, place = torch.unique_consecutive(rows, return_inverse=True)
         known, order = torch.sort(self.images[first], dim=1)
@@ -251,92 +254,52 @@ class _Near:
         found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         distances = self.distances[first].gather(1, order).flatten()[found]
         unknown = (keys[found] != wanted).nonzero()[:, 0]
-        for piece in unknown.split(max(1, _PIECE * 4 // points.single.shape[1])):
-            a, b = rows[piece], columns[piece]
-            product = torch.linalg.vecdot(points.single[a], points.single[b])
-            distances[piece] = (points.square[a] + points.square[b] - 2 * product).clamp_(min=0)
+        for piece in unknown.split(max(1, _PIECE * 4 // points.points.shape[1])):
+            distances[piece] = points.squared_distances_of_pairs(rows[piece], points, columns[piece]).float()
         return distances
 
 
-def _neighbours(points: Points, count: int, edges: Iterable[int], queries: int, block: int | None) -> _Near:
-    """The `count` nearest images of every image; for each edge e it is exact which images are the e nearest.
+def _neighbours(points: Vectors, count: int, queries: int, block: int | None) -> _Near:
+    """The `count` nearest images of every image, ties in the order of their numbers.
 
     Block by block, a block of rows is compared with itself and all later images; the same distances then serve the
     later images as theirs to this block.
     """
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
-    total, device = len(points), points.single.device
-    block = min(block or max(_FEWEST, _BLOCK_BYTES // (4 * total)), total)
-    wanted, count = count, min(count + 8, total)  # some more, to see who else is as near as the last
-    images = torch.zeros(total, count, dtype=torch.int64, device=device)
+    total, device = len(points), points.points.device
+    block = min(block or max(_FEWEST, _BLOCK_BYTES // (8 * total)), total)
+    # one whole number orders by (distance in steps of a tie, number of the image): no two candidates are equal
+    keys = torch.full((total, count), torch.iinfo(torch.int64).max, device=device)
     distances = torch.full((total, count), torch.inf, device=device)
-    farthest = torch.zeros(total, device=device)
+    farthest = torch.zeros(total, dtype=torch.float64, device=device)
     original = torch.empty(queries, total - queries, device=device)
 
-    def merge(rows: slice, candidates: Tensor, offset: int) -> None:
-        values, places = candidates.topk(min(count, candidates.shape[1]), dim=1, largest=False, sorted=False)
-        values, order = torch.cat((distances[rows], values), 1).topk(count, dim=1, largest=False)
-        images[rows] = torch.cat((images[rows], places + offset), 1).gather(1, order)
-        distances[rows] = values
+    def merge(rows: slice, found: Tensor, candidates: Tensor) -> None:
+        nearest, places = candidates.topk(min(count, candidates.shape[1]), dim=1, largest=False, sorted=False)
+        keys[rows], order = torch.cat((keys[rows], nearest), 1).topk(count, dim=1, largest=False)
+        distances[rows] = torch.cat((distances[rows], found.gather(1, places).float()), 1).gather(1, order)
+        farthest[rows] = torch.maximum(farthest[rows], found.amax(1))
 
     for start in range(0, total, block):
         stop = min(start + block, total)
-        here = torch.addmm(points.square[start:], points.single[start:stop], points.single[start:].T, alpha=-2)
-        here += points.square[start:stop, None]
-        here.clamp_(min=0)
+        here = points.squared_distances(slice(start, stop), points.rows(slice(start, total)))
         asked = slice(start, min(stop, queries))
         if start < queries:
             original[asked] = here[: asked.stop - start, queries - start :]
-        farthest[start:stop] = torch.maximum(farthest[start:stop], here.amax(1))
-        here.fill_diagonal_(-1)  # the image itself comes first, before its duplicates
-        merge(slice(start, stop), here, start)
+        numbers = torch.arange(start, total, device=device)
+        steps = (here / TIE).round_().clamp_(max=2**62 // total).long().mul_(total)
+        candidates = steps + numbers
+        candidates.fill_diagonal_(-1)  # the image itself comes first, before its duplicates
+        merge(slice(start, stop), here, candidates)
         if stop < total:
-            later = here[:, stop - start :].T.contiguous()
-            farthest[stop:] = torch.maximum(farthest[stop:], later.amax(1))
-            merge(slice(stop, total), later, start)
-    _settle(points, images, distances, [edge for edge in edges if edge < count], max(1, block // 4))
-    farthest[farthest < TIE / 2] = torch.inf  # all images are one and the same: as shares of it all distances are 0
+            later = slice(stop - start, None)
+            merge(slice(stop, total), here[:, later].T, steps[:, later].T + numbers[: stop - start])
+    images = keys % total
+    images[:, 0] = torch.arange(total, device=device)
     distances[:, 0] = 2 * points.zero  # a zero vector under cosine is orthogonal to itself too
-    return _Near(images[:, :wanted], distances[:, :wanted], farthest, original)
-
-
-def _settle(points: Points, images: Tensor, distances: Tensor, edges: list[int], rows_at_once: int) -> None:
-    """Puts right, in float64, what rounding may have displaced across one of the edges. N × C, changed in place.
-
-    Neighbours that lie closer together than the error are compared again; where such a chain reaches the end of the
-    list, others outside it may belong to it, and the whole row is compared again.
-    """
-    if not edges:
-        return
-    total, count = len(points), images.shape[1]
-    doubt = TIE + 2 * points.error(points.square[:, None], distances[:, 1:])
-    close = distances[:, 1:] - distances[:, :-1] <= doubt
-    close[:, 0] &= count == 2  # the image itself is first by definition
-    rows = close[:, torch.tensor(edges, device=images.device) - 1].any(1).nonzero()[:, 0]
-    if not len(rows):
-        return
-    chain = close[rows]
-    endless = chain[:, max(edges) - 1 :].all(1) & (count < total)
-    inside, links = rows[~endless], chain[~endless]
-    again = torch.nn.functional.pad(links, (1, 0)) | torch.nn.functional.pad(links, (0, 1))
-    again[:, 0] = False
-    row, place = again.nonzero(as_tuple=True)
-    exact = distances[inside].double()
-    exact[row, place] = points.exact_pairs(inside[row], points, images[inside[row], place])
-    _write(images, distances, inside, images[inside], exact, total)
-    for some in rows[endless].split(rows_at_once) if endless.any() else ():
-        everyone = torch.arange(total, device=images.device).expand(len(some), total)
-        _write(images, distances, some, everyone, points.exact_distances(some, points), total)
-
-
-def _write(images: Tensor, distances: Tensor, rows: Tensor, candidates: Tensor, exact: Tensor, total: int) -> None:
-    """The nearest of `candidates` (R × M, squared distances `exact`) for some rows, ties in the order of numbers."""
-    # order by (distance in steps of a tie, number) in one whole number, the image itself first
-    key = (exact / TIE).round().clamp_(max=2**62 // total).long() * total + candidates
-    key.masked_fill_(candidates == rows[:, None], -1)
-    order = key.topk(images.shape[1], dim=1, largest=False, sorted=True).indices
-    images[rows], distances[rows] = candidates.gather(1, order), exact.gather(1, order).float()
+    farthest[farthest < TIE / 2] = torch.inf  # all images are one and the same: as shares of it all distances are 0
+    return _Near(images, distances, farthest.float(), original)
 
 
 def _mutual(near: Tensor, rows: Tensor) -> Tensor:
@@ -418,11 +381,11 @@ def _pieces(lengths: Tensor) -> Iterator[slice]:
         begin = end
 
 
-# --- at the door ------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _together(query: Tensor, gallery: Tensor) -> Tensor:
-    query, gallery = matrix(query, "query features"), matrix(gallery, "gallery features")
+    query, gallery = check_features(query, "query features"), check_features(gallery, "gallery features")
     if query.shape[1] != gallery.shape[1]:
         raise ReidError(
             f"query features have {query.shape[1]} dimensions, gallery features {gallery.shape[1]}; extract both with "
@@ -432,15 +395,31 @@ def _together(query: Tensor, gallery: Tensor) -> Tensor:
     return torch.cat((query.to(kind), gallery.to(query.device, kind)))
 
 
-def _demand(name: str, value: object, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ReidError(f"re-ranking: {name}={value}; give {wanted}")
+def _check_counts(**counts: object) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ReidError(f"re-ranking: {name}={value}; give a whole number, 1 or more")
 
 
-def _demand_size(total: int, **needed: int) -> None:
+def _check_size(total: int, **needed: int) -> None:
     for name, least in needed.items():
         if least > total:
             raise ReidError(
                 f"re-ranking: {name} needs at least {least} images, but queries and gallery without junk are {total}; "
                 f"give a smaller {name}"
             )
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32, whatever training switched on: TF32, bfloat16 and autocast are off by 1e-3."""
+    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

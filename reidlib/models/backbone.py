@@ -7,13 +7,13 @@ scratch and says so in its record.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from reidlib import paths
 from reidlib.spec import ReidError
 
 CHANNELS = {1: 256, 2: 512, 3: 1024, 4: 2048}
@@ -86,8 +86,8 @@ def imagenet_file(depth: int) -> Path | None:
     """The ImageNet weights at hand: in the folder `REID_WEIGHTS`, else torchvision's cache, else None."""
     name = _WEIGHTS[depth].url.rsplit("/", 1)[1]
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
-    if os.environ.get("REID_WEIGHTS"):
-        places.insert(0, Path(os.environ["REID_WEIGHTS"]))
+    if folder := paths.weights():
+        places.insert(0, folder)
     return next((place / name for place in places if (place / name).is_file()), None)
 
 

@@ -34,7 +34,7 @@ from torch.nn.functional import interpolate
 
 from reidlib.data.table import DISTRACTOR
 from reidlib.evaluation import statistics
-from reidlib.evaluation.points import TIE
+from reidlib.evaluation.distances import TIE
 from reidlib.models.output import Output
 from reidlib.pages.figures import _finished
 from reidlib.pages.tables import Page, _cell, _interval, _line, _table

@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 
 from reidlib.evaluation import Draws, Features, Protocol, Ranking
-from reidlib.evaluation.points import TIE
+from reidlib.evaluation.distances import TIE
 from reidlib.evaluation.ranking import average_precision
 from reidlib.pages.figures import _finished
 from reidlib.pages.tables import Page, _cell, _line, _number, _table

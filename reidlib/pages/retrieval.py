@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
+from reidlib.evaluation.distances import TIE, Vectors
 from reidlib.evaluation.evaluator import drawn_galleries
-from reidlib.evaluation.points import TIE, Points, full_precision
-from reidlib.evaluation.ranking import Labels, demand_same_space
+from reidlib.evaluation.ranking import Labels, check_same_dimensions
 from reidlib.pages.figures import _finished
 from reidlib.pages.tables import Page, _cell, _line, _table
 from reidlib.spec import ReidError
@@ -67,7 +67,7 @@ def ranked_list(
     for features, paths, name in ((query, query_paths, "query"), (gallery, gallery_paths, "gallery")):
         if len(features) != len(paths):
             raise ReidError(f"{len(paths)} {name} paths for {len(features)} features of {features.name}; give one each")
-    demand_same_space(query, gallery)
+    check_same_dimensions(query, gallery)
     which = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
     if protocol.draws:
         return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n)
@@ -195,10 +195,9 @@ def _distances(
         distances = rerank.distances(query.features, gallery.features, metric=metric)[which].double().cpu().numpy()
         return distances, distances
     device = query.features.device
-    with full_precision(device):
-        others = Points.of(gallery.features.to(device), metric)
-        asking = Points.of(query.features, metric, like=others)
-        squares = asking.exact_distances(which.to(device), others).cpu().numpy()
+    others = Vectors.of(gallery.features.to(device), metric)
+    asking = Vectors.of(query.features, metric, like=others)
+    squares = asking.squared_distances(which.to(device), others).cpu().numpy()
     if metric == "cosine":
-        return squares / 2, squares
-    return np.sqrt(squares) * float(others.divisor[0]), squares
+        return squares * others.unit**2 / 2, squares
+    return np.sqrt(squares) * others.unit, squares

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from reidlib.evaluation.points import Points, full_precision
+from reidlib.evaluation.distances import Vectors
 from reidlib.evaluation.ranking import blocks
 from reidlib.pages.tables import NOT_RUN, Page, _cell, _line, _number, _table
 
@@ -64,22 +64,21 @@ def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device,
     """
     draw = torch.Generator().manual_seed(0)
     sets = {length: [normalize(torch.randn(n, length, generator=draw)).to(device) for n in size] for length in lengths}
-    with full_precision(device):
-        points = {}
-        for length, (query, gallery) in sets.items():
-            others = Points.of(gallery, "cosine")
-            points[length] = Points.of(query, "cosine", like=others), others
-        turns = [{length: _elapsed(*points[length], device) for length in lengths} for _ in range(1 + rounds)]
+    points = {}
+    for length, (query, gallery) in sets.items():
+        others = Vectors.of(gallery, "cosine")
+        points[length] = Vectors.of(query, "cosine", like=others), others
+    turns = [{length: _elapsed(*points[length], device) for length in lengths} for _ in range(1 + rounds)]
     return pd.DataFrame(turns[1:])
 
 
-def _elapsed(query: Points, gallery: Points, device: torch.device) -> float:
-    """Seconds for the float32 distances of the evaluator, block by block; the float64 ones of doubtful pairs depend on
-    the pictures and have no part in it. To prepare the vectors is work of each picture, not of each pair."""
+def _elapsed(query: Vectors, gallery: Vectors, device: torch.device) -> float:
+    """Seconds for the float64 distances of the evaluator, block by block; vectors are prepared once an
+    image, so that is not counted."""
     _wait(device)
     started = time.perf_counter()
     for rows in blocks(len(query), len(gallery)):
-        query.closeness(rows, gallery)
+        query.squared_distances(rows, gallery)
     _wait(device)
     return time.perf_counter() - started
 

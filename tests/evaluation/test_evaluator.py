@@ -23,7 +23,7 @@ from reidlib.evaluation.protocols import (
 from reidlib.spec import ReidError
 
 METADATA = Path(__file__).parents[1] / "metadata"
-KEYS = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP", "queries", "excluded_queries"]
+KEYS = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP", "queries", "excluded_queries", "ties"]
 
 
 def clustered(count, *, size=16, people=8, spread=1.0, lowest=1, seed=0):
@@ -62,7 +62,11 @@ def test_cross_domain_pairs_follow_the_target():
 def test_identity_0_is_a_person_where_no_protocol_says_otherwise():
     query, gallery = Features(torch.eye(2), [0, 1], [1, 1]), Features(torch.eye(2), [0, 1], [2, 2])
     assert evaluate(query, gallery, protocol=MSMT17).metrics()["queries"] == 2
-    assert evaluate(query, gallery).metrics()["excluded_queries"] == 1
+    for options in ({}, dict(rerank=KReciprocal(1, 1))):
+        with pytest.raises(
+            ReidError, match="identity 0 .1 such.*no query shows; if your identities count from 0, add 1"
+        ):
+            evaluate(query, gallery, **options)
 
 
 @pytest.mark.parametrize("kind, train, gallery", [("detected", 7365, 5332), ("labeled", 7368, 5328)])
@@ -217,7 +221,7 @@ def test_the_command_with_multi_query(files, capsys):
 @pytest.mark.parametrize("words, fault", [
     (["--k1", "3"], "a test without re-ranking has no option 'k1'; choose one of k-reciprocal, ecn"),
     (["--rerank", "ecn", "--lambda", "0.3"], "re-ranking ecn has no option 'lambda'; it has k, t, q, distance"),
-    (["--rerank", "k-reciprocal", "--k1", "0"], "k1=0; give 1 or more"),
+    (["--rerank", "k-reciprocal", "--k1", "0"], "k1=0; give a whole number, 1 or more"),
     (["--rerank", "k-reciprocal", "--lambda", "2"], "lambda=2.0; give a number from 0 to 1"),
     (["--rerank", "k-reciprocal", "--k1", "400"], "k1 needs at least 401 images, but .* smaller k1"),
     (["--rerank", "ecn", "--q", "900"], "q needs at least 901 images"),

@@ -1,5 +1,7 @@
 """Sets of features: what is taken, what is refused with which words, and the means of multi-query."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,19 @@ GOOD = dict(features=np.eye(3, dtype=np.float32), ids=[1, 2, 3], cameras=[1, 1, 
     (dict(features=np.eye(3, dtype=int)), "features are torch.int64; give a floating point type"),
     (dict(ids=[1]), r"ids have shape \(1,\), but there are 3 images; give one whole number each"),
     (dict(cameras=[[1, 2, 3]]), r"cameras have shape \(1, 3\), but there are 3 images"),
-    (dict(ids=[1.5, 2, 3]), "ids are float64 values that are no whole numbers; give integers"),
-    (dict(cameras=["a", "b", "c"]), "cameras are <U1 values that are no whole numbers"),
+    (dict(ids=[1.5, 2, 3]), "ids are no whole numbers within int64, first 1.5 in row 0; give integers"),
+    (dict(ids=[1, np.inf, 3]), "ids are no whole numbers within int64, first inf in row 1"),
+    (dict(ids=[1, 2, np.nan]), "ids are no whole numbers within int64, first nan in row 2"),
+    (dict(ids=[1e19, 2, 3]), r"ids are no whole numbers within int64, first 1e\+19 in row 0"),
+    (dict(cameras=[2.0**63, 2, 3]), "cameras are no whole numbers within int64, first 9.2"),
+    (dict(ids=np.array([1, 2, 2**63], np.uint64)), "ids are no whole numbers within int64, first 9223372036854775808"),
+    (dict(ids=np.ones(3, bool)), "ids are bool values; give numbers"),
+    (dict(cameras=["a", "b", "c"]), "cameras are str32 values; give numbers of at most 64 bits"),
+    (dict(features=np.eye(3, dtype=np.longdouble)), "features are longdouble values|features are float128 values"),
+    (dict(features=np.eye(3, dtype=complex)), "features are complex128 values; give numbers"),
+    (dict(ids=np.ones(3, complex)), "ids are complex128 values"),
+    (dict(ids=np.zeros(3, [("a", int)])), "ids are structured values"),
+    (dict(features=np.zeros((3, 2), "S4")), "features are bytes32 values"),
 ])  # fmt: skip
 def test_bad_sets_are_named_by_file_and_field(tmp_path, change, words):
     with pytest.raises(ReidError, match="features: " + words):
@@ -29,6 +42,24 @@ def test_bad_sets_are_named_by_file_and_field(tmp_path, change, words):
     with pytest.raises(ReidError, match=f"{file}: {words}") as caught:
         Features.read(file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4", ">f8"])
+def test_every_byte_order_and_layout_is_read(tmp_path, kind):
+    features = np.arange(12, dtype=kind).reshape(4, 3)
+    for layout in (features, features[::-1], features[:, ::-1], np.asfortranarray(features), features[::2]):
+        labels = np.arange(len(layout))[::-1].astype(">i2"), np.ones(len(layout), ">f8")
+        np.savez(tmp_path / "q.npz", features=layout, ids=labels[0], cameras=labels[1])
+        for read in (Features(layout, *labels), Features.read(tmp_path / "q.npz")):
+            assert read.features.tolist() == layout.tolist() and read.ids.tolist() == labels[0].tolist()
+    bare = Features(
+        torch.eye(2, dtype=torch.bfloat16), torch.tensor([1.0, 2.0]).half(), torch.tensor([1, 2]).to(torch.uint8)
+    )
+    assert bare.ids.tolist() == [1, 2]
+    with pytest.raises(ReidError, match="features: features are a sparse"):
+        Features(torch.eye(2).to_sparse(), [1, 2], [1, 2])
+    with pytest.raises(ReidError, match="features: features are rows of different lengths"):
+        Features([[1.0], [1.0, 2.0]], [1, 2], [1, 2])
 
 
 def test_huge_finite_values_are_no_fault():
@@ -44,12 +75,76 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
     assert read.ids.dtype == read.cameras.dtype == torch.int64
 
 
+def members(file, **content):
+    """An archive with the good fields, some of them replaced by these bytes."""
+    np.savez_compressed(file, **GOOD)
+    with zipfile.ZipFile(file) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist()}
+    kept |= {f"{name}.npy": value for name, value in content.items()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in kept.items():
+            archive.writestr(name, value)
+
+
+def npy(shape):
+    """A .npy file of three int64 whose header says another shape."""
+    header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(24)
+
+
+def damaged(file):
+    """The compressed bytes of every member overwritten."""
+    np.savez_compressed(file, **GOOD)
+    with zipfile.ZipFile(file) as archive:
+        data = bytearray(file.read_bytes())
+        for part in archive.infolist():
+            start = part.header_offset + 30 + len(part.filename)
+            data[start : start + part.compress_size // 2] = b"\xff" * (part.compress_size // 2)
+    return bytes(data)
+
+
+def locked(file):
+    """The flag of encryption set in every header."""
+    np.savez(file, **GOOD)
+    data = bytearray(file.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset] |= 1
+            place = data.find(mark, place + 4)
+    return bytes(data)
+
+
+def bomb(file):
+    """A directory that promises 2^44 bytes of one member."""
+    np.savez(file, **GOOD)
+    data = bytearray(file.read_bytes())
+    place = data.find(b"PK\x01\x02")
+    extra = b"\x01\x00\x08\x00" + (2**44).to_bytes(8, "little")
+    name = int.from_bytes(data[place + 28 : place + 30], "little")
+    data[place + 24 : place + 28] = b"\xff" * 4
+    data[place + 30 : place + 32] = len(extra).to_bytes(2, "little")
+    data[place + 46 + name : place + 46 + name] = extra
+    end = data.find(b"PK\x05\x06")
+    size = int.from_bytes(data[end + 12 : end + 16], "little") + len(extra)
+    data[end + 12 : end + 16] = size.to_bytes(4, "little")
+    return bytes(data)
+
+
 @pytest.mark.parametrize("name, write, words", [
     ("no.npz", None, "is missing; give"),
     ("half.npz", lambda f: f.write_bytes(b"PK\x03\x04 cut"), "cannot be read .*write it with numpy.savez"),
     ("text.npz", lambda f: f.write_text("hello"), "no .npz, or it holds objects.*must hold features, ids, cameras"),
-    ("part.npz", lambda f: np.savez(f, features=np.eye(2), ids=[1, 2]), "has no field 'cameras' .it holds feat"),
+    ("part.npz", lambda f: np.savez(f, features=np.eye(2), ids=[1, 2]), "has no field 'cameras' .it holds 'feat"),
     ("object.npz", lambda f: np.savez(f, **{**GOOD, "ids": np.array([None, 1, 2])}), "holds objects"),
+    ("deflate.npz", lambda f: f.write_bytes(damaged(f)), "cannot be read .*write it with numpy.savez"),
+    ("empty.npz", lambda f: members(f, ids=b""), "cannot be read"),
+    ("header.npz", lambda f: members(f, ids=npy("(9999999999999,)")), "cannot be read"),
+    ("shape.npz", lambda f: members(f, ids=npy("(99999999999999999999999,)")), "cannot be read"),
+    ("words.npz", lambda f: members(f, ids=npy("(open('x'),)")), "cannot be read"),
+    ("locked.npz", lambda f: f.write_bytes(locked(f)), "cannot be read .*(encrypted|password)"),
+    ("bomb.npz", lambda f: f.write_bytes(bomb(f)), "unpacks to .* GiB, this machine has"),
+    ("folder.npz", lambda f: f.mkdir(), "is not a regular file"),
     ("single.npy", lambda f: np.save(f, np.eye(2)), "is a single array, no .npz"),
 ])  # fmt: skip
 def test_files_that_hold_no_features(tmp_path, name, write, words):

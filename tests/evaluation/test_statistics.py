@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval, Spread, difference, holm, interval, over_seeds, verdict
 from reidlib.spec import ReidError
 
@@ -46,18 +47,24 @@ def test_p_by_exact_enumeration():
     assert difference([values / 2], [-values / 2]).p == pytest.approx(exact, abs=0.02)
 
 
+@pytest.fixture
+def fewer_resamples(monkeypatch):
+    """Enough for what is simulated hundreds of times; a single interval has ten times as many."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 999)
+
+
 def coverage(draw, truth, times=300):
     """Share of intervals that hold the truth; its binomial spread at 95 % and 300 times is 1.3 points."""
     found = [draw(np.random.default_rng(number)) for number in range(times)]
     return np.mean([each.low <= 100 * truth <= each.high for each in found])
 
 
-def test_a_single_interval_covers_the_truth_about_95_times_in_100():
+def test_a_single_interval_covers_the_truth_about_95_times_in_100(fewer_resamples):
     """60 queries from a skewed law with mean 1/3."""
     assert 0.91 <= coverage(lambda rng: interval(rng.beta(1, 2, size=60)), 1 / 3) <= 0.985
 
 
-def test_a_paired_interval_covers_the_truth_with_seeds_pooled():
+def test_a_paired_interval_covers_the_truth_with_seeds_pooled(fewer_resamples):
     """100 queries, each hard or easy for both rows in all seeds; the true difference is 0.05, a query's own varies."""
 
     def draw(rng):
@@ -69,12 +76,12 @@ def test_a_paired_interval_covers_the_truth_with_seeds_pooled():
     assert 0.91 <= coverage(draw, 0.05) <= 0.985
 
 
-def test_rank_1_differences_are_covered_too():
+def test_rank_1_differences_are_covered_too(fewer_resamples):
     """Hits are 0 or 1: 200 queries, 0.6 against 0.5 right, independent."""
     assert 0.91 <= coverage(lambda rng: difference([rng.random(200) < 0.6], [rng.random(200) < 0.5]), 0.1) <= 0.985
 
 
-def test_p_is_uniform_where_nothing_differs():
+def test_p_is_uniform_where_nothing_differs(fewer_resamples):
     """Under no difference a p below 0.05 is found about 5 times in 100, below 0.5 half the time."""
     found = [np.random.default_rng(number) for number in range(300)]
     p = np.array([difference([rng.random(80)], [rng.random(80)]).p for rng in found])

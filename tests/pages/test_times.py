@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from reidlib.evaluation.points import Points
+from reidlib.evaluation.distances import Vectors
 from reidlib.pages import times
 
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def test_no_printed_minutes_are_no_fault():
 def test_the_table_has_a_line_for_each_length_as_a_multiple_of_1024(monkeypatch):
     """A clock that doubles with the length, and is slow in the first round and in one other."""
     slow = iter([factor for factor in (50, 1, 1, 7, 1, 1) for _ in range(3)])
-    monkeypatch.setattr(times, "_elapsed", lambda query, gallery, device: next(slow) * query.single.shape[1] / 1000)
+    monkeypatch.setattr(times, "_elapsed", lambda query, gallery, device: next(slow) * query.points.shape[1] / 1000)
     page = times.distances([512, 1024, 2048], (3, 5), CPU, "a <machine>")
     assert [line[:3] for line in cells(page)[1:]] == [
         ["512", "0.50", "0.512"],
@@ -101,17 +101,17 @@ def test_the_table_has_a_line_for_each_length_as_a_multiple_of_1024(monkeypatch)
 def test_what_is_timed_are_the_distances_of_unit_vectors(monkeypatch):
     asked = []
     monkeypatch.setattr(times, "blocks", lambda queries, gallery: [slice(0, 4), slice(4, queries)])
-    exact = Points.closeness
+    exact = Vectors.squared_distances
 
-    def closeness(self, rows, others):
+    def squared_distances(self, rows, others):
         found = exact(self, rows, others)
-        asked.append(self.given.shape[1])
-        squares = self.square[rows, None] - 2 * found
-        assert torch.allclose(squares, torch.cdist(self.given[rows], others.given) ** 2, atol=1e-5)
-        assert torch.allclose(others.given.norm(dim=1), torch.ones(len(others)))
+        asked.append(self.points.shape[1])
+        given, gallery = (each.points * others.unit + others.centre for each in (self, others))
+        assert torch.allclose(found * others.unit**2, torch.cdist(given[rows], gallery) ** 2, atol=1e-5)
+        assert torch.allclose(gallery.norm(dim=1), torch.ones(len(others), dtype=torch.float64))
         return found
 
-    monkeypatch.setattr(Points, "closeness", closeness)
+    monkeypatch.setattr(Vectors, "squared_distances", squared_distances)
     seconds = times.measure([8, 16], (7, 9), CPU, rounds=2)
     assert asked == [8, 8, 16, 16] * 3, "the lengths take turns, every block, one round more than counted"
     assert seconds.shape == (2, 2) and list(seconds) == [8, 16] and (seconds > 0).all(axis=None)
