@@ -17,8 +17,7 @@ from typing import Any
 from reidlib import papers, paths, training
 from reidlib.book import notebooks
 from reidlib.data import cuhk03
-from reidlib.pages import networks
-from reidlib.runs import datasets, prediction
+from reidlib.runs import datasets, prediction, trained
 from reidlib.runs.devices import Device, cores
 from reidlib.runs.prediction import Book, Need
 from reidlib.runs.run import Run, runs_of
@@ -77,7 +76,7 @@ class Chapter:
         """The runs that a figure needs again: there is a record, and the cache has no weights to draw."""
         if not _drawn(self.slug) or notebooks.is_current(self.slug, self.parameters):
             return []
-        return [replace(run, again=True) for run in self.shows() if run.is_made() and not networks.has_weights(run)]
+        return [replace(run, again=True) for run in self.shows() if run.is_made() and not trained.has_weights(run)]
 
     def command(self) -> list[str]:
         line = ["reid", "run", self.slug]
