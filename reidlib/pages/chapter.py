@@ -112,9 +112,9 @@ def variants(table: Table) -> list[tuple[Name, Name]]:
     return [((row.label, row.variant), (row.label, PUBLISHED)) for row in others]
 
 
-def _groups(runs: Runs) -> dict[str, list[Name]]:
+def _groups(runs: Runs) -> dict[str, Sequence[Name]]:
     rows = tables.rows_of(runs)
-    groups: dict[str, list[Name]] = {
+    groups: dict[str, Sequence[Name]] = {
         "as published": [(row.label, row.variant) for row in rows if row.variant == PUBLISHED],
         "variants": [(row.label, row.variant) for row in rows if row.variant != PUBLISHED],
     }

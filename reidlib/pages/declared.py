@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from reidlib.spec import Assumed, Recipe, Row, Settings, Stated, Table, value_of
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, value_of
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
 
@@ -43,10 +43,11 @@ class Value:
 
 def values(of: Settings | Row, before: str = "") -> Iterator[Value]:
     """Every value that settings declare, or that a row changes, and those of a training that goes before."""
-    for part, entries in {"recipe": of.recipe, "network": of.options, "loss": of.losses, "test": of.testing}.items():
+    holders: dict[str, Any] = {"recipe": of.recipe, "network": of.options, "loss": of.losses, "test": of.testing}
+    for part, entries in holders.items():
         for name, entry in (entries if isinstance(entries, Mapping) else vars(entries)).items():
-            pieces = {f"{part}: {name}": entry}
-            if part == "loss" and entry is not None:
+            pieces: dict[str, Any] = {f"{part}: {name}": entry}
+            if isinstance(entry, Loss):
                 pieces = {f"loss {name}: weight": entry.weight}
                 pieces |= {f"loss {name}: {option}": value for option, value in entry.options.items()}
             elif name == "reranking_options":

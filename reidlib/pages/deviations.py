@@ -127,6 +127,7 @@ def _changes(tables: Sequence[Table], budgets: Sequence[str]) -> list[Change]:
             for name, declared in own.budgets.get(budget, {}).items():
                 pair = Value.of(name, getattr(own.base.recipe, name)), Value.of(name, declared)
                 published, here = (replace(value, value=written(value.value)) for value in pair)
+                published = replace(published, why=published.why if published.kind == STATED else "")
                 met.setdefault(Change(published, budget, here), []).append(own.name)
     names = [own.name for own in tables]
     found = [replace(change, places=_shortened(places, names)) for change, places in met.items()]
@@ -205,10 +206,10 @@ def _values(items: Sequence[Item], head: Sequence[str], changes: Sequence[Change
 def _conflicts(found: pd.DataFrame) -> _Listed:
     columns = [Column("rows, between", "label"), Column("what does not agree, and what is done here", "reason")]
     lines = []
-    for line in found.itertuples():
-        where = line.tables.replace("recipe", "the recipe").replace(" table", ", table")
-        words = (f"“{line.words}” " if len(line.words) > 3 else "") + f"({line.line})"
-        lines.append([Cell(where, note=line.kind), Cell(line.what, note=f"Here: {line.here}"), words])
+    for line in found.to_dict("records"):
+        where = line["tables"].replace("recipe", "the recipe").replace(" table", ", table")
+        words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
+        lines.append([Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words])
     return [*columns, Column("the paper's words", "quote")], lines
 
 

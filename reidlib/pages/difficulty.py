@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reidlib.evaluation.statistics import Interval
+from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, TableView, Text, state, table
 from reidlib.pages.tables import NOT_RUN, mean_of, paired_interval, run_of, seeds_of
@@ -71,16 +71,15 @@ def transfer(at_home: Mapping[str, Runs], away: Mapping[tuple[str, str], Runs], 
     columns = [Column("trained on ↓, tested on →", "label"), *(DATASETS[name] for name in at_home)]
     lines = []
     for source in at_home:
-        cells = [DATASETS[source]]
+        cells: list[str] = [DATASETS[source]]
         for target, home in at_home.items():
             runs = home if source == target else away[source, target]
             mean = mean_of(_finished(runs, label)["mAP"])
             lost = None if source == target else _between(runs, label, home, label)
-            cells.append(
-                Cell(NOT_RUN, state=True)
-                if isinstance(mean, float)
-                else spread(mean) + (f" ({change(lost)})" if lost else "")
-            )
+            if isinstance(mean, Spread):
+                cells.append(spread(mean) + (f" ({change(lost)})" if lost else ""))
+            else:
+                cells.append(Cell(NOT_RUN, state=True))
         lines.append(cells)
     return table(columns, lines, caption)
 

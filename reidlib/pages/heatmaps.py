@@ -10,12 +10,13 @@ nothing is normalised before it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
 from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.stats import rankdata
@@ -125,7 +127,7 @@ def channel_mask(model: nn.Module, images: Tensor, name: str) -> Tensor:
     Raises ReidError naming the maps there are, and for a map that has places.
     """
     mask = _handed_out(model, images, name)
-    if mask.shape[2:].numel() != 1:
+    if mask[0, 0].numel() != 1:
         raise ReidError(f"{name} has {tuple(mask.shape[2:])} places, not one weight a channel; use output_map")
     return mask.detach().float().cpu().flatten(1)
 
@@ -211,7 +213,8 @@ def grad_cam(model: nn.Module, images: Tensor, module: str, target: Identity | S
         try:
             # One target for each image: the library passes silently over images without one. No `with`: leaving it
             # swallows every IndexError.
-            maps = cam(images.detach().clone().float(), [ClassifierOutputTarget(0)] * len(images))
+            targets: list[Any] = [ClassifierOutputTarget(0)] * len(images)
+            maps = cam(images.detach().clone().float(), targets)
         finally:
             for hook in (start, isolation):
                 hook.remove()
@@ -258,7 +261,7 @@ class _RawGradCAM(GradCAM):
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, images: Tensor) -> Iterator[None]:
+def _undisturbed(model: nn.Module, images: Tensor) -> Generator[None]:
     """Evaluation mode, frozen weights, float32, gradients possible wherever the caller stands; then all as before."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ReidError(f"images are {images.dtype}, {tuple(images.shape)}; give B×3×H×W, normalised (data.images)")
@@ -278,7 +281,7 @@ def _undisturbed(model: nn.Module, images: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def _tapped(model: nn.Module, module: str, found: list[Tensor]) -> Iterator[None]:
+def _tapped(model: nn.Module, module: str, found: list[Tensor]) -> Generator[None]:
     """Puts every output of a submodule into `found`, checked. A copy, since an in-place ReLU may follow the layer."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if module not in names:
@@ -320,7 +323,7 @@ def _around(model: nn.Module, module: str) -> str:
 
 def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
     """B × C × h × w to B × h × w, float32 on the CPU."""
-    if maps.shape[2:].numel() == 1:
+    if maps[0, 0].numel() == 1:
         raise ReidError(f"{name} has one value a channel for the whole image, no places; choose a map that has some")
     if channels not in CHANNELS:
         raise ReidError(f"channels={channels!r}; choose one of {', '.join(CHANNELS)}")
@@ -350,7 +353,7 @@ def on_body(maps: Tensor, bodies: Tensor) -> np.ndarray:
         raise ReidError(
             f"{len(maps)} maps, {len(bodies)} bodies; give a body for each map, with pixels in and beside it"
         )
-    values = enlarged(maps, tuple(bodies.shape[1:])).flatten(1).numpy()
+    values = enlarged(maps, (bodies.shape[1], bodies.shape[2])).flatten(1).numpy()
     ranks = rankdata(values, axis=1)  # ties share a rank: a flat map scores 0.5
     return ((ranks * flat).sum(1) / inside - (inside + 1) / 2) / outside
 
@@ -409,8 +412,8 @@ def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (
     high, wide = images.shape[2:]
     tile = high / wide  # inches; an image is one inch wide
     size = (1 + 1.04 * (1 + len(columns)), 0.9 + (tile + 0.15 * (scale == "each")) * len(images))
-    figure = plt.figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
+    figure = plt.figure(figsize=size, layout=layout)
     grid = figure.add_gridspec(len(images) + 1, 1 + len(columns), height_ratios=[tile] * len(images) + [0.07])
     panels = np.array(
         [[figure.add_subplot(grid[row, column]) for column in range(grid.ncols)] for row in range(len(images))]
@@ -486,7 +489,7 @@ def _painted(images: Tensor, maps: Tensor, spans: Sequence[tuple[float, float] |
         )
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     grey = (images.cpu().float() * weights).sum(1, keepdim=True).expand(-1, 3, -1, -1)  # B × 3 × H × W
-    large = enlarged(maps, tuple(images.shape[2:]))
+    large = enlarged(maps, (images.shape[2], images.shape[3]))
     painted = []
     for image, map_, span in zip(grey, large, spans, strict=True):
         if span is not None:

@@ -11,7 +11,7 @@ import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 import pandas as pd
@@ -37,7 +37,7 @@ class Cell(str):
 
     note:   a smaller line below the text.
     grey:   for a difference that cannot be told from zero.
-    state:  says why there is no value ("not run"); equal states side by side in a row are shown as one wide cell.
+    state:  says why there is no value ("not run"); see `state`.
     across: this cell is wider than its column and covers the rest of the row.
     anchor: the id of a heading on the same page, to which the cell links.
     """
@@ -64,7 +64,7 @@ class Cell(str):
 
 
 def state(text: str, columns: int) -> list[Cell]:
-    """One state for several columns of a row."""
+    """One state for several columns of a row, which are shown as one wide cell."""
     return [Cell(text, state=True)] * columns
 
 
@@ -86,7 +86,7 @@ class Column:
 class Piece:
     """A part of a page. Subclasses name their template."""
 
-    template: str
+    template: ClassVar[str]
 
     def html(self) -> str:
         return _TEMPLATES.get_template(self.template).render(piece=self)
@@ -117,7 +117,7 @@ class TableView(Piece):
     caption: str
     merged: int = 0
     below: tuple[str, ...] = ()
-    template = "table"
+    template: ClassVar[str] = "table"
 
     def __str__(self) -> str:
         lines = ["\t".join(texts) for texts in (self.header(), *self.texts())]
@@ -167,7 +167,7 @@ class TableView(Piece):
             for place, (value, column) in enumerate(zip(line, self.columns, strict=True)):
                 if joined and place < self.merged:
                     continue
-                if isinstance(value, Cell) and value.state and isinstance(previous, Cell) and previous == value:
+                if isinstance(value, Cell) and value.state and value is previous:
                     cells[-1].columns += 1
                     continue
                 previous = value
@@ -268,7 +268,7 @@ def _css(column: Column) -> str:
 class Text(Piece):
     """A paragraph. parts: str, `Strong` or `Code`. css: "caption", "note" or nothing."""
 
-    template = "text"
+    template: ClassVar[str] = "text"
 
     def __init__(self, *parts: str, css: str = "") -> None:
         self.parts, self.css = parts, css
@@ -285,7 +285,7 @@ def caption(text: str) -> Text:
 class Banner(Text):
     """Opens a page: says whose images its numbers come from. source: "real" or "stand-in"."""
 
-    template = "banner"
+    template: ClassVar[str] = "banner"
 
     def __init__(self, source: str, *parts: str) -> None:
         super().__init__(*parts, css="real-banner" if source == "real" else "standin-banner")
@@ -297,7 +297,7 @@ class Heading(Piece):
 
     text: str
     anchor: str
-    template = "heading"
+    template: ClassVar[str] = "heading"
 
     def __str__(self) -> str:
         return self.text
@@ -309,7 +309,7 @@ class Bullets(Piece):
 
     items: Sequence[Text]
     before: str = ""
-    template = "bullets"
+    template: ClassVar[str] = "bullets"
 
     def __str__(self) -> str:
         return "\n".join(filter(None, [self.before, *map(str, self.items)]))
@@ -320,7 +320,7 @@ class Terms(Piece):
     """Names and what stands for each: what all lines of a table share."""
 
     entries: Mapping[str, str]
-    template = "terms"
+    template: ClassVar[str] = "terms"
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {text}" for name, text in self.entries.items())
@@ -343,7 +343,7 @@ class RankedList(Piece):
 
     caption: str
     boxes: Sequence[Box]
-    template = "ranked list"
+    template: ClassVar[str] = "ranked list"
 
     def __str__(self) -> str:
         return "\n".join(
@@ -356,7 +356,7 @@ class Legend(Piece):
     """Colours (red, green, blue) with their names."""
 
     colours: Mapping[str, tuple[int, int, int]]
-    template = "legend"
+    template: ClassVar[str] = "legend"
 
     def __str__(self) -> str:
         return ", ".join(self.colours)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
@@ -69,14 +70,14 @@ def ranked_list(
         if len(features) != len(paths):
             raise ReidError(f"{len(paths)} {name} paths for {len(features)} features of {features.name}; give one each")
     demand_same_space(query, gallery)
-    which = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
+    wanted = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
     if protocol.draws:
-        return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n)
+        return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, wanted, n)
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = labels.kept.nonzero()[:, 0]  # junk is gone for every query
-    shown, compared = _distances(query, gallery[kept], which, metric, rerank)
+    shown, compared = _distances(query, gallery[kept], wanted, metric, rerank)
     lines = []
-    for row, place in enumerate(which.tolist()):
+    for row, place in enumerate(wanted.tolist()):
         pairs = labels.pairs(slice(place, place + 1))
         own, right = np.zeros(len(kept), dtype=bool), np.zeros(len(kept), dtype=bool)
         own[pairs.columns[pairs.present].numpy()] = True
@@ -162,10 +163,10 @@ def panel(lists: Mapping[str, pd.DataFrame], root: Path, *, n: int = 10) -> Figu
             raise ReidError(f"{first!r} and {other!r} were asked different queries; rank the same ones")
     rows = [(query, label) for query in asked[first] for label in lists]
     high = 0.78 * SHOWN_SIZE[0] / SHOWN_SIZE[1]  # inches; an image is 0.78 wide
+    layout = ConstrainedLayoutEngine(w_pad=0.035, h_pad=0.02, wspace=0.02, hspace=0.02)
     figure, panels = plt.subplots(
-        len(rows), 1 + n, figsize=(1.0 + 0.78 * (1 + n), (high + 0.3) * len(rows)), squeeze=False, layout="constrained"
+        len(rows), 1 + n, figsize=(1.0 + 0.78 * (1 + n), (high + 0.3) * len(rows)), squeeze=False, layout=layout
     )
-    figure.get_layout_engine().set(w_pad=0.035, h_pad=0.02, wspace=0.02, hspace=0.02)
     for line, (query, label) in zip(panels, rows, strict=True):
         answers = lists[label][lists[label]["query"] == query].nsmallest(n, "rank")
         asking = answers.iloc[0]

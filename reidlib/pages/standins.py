@@ -26,6 +26,7 @@ from reidlib.data.table import DISTRACTOR, read_manifest
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import DATASETS, count
 from reidlib.pages.render import Column, Legend, TableView, table
+from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, write
 from reidlib.standin.plan import plan
 
@@ -86,6 +87,8 @@ class Found:
 def read(name: str, folder: Path) -> Found:
     """A stand-in that `reid render` has finished, and its truth. Raises ReidError where either is not whole."""
     manifest = read_manifest(folder, name)
+    if manifest is None:
+        raise ReidError(f"{folder} holds no stand-in of {name}; make it with `reid render {name} --out {folder}`")
     pieces = [standin.truth(folder, split) for split in manifest["counts"]]
     joined = standin.Truth(
         np.concatenate([piece.names for piece in pieces]),

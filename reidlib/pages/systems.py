@@ -132,10 +132,11 @@ def published() -> dict[str, dict[str, int]]:
 def disagreements(printed: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """(paper, data set, quantity, printed value) wherever a paper and the published count differ."""
     counts = published()
+    columns = [printed[name] for name in ("paper", "dataset", "quantity", "value")]
     return [
-        (line.paper, line.dataset, line.quantity, line.value)
-        for line in printed.itertuples()
-        if line.quantity in counts[line.dataset] and line.value != str(counts[line.dataset][line.quantity])
+        (paper, dataset, quantity, value)
+        for paper, dataset, quantity, value in zip(*columns, strict=True)
+        if quantity in counts[dataset] and value != str(counts[dataset][quantity])
     ]
 
 

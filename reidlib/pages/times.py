@@ -120,7 +120,7 @@ def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView
         "those of one that had the machine to itself. The records do not say what else ran; images per second that "
         "differ between seeds of one row are a hint."
     )
-    return table(columns, lines, f"{runs.table.slug}: time of training", below=[words])
+    return table(columns, lines, f"Time of training, {row} against {other}", below=[words])
 
 
 def _no_ratio(found: dict[str, dict[int, Record]], seeds: Sequence[int]) -> str:

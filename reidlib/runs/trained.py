@@ -13,6 +13,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import safetensors
 import torch
@@ -80,7 +81,7 @@ def load(
         model = _model(run)
         if model is None:
             raise ReidError(f"{_name(run)}: its training left no weights in {wanted.work_folder}; empty that folder")
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
 def _train(run: Run, log: Callable[[str], None]) -> None:
@@ -130,7 +131,7 @@ def _with_weights(run: Run) -> list[Run]:
     return [one for one in both if one.is_made() and (not needs_file or _file(one).is_file())]
 
 
-def _file(run: Run):
+def _file(run: Run) -> Path:
     return run.work_folder / training.WEIGHTS
 
 
