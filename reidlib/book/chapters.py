@@ -40,7 +40,7 @@ class Chapter:
 
     def repeats(self) -> list[Run]:
         """The runs that a figure needs again: they have a record, and the cache has no weights to draw."""
-        from reidlib.pages.networks import has_weights
+        from reidlib.runs.trained import has_weights
 
         if not _drawn(self.slug) or notebooks.is_current(self.slug, self.parameters):
             return []

@@ -1,24 +1,28 @@
-"""The chapter of one table, part by part: every notebook of a table shows these, and words of its own between them.
+"""The chapter of one table, part by part: every notebook of a table shows these, and text of its own between them.
 
-    page = Chapter(runs, study.reported(runs.table, dataset), declared.CLAIMS, declared.ASSUMED)
+    page = Chapter(engine.ensure("safenet", "table5", budget="small"))
+    page.comparison()
 
-The runs come from `study.ensure`; claims and assumptions from the paper's file in `reidlib.papers`.
+The paper's numbers, claims and assumptions are found from the runs.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reidlib.pages import figures, tables
-from reidlib.pages.tables import PUBLISHED, Name, Page
-from reidlib.spec import Assumed, Claim, Recipe, Row, Table
+from reidlib import papers
+from reidlib.pages import banners, declared, figures, tables
+from reidlib.pages.formatting import paper_title
+from reidlib.pages.render import Code, Page, Piece, TableView, Text
+from reidlib.pages.tables import PUBLISHED, Name
+from reidlib.runs.run import Runs, reported_numbers
+from reidlib.spec import Claim, Recipe, Row, Table
 
 INTERVAL = (
     "The interval is a paired bootstrap over the queries (95 %): where it holds zero the difference is grey, and these "
@@ -29,36 +33,31 @@ CORRECTED = (
     "counts as supported or contradicted, by its sign."
 )
 
-
 START = {"imagenet": "ImageNet weights", "scratch": "scratch"}
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """What one table's page shows.
+    """What one table's page shows. runs: all runs of the table."""
 
-    runs:     all runs of the table (`study.Runs`).
-    reported: the numbers that the paper prints for this data set (`study.reported`).
-    claims:   the paper's claims; those about other tables are left aside.
-    assumed:  what the paper leaves unsaid about training; that of the networks is found beside their classes.
-    """
-
-    runs: object
-    reported: pd.DataFrame
-    claims: Sequence[Claim] = ()
-    assumed: dict[str, Assumed] = field(default_factory=dict)
+    runs: Runs
 
     @cached_property
-    def decided(self) -> list[Claim]:
-        """The claims about this table and its data set."""
+    def reported(self) -> pd.DataFrame:
+        """The numbers that the paper prints for this data set."""
+        return reported_numbers(self.runs.table, self.runs.runs[0].dataset)
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """The paper's claims about this table and its data set."""
         first = self.runs.runs[0]
-        return [claim for claim in self.claims if claim.of(first.table.slug, first.dataset)]
+        return [claim for claim in papers.claims() if claim.of(first.table.slug, first.dataset)]
 
     def answer(self) -> Page:
         """What images these are, and what the records say of each claim."""
-        return Page(tables.banner(self.runs) + tables.answers(self.runs, self.decided))
+        return Page([banners.chapter(self.runs), *tables.answers(self.runs, self.claims)])
 
-    def comparison(self) -> Page:
+    def comparison(self) -> TableView:
         """Reported and reproduced, row by row."""
         return tables.comparison(self.runs, self.reported)
 
@@ -71,10 +70,12 @@ class Chapter:
 
         `ladder`, `against` and `variants` make the pairs that most tables need.
         """
-        shown = f"<p>{INTERVAL}{CORRECTED if self.decided else ''}</p>"
+        shown: list[Piece] = [Text(INTERVAL + (CORRECTED if self.claims else ""))]
         if pairs:
-            shown += tables.differences(self.runs, self.reported, pairs)
-        return Page(shown + (tables.claims(self.runs, self.decided) if self.decided else ""))
+            shown.append(tables.differences(self.runs, self.reported, pairs))
+        if self.claims:
+            shown.append(tables.claims(self.runs, self.claims))
+        return Page(shown)
 
     def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure:
         """Training loss by epoch. groups: panels by title; by default the rows as published, then the variants."""
@@ -82,17 +83,14 @@ class Chapter:
 
     def limits(self) -> Page:
         """How far this budget is from the paper's recipe, and what a verdict at it is worth."""
-        return Page("".join(f"<p>{text}</p>" for text in (_training(self.runs), _worth(self.runs)) if text))
+        return Page([_training(self.runs), _worth(self.runs)])
 
     def sources(self) -> Page:
         """Repeats on this machine, the record behind each number, the recipe and the assumptions with their reasons."""
-        assumed = _of_networks(self.runs.table) | self.assumed
-        return Page(
-            tables.repeats(self.runs)
-            + tables.provenance(self.runs)
-            + tables.recipe(self.runs)
-            + tables.assumptions(assumed)
-        )
+        own = self.runs.table
+        assumed = tables.assumptions(declared.assumptions(own.paper, [own]), paper_title(own.paper))
+        records = tables.provenance(self.runs).pieces
+        return Page([tables.repeats(self.runs), *records, tables.recipe(self.runs), assumed])
 
 
 def ladder(table: Table) -> list[tuple[Name, Name]]:
@@ -114,9 +112,9 @@ def variants(table: Table) -> list[tuple[Name, Name]]:
     return [((row.label, row.variant), (row.label, PUBLISHED)) for row in others]
 
 
-def _groups(runs) -> dict[str, list[Name]]:
+def _groups(runs: Runs) -> dict[str, Sequence[Name]]:
     rows = tables.rows_of(runs)
-    groups = {
+    groups: dict[str, Sequence[Name]] = {
         "as published": [(row.label, row.variant) for row in rows if row.variant == PUBLISHED],
         "variants": [(row.label, row.variant) for row in rows if row.variant != PUBLISHED],
     }
@@ -124,29 +122,14 @@ def _groups(runs) -> dict[str, list[Name]]:
     return filled if len(filled) > 1 else {"": next(iter(filled.values()))}
 
 
-def _of_networks(table: Table) -> dict[str, Assumed]:
-    """What the modules of the table's networks assume; entries of other networks than the base's carry their name."""
-    models = [table.base.model]
-    for row in table.rows:
-        settings = table.base.but(row)
-        models += [settings.model] + ([settings.first.settings.model] if settings.first else [])
-    found = {}
-    own = inspect.getmodule(table.base.model)
-    for model in dict.fromkeys(models):
-        module = inspect.getmodule(model)
-        prefix = "" if module is own else f"{model.__name__}, "
-        found |= {f"{prefix}{name}": assumed for name, assumed in getattr(module, "ASSUMED", {}).items()}
-    return found
-
-
-def _training(runs) -> str:
+def _training(runs: Runs) -> Text:
     """What a row's training is at this budget, and what the paper's recipe is."""
     first, made = runs.runs[0], runs.records()
     base, paper = runs.table.settings(Row("base"), first.budget), runs.table.base.recipe
     starts = sorted({record.start for _, record in made}) or [base.recipe.resolved()["start"]]
     here = f"{_words(base.recipe)}, from {' or '.join(START[start] for start in starts)}"
     other = f"{_words(paper)}, from {START[paper.resolved()['start']]}"
-    text = f"At budget <code>{first.budget}</code> a row is trained for {here}"
+    text = f" a row is trained for {here}"
     if made:
         value, images = base.recipe.resolved(), made[0][1].data["images"]["train"]
         text += f": about {value['epochs'] * (images // value['batch']):,} steps"
@@ -156,14 +139,14 @@ def _training(runs) -> str:
         text += f". The recipe of the paper, stated or assumed as the last tables say, has {other}."
     if base.first:
         text += f" The {base.first.settings.model.__name__} is trained before it, for as long."
-    return text
+    return Text("At budget ", Code(first.budget), text)
 
 
-def _worth(runs) -> str:
+def _worth(runs: Runs) -> Text:
     """What a verdict on this page is worth, by budget, seeds and images."""
-    first, seeds = runs.runs[0], sorted({run.seed for run in runs.runs})
+    first, seeds = runs.runs[0], len(tables.seeds_of(runs))
     if not runs.records():
-        return "No row is finished at this budget: this page shows what would be compared, and nothing else."
+        return Text("No row is finished at this budget: this page shows what would be compared, and nothing else.")
     if first.budget == "smoke":
         text = "This budget shows that the code runs from the images to this page, and nothing else. "
     else:
@@ -173,21 +156,21 @@ def _worth(runs) -> str:
         text += "It is not enough to confirm or refute the paper: rendered people are not photographs. "
     elif first.budget != "full":
         text += "It is not enough to confirm or refute the paper, for the training is not the paper's. "
-    if len(seeds) == 1:
+    if seeds == 1:
         text += "One seed hides the spread between seeds. "
     else:
-        text += f"{len(seeds)} seeds show a part of the spread between seeds. "
+        text += f"{seeds} seeds show a part of the spread between seeds. "
     missing = len({(run.row.label, run.row.variant) for run in runs.runs if run.state() != "finished"})
     if missing:
         rows = len(tables.rows_of(runs))
         text += f"{missing} of the {rows} rows are not finished at this budget, and nothing is said of them. "
     text += "A verdict on this page is a verdict on these images, at this budget and from "
-    text += "this seed" if len(seeds) == 1 else "these seeds"
+    parts: list[str] = [text + ("this seed" if seeds == 1 else "these seeds")]
     others = [name for name in runs.table.budgets if name not in ("smoke", "small", first.budget)]
     if first.budget in ("smoke", "small") and others:
-        named = " and ".join(f"<code>{name}</code>" for name in others)
-        text += f". Budgets {named} lift these limits one by one; the table keeps its shape"
-    return f"{text}."
+        named = [part for name in others for part in (" and ", Code(name))][1:]
+        parts += [". Budgets ", *named, " lift these limits one by one; the table keeps its shape"]
+    return Text(*parts, ".")
 
 
 def _words(recipe: Recipe) -> str:

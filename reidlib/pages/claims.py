@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reidlib.data import cuhk03
 from reidlib.evaluation.statistics import verdict
-from reidlib.pages.deviations import in_order, title
-from reidlib.pages.protocols import _caption
-from reidlib.pages.tables import NOT_RUN, Decision, Page, _cell, _interval, _line, _number, _p, _table, decide
+from reidlib.pages.formatting import in_order, paper_title
+from reidlib.pages.render import Column, Heading, Page, Piece, Strong, TableView, Text, table
+from reidlib.pages.tables import NOT_RUN, Decision, decide, decision_cells
+from reidlib.runs.run import Runs
 from reidlib.spec import Claim
 
 NOT_YET = f"{NOT_RUN} yet"
@@ -32,7 +33,7 @@ class Decided:
         return NOT_YET if self.decision.verdict == NOT_RUN else self.decision.verdict
 
 
-def decided(declared: Sequence[Claim], read: Mapping[str, Sequence]) -> list[Decided]:
+def decided(declared: Sequence[Claim], read: Mapping[str, Sequence[Runs]]) -> list[Decided]:
     """Every claim on every data set of its table, claim by claim.
 
     read: the runs of each table by its slug, one `Runs` a data set. The claims of one table on one data set are
@@ -49,81 +50,54 @@ def decided(declared: Sequence[Claim], read: Mapping[str, Sequence]) -> list[Dec
     return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
 
-def banner(read: Mapping[str, Sequence]) -> Page:
-    """Whose images the verdicts come from, and which of them have any record."""
-    every = [runs for sets in read.values() for runs in sets]
-    first = every[0].runs[0]
-    used = list(dict.fromkeys(runs.runs[0].dataset for runs in every if runs.records()))
-    layouts = f"in the layout of {', '.join(used)}" if used else "of which no record is here yet"
-    if first.source == "real":
-        return Page(f'<div class="real-banner">Real images {html.escape(layouts)}, budget {first.budget}.</div>')
-    return Page(
-        '<div class="standin-banner"><strong>Stand-in images.</strong> Every verdict on this page comes from rendered '
-        f"figures {html.escape(layouts)}, at budget <code>{first.budget}</code>. It says how rows compare on those "
-        "images. It does not say whether the paper was right on photographs.</div>"
-    )
-
-
-def counts(found: Sequence[Decided]) -> Page:
+def counts(found: Sequence[Decided]) -> TableView:
     """Verdicts by paper; a claim counts once for each data set of its table."""
-    body = []
-    names = in_order([entry.claim.paper for entry in found])
-    for name in (*names, ""):
+    lines: list[list[Any]] = []
+    for name in (*in_order([entry.claim.paper for entry in found]), ""):
         own = [entry for entry in found if name in ("", entry.claim.paper)]
         verdicts = Counter(entry.verdict for entry in own)
-        claims = len({entry.claim for entry in own})
-        numbers = [claims, len(own), *(verdicts[word] for word in VERDICTS)]
-        cells = [_cell(title(name) if name else "all", css="label"), *(_cell(str(number)) for number in numbers)]
-        body.append(_line(cells))
-    head = ("", "claims", "comparisons", *VERDICTS)
-    return _table([_line([_cell(text) for text in head])], body, css="comparison")
+        numbers = [len({entry.claim for entry in own}), len(own), *(verdicts[word] for word in VERDICTS)]
+        lines.append([paper_title(name) if name else "all", *numbers])
+    return table([Column("paper", "label"), "claims", "comparisons", *VERDICTS], lines, "Verdicts by paper")
 
 
-def summary(found: Sequence[Decided]) -> Page:
+def summary(found: Sequence[Decided]) -> Text:
     """The counts in one sentence."""
     verdicts = Counter(entry.verdict for entry in found)
     ran = len(found) - verdicts[NOT_YET] - verdicts[VERDICTS[3]]
-    claims = len({entry.claim for entry in found})
     said = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS[:3])
-    return Page(
-        f"<p><strong>{claims} claims, {len(found)} comparisons</strong> (a claim is tested on each data set of its "
-        f"table). Of the {ran} whose runs are finished: {said}. {verdicts[NOT_YET]} {NOT_YET}.</p>"
+    return Text(
+        Strong(f"{len({entry.claim for entry in found})} claims, {len(found)} comparisons"),
+        f" (a claim is tested on each data set of its table). Of the {ran} whose runs are finished: {said}. "
+        f"{verdicts[NOT_YET]} {NOT_YET}.",
     )
 
 
 def section(name: str, found: Sequence[Decided]) -> Page:
     """The claims of one paper, table by table: words, comparison, and a line for each data set."""
     own = [entry for entry in found if entry.claim.paper == name]
-    pieces = [f'<h2 id="claims-{html.escape(name)}">{html.escape(title(name))}</h2>']
-    for table in dict.fromkeys(entry.claim.table for entry in own):
-        entries = [entry for entry in own if entry.claim.table == table]
-        body = []
+    columns = [Column("the paper's words", "quote"), Column("tested as", "label"), Column("on", "label")]
+    columns += [Column("Δ here"), Column("p"), Column("verdict", "text")]
+    pieces: list[Piece] = [Heading(paper_title(name), f"claims-{name}")]
+    for own_table in dict.fromkeys(entry.claim.table for entry in own):
+        entries = [entry for entry in own if entry.claim.table == own_table]
+        lines = []
         for claim in dict.fromkeys(entry.claim for entry in entries):
-            body += _lines(claim, [entry for entry in entries if entry.claim == claim])
-        head = ("the paper's words", "tested as", "on", "Δ here", "p", "verdict")
-        pieces.append(_caption(f"{title(name)}, {table}"))
-        pieces.append(_table([_line([_cell(text) for text in head])], body, css="claims"))
-    return Page("".join(pieces))
+            lines += _lines(claim, [entry for entry in entries if entry.claim == claim])
+        pieces.append(table(columns, lines, f"{paper_title(name)}, {own_table}", merged=2))
+    return Page(pieces)
 
 
-def _lines(claim: Claim, entries: Sequence[Decided]) -> list[str]:
+def _lines(claim: Claim, entries: Sequence[Decided]) -> list[list[str]]:
     """A line for each data set with a record, and one for all others together."""
+    first = [f"“{claim.quote}” ({claim.where})", f"{claim.better} against {claim.worse}, {claim.metric}"]
     ran = [entry for entry in entries if entry.decision.here is not None]
+    lines = [[*first, entry.dataset, *decision_cells(claim, entry.decision)] for entry in ran]
     rest: dict[str, list[str]] = {}
     for entry in entries:
         if entry.decision.here is None:
             rest.setdefault(entry.verdict, []).append(entry.dataset)
-    tails = []
-    for entry in ran:
-        here = entry.decision.here
-        shown = f"{claim.metric} {_number(here.mean, sign=True)} {_interval(here, sign=True)}"
-        tails.append([_cell(entry.dataset), _cell(shown), _cell(_p(entry.decision.p)), _cell(entry.verdict)])
     for word, sets in rest.items():
         names = ", ".join(dict.fromkeys(map(cuhk03.all_splits, sets)))
-        tails.append([_cell(names, css="label"), _cell(word, colspan=3, css="state")])
-    size = len(tails)
-    first = [
-        _cell(f"“{claim.quote}” ({claim.where})", css="quote", rowspan=size),
-        _cell(f"{claim.better} against {claim.worse}, {claim.metric}", css="label", rowspan=size),
-    ]
-    return [_line([*(first if number == 0 else []), *tail]) for number, tail in enumerate(tails)]
+        lines.append([*first, names, *decision_cells(claim, Decision(None, float("nan"), word))])
+    return lines

@@ -11,20 +11,21 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from reidlib.pages.tables import PUBLISHED, Name, _pooled, row_of, rows_of, title
+from reidlib.pages.tables import Name, pooled, printed_number, row_of, rows_of, title
+from reidlib.runs.run import Runs
 
 DPI = 120
 
 
-def ablation(runs, reported: pd.DataFrame, metric: str = "mAP") -> Figure:
+def ablation(runs: Runs, reported: pd.DataFrame, metric: str = "mAP") -> Figure:
     """Two panels with one line a row: the paper's numbers (real images), ours with their intervals (these images).
 
     Where the paper prints none of them, the first panel is left out.
     """
     rows = rows_of(runs)
     names = [(row.label, row.variant) for row in rows]
-    finished = {(run.row.label, run.row.variant) for run, _ in runs.records()}
-    printed = [_printed(reported, row, metric) for row in rows]
+    made = {(run.row.label, run.row.variant) for run, _ in runs.records()}
+    printed = [printed_number(runs, reported, name, metric) for name in names]
     panels = 2 if np.isfinite(printed).any() else 1
     heights = np.arange(len(names))[::-1]
     with sns.axes_style("whitegrid"):
@@ -36,8 +37,8 @@ def ablation(runs, reported: pd.DataFrame, metric: str = "mAP") -> Figure:
         left.plot(printed, heights, "o", color="0.35")
         left.set(title="paper, real images", xlabel=f"{metric} (%)")
     for height, name in zip(heights, names, strict=True):
-        if name in finished:
-            span = _pooled(runs, name)
+        if name in made:
+            span = pooled(runs, name)
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
     source = runs.runs[0].source
@@ -47,10 +48,10 @@ def ablation(runs, reported: pd.DataFrame, metric: str = "mAP") -> Figure:
         right.tick_params(labelleft=False)
     for panel in axes[0]:
         panel.grid(axis="y", visible=False)
-    return _finished(figure)
+    return finished(figure)
 
 
-def curves(runs, groups: dict[str, Sequence[Name]]) -> Figure:
+def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
     """Training loss by epoch, one panel a group of rows (title: their names), all on one scale.
 
     Rows that test one trained network share its curve, drawn once under the first of them.
@@ -79,16 +80,10 @@ def curves(runs, groups: dict[str, Sequence[Name]]) -> Figure:
         if axes.lines:
             axes.legend(fontsize=7, frameon=False)
     panels[0][0].set_ylabel("training loss")
-    return _finished(figure)
+    return finished(figure)
 
 
-def _printed(reported: pd.DataFrame, row, metric: str) -> float:
-    """The paper's number of a row; only a row as published has one."""
-    known = row.variant == PUBLISHED and metric in reported
-    return reported[metric].get(row.label, np.nan) if known else np.nan
-
-
-def _finished(figure: Figure) -> Figure:
+def finished(figure: Figure) -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell."""
     figure.set_dpi(DPI)
     plt.close(figure)

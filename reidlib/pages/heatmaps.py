@@ -1,4 +1,4 @@
-"""Where a network looks: activations and Grad-CAM on embeddings, laid over pictures that a rule chose.
+"""Where a network looks: activations and Grad-CAM on embeddings, laid over images that a rule chose.
 
 Grad-CAM: Selvaraju et al., ICCV 2017; the library is `grad-cam`. It was made for classifiers on single images, and some
 of what it takes for granted does not hold here: it stretches every map to the same height, rounding noise too, changes
@@ -10,12 +10,13 @@ nothing is normalised before it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
 from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.stats import rankdata
@@ -36,9 +38,10 @@ from reidlib.data.table import DISTRACTOR
 from reidlib.evaluation import statistics
 from reidlib.evaluation.distances import TIE
 from reidlib.models.output import Output
-from reidlib.pages.figures import _finished
-from reidlib.pages.tables import Page, _cell, _interval, _line, _table
-from reidlib.pages.tables import _number as _points
+from reidlib.pages.figures import finished
+from reidlib.pages.formatting import plural
+from reidlib.pages.render import Column, Piece, Text, table
+from reidlib.pages.tables import difference_cells
 from reidlib.spec import ReidError
 
 CHANNELS = ("mean", "energy")
@@ -48,7 +51,7 @@ COLOURS = "inferno"
 """A colour map whose lightness rises evenly, so that equal steps of a value look equal, in grey print too."""
 
 SHARE = 0.55
-"""Of the map's colour in a picture; the rest is the picture itself in grey, so that every hue is the map's."""
+"""Of the map's colour in an image; the rest is the image itself in grey, so that every hue is the map's."""
 
 EMPTY = 1e-6
 """A map that rises above zero, or above its own lowest value, by less than this share of the largest value drawn with
@@ -61,16 +64,16 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def choose(frame: pd.DataFrame, n: int = 4, *, seed: int = 0) -> pd.DataFrame:
-    """The pictures that figures show: n rows of `frame`, one a person, drawn by the seed and never by eye.
+    """The images that figures show: n rows of `frame`, one a person, drawn by the seed and never by eye.
 
     frame: rows of a data set's table, as `dataset.split("query")` gives them. The draw depends on nothing but seed,
-    identities and paths: fewer pictures are the first of more, and among some of the rows the order stays the same.
+    identities and paths: fewer images are the first of more, and among some of the rows the order stays the same.
     Raises ReidError where there are fewer than n people; junk and distractors are none.
     """
     people = frame[frame["identity"] > DISTRACTOR].reset_index(drop=True)
     identities = people["identity"].unique().tolist()
     if not 1 <= n <= len(identities):
-        raise ReidError(f"{n} pictures of different people wanted, {len(identities)} people given; choose a number")
+        raise ReidError(f"{n} images of different people wanted, {len(identities)} people given; choose a number")
     order = sorted(identities, key=lambda who: Random(f"{seed}/{who}").random())[:n]
     drawn = [Random(f"{seed}/{path}").random() for path in people["path"]]
     places = [min(people.index[people["identity"] == who], key=lambda place: drawn[place]) for who in order]
@@ -78,7 +81,7 @@ def choose(frame: pd.DataFrame, n: int = 4, *, seed: int = 0) -> pd.DataFrame:
 
 
 def partners(chosen: pd.DataFrame, gallery: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """For each chosen picture another one of the person, from another camera, drawn by the seed: for `Similarity`.
+    """For each chosen image another one of the person, from another camera, drawn by the seed: for `Similarity`.
 
     Both: rows of a data set's table; the answer is as long as `chosen`. Raises ReidError where a person has none.
     """
@@ -86,7 +89,7 @@ def partners(chosen: pd.DataFrame, gallery: pd.DataFrame, *, seed: int = 0) -> p
     for path, who, camera in zip(chosen["path"], chosen["identity"], chosen["camera"], strict=True):
         others = gallery[(gallery["identity"] == who) & (gallery["camera"] != camera)]
         if others.empty:
-            raise ReidError(f"identity {who} of {path} has no picture from another camera than {camera}; choose others")
+            raise ReidError(f"identity {who} of {path} has no image from another camera than {camera}; choose others")
         places.append(min(others.index, key=lambda place: Random(f"{seed}/{gallery['path'][place]}").random()))
     return gallery.loc[places].reset_index(drop=True)
 
@@ -124,7 +127,7 @@ def channel_mask(model: nn.Module, images: Tensor, name: str) -> Tensor:
     Raises ReidError naming the maps there are, and for a map that has places.
     """
     mask = _handed_out(model, images, name)
-    if mask.shape[2:].numel() != 1:
+    if mask[0, 0].numel() != 1:
         raise ReidError(f"{name} has {tuple(mask.shape[2:])} places, not one weight a channel; use output_map")
     return mask.detach().float().cpu().flatten(1)
 
@@ -182,7 +185,7 @@ class Similarity:
         if same:
             raise ReidError(
                 f"the reference of image {same[0]} is that image itself, or one that lies at the same point: the "
-                "cosine has no slope there; give another picture of the person"
+                "cosine has no slope there; give another image of the person"
             )
         return (own * unit).sum(1)
 
@@ -210,7 +213,8 @@ def grad_cam(model: nn.Module, images: Tensor, module: str, target: Identity | S
         try:
             # One target for each image: the library passes silently over images without one. No `with`: leaving it
             # swallows every IndexError.
-            maps = cam(images.detach().clone().float(), [ClassifierOutputTarget(0)] * len(images))
+            targets: list[Any] = [ClassifierOutputTarget(0)] * len(images)
+            maps = cam(images.detach().clone().float(), targets)
         finally:
             for hook in (start, isolation):
                 hook.remove()
@@ -257,7 +261,7 @@ class _RawGradCAM(GradCAM):
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, images: Tensor) -> Iterator[None]:
+def _undisturbed(model: nn.Module, images: Tensor) -> Generator[None]:
     """Evaluation mode, frozen weights, float32, gradients possible wherever the caller stands; then all as before."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ReidError(f"images are {images.dtype}, {tuple(images.shape)}; give B×3×H×W, normalised (data.images)")
@@ -277,7 +281,7 @@ def _undisturbed(model: nn.Module, images: Tensor) -> Iterator[None]:
 
 
 @contextmanager
-def _tapped(model: nn.Module, module: str, found: list[Tensor]) -> Iterator[None]:
+def _tapped(model: nn.Module, module: str, found: list[Tensor]) -> Generator[None]:
     """Puts every output of a submodule into `found`, checked. A copy, since an in-place ReLU may follow the layer."""
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if module not in names:
@@ -319,8 +323,8 @@ def _around(model: nn.Module, module: str) -> str:
 
 def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
     """B × C × h × w to B × h × w, float32 on the CPU."""
-    if maps.shape[2:].numel() == 1:
-        raise ReidError(f"{name} has one value a channel for the whole picture, no places; choose a map that has some")
+    if maps[0, 0].numel() == 1:
+        raise ReidError(f"{name} has one value a channel for the whole image, no places; choose a map that has some")
     if channels not in CHANNELS:
         raise ReidError(f"channels={channels!r}; choose one of {', '.join(CHANNELS)}")
     maps = maps.detach().float().cpu()
@@ -338,7 +342,7 @@ def _for_each(values: Tensor, images: int, what: str) -> Tensor:
 
 
 def on_body(maps: Tensor, bodies: Tensor) -> np.ndarray:
-    """How often a place on the person has a higher value than a place beside them, 0 to 1, one number a picture.
+    """How often a place on the person has a higher value than a place beside them, 0 to 1, one number an image.
 
     It is the area under the ROC curve of map against body, pixel by pixel: 0.5 where the map does not care, whatever
     its unit, scale or offset. maps: B × h × w. bodies: B × H × W, true on the person, each with pixels of both kinds.
@@ -349,47 +353,42 @@ def on_body(maps: Tensor, bodies: Tensor) -> np.ndarray:
         raise ReidError(
             f"{len(maps)} maps, {len(bodies)} bodies; give a body for each map, with pixels in and beside it"
         )
-    values = enlarged(maps, tuple(bodies.shape[1:])).flatten(1).numpy()
+    values = enlarged(maps, (bodies.shape[1], bodies.shape[2])).flatten(1).numpy()
     ranks = rankdata(values, axis=1)  # ties share a rank: a flat map scores 0.5
     return ((ranks * flat).sum(1) / inside - (inside + 1) / 2) / outside
 
 
-def bodies_table(columns: Mapping[str, Tensor], bodies: Tensor | None) -> Page:
-    """`on_body` of every column of a panel, in percent, and the same against the outline of somebody else.
+def bodies_table(columns: Mapping[str, Tensor], bodies: Tensor | None) -> Piece:
+    """`on_body` of every column of a panel, in percent, and the same against the outline of another person.
 
-    Most people stand in the middle of their box, so a map that lights the middle of every picture beats 50 % too. The
-    outline of the next picture's person takes that part off; what is left depends on this very picture. bodies: None
-    for photographs, whose outlines nobody knows.
+    Most people stand in the middle of their box, so a map that is high in the middle of every image beats 50 % too. The
+    outline of the next image's person takes that part off; what is left depends on this very image. bodies: None for
+    photographs, whose outlines nobody knows.
     """
     if bodies is None:
-        return Page("<p>Photographs come without outlines of the people: only the stand-ins can be measured so.</p>")
+        return Text("Photographs come without outlines of the people: only the stand-ins can be measured so.")
     others = bodies.roll(1, 0)
-    head = ["map", "on the person over beside, %", "by another person's outline, %", "difference", "95 % interval"]
+    head = [Column("map", "label"), "on the person over beside, %", "by another person's outline, %", "difference"]
     lines = []
     for title, maps in columns.items():
         own, other = on_body(maps, bodies), on_body(maps, others)
-        found = statistics.difference([own], [other])
-        cells = [_cell(title, css="label"), _cell(_points(100 * own.mean())), _cell(_points(100 * other.mean()))]
-        grey = "inside-spread" if found.holds_zero else ""
-        cells += [_cell(_points(found.mean, sign=True), css=grey), _cell(_interval(found, sign=True), css=grey)]
-        lines.append(_line(cells))
-    return Page(
-        f"<p>{len(bodies)} pictures, one a person.</p>" + _table([_line([_cell(text) for text in head])], lines)
-    )
+        means = [float(100 * shares.mean()) for shares in (own, other)]
+        lines.append([title, *means, *difference_cells(statistics.difference([own], [other]))])
+    return table([*head, "95 % interval"], lines, f"{plural(len(bodies), 'image')}, one a person")
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------------------------
 
 
 def overlay(images: Tensor, maps: Tensor, scale: str = "shared") -> Tensor:
-    """Pictures in grey under the colours of their maps: uint8, B × 3 × H × W.
+    """Images in grey under the colours of their maps: uint8, B × 3 × H × W.
 
-    images: uint8, B × 3 × H × W. maps: B × h × w, laid over the whole picture, each cell at its own place.
+    images: uint8, B × 3 × H × W. maps: B × h × w, laid over the whole image, each cell at its own place.
     scale:  "shared": one range of values for all maps, so that a weak map looks weak; "each": a range for each, so that
             its shape shows, and nothing can be compared.
 
     Colours start at zero, or at the lowest value where there are negative ones. A map without anything above zero (or
-    above its own lowest value) keeps its picture in grey: rounding is not shown as a finding.
+    above its own lowest value) keeps its image in grey: rounding is not shown as a finding.
     """
     if scale not in SCALES[:2]:
         raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES[:2])}")
@@ -397,7 +396,7 @@ def overlay(images: Tensor, maps: Tensor, scale: str = "shared") -> Tensor:
 
 
 def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (), *, scale: str = "shared") -> Figure:
-    """A row a picture: the picture as it is, then its map of every column, with the range of the colours under it.
+    """A row an image: the image as it is, then its map of every column, with the range of the colours under it.
 
     images:  uint8, B × 3 × H × W.
     columns: title: maps (B × h × w), one a network or layer; the size of a map in cells is printed under the title,
@@ -411,10 +410,10 @@ def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (
     if rows and len(rows) != len(images):
         raise ReidError(f"{len(rows)} labels of rows for {len(images)} images; give one for each")
     high, wide = images.shape[2:]
-    tile = high / wide  # inches; a picture is one inch wide
+    tile = high / wide  # inches; an image is one inch wide
     size = (1 + 1.04 * (1 + len(columns)), 0.9 + (tile + 0.15 * (scale == "each")) * len(images))
-    figure = plt.figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
+    figure = plt.figure(figsize=size, layout=layout)
     grid = figure.add_gridspec(len(images) + 1, 1 + len(columns), height_ratios=[tile] * len(images) + [0.07])
     panels = np.array(
         [[figure.add_subplot(grid[row, column]) for column in range(grid.ncols)] for row in range(len(images))]
@@ -430,8 +429,8 @@ def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (
     ranges = _ranges(list(columns.values()), scale)
     for place, ((title, maps), spans) in enumerate(zip(columns.items(), ranges, strict=True), 1):
         painted = _painted(images, maps, spans)
-        for axes, picture, span in zip(panels[:, place], painted, spans, strict=True):
-            axes.imshow(picture.permute(1, 2, 0).numpy())
+        for axes, image, span in zip(panels[:, place], painted, spans, strict=True):
+            axes.imshow(image.permute(1, 2, 0).numpy())
             if span is None:
                 axes.text(0.5, 0.5, "nothing\npositive", transform=axes.transAxes, ha="center", va="center", fontsize=7)
                 axes.texts[0].set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5})
@@ -445,14 +444,14 @@ def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (
     for place, spans in groups:
         if span := next((span for span in spans if span), None):  # without any there is nothing to read off
             _bar(figure, figure.add_subplot(place), span, scale)
-    return _finished(figure)
+    return finished(figure)
 
 
 def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Figure:
-    """Weights of channels as a curve: in each group of channels sorted by their mean over the pictures.
+    """Weights of channels as a curve: in each group of channels sorted by their mean over the images.
 
     masks: B × C, as of `channel_mask`. groups: name: number of channels, in the order in which they lie in the mask.
-    The band goes from the lowest to the highest picture of each channel: no band, no dependence on the picture.
+    The band goes from the lowest to the highest image of each channel: no band, no dependence on the image.
     """
     if sum(groups.values()) != masks.shape[1]:
         raise ReidError(f"{dict(groups)} are {sum(groups.values())} channels, the mask has {masks.shape[1]}")
@@ -470,34 +469,34 @@ def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Fig
         first += width
     axes.set(xlim=(0, first), xlabel="channel, sorted within its group", ylabel="weight")
     axes.set_title(title, fontsize=9, pad=16)
-    return _finished(figure)
+    return finished(figure)
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps B × h × w over a picture of `size` (H, W): bilinear, where the cells divide the picture evenly.
+    """Maps B × h × w over an image of `size` (H, W): bilinear, where the cells divide the image evenly.
 
-    So the middle of a cell lies on the middle of its share of the picture (not corner on corner, which would push
+    So the middle of a cell lies on the middle of its share of the image (not corner on corner, which would push
     every cell outwards). In a ResNet padding moves what a cell saw by up to half a cell more: edges are that uncertain.
     """
     return interpolate(maps[:, None].float(), size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _painted(images: Tensor, maps: Tensor, spans: Sequence[tuple[float, float] | None]) -> Tensor:
-    """Pictures under their maps, where `spans` are the values at both ends of the colours."""
+    """Images under their maps, where `spans` are the values at both ends of the colours."""
     if images.dtype != torch.uint8 or images.ndim != 4 or maps.ndim != 3 or len(maps) != len(images):
         raise ReidError(
             f"images are {images.dtype}, {tuple(images.shape)}, maps {tuple(maps.shape)}; give uint8 B×3×H×W and B×h×w"
         )
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     grey = (images.cpu().float() * weights).sum(1, keepdim=True).expand(-1, 3, -1, -1)  # B × 3 × H × W
-    large = enlarged(maps, tuple(images.shape[2:]))
+    large = enlarged(maps, (images.shape[2], images.shape[3]))
     painted = []
-    for picture, map_, span in zip(grey, large, spans, strict=True):
+    for image, map_, span in zip(grey, large, spans, strict=True):
         if span is not None:
             low, high = span
             colours = colormaps[COLOURS](((map_ - low) / (high - low)).clamp(0, 1).numpy())[..., :3]
-            picture = (1 - SHARE) * picture + SHARE * 255 * torch.from_numpy(colours).permute(2, 0, 1)
-        painted.append(picture.round().to(torch.uint8))
+            image = (1 - SHARE) * image + SHARE * 255 * torch.from_numpy(colours).permute(2, 0, 1)
+        painted.append(image.round().to(torch.uint8))
     return torch.stack(painted)
 
 

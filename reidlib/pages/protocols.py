@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 from reidlib.evaluation import Draws, Features, Protocol, Ranking
 from reidlib.evaluation.distances import TIE
 from reidlib.evaluation.ranking import average_precision
-from reidlib.pages.figures import _finished
-from reidlib.pages.tables import Page, _cell, _line, _number, _table
+from reidlib.pages.figures import finished
+from reidlib.pages.formatting import number, plural
+from reidlib.pages.render import Box, Column, RankedList, Strong, TableView, Text, table
+from reidlib.runs.run import Runs
 from reidlib.spec import ReidError
 
 SHOWN = {
@@ -36,23 +38,7 @@ MARKS = {"right": "✓", "wrong": "✗", "ignored": "–"}
 """Colour is never the only sign."""
 
 
-def banner(runs) -> Page:
-    """Whose images the measured numbers of a page come from that otherwise holds made-up examples."""
-    demand_finished(runs)
-    first = runs.runs[0]
-    source = "stand-in" if first.source == "stand-in" else "real"
-    said = {
-        "stand-in": f"come from rendered figures in the layout of {first.dataset}",
-        "real": f"come from the real images of {first.dataset}",
-    }[source]
-    return Page(
-        f'<div class="{source.replace("-", "")}-banner"><strong>{source.capitalize()} images</strong> and points made '
-        f"up. The numbers of our own networks on this page {html.escape(said)}, at budget "
-        f"<code>{first.budget}</code>. All other examples are a few points without any image behind them.</div>"
-    )
-
-
-def demand_finished(runs) -> None:
+def check_finished(runs: Runs) -> None:
     """Raises ReidError naming the first run without a record: a page of the study trains nothing."""
     if missing := runs.missing():
         run = missing[0]
@@ -87,54 +73,54 @@ def hits(query: Features, gallery: Features, protocol: Protocol) -> list[int]:
     return [int(word == "right") for _, word in verdicts(query, gallery, protocol) if word != "ignored"]
 
 
-def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> Page:
+def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> RankedList:
     """One query and its gallery, nearest first, as a strip of boxes with identity, camera and the rank that counts."""
-    boxes = [_box("query", "?", query.ids[0], query.cameras[0], "asks")]
+    boxes = [_box("query", "?", query.ids[0], query.cameras[0], "query")]
     rank = 0
     for place, word in verdicts(query, gallery, protocol):
         rank += word != "ignored"
         under = "ignored" if word == "ignored" else f"rank {rank}"
         boxes.append(_box(word, MARKS[word], gallery.ids[place], gallery.cameras[place], under))
-    return Page(f'{_caption(caption)}<ol class="ranked-list">{"".join(boxes)}</ol>')
+    return RankedList(caption, boxes)
 
 
-def terms(caption: str, ranked: Sequence[int]) -> Page:
+def _box(verdict: str, sign: str, identity: torch.Tensor, camera: torch.Tensor, under: str) -> Box:
+    who = {-1: "junk", 0: "distractor"}.get(int(identity), f"id {int(identity)}")
+    return Box(verdict, sign, who, f"cam {int(camera)}", under)
+
+
+def terms(caption: str, ranked: Sequence[int]) -> TableView:
     """Average precision of one ranked list by both rules, term by term, and the library's values under them."""
     ranks = [place for place, right in enumerate(ranked, 1) if right]
-    head = ["", "before it", "at it: plain term", "mean of both: trapezoid term"]
-    body, sums = [], np.zeros(2)
-    for number, rank in enumerate(ranks, 1):
-        at, before = number / rank, (number - 1) / (rank - 1) if rank > 1 else 1.0
+    lines, sums = [], np.zeros(2)
+    for n, rank in enumerate(ranks, 1):
+        at, before = n / rank, (n - 1) / (rank - 1) if rank > 1 else 1.0
         sums += at, (before + at) / 2
-        earlier = f"{number - 1}/{rank - 1} = {before:.3f}" if rank > 1 else f"{before:.3f}"
-        body.append([f"match at rank {rank}", earlier, f"{number}/{rank} = {at:.3f}", f"{(before + at) / 2:.3f}"])
-    body.append(["mean of the terms", "", *(f"{value:.3f}" for value in sums / len(ranks))])
+        earlier = f"{n - 1}/{rank - 1} = {before:.3f}" if rank > 1 else f"{before:.3f}"
+        lines.append([f"match at rank {rank}", earlier, f"{n}/{rank} = {at:.3f}", f"{(before + at) / 2:.3f}"])
+    lines.append(["mean of the terms", "", *(f"{value:.3f}" for value in sums / len(ranks))])
     library = [f"{average_precision(ranked, rule=rule):.3f}" for rule in ("plain", "trapezoid")]
-    body.append(["average_precision(…)", "", *library])
-    return table(caption, head, body)
+    lines.append(["average_precision(…)", "", *library])
+    return labelled(caption, ["term", "before it", "at it: plain term", "mean of both: trapezoid term"], lines)
 
 
-def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> Page:
+def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """A line for each result, a column for each of the metrics `show`, in percent; queries are counted."""
     measured = {label: result.metrics() for label, result in results.items()}
-    body = [[label, *(_metric(found[name]) for name in show)] for label, found in measured.items()]
-    return table(caption, ["", *(SHOWN[name] for name in show)], body)
+    lines = [[label, *(found[name] for name in show)] for label, found in measured.items()]
+    return labelled(caption, ["result", *(SHOWN[name] for name in show)], lines)
 
 
-def columns(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> Page:
+def columns(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """The same with a column for each result: a re-ranked number never stands in the column of one that is not."""
     measured = [result.metrics() for result in results.values()]
-    body = [[SHOWN[name], *(_metric(found[name]) for found in measured)] for name in show]
-    return table(caption, ["", *results], body)
+    lines = [[SHOWN[name], *(found[name] for found in measured)] for name in show]
+    return labelled(caption, ["metric", *results], lines)
 
 
-def table(caption: str, head: Sequence[str], body: Sequence[Sequence[str | float]]) -> Page:
-    """A small table with a line above that says what it shows; numbers that are not text yet get one decimal."""
-    lines = []
-    for first, *rest in body:
-        numbers = [_cell(value if isinstance(value, str) else _number(value)) for value in rest]
-        lines.append(_line([_cell(first, css="label"), *numbers]))
-    return Page(_caption(caption) + _table([_line([_cell(text) for text in head])], lines, css="comparison"))
+def labelled(caption: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> TableView:
+    """A small table whose first column are labels and all others numbers."""
+    return table([Column(head[0], "label"), *head[1:]], lines, caption)
 
 
 def crowd(
@@ -158,58 +144,54 @@ def crowd(
     return gallery[first], gallery
 
 
-def named(protocols: Mapping[str, Protocol]) -> Page:
+def named(protocols: Mapping[str, Protocol]) -> TableView:
     """Every protocol that `--protocol` takes, with its rules."""
-    head = ["name", "ignored ids", "wrong ids", "own camera", "query", "gallery", "as captions print it"]
-    body = []
+    names = ("ignored ids", "wrong ids", "own camera", "query", "gallery")
+    columns = [Column("name", "label"), *(Column(name, "text") for name in names)]
+    lines = []
     for name, rules in protocols.items():
-        cells = [_cell(name, css="label"), _cell(_numbers(rules.junk)), _cell(_numbers(rules.distractors))]
-        cells.append(_cell("ignored" if rules.ignore_same_camera else "counts"))
-        cells.append(_cell("mean" if rules.multi_query else "one image"))
-        cells.append(_cell(f"{rules.draws} draws" if rules.draws else "whole"))
-        body.append(_line([*cells, _cell(rules.title, css="quote why")]))
-    return Page(_caption("The named protocols") + _table([_line([_cell(text) for text in head])], body))
+        cells = [name, _ids(rules.junk), _ids(rules.distractors), "ignored" if rules.ignore_same_camera else "counts"]
+        cells.append("mean" if rules.multi_query else "one image")
+        lines.append([*cells, f"{rules.draws} draws" if rules.draws else "whole", rules.title])
+    return table([*columns, Column("as captions print it", "reason")], lines, "The named protocols")
+
+
+def _ids(values: Sequence[int]) -> str:
+    return ", ".join(str(value) for value in values).replace("-", "−") or "none"
 
 
 # --- both rules on our own rankings -----------------------------------------------------------------------------------
 
 
-def two_rules(runs) -> Page:
+def two_rules(runs: Runs) -> TableView:
     """mAP of every row by both rules, what lies between, and the most that one query loses."""
     head = ["row", "queries", "mAP, plain sum", "mAP, trapezoids", "difference", "largest of one query"]
-    body = []
+    lines = []
     for label, (plain, trapezoid) in _by_row(runs).items():
         apart = 100 * (trapezoid - plain)
-        body.append(
-            [label, str(len(plain)), 100 * plain.mean(), 100 * trapezoid.mean()]
-            + [_number(apart.mean(), sign=True), _number(apart.min(), sign=True)]
-        )
-    seeds = len({run.seed for run in runs.runs})
-    source, budget = runs.runs[0].source, runs.runs[0].budget
-    return table(
-        f"{runs.table.slug}, {source} images, budget {budget}, {seeds} seed{'s' * (seeds > 1)}: the same rankings by "
-        "both rules (%)",
-        head,
-        body,
-    )
+        means = [float(100 * plain.mean()), float(100 * trapezoid.mean())]
+        lines.append([label, len(plain), *means, number(apart.mean(), sign=True), number(apart.min(), sign=True)])
+    first, seeds = runs.runs[0], plural(len({run.seed for run in runs.runs}), "seed")
+    caption = f"{runs.table.slug}, {first.source} images, budget {first.budget}, {seeds}: the same rankings by both "
+    return labelled(f"{caption}rules (%)", head, lines)
 
 
-def gap(runs) -> Page:
-    """Drawn from the records: how far the rules lie apart, whether the rows keep their order, and what mixing does."""
+def gap(runs: Runs) -> Text:
+    """From the records: how far the rules lie apart, whether the rows keep their order, and what mixing does."""
     means = [(100 * plain.mean(), 100 * trapezoid.mean()) for plain, trapezoid in _by_row(runs).values()]
     apart = [plain - trapezoid for plain, trapezoid in means]
     pairs = [sorted(pair) for pair in combinations(means, 2)]  # the row with the smaller plain mAP first
     swapped = sum(low[1] > high[1] for low, high in pairs)
     mixed = sum(low[0] > high[1] for low, high in pairs)
     order = {0: "none changes", 1: "one changes"}.get(swapped, f"{swapped} change")
-    return Page(
-        f"<p><strong>The trapezoids lie {_number(min(apart))} to {_number(max(apart))} points below the plain "
-        f"sum</strong> in the {len(means)} rows. Of {len(pairs)} pairs of rows, {order} order between the rules. But "
-        f"take the better row by trapezoids and the other by the plain sum, and the order turns in {mixed} of them.</p>"
+    return Text(
+        Strong(f"The trapezoids lie {number(min(apart))} to {number(max(apart))} points below the plain sum"),
+        f" in the {len(means)} rows. Of {len(pairs)} pairs of rows, {order} order between the rules. But take the "
+        f"better row by trapezoids and the other by the plain sum, and the order turns in {mixed} of them.",
     )
 
 
-def both_rules(runs) -> Figure:
+def both_rules(runs: Runs) -> Figure:
     """Every query of every row as a point: its AP by the plain sum, and what the trapezoids take off it."""
     plain, trapezoid = (100 * np.concatenate(values) for values in zip(*_by_row(runs).values(), strict=True))
     with sns.axes_style("whitegrid"):
@@ -217,7 +199,7 @@ def both_rules(runs) -> Figure:
     axes.scatter(plain, plain - trapezoid, s=9, alpha=0.35, color="C0", linewidth=0)
     axes.set(xlabel="AP of a query, plain sum (%)", ylabel="points of AP taken off", ylim=(-0.2, None))
     axes.set_title(f"{len(plain):,} rankings, {runs.runs[0].source} images", fontsize=10)
-    return _finished(figure)
+    return finished(figure)
 
 
 FIRST_HITS = {
@@ -232,7 +214,7 @@ FIRST_HITS = {
 """Groups of queries by the rank of their first right image."""
 
 
-def by_first_hit(runs) -> Figure:
+def by_first_hit(runs: Runs) -> Figure:
     """What the trapezoids take off, for queries grouped by the rank of their first right image."""
     lost = np.concatenate([100 * (plain - trapezoid) for plain, trapezoid in _by_row(runs).values()])
     first = np.concatenate([_pooled(runs, label, "first_hit") for label in _labels(runs)])
@@ -244,41 +226,18 @@ def by_first_hit(runs) -> Figure:
     axes.set(xlabel="rank of the first right image (rankings)", ylabel="points of AP taken off", ylim=(0, None))
     axes.set_title("box: middle half, whiskers: middle 90 %", fontsize=10)
     axes.grid(axis="x", visible=False)
-    return _finished(figure)
+    return finished(figure)
 
 
-def _labels(runs) -> list[str]:
+def _labels(runs: Runs) -> list[str]:
     return list(dict.fromkeys(run.row.label for run in runs.runs))
 
 
-def _by_row(runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _by_row(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
-    demand_finished(runs)
+    check_finished(runs)
     return {label: (_pooled(runs, label, "ap"), _pooled(runs, label, "ap_trapezoid")) for label in _labels(runs)}
 
 
-def _pooled(runs, label: str, name: str) -> np.ndarray:
+def _pooled(runs: Runs, label: str, name: str) -> np.ndarray:
     return np.concatenate([run.per_query(name) for run in runs.runs if run.row.label == label])
-
-
-# --- pieces of HTML ---------------------------------------------------------------------------------------------------
-
-
-def _box(css: str, mark: str, identity: torch.Tensor, camera: torch.Tensor, under: str) -> str:
-    who = {-1: "junk", 0: "distractor"}.get(int(identity), f"id {int(identity)}")
-    return (
-        f'<li class="{css}"><span class="sign">{mark}</span><span>{who}</span><span>cam {int(camera)}</span>'
-        f'<span class="rank">{under}</span></li>'
-    )
-
-
-def _caption(text: str) -> str:
-    return f'<p class="example">{html.escape(text)}</p>'
-
-
-def _metric(value: float | int) -> str:
-    return str(value) if isinstance(value, int) else _number(value)
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values).replace("-", "−") or "none"

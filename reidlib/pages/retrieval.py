@@ -1,4 +1,4 @@
-"""What a network finds: the ranked list of a query as data and as a row of pictures, under the evaluator's rules."""
+"""What a network finds: the ranked list of a query as data and as a row of images, under the evaluator's rules."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
 from reidlib.evaluation.distances import TIE, Vectors
 from reidlib.evaluation.evaluator import drawn_galleries
 from reidlib.evaluation.ranking import Labels, check_same_dimensions
-from reidlib.pages.figures import _finished
-from reidlib.pages.tables import Page, _cell, _line, _table
+from reidlib.pages.figures import finished
+from reidlib.pages.render import Column, TableView, table
+from reidlib.runs.run import Runs
 from reidlib.spec import ReidError
 
 COLUMNS = (
@@ -33,8 +35,8 @@ FRAMES = {True: "#1a9641", False: "#d7191c"}
 SIGNS = {True: "✓", False: "✗"}
 """Colour is never the only sign."""
 
-PICTURE = (192, 96)
-"""Height and width in pixels to which every picture of a panel is brought; boxes of real sets differ in shape."""
+SHOWN_SIZE = (192, 96)
+"""Height and width in pixels to which every image of a panel is brought; boxes of real sets differ in shape."""
 
 
 def ranked_list(
@@ -68,14 +70,14 @@ def ranked_list(
         if len(features) != len(paths):
             raise ReidError(f"{len(paths)} {name} paths for {len(features)} features of {features.name}; give one each")
     check_same_dimensions(query, gallery)
-    which = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
+    wanted = torch.arange(len(query)) if which is None else torch.as_tensor(which, dtype=torch.int64)
     if protocol.draws:
-        return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n)
+        return _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, wanted, n)
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = labels.kept.nonzero()[:, 0]  # junk is gone for every query
-    shown, compared = _distances(query, gallery[kept], which, metric, rerank)
+    shown, compared = _distances(query, gallery[kept], wanted, metric, rerank)
     lines = []
-    for row, place in enumerate(which.tolist()):
+    for row, place in enumerate(wanted.tolist()):
         pairs = labels.pairs(slice(place, place + 1))
         own, right = np.zeros(len(kept), dtype=bool), np.zeros(len(kept), dtype=bool)
         own[pairs.columns[pairs.present].numpy()] = True
@@ -116,22 +118,22 @@ def _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, re
     return pd.concat(lists, ignore_index=True)
 
 
-def first_answers(runs, row: str, other: str) -> Page:
-    """Drawn from the records: for how many queries either network's first answer is right, seed by seed.
+def first_answers(runs: Runs, row: str, other: str) -> TableView:
+    """From the records: for how many queries the first answer of either network is right, seed by seed.
 
     A figure that shows only queries which one network gets right and the other does not shows one of these numbers.
     """
-    lines = []
+    lines, queries = [], 0
     for seed in sorted({run.seed for run in runs.runs}):
         first, second = (_rank1(runs, label, seed) for label in (row, other))
         counts = [first & second, first & ~second, ~first & second, ~first & ~second]
-        lines.append(_line([_cell(str(seed), css="label"), *(_cell(str(int(part.sum()))) for part in counts)]))
-    head = ["seed", "both right", f"only {row}", f"only {other}", "neither"]
-    caption = f"<p>First answers of {row} and {other}, {len(first)} queries.</p>"
-    return Page(caption + _table([_line([_cell(text) for text in head])], lines))
+        lines.append([str(seed), *(int(part.sum()) for part in counts)])
+        queries = len(first)
+    columns = [Column("seed", "label"), "both right", f"only {row}", f"only {other}", "neither"]
+    return table(columns, lines, f"First answers of {row} and {other}, {queries} queries")
 
 
-def _rank1(runs, label: str, seed: int) -> np.ndarray:
+def _rank1(runs: Runs, label: str, seed: int) -> np.ndarray:
     """Whether the first answer is right, query by query."""
     run = next(run for run in runs.runs if run.row.label == label and run.seed == seed)
     return run.per_query("rank1") > 0.5
@@ -160,29 +162,29 @@ def panel(lists: Mapping[str, pd.DataFrame], root: Path, *, n: int = 10) -> Figu
         if asked[other] != asked[first]:
             raise ReidError(f"{first!r} and {other!r} were asked different queries; rank the same ones")
     rows = [(query, label) for query in asked[first] for label in lists]
-    high = 0.78 * PICTURE[0] / PICTURE[1]  # inches; a picture is 0.78 wide
+    high = 0.78 * SHOWN_SIZE[0] / SHOWN_SIZE[1]  # inches; an image is 0.78 wide
+    layout = ConstrainedLayoutEngine(w_pad=0.035, h_pad=0.02, wspace=0.02, hspace=0.02)
     figure, panels = plt.subplots(
-        len(rows), 1 + n, figsize=(1.0 + 0.78 * (1 + n), (high + 0.3) * len(rows)), squeeze=False, layout="constrained"
+        len(rows), 1 + n, figsize=(1.0 + 0.78 * (1 + n), (high + 0.3) * len(rows)), squeeze=False, layout=layout
     )
-    figure.get_layout_engine().set(w_pad=0.035, h_pad=0.02, wspace=0.02, hspace=0.02)
     for line, (query, label) in zip(panels, rows, strict=True):
         answers = lists[label][lists[label]["query"] == query].nsmallest(n, "rank")
         asking = answers.iloc[0]
-        _picture(line[0], root / query, "black", 1.0)
+        _draw(line[0], root / query, "black", 1.0)
         line[0].set_title(f"query {asking['query_identity']}, c{asking['query_camera']}", fontsize=7, pad=2)
         words = f"{label}\n{asking['rights']} to find".strip()
         line[0].set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center")
         for axes, answer in zip(line[1:], answers.to_dict("records"), strict=False):
             right = bool(answer["right"])
-            _picture(axes, root / answer["gallery"], FRAMES[right], 2.5)
+            _draw(axes, root / answer["gallery"], FRAMES[right], 2.5)
             axes.set_title(f"{answer['rank']} {SIGNS[right]}", color=FRAMES[right], fontsize=9, pad=3)
         for axes in line[1 + len(answers) :]:  # a gallery of fewer than n
             axes.axis("off")
-    return _finished(figure)
+    return finished(figure)
 
 
-def _picture(axes: Axes, file: Path, frame: str, width: float) -> None:
-    axes.imshow(read_image(file, PICTURE))
+def _draw(axes: Axes, file: Path, frame: str, width: float) -> None:
+    axes.imshow(read_image(file, SHOWN_SIZE))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(edgecolor=frame, linewidth=width)
 

@@ -1,11 +1,10 @@
-"""The page "The stand-ins": sheets of rendered pictures, part masks, factors and sizes, read from disk and from truth.
+"""The page "The stand-ins": sheets of rendered images, part masks, factors and sizes, read from disk and from truth.
 
-Which picture is shown is decided by a rule from the seed, never by eye: a page of chosen pictures would flatter.
+Which image is shown is decided by a rule from the seed, never by eye: a page of chosen images would flatter.
 """
 
 from __future__ import annotations
 
-import html
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,16 +23,15 @@ from scipy.io import loadmat
 from reidlib import standin
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
 from reidlib.data.table import DISTRACTOR, read_manifest
-from reidlib.pages.figures import _finished
-from reidlib.pages.protocols import _caption
-from reidlib.pages.tables import Page, _cell, _line, _table
+from reidlib.pages.figures import finished
+from reidlib.pages.formatting import DATASETS, count
+from reidlib.pages.render import Column, Legend, TableView, table
+from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, write
 from reidlib.standin.plan import plan
 
-TITLES = {"market1501": "Market-1501", "dukemtmc": "DukeMTMC-reID", "cuhk03": "CUHK03", "msmt17": "MSMT17"}
-
 AGAIN = ("gt_bbox", "labeled/")
-"""Folders whose pictures show moments of the other folders once more, in boxes drawn by hand."""
+"""Folders whose images show moments of the other folders once more, in boxes drawn by hand."""
 
 COLOURS = {
     "background": (24, 26, 32),
@@ -66,18 +64,18 @@ class Found:
 
     @property
     def title(self) -> str:
-        return TITLES[self.name]
+        return DATASETS[self.name]
 
     def factor(self, name: str) -> np.ndarray:
         return self.truth.factors[name]
 
     def image(self, place: int) -> np.ndarray:
-        """The picture at this place of the truth, H×W×3."""
+        """The image at this place of the truth, H×W×3."""
         with Image.open(self.folder / self.truth.names[place]) as file:
             return np.asarray(file.convert("RGB"))
 
     def people(self) -> np.ndarray:
-        """Places of the pictures of people, each moment once; junk and distractors that show nobody are left out."""
+        """Places of the images of people, each moment once; junk and distractors that show nobody are left out."""
         once = ~np.array([name.startswith(AGAIN) for name in self.truth.names])
         return np.flatnonzero(once & (self.factor("kind") == "person"))
 
@@ -89,6 +87,8 @@ class Found:
 def read(name: str, folder: Path) -> Found:
     """A stand-in that `reid render` has finished, and its truth. Raises ReidError where either is not whole."""
     manifest = read_manifest(folder, name)
+    if manifest is None:
+        raise ReidError(f"{folder} holds no stand-in of {name}; make it with `reid render {name} --out {folder}`")
     pieces = [standin.truth(folder, split) for split in manifest["counts"]]
     joined = standin.Truth(
         np.concatenate([piece.names for piece in pieces]),
@@ -98,27 +98,12 @@ def read(name: str, folder: Path) -> Found:
     return Found(name, folder, manifest, joined)
 
 
-def banner(sets: Sequence[Found]) -> Page:
-    """Says that no picture of the page is a photograph."""
-    names = ", ".join(found.title for found in sets)
-    return Page(
-        '<div class="standin-banner"><strong>Stand-in images.</strong> Every picture on this page was rendered by the '
-        f"study, in the layouts of {html.escape(names)}. None is a photograph, none shows a real person, and no number "
-        "here may be set beside a score of a paper.</div>"
-    )
-
-
-def caption(text: str) -> Page:
-    """A line above a sheet or a table that says what it shows."""
-    return Page(_caption(text))
-
-
-# --- sheets of pictures -----------------------------------------------------------------------------------------------
+# --- sheets of images -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet, H×W×3, and the words above it."""
+    """One image of a sheet, H×W×3, and the words above it."""
 
     pixels: np.ndarray
     above: str = ""
@@ -126,7 +111,7 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Rows of pictures at native size, as a notebook shows them.
+    """Rows of images at native size, as a notebook shows them.
 
     `compact` keeps 256 colours of the whole sheet, which takes a third of the bytes; masks keep theirs exactly.
     """
@@ -157,7 +142,7 @@ class Sheet:
         return whole
 
     def __repr__(self) -> str:
-        """Without the pixels: a notebook keeps this text beside the picture."""
+        """Without the pixels: a notebook keeps this text beside the image."""
         return f"Sheet({', '.join(' '.join(name.split()) for name in self.rows)})"
 
     def _repr_png_(self) -> bytes:
@@ -175,7 +160,7 @@ def camera_name(name: str, camera: int) -> str:
 
 
 def by_camera(found: Found, many: int) -> dict[int, list[int]]:
-    """Camera -> places of `many` pictures drawn by the seed: as many different people as the camera saw, then more."""
+    """Camera -> places of `many` images drawn by the seed: as many different people as the camera saw, then more."""
     people = found.people()
     chosen = {}
     for camera in range(1, len(write.domain(found.name).cameras) + 1):
@@ -213,7 +198,7 @@ def most_seen(found: Found, many: int) -> list[int]:
 
 
 def moments_of(found: Found, who: int, many: int) -> list[int]:
-    """Places of `many` pictures of one person, spread over the cameras that saw them, in the order of the cameras."""
+    """Places of `many` images of one person, spread over the cameras that saw them, in the order of the cameras."""
     pool = [int(place) for place in found.people() if found.factor("identity")[place] == who]
     found.draw(f"person {who}").shuffle(pool)
     before: Counter[int] = Counter()
@@ -226,7 +211,7 @@ def moments_of(found: Found, who: int, many: int) -> list[int]:
 
 
 def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
-    """A row a person, a picture from each of their cameras (from two cameras several)."""
+    """A row a person, an image from each of their cameras (from two cameras several)."""
     rows = {}
     for found in sets:
         for who in most_seen(found, people):
@@ -246,7 +231,7 @@ def painted(mask: np.ndarray) -> np.ndarray:
 
 
 def rich_in_parts(found: Found, many: int) -> list[int]:
-    """Places of pictures of different people: each adds most parts to those before it, then shows most parts."""
+    """Places of images of different people: each adds most parts to those before it, then shows most parts."""
     pool = [int(place) for place in found.people()]
     found.draw("parts").shuffle(pool)
     masks = found.truth.parts[pool].reshape(len(pool), -1)
@@ -263,7 +248,7 @@ def rich_in_parts(found: Found, many: int) -> list[int]:
 
 
 def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
-    """Pictures, each beside its part mask: a row a set."""
+    """Images, each beside its part mask: a row a set."""
     return Sheet(
         {
             found.title: [
@@ -277,15 +262,9 @@ def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
     )
 
 
-def legend() -> Page:
+def legend() -> Legend:
     """The colours of the masks, with their names beside them."""
-    chips = [
-        f'<span style="white-space: nowrap; margin-right: 0.9rem"><span style="display: inline-block; width: 0.9rem; '
-        f"height: 0.9rem; margin-right: 0.3rem; vertical-align: -0.1rem; border: 1px solid #888; "
-        f'background: rgb{colour}"></span>{name}</span> '
-        for name, colour in COLOURS.items()
-    ]
-    return Page(f'<p class="part-legend">{"".join(chips)}</p>')
+    return Legend(COLOURS)
 
 
 # --- factors ----------------------------------------------------------------------------------------------------------
@@ -311,22 +290,22 @@ AXES = {
 """The factors that are drawn as histograms."""
 
 TIMES = ("day", "morning", "noon", "afternoon", "lamps")
-STROKES = dict(zip(TITLES, ("-", "--", ":", "-."), strict=True))
+STROKES = dict(zip(DATASETS, ("-", "--", ":", "-."), strict=True))
 """Colour is never the only sign."""
 
 
 def values(found: Found, factor: str) -> np.ndarray:
-    """A factor of the pictures of people, as the histograms take it; values beyond the edges count in the last bin."""
+    """A factor of the images of people, as the histograms take it; values beyond the edges count in the last bin."""
     axis, kept = AXES[factor], found.factor(factor)[found.people()].astype(np.float64)
     kept = kept[kept > 0] if axis.above_zero else kept
     return np.clip(kept, axis.edges[0], axis.edges[-1])
 
 
 def factors(sets: Sequence[Found]) -> Figure:
-    """A histogram a factor, a line a set, in percent of its pictures; the time of day as bars; the names at the end."""
+    """A histogram a factor, a line a set, in percent of its images; the time of day as bars; the names at the end."""
     with sns.axes_style("whitegrid"):
         figure, panels = plt.subplots(4, 2, figsize=(5.6, 8.8), layout="constrained")
-    colours = dict(zip(TITLES, sns.color_palette("colorblind"), strict=False))
+    colours = dict(zip(DATASETS, sns.color_palette("colorblind"), strict=False))
     for axes, (factor, axis) in zip(panels.flat, AXES.items(), strict=False):
         for found in sets:
             sns.histplot(
@@ -342,14 +321,14 @@ def factors(sets: Sequence[Found]) -> Figure:
             )
         axes.set_xlabel(axis.label, fontsize=9)
         axes.set_ylim(0, None)
-        axes.set_ylabel("% of pictures" if axes.get_subplotspec().is_first_col() else "", fontsize=9)
+        axes.set_ylabel("% of images" if axes.get_subplotspec().is_first_col() else "", fontsize=9)
         axes.tick_params(labelsize=8)
     panels.flat[0].set_xticks(range(0, 361, 90))
     _times(panels[3, 0], sets, colours)
     lines, names = panels[0, 0].get_legend_handles_labels()
     panels[3, 1].axis("off")
     panels[3, 1].legend(lines, names, loc="center left", frameon=False, handlelength=3.2)
-    return _finished(figure)
+    return finished(figure)
 
 
 def _times(axes, sets: Sequence[Found], colours: Mapping[str, tuple]) -> None:
@@ -363,36 +342,29 @@ def _times(axes, sets: Sequence[Found], colours: Mapping[str, tuple]) -> None:
     long = shares.reset_index().melt("time", var_name="set", value_name="share")
     palette = {found.title: colours[found.name] for found in sets}
     sns.barplot(long, x="share", y="time", hue="set", palette=palette, legend=False, ax=axes)
-    axes.set_xlabel("time of day (% of pictures)", fontsize=9)
+    axes.set_xlabel("time of day (% of images)", fontsize=9)
     axes.set_ylabel("")
     axes.tick_params(labelsize=8)
 
 
-def hidden(sets: Sequence[Found]) -> Page:
-    """How often something stands before a person or a second one is in the picture, and how often the sun shines."""
+def hidden(sets: Sequence[Found]) -> TableView:
+    """How often something stands before a person or a second one is in the image, and how often the sun shines."""
     lines = []
     for found in sets:
         people = found.people()
         occluder, company = found.factor("occluder")[people] != "none", found.factor("company")[people]
         shares = [occluder, company, found.factor("occlusion")[people] > 0.1, found.factor("sunny")[people]]
-        lines.append(
-            _line(
-                [
-                    _cell(found.title, css="label"),
-                    _cell(f"{len(people):,}"),
-                    *(_cell(f"{100 * np.mean(share):.0f}") for share in shares),
-                ]
-            )
-        )
-    head = ["", "pictures", "thing before them %", "second person %", "over a tenth hidden %", "sun shines %"]
-    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+        lines.append([found.title, len(people), *(f"{100 * np.mean(share):.0f}" for share in shares)])
+    columns = [Column("set", "label"), "images", "thing before them %", "second person %", "over a tenth hidden %"]
+    caption = "How often something else is in the image, in percent of the images"
+    return table([*columns, "sun shines %"], lines, caption)
 
 
 # --- controlled variants ----------------------------------------------------------------------------------------------
 
 
 def one_person(own: Found, many: int) -> list[str]:
-    """Names of `many` pictures of the person with most of them: queries first, then the gallery."""
+    """Names of `many` images of the person with most of them: queries first, then the gallery."""
     test = [place for place in own.people() if not own.truth.names[place].startswith("bounding_box_train")]
     counts = Counter(int(own.factor("identity")[place]) for place in test)
     who = max(sorted(counts), key=lambda identity: counts[identity])
@@ -401,7 +373,7 @@ def one_person(own: Found, many: int) -> list[str]:
 
 
 def one_each(own: Found, many: int) -> list[str]:
-    """Names of pictures of `many` different people, the lowest numbers: the one of each with the least hidden."""
+    """Names of images of `many` different people, the lowest numbers: the one of each with the least hidden."""
     people = own.people()
     names = []
     for who in sorted({int(own.factor("identity")[place]) for place in people})[:many]:
@@ -411,7 +383,7 @@ def one_each(own: Found, many: int) -> list[str]:
 
 
 def compared(sets: Mapping[str, Found], names: Sequence[str], *, splits: bool = False) -> Sheet:
-    """The same pictures in several variants: a row a variant. Smaller ones are enlarged, pixel by pixel, to line up."""
+    """The same images in several variants: a row a variant. Smaller ones are enlarged, pixel by pixel, to line up."""
     rows = {}
     for label, found in sets.items():
         place = {str(name): i for i, name in enumerate(found.truth.names)}
@@ -430,19 +402,19 @@ def _enlarged(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def changes(own: Found, sets: Mapping[str, Found]) -> Page:
-    """For each variant the factors of the truth that differ from the set as it is, and in how many pictures."""
+def changes(own: Found, sets: Mapping[str, Found]) -> TableView:
+    """For each variant the factors of the truth that differ from the set as it is, and in how many images."""
     lines = []
     for label, found in sets.items():
         differ = {name: differing(own, found, name) for name in standin.FACTORS}
         words = ", ".join(f"{name} ({many})" for name, many in differ.items() if many)
-        lines.append(_line([_cell(label, css="label"), _cell(words or "none", css="quote why")]))
-    head = _line([_cell("variant"), _cell(f"factors that differ (in how many of {len(own.truth.names)} pictures)")])
-    return _table([head], lines)
+        lines.append([label, words or "none"])
+    differ = Column(f"factors that differ (in how many of {len(own.truth.names)} images)", "reason")
+    return table([Column("variant", "label"), differ], lines, "What differs from the set as it is")
 
 
 def differing(own: Found, other: Found, factor: str) -> int:
-    """In how many pictures of two variants a factor differs; what is absent in both is the same."""
+    """In how many images of two variants a factor differs; what is absent in both is the same."""
     here, there = own.factor(factor), other.factor(factor)
     same = here == there
     if groundtruth.FACTORS[factor][0] in (groundtruth.NUMBER, groundtruth.COLOUR):
@@ -512,41 +484,37 @@ PUBLISHED = {
 """The published counts, as the loaders hold them against a real set."""
 
 
-def sizes(made: Mapping[str, Mapping[str, int]]) -> Page:
+def sizes(made: Mapping[str, Mapping[str, int]]) -> TableView:
     """Published counts beside those of the stand-ins at scale 1; what differs is marked."""
     lines = []
     for name, published in PUBLISHED.items():
         for split in dict.fromkeys(what.split()[0] for what in published):
-            cells = [_cell(name if split == "train" else "", css="label"), _cell(split, css="label")]
+            cells = [name, split]
             for kind in ("images", "identities"):
                 wanted, found = published.get(f"{split} {kind}"), made[name].get(f"{split} {kind}")
                 unequal = " ≠" if wanted is not None and wanted != found else ""
-                cells += [_cell(_count(wanted)), _cell(_count(found) + unequal)]
-            lines.append(_line(cells))
-    head = ["", "", "images published", "images at scale 1", "identities published", "identities at scale 1"]
-    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+                cells += [count(wanted), count(found) + unequal]
+            lines.append(cells)
+    columns = [Column("set", "label"), Column("split", "label"), "images published", "images at scale 1"]
+    columns += ["identities published", "identities at scale 1"]
+    return table(columns, lines, "Published counts, and the stand-ins at scale 1", merged=1)
 
 
-def _count(number: int | None) -> str:
-    return "–" if number is None else f"{number:,}"
-
-
-def on_disk(sets: Sequence[Found]) -> Page:
-    """What the sets of this page are: scale, pictures, room on disk, and the version and digest that runs record."""
+def on_disk(sets: Sequence[Found]) -> TableView:
+    """What the sets of this page are: scale, images, room on disk, and the version and digest that runs record."""
     lines = []
     for found in sets:
         images, truth = weight(found)
         manifest = found.manifest
         many = sum(manifest["counts"].values())
-        cells = [f"{manifest['scale']:g}", f"{many:,}", f"{images / 2**20:.1f}", f"{images / many / 1024:.1f}"]
-        cells += [f"{truth / many / 1024:.1f}", str(manifest["version"]), manifest["digest"]]
-        lines.append(_line([_cell(found.title, css="label"), *(_cell(text) for text in cells)]))
-    head = ["", "scale", "pictures", "JPEG, MiB", "KiB a picture", "truth, KiB a picture", "version", "digest"]
-    return _table([_line([_cell(text) for text in head])], lines, css="comparison")
+        cells = [f"{manifest['scale']:g}", many, images / 2**20, images / many / 1024, truth / many / 1024]
+        lines.append([found.title, *cells, str(manifest["version"]), manifest["digest"]])
+    columns = [Column("set", "label"), "scale", "images", "JPEG, MiB", "KiB an image", "truth, KiB an image", "version"]
+    return table([*columns, Column("digest", "code")], lines, "The sets of this page on disk")
 
 
 def weight(found: Found) -> tuple[int, int]:
-    """Bytes of the pictures and of the truth."""
+    """Bytes of the images and of the truth."""
     images = sum((found.folder / name).stat().st_size for name in found.truth.names)
     truth = sum((found.folder / groundtruth.file_of(split)).stat().st_size for split in found.manifest["counts"])
     return images, truth

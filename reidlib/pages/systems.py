@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
-from reidlib.pages.deviations import in_order, title
-from reidlib.pages.standins import TITLES
-from reidlib.pages.tables import Page, _cell, _line, _table
+from reidlib.pages.formatting import DATASETS, count, in_order, paper_title
+from reidlib.pages.render import Cell, Column, TableView, table
 from reidlib.spec import Settings, Table, value_of
 from reidlib.training.cost import Cost, cost
 
@@ -34,14 +32,14 @@ def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = 
     baselines: (slug of a table, label of a row) of rows that a switch makes out of the system itself.
     """
     found: dict[tuple, System] = {}
-    for slug, table in tables.items():
-        rows = [("", table.base), *((row.label, table.settings(row, "full")) for row in table.rows if row.model)]
+    for slug, own in tables.items():
+        rows = [("", own.base), *((row.label, own.settings(row, "full")) for row in own.rows if row.model)]
         for label, settings in rows:
             if value_of(settings.recipe.epochs) == 0:
                 continue  # descriptors that learn nothing
-            key = (table.paper, settings.model, str(settings.recipe.resolved()["size"]))
+            key = (own.paper, settings.model, str(settings.recipe.resolved()["size"]))
             name = settings.model.__name__ + (f" ({slug.split('/')[1]}: {label})" if label else "")
-            found.setdefault(key, System(table.paper, name, settings))
+            found.setdefault(key, System(own.paper, name, settings))
     listed = list(found.values())
     for slug, label in baselines:
         row = next(row for row in tables[slug].rows if row.label == label)
@@ -51,37 +49,25 @@ def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = 
     return sorted(listed, key=lambda system: order.index(system.paper))
 
 
-def banner() -> Page:
-    return Page(
-        '<div class="standin-banner"><strong>No image.</strong> Nothing on this page was measured on pictures, neither '
-        "real ones nor stand-ins: the networks are counted, and the counts of the data sets are the papers' own.</div>"
-    )
-
-
-def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> Page:
+def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> TableView:
     """Weights, multiply-adds and descriptor of each system, and the numbers that its paper gives.
 
     said: results/system-statistics.tsv: paper, model, quantity (a field of `Cost`), value, kind, line, words, how.
     """
-    head = ["network", "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
-    body, paper = [], ""
+    columns = [Column("network", "label"), "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
+    lines: list[list[str | int]] = []
+    blank, paper = [""] * (len(columns) - 1), ""
     for system in listed:
         if system.paper != paper:
             paper = system.paper
-            body.append(_line([_cell(title(paper), css="state", colspan=len(head))]))
+            lines.append([Cell(paper_title(paper), state=True, across=True), *blank])
         counted = cost(system.settings, identities)
         height, width = system.settings.recipe.resolved()["size"]
-        cells = [_cell(system.name, css="label"), _cell(f"{height}×{width}")]
-        cells += [
-            _cell(f"{counted.parameters / 1e6:.2f} M"),
-            _cell(f"{(counted.parameters - counted.classifiers) / 1e6:.2f} M"),
-            _cell(f"{counted.multiply_adds / 1e9:.2f} G"),
-            _cell(f"{counted.embedding:,}"),
-        ]
-        body.append(_line(cells))
-        for sentence in _paper_says(system, counted, said):
-            body.append(_line([_cell(f"The paper: {sentence}", css="quote reported", colspan=len(head))]))
-    return _table([_line([_cell(text) for text in head])], body, css="comparison")
+        millions = [f"{n / 1e6:.2f} M" for n in (counted.parameters, counted.parameters - counted.classifiers)]
+        cells = [f"{height}×{width}", *millions, f"{counted.multiply_adds / 1e9:.2f} G", counted.embedding]
+        lines.append([system.name, *cells])
+        lines += [[Cell(f"The paper: {words}", across=True), *blank] for words in _paper_says(system, counted, said)]
+    return table(columns, lines, f"Counted sizes of the networks, with {identities} classes")
 
 
 def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> list[str]:
@@ -99,7 +85,8 @@ def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> list[str]:
 
 # --- data sets --------------------------------------------------------------------------------------------------------
 
-MARKET, DUKE, CUHK03, MSMT17 = TITLES
+MARKET, DUKE, CUHK03, MSMT17 = DATASETS
+CAMERAS = {MARKET: 6, DUKE: 8, MSMT17: 15}
 THREE_PAIRS, NEW = f"{CUHK03}, first three pairs of cameras (classic protocol)", f"{CUHK03}, new protocol"
 
 
@@ -112,15 +99,15 @@ def published() -> dict[str, dict[str, int]]:
     new = {boxes: cuhk03.PUBLISHED["np", boxes] for boxes in cuhk03.BOXES}
     classic = cuhk03.PUBLISHED["classic3", "detected"]
     both = {name: duke[f"{name} images"] for name in ("train", "query", "gallery")}
-    found = {
+    return {
         MARKET: {"images": market["train images"] + market["gallery images"]}
         | {"identities": market["train identities"] + market["query identities"]}
-        | {"cameras": _cameras(market1501)}
+        | {"cameras": CAMERAS[market1501.NAME]}
         | market,
         DUKE: {"images": sum(both.values())}
         | {"identities, distractors counted": duke["train identities"] + duke["gallery identities"]}
         | {"identities, distractors left out": duke["train identities"] + duke["query identities"]}
-        | {"cameras": _cameras(dukemtmc), "query and gallery images": both["query"] + both["gallery"]}
+        | {"cameras": CAMERAS[dukemtmc.NAME], "query and gallery images": both["query"] + both["gallery"]}
         | duke,
         CUHK03: {"images, labeled boxes": cuhk03.IMAGES["classic", "labeled"]}
         | {"images, detected boxes": cuhk03.IMAGES["classic", "detected"]}
@@ -136,62 +123,48 @@ def published() -> dict[str, dict[str, int]]:
             for boxes in cuhk03.BOXES
         },
         MSMT17: {"images": sum(msmt[f"{split} images"] for split in ("train", "query", "gallery"))}
-        | {"identities": msmt["train identities"] + msmt["query identities"], "cameras": _cameras(msmt17)}
+        | {"identities": msmt["train identities"] + msmt["query identities"], "cameras": CAMERAS[msmt17.NAME]}
         | {"query and gallery images": msmt["query images"] + msmt["gallery images"]}
         | msmt,
     }
-    return found
-
-
-def _cameras(loader) -> int:
-    """The number of cameras, from the loader's words on file names: "cameras 1 to 6"."""
-    return int(re.search(r"cameras \d+ to (\d+)", loader.LAYOUT.expected)[1])
 
 
 def disagreements(printed: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     """(paper, data set, quantity, printed value) wherever a paper and the published count differ."""
     counts = published()
+    columns = [printed[name] for name in ("paper", "dataset", "quantity", "value")]
     return [
-        (line.paper, line.dataset, line.quantity, line.value)
-        for line in printed.itertuples()
-        if line.quantity in counts[line.dataset] and not _same(line.value, counts[line.dataset][line.quantity])
+        (paper, dataset, quantity, value)
+        for paper, dataset, quantity, value in zip(*columns, strict=True)
+        if quantity in counts[dataset] and value != str(counts[dataset][quantity])
     ]
 
 
-def datasets(printed: pd.DataFrame) -> Page:
+def datasets(printed: pd.DataFrame) -> TableView:
     """Each count that a paper prints, with its line, beside the published one; ≠ marks what differs.
 
     printed: results/dataset-statistics.tsv: dataset, quantity, paper, value, line, words; all as text.
     """
-    counts = published()
-    papers = in_order(printed["paper"])
-    body = []
-    for dataset, expected in counts.items():
+    papers = in_order(printed["paper"].tolist())
+    columns = [Column("data set", "label"), Column("count", "label"), "published"]
+    columns += [Column(paper_title(paper), reported=True) for paper in papers]
+    lines = []
+    for dataset, expected in published().items():
         own = printed[printed["dataset"] == dataset]
-        names = dict.fromkeys([*expected, *own["quantity"]])
-        for number, quantity in enumerate(name for name in names if (own["quantity"] == name).any()):
-            cells = [_cell(_titled(dataset) if number == 0 else "", css="label"), _cell(quantity, css="label")]
-            wanted = expected.get(quantity)
-            cells.append(_cell(f"{wanted:,}" if wanted is not None else "–"))
+        first, comma, rest = dataset.partition(",")
+        for quantity in dict.fromkeys([*expected, *own["quantity"]]):
+            of_quantity = own[own["quantity"] == quantity]
+            if of_quantity.empty:
+                continue
+            cells: list[str] = [DATASETS[first] + comma + rest, quantity, count(expected.get(quantity))]
             for paper in papers:
-                lines = own[(own["quantity"] == quantity) & (own["paper"] == paper)]
-                shown = "; ".join(_printed(line, wanted) for line in lines.itertuples())
-                cells.append(_cell(shown, css="reported", note=", ".join(lines["line"])))
-            body.append(_line(cells))
-    head = ["", "", "published", *(title(paper) for paper in papers)]
-    return _table([_line([_cell(text) for text in head])], body, css="comparison")
+                found = of_quantity[of_quantity["paper"] == paper]
+                shown = "; ".join(_printed(value, expected.get(quantity)) for value in found["value"])
+                cells.append(Cell(shown, note=", ".join(found["line"])))
+            lines.append(cells)
+    return table(columns, lines, "Counts of the data sets, as published and as the papers print them", merged=1)
 
 
-def _printed(line, wanted: int | None) -> str:
-    shown = f"{int(line.value):,}" if line.value.isdigit() else line.value
-    differs = " ≠" if wanted is not None and not _same(line.value, wanted) else ""
-    return f"{shown}{differs}"
-
-
-def _same(value: str, wanted: int) -> bool:
-    return value == str(wanted)
-
-
-def _titled(dataset: str) -> str:
-    first, comma, rest = dataset.partition(",")
-    return TITLES[first] + comma + rest
+def _printed(value: str, wanted: int | None) -> str:
+    shown = f"{int(value):,}" if value.isdigit() else value
+    return shown if wanted is None or value == str(wanted) else f"{shown} ≠"

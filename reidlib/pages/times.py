@@ -5,7 +5,6 @@ Seconds belong to a machine and to whatever else ran on it, a ratio less so. Bot
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Sequence
 
@@ -16,7 +15,11 @@ from torch.nn.functional import normalize
 
 from reidlib.evaluation.distances import Vectors
 from reidlib.evaluation.ranking import blocks
-from reidlib.pages.tables import NOT_RUN, Page, _cell, _line, _number, _table
+from reidlib.pages.formatting import number, plural
+from reidlib.pages.render import Column, Page, TableView, Text, state, table
+from reidlib.pages.tables import NOT_RUN, PAPER
+from reidlib.runs.records import Record
+from reidlib.runs.run import Runs
 
 MARKET = (3_368, 15_913)
 """Queries and gallery of Market-1501's test: 19,732 pictures without the 3,819 of junk, which are never compared."""
@@ -37,14 +40,10 @@ def distances(
     """
     seconds = measure(lengths, size, device, rounds=rounds)
     middle = seconds.median()
-    head = ["length", f"time, {reference} = 1", f"seconds, median of {rounds}", "fastest to slowest"]
-    body = [
-        [
-            str(length),
-            _times(middle[length] / middle[reference]),
-            _seconds(middle[length]),
-            f"{_seconds(seconds[length].min())} to {_seconds(seconds[length].max())}",
-        ]
+    columns = [Column("length", "label"), f"time, {reference} = 1", f"seconds, median of {rounds}"]
+    lines = [
+        [str(length), _times(middle[length] / middle[reference]), _seconds(middle[length])]
+        + [f"{_seconds(seconds[length].min())} to {_seconds(seconds[length].max())}"]
         for length in lengths
     ]
     words = (
@@ -52,8 +51,8 @@ def distances(
         f"{size[1]:,}, as this study's evaluator computes them. The vectors are synthetic, random directions from seed "
         "0; no network has a part in it. Our copy of the paper has no numbers of the figure."
     )
-    lines = [_line([_cell(line[0], css="label"), *map(_cell, line[1:])]) for line in body]
-    return Page(f"<p>{html.escape(words)}</p>" + _table([_line([_cell(text) for text in head])], lines))
+    columns.append("fastest to slowest")
+    return Page([Text(words), table(columns, lines, "Time of all distances by length of the descriptor")])
 
 
 def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device, *, rounds: int = 5) -> pd.DataFrame:
@@ -88,47 +87,42 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def ratio(runs, reported: pd.DataFrame, row: str, other: str) -> Page:
+def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView:
     """How many times as long one row trains as another: by the paper's minutes, and by the seconds in our records.
 
-    runs: of `study.ensure`. reported: of `study.reported`, with a column "minutes". Means over the seeds that both rows
-    have. There is no ratio where a row has no record, or where the records come from different devices.
+    reported: of `reported_numbers`, with a column "minutes". Means over the seeds that both rows have. There is no
+    ratio where a row has no record, or where the records come from different devices.
     """
-    first = runs.runs[0]
     found = {
         label: {run.seed: made for run, made in runs.records() if run.row.label == label} for label in (other, row)
     }
     seeds = sorted(set(found[row]) & set(found[other]))
     printed = {label: reported["minutes"].get(label, np.nan) if "minutes" in reported else np.nan for label in found}
-    head = [_cell("row", rowspan=2), _cell("paper, real images", css="reported")]
-    head.append(_cell(f"here, {first.source} images ({len(seeds)} seed{'s' * (len(seeds) != 1)})", colspan=3))
-    second = [_cell("minutes", css="reported"), *map(_cell, ("seconds", "images/s, by seed", "device"))]
-    body = []
+    here = f"here, {runs.runs[0].source} images ({plural(len(seeds), 'seed')})"
+    columns = [Column("row", "label"), Column("minutes", group=PAPER, reported=True), Column("seconds", group=here)]
+    columns += [Column("images/s, by seed", group=here), Column("device", "text", group=here)]
+    lines = []
     for label, records in found.items():
-        cells = [_cell(label, css="label"), _cell(_number(printed[label]), css="reported")]
+        cells: list[str] = [*state(NOT_RUN, 3)]
         if records:
-            rates = ", ".join(_number(records[seed].images_per_second) for seed in sorted(records))
+            rates = ", ".join(number(records[seed].images_per_second) for seed in sorted(records))
             devices = "; ".join(sorted({record.device for record in records.values()}))
-            seconds = f"{_mean(records, seeds or sorted(records)):,.0f}"
-            cells += map(_cell, (seconds, rates, devices))
-        else:
-            cells.append(_cell(NOT_RUN, colspan=3, css="state"))
-        body.append(_line(cells))
-    line = [_cell(f"{row} / {other}", css="label"), _cell(_times(printed[row] / printed[other]), css="reported")]
+            cells = [f"{_mean(records, seeds or sorted(records)):,.0f}", rates, devices]
+        lines.append([label, printed[label], *cells])
     if why := _no_ratio(found, seeds):
-        line.append(_cell(f"no ratio: {why}", colspan=3, css="state"))
+        cells = [*state(f"no ratio: {why}", 3)]
     else:
-        line.append(_cell(_times(_mean(found[row], seeds) / _mean(found[other], seeds))))
-        line.append(_cell("", colspan=2))
+        cells = [_times(_mean(found[row], seeds) / _mean(found[other], seeds)), "", ""]
+    lines.append([f"{row} / {other}", _times(printed[row] / printed[other]), *cells])
     words = (
         "A training that had other work beside it is slower than it had to be, and its seconds cannot be compared with "
         "those of one that had the machine to itself. The records do not say what else ran; images per second that "
         "differ between seeds of one row are a hint."
     )
-    return Page(_table([_line(head), _line(second)], [*body, _line(line)]) + f"<p>{words}</p>")
+    return table(columns, lines, f"Time of training, {row} against {other}", below=[words])
 
 
-def _no_ratio(found: dict[str, dict], seeds: Sequence[int]) -> str:
+def _no_ratio(found: dict[str, dict[int, Record]], seeds: Sequence[int]) -> str:
     """Why the two rows' seconds have no ratio; empty where they have one."""
     if missing := [label for label, records in found.items() if not records]:
         return f"{' and '.join(missing)} {NOT_RUN}"
@@ -139,7 +133,7 @@ def _no_ratio(found: dict[str, dict], seeds: Sequence[int]) -> str:
     return ""
 
 
-def _mean(records: dict, seeds: Sequence[int]) -> float:
+def _mean(records: dict[int, Record], seeds: Sequence[int]) -> float:
     """Seconds of training, mean over some seeds."""
     return float(np.mean([records[seed].seconds for seed in seeds]))
 

@@ -20,8 +20,9 @@ from torch import nn
 from reidlib import papers, training
 from reidlib.book import notebooks
 from reidlib.models.output import Output
-from reidlib.pages import heatmaps, networks, retrieval, tables
-from reidlib.runs import datasets, engine, worker
+from reidlib.pages import heatmaps, network_figures, retrieval
+from reidlib.pages.render import Piece
+from reidlib.runs import datasets, engine, records, trained, worker
 from reidlib.runs.run import Runs, runs_of
 from reidlib.spec import ReidError
 
@@ -98,19 +99,19 @@ def test_a_network_comes_with_the_weights_of_its_record(home, monkeypatch):
     monkeypatch.setattr(engine, "train_in_a_process", lambda *given: pytest.fail("trained again"))
     run = run_of()
     before = pretend(run)
-    model = networks.load(run)
+    model = trained.load(run)
     assert not model.training and next(model.parameters()).dtype == torch.float32
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert "weights of the record" in networks.weights(Runs((run,)))
+    assert "weights of the record" in str(network_figures.weights(Runs((run,))))
     other = [{"epoch": 1, "loss": 1.0, "seconds": 2.5}]
     training.write_tensors(run.work_folder / training.WEIGHTS, before, {"curve": json.dumps(other)})
-    assert "another training than the record's" in networks.weights(Runs((run,)))
+    assert "another training than the record's" in str(network_figures.weights(Runs((run,))))
 
 
 def test_a_frozen_first_network_is_inside_the_weights(home):
     run = run_of("fmn/table1", "FMN")
     before = pretend(run)
-    model = networks.load(run, train=False)
+    model = trained.load(run, train=False)
     assert any(name.startswith("grn.") for name in before)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
@@ -120,16 +121,16 @@ def test_without_weights_or_record_the_command_is_named(home):
     command = f"reid train safenet/table5 --row {ROW} --variant as-published --dataset market1501 --source stand-in"
     command += " --budget smoke --seed 0"
     with pytest.raises(ReidError, match=f"it has no finished record; run `{command}`$"):
-        networks.load(run, train=False)
+        trained.load(run, train=False)
     write_record(run)
     with pytest.raises(ReidError, match=f"no weights of its network; run `{command} --again`$"):
-        networks.load(run, train=False)
+        trained.load(run, train=False)
     repeat = replace(run, again=True)
     write_record(repeat)
     with pytest.raises(ReidError, match=f"delete {repeat.record_file} and run `{command} --again`$"):
-        networks.load(run, train=False)
+        trained.load(run, train=False)
     with pytest.raises(ReidError, match="no weights of its network; load it first"):
-        networks.weights(Runs((run,)))
+        str(network_figures.weights(Runs((run,))))
 
 
 @pytest.mark.parametrize("hollow", [False, True], ids=["cache lost", "weights of the repeat lost too"])
@@ -147,11 +148,11 @@ def test_a_record_without_weights_is_repeated_and_the_record_stays(home, monkeyp
 
     monkeypatch.setattr(engine, "train_in_a_process", train)
     for _ in range(2):
-        networks.load(run, log=said.append)
+        trained.load(run, log=said.append)
     assert len(trained) == 1 and run.record_file.read_bytes() == before
     assert len(said) == 1 and "training it now (`reid train" in said[0]
-    page = networks.weights(Runs((run,)))
-    assert "trained again on the machine that made this page: mAP 100.0, the record has 100.0" in page
+    page = str(network_figures.weights(Runs((run,))))
+    assert "trained again on the machine that made this page: mAP 50.0, the record has 50.0" in page
 
 
 def test_a_run_without_a_record_is_trained_as_itself(home, monkeypatch):
@@ -162,7 +163,7 @@ def test_a_run_without_a_record_is_trained_as_itself(home, monkeypatch):
         pretend(wanted)
 
     monkeypatch.setattr(engine, "train_in_a_process", train)
-    networks.load(run_of(), log=lambda text: None)
+    trained.load(run_of(), log=lambda text: None)
     assert trained == [False]
 
 
@@ -172,18 +173,18 @@ def test_weights_cut_short_are_set_aside(home, monkeypatch):
     file = run.work_folder / training.WEIGHTS
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ReidError, match="no weights"):
-        networks.load(run, train=False)
+        trained.load(run, train=False)
     assert file.with_suffix(".corrupt").exists() and not file.exists()
 
 
 def test_drawn_rows_come_in_the_order_asked_and_once(home):
     runs = Runs(tuple(runs_of("hamr/table6", budget="smoke")))
-    labels = [run.row.label for run in networks.drawn(runs, ["+ CAM", "+ MGO"]).runs]
+    labels = [run.row.label for run in trained.select(runs, ["+ CAM", "+ MGO"]).runs]
     assert labels == ["+ CAM", "+ MGO"], "of the label with two variants, the first"
     with pytest.raises(ReidError, match="unknown row 'MGO'; choose from: Baseline"):
-        networks.drawn(runs, ["MGO"])
+        trained.select(runs, ["MGO"])
     with pytest.raises(ReidError, match="name at least one"):
-        networks.drawn(runs, [])
+        trained.select(runs, [])
 
 
 # On which pictures ----------------------------------------------------------------------------------------------------
@@ -191,20 +192,20 @@ def test_drawn_rows_come_in_the_order_asked_and_once(home):
 
 def test_every_figure_of_a_data_set_shows_the_same_pictures(home):
     shown = [
-        networks.pictures(Runs((run,)))
+        network_figures.images(Runs((run,)))
         for run in (run_of(), run_of("fmn/table1", "FMN"), run_of("hamr/table6", "Baseline"))
     ]
     first, *others = [pictures.frame["path"].tolist() for pictures in shown]
     assert all(other == first for other in others) and len(first) == 4
     pictures = shown[0]
     assert pictures.frame["identity"].nunique() == 4 and pictures.raw.shape == (4, 3, 128, 64)
-    assert pictures.images.dtype == torch.float32 and len(pictures.labels) == 4
+    assert pictures.normalised.dtype == torch.float32 and len(pictures.labels) == 4
 
 
 def test_bodies_are_the_renderers(home):
-    pictures = networks.measured(Runs((run_of(),)))
+    pictures = network_figures.measured(Runs((run_of(),)))
     root = datasets.load("market1501", "stand-in", "smoke").root
-    truth = networks.standin.truth(root, "query", pictures.frame["path"].tolist())
+    truth = network_figures.standin.truth(root, "query", pictures.frame["path"].tolist())
     assert pictures.bodies.dtype == torch.bool and pictures.bodies.shape == truth.parts.shape
     assert np.array_equal(pictures.bodies.numpy(), (truth.parts >= 1) & (truth.parts <= 8))
 
@@ -212,8 +213,8 @@ def test_bodies_are_the_renderers(home):
 def test_the_lists_of_a_classic_split_are_those_of_the_first_draw_of_the_runs_own_test(home):
     run = run_of("safenet/table2", "SafeNet (ResNet-50)", dataset=LISTS["safenet/figure4"])
     pretend(run)
-    model, data = networks.load(run, train=False), datasets.load(run.dataset, run.source, run.budget)
-    lists = networks.ranked_list(run, model, data.split("query"))
+    model, data = trained.load(run, train=False), datasets.load(run.dataset, run.source, run.budget)
+    lists = network_figures.ranked_list(run, model, data.split("query"))
     first = worker._test(run, model, data, torch.device("cpu")).rankings[0]
     assert lists.loc[lists["right"], "rank"].tolist() == first.first_hit.tolist()
     assert (lists["camera"] != lists["query_camera"]).all()
@@ -222,13 +223,13 @@ def test_the_lists_of_a_classic_split_are_those_of_the_first_draw_of_the_runs_ow
 def test_the_ranked_lists_are_those_of_the_runs_own_test(home):
     run = run_of()
     pretend(run)
-    model, data = networks.load(run), datasets.load(run.dataset, run.source, run.budget)
+    model, data = trained.load(run), datasets.load(run.dataset, run.source, run.budget)
     queries = data.split("query")
-    lists = networks.ranked_list(run, model, queries, n=1)
+    lists = network_figures.ranked_list(run, model, queries, n=1)
     metrics = worker._test(run, model, data, torch.device("cpu")).metrics()
     found = lists[lists["rights"] > 0]
     assert 100 * found["right"].mean() == pytest.approx(metrics["rank1"])
-    some = networks.ranked_list(run, model, queries.iloc[[5, 2]], n=10)
+    some = network_figures.ranked_list(run, model, queries.iloc[[5, 2]], n=10)
     assert list(dict.fromkeys(some["query"])) == queries["path"].iloc[[5, 2]].tolist()
 
 
@@ -254,11 +255,11 @@ def test_a_map_of_a_fixed_place_gains_nothing_over_another_persons_outline():
     bodies[0, 2:6, :2], bodies[1, 2:6, 2:] = True, True
     fixed = torch.zeros(2, 8, 4)
     fixed[:, 2:6] = 1
-    page = heatmaps.bodies_table({"fixed": fixed, "seeing": bodies.float()}, bodies)
-    cells = {line.split("</td>")[0].split(">")[-1]: line for line in page.split("<tr>")[2:]}
-    assert cells["fixed"].count("83.3") == 2 and "+0.0" in cells["fixed"] and "inside-spread" in cells["fixed"]
-    assert "100.0" in cells["seeing"] and "inside-spread" not in cells["seeing"]
-    assert "only the stand-ins" in heatmaps.bodies_table({}, None)
+    view = heatmaps.bodies_table({"fixed": fixed, "seeing": bodies.float()}, bodies)
+    assert [line[:4] for line in view.texts()][0] == ["fixed", "83.3", "83.3", "+0.0"]
+    assert view.texts()[1][1] == "100.0"
+    assert [line[3].grey for line in view.lines()] == [line[4].grey for line in view.lines()] == [True, False]
+    assert "only the stand-ins" in str(heatmaps.bodies_table({}, None))
 
 
 class Masked(nn.Module):
@@ -291,10 +292,8 @@ def test_first_answers_are_counted_all_four_ways():
         )
         for label, values in hits.items()
     ]
-    page = retrieval.first_answers(SimpleNamespace(runs=runs), "FMN", "GRN")
-    line = page.split("<tbody>")[1]
-    assert [part.split("<")[0] for part in line.split(">") if part[:1].isdigit()] == ["3", "1", "1", "2", "1"]
-    assert "5 queries" in page
+    view = retrieval.first_answers(SimpleNamespace(runs=runs), "FMN", "GRN")
+    assert view.texts() == [["3", "1", "1", "2", "1"]] and "5 queries" in view.caption
 
 
 # The notebooks --------------------------------------------------------------------------------------------------------
@@ -327,8 +326,13 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, monkeypatch, sl
     room = {}
     for cell in cells_of(slug):
         if cell.cell_type == "code":
-            exec(compile(cell.source, slug, "exec"), room)
-    page = "\n".join(thing for thing in said if isinstance(thing, tables.Page))
+            *body, last = ast.parse(cell.source).body
+            exec(compile(ast.Module(body, []), slug, "exec"), room)
+            if isinstance(last, ast.Expr):
+                said.append(eval(compile(ast.Expression(last.value), slug, "eval"), room))
+            else:
+                exec(compile(ast.Module([last], []), slug, "exec"), room)
+    page = "\n".join(thing.html() for thing in said if isinstance(thing, Piece))
     assert "standin-banner" in page and "network <code>" in page and "reid train" in page
     if slug in LISTS:
         place = dict(source="stand-in", dataset=LISTS[slug], budget="smoke")
@@ -341,4 +345,4 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, monkeypatch, sl
     else:
         panels = [thing for thing in said if type(thing).__name__ == "Figure"]
         assert len(panels) == 1 + (slug == "hamr/figure8")
-        assert "pictures, one a person" in page
+        assert "images, one a person" in page

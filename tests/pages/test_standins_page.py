@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from collections import Counter
-from html import unescape
 
 import nbformat
 import numpy as np
@@ -17,6 +16,7 @@ from reidlib import paths, standin
 from reidlib.book import notebooks
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
 from reidlib.pages import standins as page
+from reidlib.pages.formatting import DATASETS
 from reidlib.runs import datasets
 from reidlib.standin import Variant, parts
 
@@ -55,12 +55,6 @@ def half(sets, tmp_path_factory):
     out, variant = tmp_path_factory.mktemp("half") / "set", Variant(resolution=0.5, occlusion=1.0)
     standin.render("market1501", scale=SCALE["market1501"], seed=SEED, out=out, workers=1, variant=variant)
     return page.read("market1501", out)
-
-
-def cells(html: str) -> list[list[str]]:
-    """The lines of all tables in a piece of HTML, as text."""
-    lines = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
-    return [[unescape(text) for text in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line)] for line in lines]
 
 
 def people(found) -> list[int]:
@@ -137,7 +131,7 @@ def test_cameras_of_cuhk03_are_called_by_pair_and_view():
 def test_every_part_has_a_colour_of_its_own_and_stands_in_the_legend():
     assert set(page.COLOURS) == set(parts.PART_NAMES)
     assert len(set(page.COLOURS.values())) == len(parts.PART_NAMES)
-    legend = page.legend()
+    legend = page.legend().html()
     for name, colour in page.COLOURS.items():
         assert re.search(re.escape(f"rgb{colour}") + rf'"></span>{name}<', legend)
 
@@ -192,7 +186,7 @@ def test_bars_and_table_tell_the_time_of_day_and_what_hides(sets):
     bars = page.factors(sets).axes[6]
     drawn = [[round(bar.get_width()) for bar in group] for group in bars.containers]
     assert drawn == [[100, 0, 0, 0, 0]] * 2, "both know the day alone"
-    lines = {line[0]: line[1:] for line in cells(page.hidden(sets))}
+    lines = {line[0]: line[1:] for line in page.hidden(sets).texts()}
     for found in sets:
         mine = people(found)
         occluded = np.mean([found.factor("occluder")[place] != "none" for place in mine])
@@ -221,7 +215,7 @@ def test_variants_are_compared_picture_by_picture(sets, half):
 
 def test_the_table_of_changes_counts_pictures(sets, half):
     own = sets[0]
-    rows = dict(cells(page.changes(own, {"half": half, "none": own}))[1:])
+    rows = dict(page.changes(own, {"half": half, "none": own}).texts())
     assert rows["none"] == "none"
     found = {name: int(many) for name, many in re.findall(r"(\w+) \((\d+)\)", rows["half"])}
     assert set(found) == {"occluder", "occlusion"}
@@ -234,10 +228,7 @@ def test_the_table_of_changes_counts_pictures(sets, half):
 
 def test_the_stand_ins_have_the_published_sizes_and_the_table_prints_them():
     made = page.planned(SEED)
-    rows, name = {}, ""
-    for first, split, *numbers in cells(page.sizes(made))[1:]:
-        name = first or name
-        rows[name, split] = numbers
+    rows = {(name, split): numbers for name, split, *numbers in page.sizes(made).texts()}
     published = {
         "market1501": market1501.PUBLISHED,
         "dukemtmc": dukemtmc.PUBLISHED,
@@ -258,12 +249,12 @@ def test_the_stand_ins_have_the_published_sizes_and_the_table_prints_them():
 def test_a_size_that_differs_is_marked():
     made = {name: dict(counts) for name, counts in page.PUBLISHED.items()}
     made["dukemtmc"]["query images"] -= 1
-    table = page.sizes(made)
+    table = str(page.sizes(made))
     assert "2,227 ≠" in table and table.count("≠") == 1
 
 
 def test_the_table_of_what_lies_on_disk(sets):
-    lines = {line[0]: line[1:] for line in cells(page.on_disk(sets))}
+    lines = {line[0]: line[1:] for line in page.on_disk(sets).texts()}
     for found in sets:
         files = list(found.folder.rglob("*.jpg"))
         manifest = json.loads((found.folder / standin.MANIFEST).read_text())
@@ -306,5 +297,5 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, monke
     folders = {folder.name for folder in (tmp_path / "cache" / "stand-in").iterdir()}
     assert folders == {
         datasets.standin_folder(name, 0.0005, 1, variant).name
-        for name, variant in [*((name, None) for name in page.TITLES), *(("market1501", v) for v in VARIANTS)]
+        for name, variant in [*((name, None) for name in DATASETS), *(("market1501", v) for v in VARIANTS)]
     }

@@ -139,7 +139,7 @@ def test_a_page_that_lacks_a_record_says_how_to_make_it(records, runs):
         with pytest.raises(
             ReidError, match=re.escape(f"{gone.row.label!r}") + ".*reid run safenet/table5 --budget small"
         ):
-            page.banner(runs)
+            page.check_finished(runs)
     finally:
         kept.rename(gone.record_file)
 
@@ -209,7 +209,7 @@ def test_the_sentence_about_the_gap_counts_pairs(monkeypatch):
     monkeypatch.setattr(
         page, "_by_row", lambda runs: {k: tuple(np.array([v]) for v in pair) for k, pair in made.items()}
     )
-    said = page.gap(None)
+    said = str(page.gap(None))
     assert "3.0 to 10.0 points below" in said and "Of 3 pairs of rows, one changes order" in said
     assert "turns in 1 of them" in said, "a by trapezoids (40) stands below b by the plain sum (45)"
 
@@ -236,9 +236,10 @@ def test_the_strip_draws_what_it_judges():
     query = Features(torch.zeros(1, 1), ids=[7], cameras=[1])
     gallery = Features(torch.tensor([[2.0], [1.0], [3.0], [4.0]]), ids=[7, -1, 0, 7], cameras=[2, 2, 2, 1])
     strip = page.ranked_list("a list", query, gallery, MARKET)
-    boxes = re.findall(r'<li class="(\w+)">.*?<span class="rank">(.*?)</span>', strip)
+    boxes = re.findall(r'<li class="(\w+)">.*?<span class="rank">(.*?)</span>', strip.html())
+    assert boxes == [(box.verdict, box.rank) for box in strip.boxes]
     assert boxes == [
-        ("query", "asks"),
+        ("query", "query"),
         ("ignored", "ignored"),
         ("right", "rank 1"),
         ("wrong", "rank 2"),

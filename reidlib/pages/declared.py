@@ -1,0 +1,146 @@
+"""What a paper declares, walked value by value: what is stated, what is assumed, and what follows from neither.
+
+The only module of the pages that looks at `Stated` and `Assumed`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, value_of
+
+STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
+
+BEFORE = "trained first: "
+"""Precedes the name of a value of the training that goes before another."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the settings, by name ("recipe: epochs", "network: stripes", "loss triplet: margin", "test: mirror").
+
+    kind: `STATED`, `ASSUMED` or `DEFAULT`. why: the place where the paper states it, or the reason for the assumption.
+    """
+
+    name: str
+    value: Any
+    kind: str
+    why: str
+
+    @classmethod
+    def of(cls, name: str, declared: Any) -> Value:
+        if isinstance(declared, Stated):
+            return cls(name, declared.value, STATED, declared.where)
+        if isinstance(declared, Assumed):
+            return cls(name, declared.value, ASSUMED, declared.because)
+        return cls(name, declared, DEFAULT, "")
+
+
+def values(of: Settings | Row, before: str = "") -> Iterator[Value]:
+    """Every value that settings declare, or that a row changes, and those of a training that goes before."""
+    holders: dict[str, Any] = {"recipe": of.recipe, "network": of.options, "loss": of.losses, "test": of.testing}
+    for part, entries in holders.items():
+        for name, entry in (entries if isinstance(entries, Mapping) else vars(entries)).items():
+            pieces: dict[str, Any] = {f"{part}: {name}": entry}
+            if isinstance(entry, Loss):
+                pieces = {f"loss {name}: weight": entry.weight}
+                pieces |= {f"loss {name}: {option}": value for option, value in entry.options.items()}
+            elif name == "reranking_options":
+                pieces = {f"re-ranking: {option}": value for option, value in entry.items()}
+            for full, piece in pieces.items():
+                yield Value.of(before + full, piece)
+    if of.first is not None and not isinstance(of.first, str):
+        yield from values(of.first.settings, before + BEFORE)
+
+
+def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Recipe | None = None) -> list[Value]:
+    """The recipe at a budget, a value a field, without those that its schedule does not read.
+
+    changed: names of the fields that the budget changes; where the paper states another value, it is named in `why`.
+    like:    leave out what is as in this recipe.
+    """
+    found = []
+    for name in read_fields(used):
+        if like and value_of(getattr(used, name)) == value_of(getattr(like, name)):
+            continue
+        value = Value.of(name, getattr(used, name))
+        published = Value.of(name, getattr(paper, name))
+        if name in changed and published.kind == STATED:
+            why = f"{value.why} (paper: {published.value}, {published.why})"
+            value = Value(name, value.value, "changed for the budget", why)
+        found.append(value)
+    return found
+
+
+def read_fields(recipe: Recipe) -> list[str]:
+    """The fields of a recipe that its schedule reads."""
+    unread = () if value_of(recipe.schedule) == "step" else ("milestones", "decay")
+    return [name for name in vars(recipe) if name not in unread]
+
+
+def module_of(paper: str) -> ModuleType | None:
+    """The module of `reidlib.papers` with this name."""
+    name = f"reidlib.papers.{paper}"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as fault:
+        if fault.name != name:
+            raise
+        return None
+
+
+def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
+    """What is assumed about the networks of these tables, then about the paper's training, by detail.
+
+    A detail of a network that another paper's module declares carries the name of its class.
+    """
+    models = dict.fromkeys(settings.model for table in tables for settings in all_settings(table))
+    found: dict[str, Value] = {}
+    for model in models:
+        prefix = "" if model.__module__.rpartition(".")[2] == paper else f"{model.__name__}, "
+        details = getattr(sys.modules[model.__module__], "ASSUMED", {})
+        found |= {f"{prefix}{name}": Value.of(f"{prefix}{name}", assumed) for name, assumed in details.items()}
+    training = getattr(module_of(paper), "ASSUMED", {})
+    return found | {name: Value.of(name, assumed) for name, assumed in training.items()}
+
+
+def all_settings(table: Table) -> Iterator[Settings]:
+    """Those of the base and of every row for the paper, and of the trainings that go before them."""
+    for settings in (table.base, *(table.base.but(row) for row in table.rows)):
+        while settings is not None:
+            yield settings
+            settings = settings.first.settings if settings.first else None
+
+
+def differences(table: Table, row: Row) -> str:
+    """How a row differs from its table's base at the paper's own budget, setting by setting."""
+    base, own = (_flat(settings) for settings in (table.base, table.base.but(row)))
+    if base["model"] != own["model"]:
+        return f"model: {base['model']} → {own['model']}"
+    names = [name for name in {**base, **own} if base.get(name) != own.get(name)]
+    return "; ".join(f"{name}: {written(base.get(name, 'off'))} → {written(own.get(name, 'off'))}" for name in names)
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    """Everything a run is computed from, by name."""
+    trained, tested = settings.trained(), settings.tested()
+    found = {"model": settings.model.__name__, **trained["options"]}
+    found |= {f"loss {name}": loss for name, loss in trained["losses"].items()}
+    found |= {f"test: {name}": value for name, value in tested.pop("testing", {}).items()}
+    return found | settings.recipe.resolved() | tested
+
+
+def written(value: Any) -> str:
+    """A value as a reader writes it."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {written(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(written(entry) for entry in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

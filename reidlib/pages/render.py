@@ -1,0 +1,435 @@
+"""Turns what the pages return into HTML. This is the only module of the package that writes markup.
+
+A function of `reidlib.pages` returns a `TableView` (a DataFrame with its caption and the kinds of its columns), one of
+the small pieces of text below, a `Page` of several pieces, or a Matplotlib figure. A notebook shows a piece as the
+value of a cell. `str(piece)` is its plain text. All texts are escaped; the templates are Jinja2's.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jinja2
+import pandas as pd
+
+from reidlib.evaluation.statistics import Interval, Spread
+from reidlib.pages.formatting import count, interval, number, spread
+
+KINDS = ("number", "text", "label", "quote", "reason", "code")
+"""Kinds of columns: numbers are aligned on the right; text and labels on the left, and only labels wrap; quotes and
+reasons (the last column of a table) are sentences; code is a key or a command line."""
+
+
+class Strong(str):
+    """Words of a sentence that are set in bold."""
+
+
+class Code(str):
+    """Words of a sentence that are code: the name of a budget, a key."""
+
+
+class Cell(str):
+    """The text of a cell with something besides it.
+
+    note:   a smaller line below the text.
+    grey:   for a difference that cannot be told from zero.
+    state:  says why there is no value ("not run"); see `state`.
+    across: this cell is wider than its column and covers the rest of the row.
+    anchor: the id of a heading on the same page, to which the cell links.
+    """
+
+    note: str
+    grey: bool
+    state: bool
+    across: bool
+    anchor: str
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        note: str = "",
+        grey: bool = False,
+        state: bool = False,
+        across: bool = False,
+        anchor: str = "",
+    ) -> Cell:
+        cell = super().__new__(cls, text)
+        cell.note, cell.grey, cell.state, cell.across, cell.anchor = note, grey, state, across, anchor
+        return cell
+
+
+def state(text: str, columns: int) -> list[Cell]:
+    """One state for several columns of a row, which are shown as one wide cell."""
+    return [Cell(text, state=True)] * columns
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    kind:     one of `KINDS`.
+    group:    heading above this column and its neighbours of the same group.
+    reported: the paper prints these numbers. They were measured on other images and stand on grey.
+    """
+
+    name: str
+    kind: str = "number"
+    group: str = ""
+    reported: bool = False
+
+
+class Piece:
+    """A part of a page. Subclasses name their template."""
+
+    template: ClassVar[str]
+
+    def html(self) -> str:
+        return _TEMPLATES.get_template(self.template).render(piece=self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def __repr__(self) -> str:
+        """Short: a notebook keeps this text beside the HTML."""
+        return f"<{type(self).__name__}: {' '.join(str(self).split())[:60]}>"
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TableView(Piece):
+    """A DataFrame and how it is shown.
+
+    frame:   one row a line of the table. Its values are numbers, text, `Cell`, `Interval` or `Spread`.
+    columns: one for each column of the frame.
+    merged:  where neighbouring lines agree in this many first columns, these are shown once for all of them.
+    below:   paragraphs under the table.
+    """
+
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    caption: str
+    merged: int = 0
+    below: tuple[str, ...] = ()
+    template: ClassVar[str] = "table"
+
+    def __str__(self) -> str:
+        lines = ["\t".join(texts) for texts in (self.header(), *self.texts())]
+        return "\n".join([self.caption, *lines, *self.below])
+
+    def header(self) -> list[str]:
+        """The name of each column, with its group before it."""
+        return [": ".join(filter(None, (column.group, column.name))) for column in self.columns]
+
+    def texts(self) -> list[list[str]]:
+        """The cells as they are shown, without notes, line by line; a cell that covers others is repeated."""
+        lines = []
+        for line in self.lines():
+            across = line[0] if isinstance(line[0], Cell) and line[0].across else None
+            lines.append([str(across)] if across else [shown(value) for value in line])
+        return lines
+
+    def lines(self) -> list[tuple]:
+        return list(self.frame.itertuples(index=False, name=None))
+
+    # What the template reads.
+
+    def head(self) -> list[list[_Shown]]:
+        """One line of headings, or two where there are groups."""
+        grouped = any(column.group for column in self.columns)
+        first: list[_Shown] = []
+        second: list[_Shown] = []
+        for place, column in enumerate(self.columns):
+            css = _css(column)
+            if not column.group:
+                first.append(_Shown(column.name, css, rows=1 + grouped, scope="col"))
+                continue
+            second.append(_Shown(column.name, css, scope="col"))
+            before = self.columns[place - 1] if place else None
+            if before and before.group == column.group:
+                first[-1].columns += 1
+            else:
+                first.append(_Shown(column.group, f"group{' reported' * column.reported}", scope="colgroup"))
+        return [first, second] if grouped else [first]
+
+    def body(self) -> Iterator[list[_Shown]]:
+        lines = self.lines()
+        for number_, line in enumerate(lines):
+            joined = number_ > 0 and self.merged > 0 and line[: self.merged] == lines[number_ - 1][: self.merged]
+            cells: list[_Shown] = []
+            previous = None
+            for place, (value, column) in enumerate(zip(line, self.columns, strict=True)):
+                if joined and place < self.merged:
+                    continue
+                if isinstance(value, Cell) and value.state and value is previous:
+                    cells[-1].columns += 1
+                    continue
+                previous = value
+                cells.append(_Shown.of(value, column, heads=place == 0))
+                if place < self.merged:
+                    rest = lines[number_ + 1 :]
+                    cells[-1].rows = 1 + next(
+                        (n for n, other in enumerate(rest) if other[: self.merged] != line[: self.merged]), len(rest)
+                    )
+                if isinstance(value, Cell) and value.across:
+                    cells[-1].columns = len(line) - place
+                    break
+            yield cells
+
+    @property
+    def file_name(self) -> str:
+        """Of the CSV file: the caption in lower-case letters, digits and hyphens."""
+        return re.sub(r"[^a-z0-9]+", "-", self.caption.lower()).strip("-")[:80].rstrip("-") + ".csv"
+
+    def csv(self) -> str:
+        """The table as CSV: numbers with six digits, merged cells repeated, notes in brackets."""
+        lines = [[_plain(value) for value in line] for line in self.lines()]
+        return pd.DataFrame(lines, columns=self.header(), dtype=object).to_csv(index=False, lineterminator="\n")
+
+    def csv_base64(self) -> str:
+        return base64.b64encode(self.csv().encode()).decode()
+
+
+def table(
+    columns: Sequence[Column | str],
+    lines: Iterable[Sequence[Any]],
+    caption: str,
+    *,
+    merged: int = 0,
+    below: Sequence[str] = (),
+) -> TableView:
+    """A table from its lines. A column that is given as text alone holds numbers."""
+    made = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
+    names: Any = [column.name for column in made]
+    if any(column.group for column in made):
+        names = pd.MultiIndex.from_tuples(
+            [(column.group, column.name) if column.group else (column.name, "") for column in made]
+        )
+    frame = pd.DataFrame([list(line) for line in lines], columns=names, dtype=object)
+    return TableView(frame, made, caption, merged, tuple(below))
+
+
+def shown(value: Any) -> str:
+    """A value as its cell shows it."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Interval):
+        return interval(value)
+    if isinstance(value, Spread):
+        return spread(value)
+    return number(value) if isinstance(value, float) else count(value)
+
+
+def _plain(value: Any) -> str:
+    """A value in a CSV file."""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    if isinstance(value, int):
+        return str(value)
+    note = f" ({value.note})" if isinstance(value, Cell) and value.note else ""
+    return re.sub(r"−(?=\d)", "-", shown(value)) + note
+
+
+@dataclass
+class _Shown:
+    """One cell of a table for the template."""
+
+    text: str
+    css: str = ""
+    note: str = ""
+    anchor: str = ""
+    scope: str = ""
+    columns: int = 1
+    rows: int = 1
+
+    @classmethod
+    def of(cls, value: Any, column: Column, *, heads: bool) -> _Shown:
+        css, note, anchor = _css(column), "", ""
+        if isinstance(value, Cell):
+            css += " state" * value.state + " inside-spread" * value.grey
+            note, anchor = value.note, value.anchor
+        return cls(shown(value), css.strip(), note, anchor, scope="row" if heads else "")
+
+
+def _css(column: Column) -> str:
+    assert column.kind in KINDS, column
+    return f"{column.kind}{' reported' * column.reported}"
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+class Text(Piece):
+    """A paragraph. parts: str, `Strong` or `Code`. css: "caption", "note" or nothing."""
+
+    template: ClassVar[str] = "text"
+
+    def __init__(self, *parts: str, css: str = "") -> None:
+        self.parts, self.css = parts, css
+
+    def __str__(self) -> str:
+        return "".join(self.parts)
+
+
+def caption(text: str) -> Text:
+    """A line above a sheet of images or a list that says what it shows. A table has a caption of its own."""
+    return Text(text, css="example")
+
+
+class Banner(Text):
+    """Opens a page: says whose images its numbers come from. source: "real" or "stand-in"."""
+
+    template: ClassVar[str] = "banner"
+
+    def __init__(self, source: str, *parts: str) -> None:
+        super().__init__(*parts, css="real-banner" if source == "real" else "standin-banner")
+
+
+@dataclass(frozen=True, repr=False)
+class Heading(Piece):
+    """The heading of a section, with the id to which a link leads."""
+
+    text: str
+    anchor: str
+    template: ClassVar[str] = "heading"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, repr=False)
+class Bullets(Piece):
+    """A list, with a paragraph before it."""
+
+    items: Sequence[Text]
+    before: str = ""
+    template: ClassVar[str] = "bullets"
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, [self.before, *map(str, self.items)]))
+
+
+@dataclass(frozen=True, repr=False)
+class Terms(Piece):
+    """Names and what stands for each: what all lines of a table share."""
+
+    entries: Mapping[str, str]
+    template: ClassVar[str] = "terms"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {text}" for name, text in self.entries.items())
+
+
+@dataclass(frozen=True)
+class Box:
+    """One image of a ranked list. verdict: "query", "right", "wrong" or "ignored"."""
+
+    verdict: str
+    sign: str
+    identity: str
+    camera: str
+    rank: str
+
+
+@dataclass(frozen=True, repr=False)
+class RankedList(Piece):
+    """A query and the images found for it, as a strip of boxes."""
+
+    caption: str
+    boxes: Sequence[Box]
+    template: ClassVar[str] = "ranked list"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [self.caption, *(f"{box.sign} {box.identity}, {box.camera}, {box.rank}" for box in self.boxes)]
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Legend(Piece):
+    """Colours (red, green, blue) with their names."""
+
+    colours: Mapping[str, tuple[int, int, int]]
+    template: ClassVar[str] = "legend"
+
+    def __str__(self) -> str:
+        return ", ".join(self.colours)
+
+
+@dataclass(frozen=True, repr=False)
+class Page(Piece):
+    """Several pieces, one below the other."""
+
+    pieces: Sequence[Piece] = field(default_factory=tuple)
+
+    def html(self) -> str:
+        return "\n".join(piece.html() for piece in self.pieces)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.pieces))
+
+    def tables(self) -> list[TableView]:
+        return [piece for piece in self.pieces if isinstance(piece, TableView)]
+
+
+def _marked(parts: Iterable[str]) -> list[tuple[str, str]]:
+    """(element or nothing, text) of each part of a sentence."""
+    return [("strong" if isinstance(p, Strong) else "code" if isinstance(p, Code) else "", str(p)) for p in parts]
+
+
+_INLINE = (
+    "{% macro inline(parts) %}{% for tag, text in parts | marked %}"
+    "{% if tag %}<{{ tag }}>{{ text }}</{{ tag }}>{% else %}{{ text }}{% endif %}{% endfor %}{% endmacro %}"
+)
+_SPANS = (
+    '{% if cell.columns > 1 %} colspan="{{ cell.columns }}"{% endif %}'
+    '{% if cell.rows > 1 %} rowspan="{{ cell.rows }}"{% endif %}'
+)
+_TABLE = (
+    '<div class="table-scroll"><table class="study">\n<caption><span>{{ piece.caption }}</span></caption>\n<thead>\n'
+    '{% for line in piece.head() %}<tr>{% for cell in line %}<th scope="{{ cell.scope }}" class="{{ cell.css }}"'
+    + _SPANS
+    + ">{{ cell.text }}</th>{% endfor %}</tr>\n{% endfor %}</thead>\n<tbody>\n"
+    "{% for line in piece.body() %}<tr>{% for cell in line %}"
+    "{% set tag = 'th' if cell.scope else 'td' %}"
+    "<{{ tag }}{% if cell.scope %} scope=\"{{ 'rowgroup' if cell.rows > 1 else 'row' }}\"{% endif %}"
+    ' class="{{ cell.css }}"' + _SPANS + ">"
+    '{% if cell.anchor %}<a href="#{{ cell.anchor }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}'
+    "{% if cell.note %}<br><small>{{ cell.note }}</small>{% endif %}</{{ tag }}>{% endfor %}</tr>\n{% endfor %}"
+    '</tbody>\n</table></div>\n<p class="table-csv"><a download="{{ piece.file_name }}" '
+    'href="data:text/csv;charset=utf-8;base64,{{ piece.csv_base64() }}">CSV<span class="sr-only"> of the table: '
+    "{{ piece.caption }}</span></a></p>\n"
+    '{% for text in piece.below %}<p class="table-note">{{ text }}</p>\n{% endfor %}'
+)
+
+_TEMPLATES = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    loader=jinja2.DictLoader(
+        {
+            "table": _TABLE,
+            "text": _INLINE + '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
+            "banner": _INLINE + '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
+            "heading": '<h2 id="{{ piece.anchor }}">{{ piece.text }}</h2>',
+            "bullets": _INLINE
+            + "{% if piece.before %}<p>{{ piece.before }}</p>{% endif %}"
+            + "<ul>{% for item in piece.items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
+            "terms": '<dl class="provenance">{% for name, text in piece.entries.items() %}<dt>{{ name }}</dt>'
+            "<dd>{{ text }}</dd>{% endfor %}</dl>",
+            "ranked list": '<p class="example">{{ piece.caption }}</p><ol class="ranked-list">'
+            '{% for box in piece.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
+            '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
+            "{% endfor %}</ol>",
+            "legend": '<p class="part-legend">{% for name, colour in piece.colours.items() %}'
+            '<span class="part"><span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> '
+            "{% endfor %}</p>",
+        }
+    ),
+)
+_TEMPLATES.filters["marked"] = _marked

@@ -1,0 +1,147 @@
+"""Trained networks for figures: the weights of a run, from its training or from a repeat on this machine.
+
+    runs = engine.ensure("safenet", "table5", budget="small", rows=rows)
+    models = trained.load_all(trained.select(runs, rows))
+
+Weights are not committed. They are in the cache, in the work folder of their training. A record that came with the
+checkout has none there, so its run is repeated first; `origin` says whose weights were loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import nn
+
+from reidlib import training
+from reidlib.runs import engine
+from reidlib.runs.run import Run, Runs
+from reidlib.spec import ReidError
+
+OWN, REPEAT, OTHER = "the record's own training", "a repeat on this machine", "another training"
+
+
+def select(runs: Runs, labels: Sequence[str]) -> Runs:
+    """The runs of the rows with these labels, in this order: of a label with several variants, the first.
+
+    Raises ReidError for an unknown label, and where there is no label.
+    """
+    chosen = []
+    for label in labels:
+        named = [run for run in runs.runs if run.row.label == label]
+        if not named:
+            known = "; ".join(dict.fromkeys(run.row.label for run in runs.runs))
+            raise ReidError(f"{runs.table.slug}: unknown row {label!r}; choose from: {known}")
+        chosen += [run for run in named if run.row.variant == named[0].row.variant]
+    if not chosen:
+        raise ReidError(f"{runs.table.slug}: no row to draw; name at least one in rows")
+    return Runs(tuple(chosen), runs.repeats)
+
+
+def load_all(runs: Runs, device: torch.device | str = "cpu") -> dict[tuple[str, int], nn.Module]:
+    """The network of every run, by row label and seed."""
+    return {(run.row.label, run.seed): load(run, device) for run in runs.runs}
+
+
+def fastest_device() -> torch.device:
+    """A GPU where there is one: for whole galleries. Maps of a few images need none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(
+    run: Run, device: torch.device | str = "cpu", *, train: bool = True, log: Callable[[str], None] = print
+) -> nn.Module:
+    """The trained network of a run, in evaluation mode, float32, with the descriptor of its row.
+
+    Its weights are those in its work folder, or else those of its repeat (`reid train … --again`). Where there are
+    neither, the run is trained first: as a repeat where its record is there, so that no record of results/ changes.
+    train=False raises a ReidError with the command instead.
+    """
+    model = _model(run)
+    if model is None:
+        finished = run.state() == "finished"
+        wanted = replace(run, again=True) if finished else run
+        why = "the cache has no weights of its network" if finished else "it has no finished record"
+        command = shlex.join(wanted.command())
+        # A repeat that has lost its weights still has its record, counts as finished, and would not train.
+        without_weights = finished and wanted.record_file.exists()
+        if not train:
+            first = f"delete {wanted.record_file} and " if without_weights else ""
+            raise ReidError(f"{_name(run)}: {why}; {first}run `{command}`")
+        log(f"{_name(run)}: {why}; training it now (`{command}`)")
+        if without_weights:
+            wanted.record_file.unlink()
+        _train(wanted, log)
+        model = _model(run)
+        if model is None:
+            raise ReidError(f"{_name(run)}: its training left no weights in {wanted.work_folder}; empty that folder")
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def _train(run: Run, log: Callable[[str], None]) -> None:
+    engine.train_in_a_process(run, log)
+
+
+def has_weights(run: Run) -> bool:
+    """Whether `load` finds them, without training."""
+    return bool(_with_weights(run))
+
+
+def origin(run: Run) -> tuple[str, Run]:
+    """Whose weights `load` takes, `OWN`, `REPEAT` or `OTHER`, and the run that has left them.
+
+    `OTHER`: a row that shares the network has left them. Raises ReidError where there are none.
+    """
+    kept = _with_weights(run)
+    if not kept:
+        raise ReidError(f"{_name(run)}: the cache has no weights of its network; load it first")
+    record = run.record()
+    if kept[0].again and not run.again:
+        return REPEAT, kept[0]
+    same = record is not None and _curve(run) == record.curve  # the seconds of its epochs tell two trainings apart
+    return OWN if same else OTHER, kept[0]
+
+
+def _model(run: Run) -> nn.Module | None:
+    """The run's network with its weights; None where there are none. A file that cannot be read is set aside."""
+    for kept in _with_weights(run):
+        settings, record = kept.settings, kept.record()
+        assert record is not None, "a run with weights has a finished record"
+        identities, recipe, file = record.data["identities"], settings.recipe.resolved(), _file(kept)
+        if not recipe["epochs"]:
+            return training.build(settings, identities, run.seed)[0]
+        # A network trained before it and frozen is a submodule, so this file holds it too.
+        model = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options())
+        if training.finished(file, model) is not None:
+            return model
+        file.replace(file.with_suffix(".corrupt"))
+    return None
+
+
+def _with_weights(run: Run) -> list[Run]:
+    """The run and its repeat, as far as they have a finished record and weights (which zero epochs do not leave)."""
+    needs_file = bool(run.settings.recipe.resolved()["epochs"])
+    both = (run, replace(run, again=True))
+    return [one for one in both if one.is_made() and (not needs_file or _file(one).is_file())]
+
+
+def _file(run: Run) -> Path:
+    return run.work_folder / training.WEIGHTS
+
+
+def _curve(run: Run) -> list[dict]:
+    """The training curve in a run's file of weights; none where nothing was trained."""
+    if not run.settings.recipe.resolved()["epochs"]:
+        return []
+    with safetensors.safe_open(_file(run), framework="pt") as stored:
+        return json.loads(stored.metadata()["curve"])
+
+
+def _name(run: Run) -> str:
+    return f"{run.table.slug} {run.row.label!r} seed {run.seed}, {run.budget}"
