@@ -153,7 +153,7 @@ def plan(
 
 def _slugs(asked: str) -> list[str]:
     """Tables and figures of pictures by a paper's name, a table's or figure's, or nothing at all."""
-    known = [*papers.tables(), *notebooks.pictures()]
+    known = [*papers.tables(), *notebooks.image_figures()]
     if "/" not in asked:
         found = [slug for slug in known if asked in ("", slug.partition("/")[0])]
         if not found:
