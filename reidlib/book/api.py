@@ -1,7 +1,8 @@
-"""A Sphinx extension for the API reference: one section for each module of a room, docstrings shown as plain text.
+"""A Sphinx extension that shows reidlib in the book: its docstrings as an API reference, and whole files of code.
 
-A page of the book names a room in a line of its own. `(modules of data)` becomes a section for each module of
-`reidlib.data`; `(exports of standin)` becomes what `reidlib.standin` itself offers.
+A page asks for it in a line of its own. `(modules of data)` becomes a section for each module of `reidlib.data`;
+`(exports of standin)` what `reidlib.standin` itself offers; `(code of models.safenet)` the whole file, with a section
+for each class, function and large constant.
 """
 
 from __future__ import annotations
@@ -11,9 +12,14 @@ import pkgutil
 import re
 import textwrap
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-ROOM = re.compile(r"^\((modules|exports) of (\w+)\)$", re.MULTILINE)
+MARK = re.compile(r"^\((modules|exports|code) of ([\w.]+)\)$", re.MULTILINE)
+
+LARGE = 8
+"""Lines from which a constant has a section of its own."""
+
 ITEM = re.compile(r"^(\S(?:.*?\S)??)(?: {2,}|\n +)(\S.*(?:\n +.*)*)|^(\S.* : .*)$", re.MULTILINE)
 """An entry of a list of parameters: a name, then its text in a column beside or below it; or a name and its type."""
 
@@ -31,8 +37,8 @@ def modules(room: str) -> list[str]:
 
 
 def page(text: str) -> str:
-    """The source of a page with its rooms filled in."""
-    return ROOM.sub(lambda found: _sections(found[1], found[2]), text)
+    """The source of a page with its marks filled in."""
+    return MARK.sub(lambda found: _code(found[2]) if found[1] == "code" else _sections(found[1], found[2]), text)
 
 
 def plain(lines: list[str]) -> list[str]:
@@ -62,6 +68,30 @@ def _sections(kind: str, room: str) -> str:
     option = "imported-members" if kind == "exports" else "ignore-module-all"
     block = "## `reidlib.{0}`\n\n```{{eval-rst}}\n.. automodule:: reidlib.{0}\n   :members:\n   :{1}:\n```"
     return "\n\n".join(block.format(name, option) for name in names)
+
+
+def _code(name: str) -> str:
+    """The file of a module as blocks of code, cut before each public class, function and large constant."""
+    file = import_module(f"reidlib.{name}").__file__ or ""
+    text = Path(file).read_text(encoding="utf-8")
+    cuts = [(1, "")]
+    for node in ast.parse(text).body:
+        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
+        match node:
+            case ast.ClassDef(name=title) | ast.FunctionDef(name=title):
+                pass
+            case ast.Assign(targets=[ast.Name(id=title)]) if (node.end_lineno or 0) - first + 1 >= LARGE:
+                pass
+            case _:
+                continue
+        if not title.startswith("_"):
+            cuts.append((first, title))
+    lines, made = text.splitlines(), []
+    for (first, title), (end, _) in zip(cuts, [*cuts[1:], (len(lines) + 1, "")], strict=True):
+        block = "\n".join(lines[first - 1 : end - 1]).rstrip()
+        made.append(f"### `{title}`" if title else "")
+        made.append(f"`````{{code-block}} python\n:lineno-start: {first}\n\n{block}\n`````")
+    return "\n\n".join(made)
 
 
 def _language(block: str) -> str:

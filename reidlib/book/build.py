@@ -1,7 +1,7 @@
 """The build of the book: its sources are gathered, built by Jupyter Book with warnings as errors, and checked.
 
-Only the pages of `_toc.yml`, and what they show, are copied to `build/book-source/`; Sphinx reads nothing else of the
-checkout except the docstrings of reidlib. A new book replaces the old one only after it has passed every check.
+Only the pages of `_toc.yml` are copied to `build/book-source/`; beside them Sphinx reads only the code of reidlib. A
+new book replaces the old one only after it has passed every check.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reidlib.book.check import EXECUTED, STUDY_PAGES, check
 from reidlib.spec import ReidError
 
 LIBRARY = Path(__file__).resolve().parents[1]
-"""The folder of reidlib itself, whose docstrings become the API reference."""
+"""The folder of reidlib, whose code and docstrings pages show (`reidlib.book.api`)."""
 
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -150,18 +150,14 @@ def _check_notebook(root: Path, page: str, source: Path) -> None:
 
 def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
     """Every file that the book is made from, relative to the root."""
-    pages = list(pages)
     files = {root / "_config.yml", root / "_toc.yml", *pages}
-    for page in pages:  # code that a page shows
-        shown = re.findall(r"^`{3,}\{literalinclude\}\s+(\S+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-        files |= {(page.parent / name).resolve() for name in shown}
     files |= set((root / "book").glob("*.bib"))
     files |= {path for path in (root / "book" / "_static").rglob("*") if path.is_file()}
     return sorted(path.relative_to(root) for path in files)
 
 
 def _digest(root: Path, sources: Sequence[Path]) -> str:
-    """A digest of the sources, of reidlib (its docstrings are the API reference) and of the tools used."""
+    """A digest of the sources, of reidlib (which pages show) and of the tools used."""
     digest = hashlib.sha256()
     tools = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
     digest.update(json.dumps({tool: version(tool) for tool in tools}).encode())
