@@ -1,7 +1,7 @@
-# Two commands: `make book` builds the book, `make test` runs the tests. Both make the environment first if needed.
+# Two commands: `make book` builds the book, `make test` runs the tests. Both create the environment first if needed.
 
 PYTHON ?= python3
-# The budget of the book's chapters, the size of its stand-in, and the row that `make book` trains again on this machine.
+# The budget of the book's chapters, the scale of its stand-in, and the row that `make book` trains again on this machine.
 BUDGET ?= small
 SCALE ?= 0.05
 AGAIN ?= g4
@@ -14,8 +14,8 @@ STAMP := .venv/.installed
 help:
 	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
 	@echo "make test    run the tests;  make test-all  then run every notebook at budget smoke"
-	@echo "make lint    check style and formatting;  make format  mend them"
-	@echo "make lock    renew requirements.lock after a change of pyproject.toml"
+	@echo "make lint    check style, formatting and types;  make format  correct style and formatting"
+	@echo "make lock    update requirements.lock after a change of pyproject.toml"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
 
 book: $(STAMP)
@@ -23,26 +23,27 @@ book: $(STAMP)
 	$(BIN)/reid run safenet/table5 --budget $(BUDGET) --again "$(AGAIN)"
 	$(BIN)/reid book
 
-# A worker a core with one thread each: two threads in two workers would wait for each other most of the time.
+# One worker on each core, with one thread each: workers with several threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# A file stays with one worker, because its tests share what they have trained and rendered.
+# The tests of a file run in one worker, because they share what they have trained and rendered.
 test: $(STAMP)
 	$(PYTEST) --dist loadfile
 
-# What `make test` leaves out.
+# The tests that `make test` leaves out because they take long.
 test-all: $(STAMP)
 	$(PYTEST) --dist worksteal -m all
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ty check
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Keeps the versions already pinned where they still fit; add UPGRADE=--upgrade for the newest.
+# Keeps the pinned versions that still fit; add UPGRADE=--upgrade for the newest ones.
 lock: $(STAMP)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -53,7 +54,7 @@ clean:
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-# The first Python that fits is taken: the one named, else python3.12 or python3.11 where they are installed.
+# The first suitable Python is used: $(PYTHON), else python3.12 or python3.11 if installed.
 $(STAMP): requirements.lock pyproject.toml
 	@set -e; \
 	fits='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'; \
@@ -67,12 +68,12 @@ $(STAMP): requirements.lock pyproject.toml
 				"name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
 			exit 1; \
 		fi; \
-		echo "Making .venv with $$found"; \
+		echo "Creating .venv with $$found"; \
 		$$found -m venv --clear .venv; \
 	fi
-	@# uv installs in seconds where pip takes minutes. It does not read pip's settings, so a machine that reaches its
-	@# packages only through those falls back to pip, with the same lock and the same hashes. Unlike pip it compiles no
-	@# bytecode unless told to; where Python may not write any, each of the many short processes would compile torch.
+	@# uv installs in seconds, pip in minutes. But uv does not read pip's settings, so where packages can be reached only
+	@# with those, pip installs the same lock with the same hashes. Bytecode is compiled now, because otherwise each of
+	@# many short processes would compile torch again where Python cannot write bytecode.
 	@if $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
 		$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock; then :; else \
 		echo "uv could not install the packages; trying pip with the same lock (some minutes)"; \

@@ -220,9 +220,9 @@ def list_rows(given: argparse.Namespace) -> None:
             done, one = found.count("finished"), given.table and len(found) == 1
             text.append(f"{budget} {found[0] if one else f'{done}/{len(found)}'}")
         print("  ".join(text if given.table else [*text, papers.table(words[0]).title]))
-    for figure, table in notebooks.pictures().items():
+    for figure, table in notebooks.image_figures().items():
         if given.table in ("", figure, figure.partition("/")[0]):
-            print(f"{figure:<{widths[0]}}  pictures: draws networks of {table}")
+            print(f"{figure:<{widths[0]}}  draws images from networks of {table}")
 
 
 def run_table(given: argparse.Namespace) -> None:

@@ -64,7 +64,7 @@ def plan(asked: Sequence[str], **options: Any) -> tuple[Plan, list[Chapter]]:
 def figures() -> list[Part]:
     """The figures that draw networks of a table; each names its data set and its rows itself."""
     found = []
-    for slug, table in notebooks.pictures().items():
+    for slug, table in notebooks.image_figures().items():
         own = _drawn(slug)
         found.append(Part(slug, table, (own["dataset"],), tuple(own.get("rows", ()))))
     return found

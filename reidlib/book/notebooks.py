@@ -1,23 +1,30 @@
-"""Notebooks by papermill: parameters checked before anything runs, executed copies moved into place only when whole.
+"""Execution of notebooks with papermill: parameters are checked first, and an executed copy is replaced as a whole.
 
-There are three kinds. A chapter, notebooks/<paper>/<table>.ipynb, trains what its table lacks; `reid run` executes it.
-So does a figure of pictures, notebooks/<paper>/<figure>.ipynb, which is no table of its own: its parameter `table`
-names the one whose rows it draws, and it needs only those. A page of the study, notebooks/study/<name>.ipynb, belongs
-to no table and trains nothing; `reid book` executes it.
+There are three kinds of notebook.
+
+- A chapter, `notebooks/<paper>/<table>.ipynb`, shows the records of its table. `reid run` executes it.
+- An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks. It is no table itself: its
+  parameter `table` names the table whose rows it draws. `reid run` executes it.
+- A page of the study, `notebooks/study/<name>.ipynb`, belongs to no table. `reid book` executes it.
+
+A notebook is named by its slug, "paper/table" or "study/name". papermill and nbformat are imported only by functions
+that execute a notebook, so that training needs neither.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
-
-import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
 
 from reidlib import papers, paths
 from reidlib.runs import locks
@@ -25,7 +32,10 @@ from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
 PAGES = "study"
-"""The folder of the pages that belong to no table, among the folders of the papers."""
+"""The folder of the pages that belong to no table; the other folders in notebooks/ are named after papers."""
+
+CODE = {".py", ".toml", ".tsv", ".json"}
+"""Suffixes of the files of reidlib, and of the tables in results/, on which an executed copy depends."""
 
 
 def pages() -> list[str]:
@@ -35,16 +45,24 @@ def pages() -> list[str]:
 
 def template(slug: str) -> Path:
     """The notebook of a table, notebooks/<paper>/<table>.ipynb, or of a page of the study."""
-    file = paths.home() / "notebooks" / f"{slug}.ipynb"
+    folder = paths.home() / "notebooks"
+    if not folder.is_dir():
+        raise ReidError(f"{folder} is missing: set REID_HOME to the folder of the checkout")
+    file = folder / f"{slug}.ipynb"
     if not file.is_file():
-        raise ReidError(f"{file}: no notebook for {slug}; `reid list` shows the tables there are")
+        raise ReidError(f"{file}: no notebook for {slug}; `reid list` shows all tables and figures")
     return file
 
 
-def table_of(slug: str) -> str:
-    """The table whose records a notebook reads: for a figure of pictures the one that its parameter `table` names.
+def has_template(slug: str) -> bool:
+    """Whether there is a notebook of this name."""
+    return (paths.home() / "notebooks" / f"{slug}.ipynb").is_file()
 
-    A slug without a notebook comes back as it is.
+
+def table_of(slug: str) -> str:
+    """The table whose records a notebook reads. For an image figure it is the one that its parameter `table` names.
+
+    A slug without a notebook is returned unchanged.
     """
     paper, _, name = slug.partition("/")
     if slug in papers.tables() or not has_template(slug):
@@ -52,36 +70,40 @@ def table_of(slug: str) -> str:
     return f"{paper}/{_defaults(template(slug)).get('table', name)}"
 
 
-def pictures() -> dict[str, str]:
-    """The figures of pictures, each with the table whose networks it draws."""
+def image_figures() -> dict[str, str]:
+    """The slugs of the image figures, each with the table whose networks it draws."""
     files = sorted((paths.home() / "notebooks").glob("*/*.ipynb"))
     slugs = [f"{file.parent.name}/{file.stem}" for file in files if file.parent.name != PAGES]
     return {slug: table for slug in slugs if (table := table_of(slug)) != slug}
 
 
 def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
-    """Where the executed copy of a table's notebook goes."""
+    """The file of the executed copy of a chapter or an image figure."""
     return paths.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"
 
 
 def executed_page(slug: str) -> Path:
-    """Where the executed copy of a page of the study goes."""
+    """The file of the executed copy of a page of the study."""
     return paths.results() / "notebooks" / f"{slug}.ipynb"
 
 
 def digest(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What an executed copy depends on, as it stands now: template, parameters, code, printed numbers, records.
+    """What an executed copy depends on today: template, parameters, code, printed numbers and records.
 
-    A figure of pictures is drawn from weights, which are in no checkout: its executed copy may be committed, and
-    stands for its template and its records, whatever became of the code since.
+    An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed. It depends
+    on its template and its records alone: a change of the code does not make it stale.
+
+    Returns slug, template_sha256, parameters, inputs_sha256, and `missing`: the runs without a finished record.
     """
     inputs, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
     if table_of(slug) == slug:
-        inputs += sorted((paths.home() / "reidlib").rglob("*.py")) + sorted((paths.home() / "results").glob("*.tsv"))
+        files = [*(paths.home() / "reidlib").rglob("*"), *(paths.home() / "results").glob("*.tsv")]
+        inputs += sorted(file for file in files if file.suffix in CODE)
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     return {
         "slug": slug,
@@ -93,9 +115,9 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
-    """The record files of a notebook's table that are there, and the runs that have no finished one.
+    """The existing record files of a notebook's table, and the runs without a finished record.
 
-    A chapter stands for all rows of its table, a figure for those that it draws.
+    A chapter depends on all rows of its table, an image figure on the rows that it draws.
     """
     asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
     again, table = parameters["again"], table_of(slug)
@@ -107,69 +129,77 @@ def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path]
 
 
 def _all_records() -> tuple[list[Path], list[str]]:
-    """Every record and benchmark, for a page of the study may read any; it says itself which of them it misses."""
+    """Every record and benchmark: a page of the study may read any of them, and itself names those it lacks."""
     folders = (paths.results() / name for name in ("records", "benchmarks"))
     return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
 
 
 def stale(copy: Path) -> str | None:
-    """Why this executed copy is not what its template would give today, in words; None where it is current."""
+    """Why this executed copy differs from what its template would give today; None if it does not."""
     try:
-        made = nbformat.read(copy, as_version=4).metadata["reid"]
+        made = _read(copy)["metadata"]["reid"]
         now = made_from(made["slug"], made["parameters"])
-    except (OSError, KeyError, ValueError, nbformat.reader.NotJSONError) as fault:
-        return f"it does not say what it was made from ({type(fault).__name__})"
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        return f"it does not say what it was made from ({type(error).__name__})"
     changed = [name.removesuffix("_sha256") for name in now if made.get(name) != now[name]]
     if changed:
         return f"{' and '.join(changed)} changed since it was executed"
     return f"it lacks the record of {now['missing'][0]}" if now["missing"] else None
 
 
+def _read(file: Path) -> dict[str, Any]:
+    """A notebook as it stands in its file, except that the source of each cell is one string."""
+    notebook = json.loads(file.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
 def check_parameters(file: Path, given: dict[str, Any]) -> None:
-    """Holds what is given against the one tagged cell: unknown or unread names stop before anything runs."""
-    cells = nbformat.read(file, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    """Raises ReidError unless the notebook has exactly one parameters cell that knows and uses all given names.
+
+    An unknown name, and a parameter that no cell reads, would have no effect: both stop before anything is executed.
+    """
+    cells = _read(file)["cells"]
+    tagged = [cell for cell in cells if "parameters" in _tags(cell)]
     if len(tagged) != 1:
         raise ReidError(f"{file}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
     known = []
-    for statement in ast.parse(tagged[0].source).body:
-        single = isinstance(statement, ast.Assign) and len(statement.targets) == 1
-        if not single or not isinstance(statement.targets[0], ast.Name):
+    for statement in ast.parse(tagged[0]["source"]).body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
         known.append(statement.targets[0].id)
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ReidError(f"{file}: unknown parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
-    others = "\n".join(
-        cell.source for cell in cells if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
-    )
+    others = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code" and cell is not tagged[0])
     read = {node.id for node in ast.walk(ast.parse(others)) if isinstance(node, ast.Name)}
     unread = [name for name in known if name not in read]
     if unread:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
 
 
-def has_template(slug: str) -> bool:
-    return (paths.home() / "notebooks" / f"{slug}.ipynb").is_file()
-
-
 def with_defaults(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """All parameters of a notebook: those given, and what stands in it for the others."""
+    """All parameters of a notebook: the given ones, and the notebook's own values for the others."""
     return {**_defaults(template(slug)), **parameters}
 
 
 def _defaults(file: Path) -> dict[str, Any]:
-    """The literals of the parameters cell."""
-    cells = nbformat.read(file, as_version=4).cells
-    tagged = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body}
+    """The values in the parameters cell of a notebook that `check_parameters` accepts."""
+    tagged = next(cell for cell in _read(file)["cells"] if "parameters" in _tags(cell))
+    assignments = [node for node in ast.parse(tagged["source"]).body if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}
 
 
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
-    """Runs the notebook of a table with these parameters and returns its executed copy.
+    """Executes the notebook of a table or figure with these parameters and returns the file of its executed copy.
 
-    A copy that is current stays as it is. A failing notebook is kept under failed/ beside the copies and raised as a
-    ReidError; the copy from before stays.
+    A current copy is returned unchanged. If the notebook fails, it is kept in the folder failed/ beside the copy, the
+    copy from before stays, and ReidError is raised.
     """
     check_parameters(template(slug), parameters)
     parameters = with_defaults(slug, parameters)
@@ -177,7 +207,7 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
 
 
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
-    """Whether there is an executed copy with these parameters, made from what is there now."""
+    """Whether an executed copy with these parameters exists and depends on nothing that has changed since."""
     parameters = with_defaults(slug, parameters)
     now = made_from(slug, parameters)
     return not now["missing"] and _was_made_from(_copy_of(slug, parameters)) == now
@@ -188,9 +218,10 @@ def _copy_of(slug: str, parameters: dict[str, Any]) -> Path:
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
-    """Brings the executed copy of a chapter up to date, with its own parameters, where every record is there.
+    """Executes a chapter again, with the parameters of its copy, if the copy is not current and no record is missing.
 
-    Nothing is trained, and pictures are left alone: where a record or a copy is missing, the book says so.
+    Nothing is trained, and image figures are not executed. If a record or a copy is missing, the build of the book says
+    so.
     """
     place = dict(source=source, dataset=dataset, budget=budget)
     made = _was_made_from(executed_copy(slug, **place)) or {}
@@ -200,20 +231,20 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 
 
 def execute_page(slug: str, *, quiet: bool = False) -> Path:
-    """The same for a page of the study, with the parameters that stand in it."""
+    """Executes a page of the study with its own parameters and returns the file of its executed copy."""
     check_parameters(template(slug), {})
     return _up_to_date(executed_page(slug), slug, _defaults(template(slug)), quiet)
 
 
 def _up_to_date(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
-    """The executed copy, made now unless it is there and stands for the template, the code and the records of today."""
+    """The executed copy, made now unless it is current."""
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
+    except OSError as error:
         raise ReidError(
-            f"{copy.parent}: results folder cannot be written ({fault.strerror}); set REID_RESULTS"
-        ) from fault
-    # Who comes second waits, and finds the copy of the first; its own kernel would write the same files.
+            f"{copy.parent}: results folder cannot be written ({error.strerror}); set REID_RESULTS"
+        ) from error
+    # A second process waits here and then finds the copy of the first: two kernels would write the same files.
     name = copy.relative_to(paths.results()).with_suffix(".lock")
     with locks.locked(paths.cache() / name, wait=True):
         now = made_from(slug, parameters)
@@ -223,20 +254,24 @@ def _up_to_date(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) 
 
 
 def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
-    """The executed copy, made anew and moved into place when it is whole; a failed one is kept apart."""
+    """Executes the notebook and moves the result to `copy` when it is complete; a failed notebook is kept apart."""
+    import nbformat
+    from papermill.exceptions import PapermillExecutionError
+
     partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
     try:
         _papermill(template(slug), partial, parameters, quiet)
-    except PapermillExecutionError as fault:
+    except PapermillExecutionError as error:
         failed.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(failed)
-        reason = f"{fault.ename}: {fault.evalue}" if fault.ename != "ReidError" else fault.evalue
-        raise ReidError(f"{reason} (cell {fault.exec_count} of {slug}; the failed notebook is {failed})") from fault
-    except (RuntimeError, TimeoutError) as fault:  # nbclient's, where the kernel has died or does not answer
-        reason = (str(fault) or type(fault).__name__).splitlines()[0]
-        raise ReidError(f"{slug}: its kernel has ended ({reason}); it may have run out of memory") from fault
-    notebook = _tidy(nbformat.read(partial, as_version=4))
-    notebook.metadata["reid"] = made_from(slug, parameters)  # again, for a chapter has trained what was missing
+        reason = f"{error.ename}: {error.evalue}" if error.ename != "ReidError" else error.evalue
+        raise ReidError(f"{reason} (cell {error.exec_count} of {slug}; the failed notebook is {failed})") from error
+    except (RuntimeError, TimeoutError) as error:  # from nbclient: the kernel has died or does not answer
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ReidError(f"{slug}: its kernel has ended ({reason}); it may have run out of memory") from error
+    notebook = nbformat.read(partial, as_version=4)
+    _tidy(notebook)
+    notebook.metadata["reid"] = made_from(slug, parameters)  # computed again: the notebook may have trained a network
     nbformat.write(notebook, partial)
     partial.replace(copy)
     failed.unlink(missing_ok=True)
@@ -244,42 +279,71 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
 
 
 def _was_made_from(copy: Path) -> dict[str, Any] | None:
-    """What an executed copy says it was made from; None where there is none, or none that can be read."""
+    """What an executed copy says it was made from; None if it cannot be read or does not say it."""
     try:
-        return nbformat.read(copy, as_version=4).metadata.get("reid")
-    except (OSError, ValueError, nbformat.reader.NotJSONError):
+        return _read(copy)["metadata"].get("reid")
+    except (OSError, KeyError, ValueError, TypeError):
         return None
 
 
 def _papermill(source: Path, target: Path, parameters: dict[str, Any], quiet: bool) -> None:
-    # The kernel is this very Python, whatever kernels the person has installed.
+    """Executes `source` in a kernel of its own into `target`. The kernel ends with this call, also on a signal."""
+    import papermill
+    from traitlets.config import Config
+
+    # The debugger that the kernel imports would warn about Python's frozen modules. Nobody debugs these notebooks.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    papermill.execute_notebook(
-        source,
-        target,
-        parameters=parameters,
-        kernel_name="python3",
-        cwd=str(paths.home()),
-        progress_bar=False,
-        log_output=False,
-        stdout_file=None if quiet else sys.stdout,
-        stderr_file=None if quiet else sys.stderr,
-    )
+    # The kernel warns about a connection without encryption, so it is encrypted.
+    config = Config({"KernelManager": {"transport_encryption": "auto"}})
+    with _termination_raises():
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters=parameters,
+            kernel_name="python3",  # the Python of this process, whatever other kernels are installed
+            cwd=str(paths.home()),
+            progress_bar=False,
+            log_output=False,
+            stdout_file=None if quiet else sys.stdout,
+            stderr_file=None if quiet else sys.stderr,
+            config=config,
+            shutdown_kernel="immediate",  # a kernel that still executes a cell would not answer a polite request
+        )
 
 
-def _tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed notebook as readers get it."""
-    # The defaults of the template did not hold here: only the parameters that did are shown, folded away.
-    notebook.cells = [cell for cell in notebook.cells if "parameters" not in cell.metadata.get("tags", [])]
+@contextmanager
+def _termination_raises() -> Generator[None]:
+    """SIGTERM and SIGHUP raise SystemExit inside this block, so that the kernel is ended before this process is.
+
+    A handler that the program has installed itself stays. Python allows handlers in the main thread alone.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _tidy(notebook: Any) -> None:
+    """Removes from an executed notebook, in place, what readers do not need."""
+    # The template's own values were replaced by the injected ones, which are kept but folded.
+    notebook.cells = [cell for cell in notebook.cells if "parameters" not in _tags(cell)]
     for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
+        if "injected-parameters" in _tags(cell):
             cell.metadata.tags.append("hide-input")
-    # papermill writes the paths of this machine and its clock into the copy; a reader needs neither.
+    # papermill writes paths of this machine and the time of each cell into the copy.
     notebook.metadata.pop("papermill", None)
-    # Nor do the lines of a training help: they name folders of this machine, and the log of the run keeps them.
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
+        if cell.cell_type == "code":  # printed lines of a training name folders of this machine; its log keeps them
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stdout"]
-    return notebook

@@ -42,7 +42,7 @@ from torch import Tensor
 from reidlib import paths, standin, training
 from reidlib.data import images as pictures
 from reidlib.data.table import Dataset
-from reidlib.evaluation import Draws, Features, Ranking, evaluate, features, protocols
+from reidlib.evaluation import TIE_RULE, Draws, Features, Ranking, evaluate, features, protocols
 from reidlib.evaluation.reranking import reranking
 from reidlib.runs import datasets, devices, locks, records
 from reidlib.runs.records import Record
@@ -51,7 +51,6 @@ from reidlib.spec import Busy, ReidError, Settings, value_of
 from reidlib.training import precision
 
 EVALUATION_BATCH = 64
-TIE_RULE = "squared distance within 1e-6"
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reidlib.book import build as book
+from reidlib.book import build
+from reidlib.book import check as checker
 from reidlib.spec import ReidError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ def html(tmp_path: Path) -> Path:
 
 
 def check(html: Path, *more: str) -> None:
-    book.check(html, pages=[*PAGES, "book/index", *more])
+    checker.check(html, pages=[*PAGES, "book/index", *more])
 
 
 def add(html: Path, body: str = "", head: str = "") -> None:
@@ -51,7 +52,7 @@ def test_the_chapters_of_the_table_of_contents(tmp_path):
     executed = [STAND_IN, "results/notebooks/study/claims", "results/notebooks/real/dukemtmc/full/fmn/table3.ipynb"]
     chapters = [{"file": name} for name in ("book/data", *executed)]
     (tmp_path / "_toc.yml").write_text(json.dumps({"root": "book/intro", "parts": [{"chapters": chapters}]}))
-    assert book.chapters(tmp_path) == [
+    assert build.chapters(tmp_path) == [
         {"source": "stand-in", "dataset": "market1501", "budget": "small", "slug": "safenet/table5"},
         {"source": "real", "dataset": "dukemtmc", "budget": "full", "slug": "fmn/table3"},
     ]
@@ -191,32 +192,32 @@ def sources(tmp_path: Path) -> Path:
 
 
 def test_book_is_built_once_and_then_only_checked(sources, capsys):
-    first = book.build(root=sources)
+    first = build.build(root=sources)
     assert first == sources / "book" / "_build" / "html" / "index.html"
     assert "MathJax" in (first.parent / "book" / "intro.html").read_text()
     assert "mathjax/tex-svg.js" in (first.parent / "book" / "intro.html").read_text()
     before = first.stat().st_mtime_ns
-    book.build(root=sources)
+    build.build(root=sources)
     assert "nothing changed" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == before
 
     # A warning fails the build, and the last good book stays.
     (sources / "book" / "data.md").write_text("# Data\n\n[nowhere](gone.md)\n")
     with pytest.raises(ReidError, match=r"did not build the book: book/data\.md:3: WARNING.*gone"):
-        book.build(root=sources)
+        build.build(root=sources)
     assert first.stat().st_mtime_ns == before
 
 
 def test_a_page_without_a_file_names_the_command_that_makes_it(sources):
     (sources / f"{STAND_IN}.ipynb").unlink()
     with pytest.raises(ReidError, match="reid run safenet/table5 --budget small --dataset market1501"):
-        book.build(root=sources)
+        build.build(root=sources)
 
 
 def test_a_copy_of_an_older_template_is_stale(sources):
     (sources / "notebooks" / "safenet" / "table5.ipynb").write_text('{"changed": true}')
     with pytest.raises(ReidError, match="is stale"):
-        book.build(root=sources)
+        build.build(root=sources)
 
 
 @pytest.mark.parametrize(
@@ -233,13 +234,13 @@ def test_a_notebook_that_did_not_run_through_is_refused(sources, changes, word):
     template = sources / "notebooks" / "safenet" / "table5.ipynb"
     (sources / f"{STAND_IN}.ipynb").write_text(json.dumps(executed(template, **changes)))
     with pytest.raises(ReidError, match=word):
-        book.build(root=sources)
+        build.build(root=sources)
 
 
 def test_a_notebook_cut_short_is_refused(sources):
     (sources / f"{STAND_IN}.ipynb").write_text('{"cells": [')
     with pytest.raises(ReidError, match="is not a notebook"):
-        book.build(root=sources)
+        build.build(root=sources)
 
 
 def test_the_book_does_not_execute_notebooks_or_fetch_mathjax():

@@ -201,7 +201,7 @@ def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, 
 
 
 def test_an_unknown_budget_stops_before_a_kernel_starts(house, monkeypatch):
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", lambda *given, **options: pytest.fail("it ran"))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *given, **options: pytest.fail("it ran"))
     with pytest.raises(ReidError, match="unknown budget 'nano'"):
         notebooks.execute("safenet/table5", ASKED | {"budget": "nano"}, quiet=True)
 

@@ -22,7 +22,7 @@ from reidlib.book import notebooks
 from reidlib.models.output import Output
 from reidlib.pages import heatmaps, network_figures, retrieval
 from reidlib.pages.render import Piece
-from reidlib.runs import datasets, engine, records, trained, worker
+from reidlib.runs import datasets, engine, trained, worker
 from reidlib.runs.run import Runs, runs_of
 from reidlib.spec import ReidError
 

@@ -6,7 +6,6 @@ import made_up
 import pytest
 
 from reidlib.pages import banners, hours
-from reidlib.runs import records
 from reidlib.runs.run import read_runs
 
 

@@ -93,7 +93,7 @@ def test_a_page_is_executed_once_and_again_after_each_change(small, monkeypatch)
             cell.execution_count = number
         nbformat.write(notebook, target)
 
-    monkeypatch.setattr(notebooks.papermill, "execute_notebook", papermill)
+    monkeypatch.setattr("papermill.execute_notebook", papermill)
     write(small, "budget")
     assert notebooks.pages() == ["study/short"]
 

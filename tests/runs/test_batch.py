@@ -16,12 +16,12 @@ from pathlib import Path
 import made_up
 import numpy as np
 import pytest
+from reidlib.runs.prediction import Book, Need
 
 from reidlib import cli, papers, paths, training
 from reidlib.runs import batch, datasets, devices, locks, prediction, records, runner, status, worker
 from reidlib.runs.batch import Machine
 from reidlib.runs.devices import Device
-from reidlib.runs.prediction import Book, Need
 from reidlib.spec import ReidError
 from reidlib.training.cost import step_cost
 
