@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from reidlib import papers
 from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval, Spread
@@ -110,7 +111,8 @@ def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
     """
     rows = rows_of(runs)
     published = {row.label for row in rows if row.variant == PUBLISHED}
-    others = [label for label in reported.index if label in runs.table.not_retrained and label not in published]
+    not_retrained = papers.not_retrained(runs.table)
+    others = [label for label in reported.index if label in not_retrained and label not in published]
     if not others:
         return [(row.label, row) for row in rows]
     order = list(reported.index)
@@ -142,7 +144,7 @@ def numbers_are_lost(own: Table) -> bool:
 
 
 def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
-    reasons = [reason for label, reason in runs.table.not_retrained.items() if label in reported.index]
+    reasons = [reason for label, reason in papers.not_retrained(runs.table).items() if label in reported.index]
     counted = [f"{reasons.count(reason)} of them: {reason}" for reason in dict.fromkeys(reasons)]
     return [f"Not retrained, {'; '.join(counted)}."] if counted else []
 

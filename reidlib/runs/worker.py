@@ -54,8 +54,7 @@ EVALUATION_BATCH = 64
 
 CPU = torch.device("cpu")
 
-THREADS = "weights.threads"
-"""File beside a network's weights and checkpoints: the number of CPU threads that train it."""
+EPOCH_FIELDS = ("epoch", "epochs", "loss", "accuracy", "images_per_second", "eta")
 
 KEPT_SHARE = 1 / 8
 """Share of a device's memory for decoded images that are kept from run to run."""
@@ -221,17 +220,13 @@ def _train(
         if run.again:  # a repeat trains anew, whatever an earlier one left
             (folder / training.WEIGHTS).unlink(missing_ok=True)
         _keep_threads(folder, threads, images.images.device, log)
-        epochs, count, started = settings.recipe.resolved()["epochs"], len(images.files), time.monotonic()
-        done_before: list[int] = []  # epochs of this call, by their numbers
 
-        def after_epoch(epoch: int) -> None:
-            done_before.append(epoch)
-            each = (time.monotonic() - started) / len(done_before)
-            event("epoch", epoch=epoch, epochs=epochs, images_per_second=count / each, eta=each * (epochs - epoch))
+        def on_epoch(point: dict[str, float]) -> None:
+            event("epoch", **{name: point[name] for name in EPOCH_FIELDS})
 
         try:
             trained = training.train(
-                settings, images, seed=run.seed, folder=folder, first=first, log=log, after_epoch=after_epoch
+                settings, images, seed=run.seed, folder=folder, first=first, log=log, on_epoch=on_epoch
             )
         except RuntimeError as fault:
             if not _is_full(fault):
@@ -246,21 +241,10 @@ def _train(
 
 def _keep_threads(folder: Path, threads: int, device: torch.device, log: Log) -> None:
     """Sets the number of CPU threads; a network that was begun keeps its own, which its last digits depend on."""
-    if device.type != "cpu":
-        torch.set_num_threads(threads)
-        return
-    file, kept = folder / THREADS, threads
-    if any((folder / name).exists() for name in (training.CHECKPOINT, training.PREVIOUS, training.WEIGHTS)):
-        with suppress(OSError, ValueError):
-            kept = int(file.read_text(encoding="utf-8"))
+    kept = (training.checkpoint_threads(folder) if device.type == "cpu" else None) or threads
     if kept != threads:
         log(f"this network was begun with {kept} CPU threads, and goes on with {kept} instead of {threads}")
     torch.set_num_threads(kept)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(str(kept), encoding="utf-8")
-    except OSError as fault:
-        raise ReidError(f"{file}: cannot be written ({fault.strerror}); free some space or set REID_CACHE") from fault
 
 
 def _out_of_memory(
@@ -305,7 +289,7 @@ def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device)
 
 def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, device: torch.device) -> Features:
     """The embeddings of one split with its identities and cameras."""
-    recipe, frame = run.settings.recipe.resolved(), data.split(split)
+    recipe, frame = run.settings.recipe, data.split(split)
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
     batches = decoded(run, data, split, device).split(EVALUATION_BATCH)
@@ -328,7 +312,7 @@ _tables: dict[tuple[str, str, str, str], Dataset] = {}
 
 def decoded(run: Run, data: Dataset, split: str, device: torch.device) -> Tensor:
     """The images of a split at the run's input size, uint8, N × 3 × H × W, on the device."""
-    size = tuple(run.settings.recipe.resolved()["size"])
+    size = run.settings.recipe.size
     mark = (data.name, data.digest, str(data.root), split, size, device)
     if mark not in _kept:
         _kept[mark] = datasets.decoded(data, split, size).to(device)
