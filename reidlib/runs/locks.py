@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reidlib.runs import records
 from reidlib.spec import Busy
 
 LOOKS = 4
@@ -18,7 +19,9 @@ LOOKS = 4
 @contextmanager
 def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
     """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock is a ReidError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.parent.is_dir():  # the first thing that is made in a new cache
+        records.prepare_cache()
+        file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+") as stream:
         tries = 1 if wait else LOOKS
         for left in reversed(range(tries)):
