@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reidlib.runs import records
 from reidlib.spec import Busy
 
 TRIES = 4
@@ -18,7 +19,9 @@ TRIES = 4
 @contextmanager
 def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
     """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock raises Busy."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.parent.is_dir():  # the first thing that is made in a new cache
+        records.prepare_cache()
+        file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as stream:
         tries = 1 if wait else TRIES
         for left in reversed(range(tries)):

@@ -227,10 +227,13 @@ def clean(kinds: Sequence[str]) -> dict[str, float]:
 
 
 def check_own_cache() -> None:
-    """Raises ReidError for a cache folder without the marker that reid leaves in one it creates."""
+    """Raises ReidError for a cache folder that reid did not create: neither marked so, nor a checkout's own .cache."""
     cache = paths.cache()
     marker = cache / records.CACHE_MARKER
-    if cache.exists() and not marker.is_file():
+    if not cache.exists() or marker.is_file():
+        return
+    of_checkout = cache.name == ".cache" and (cache.parent / "results" / "reported.tsv").is_file()
+    if not of_checkout:
         raise ReidError(
             f"{cache} was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was "
             f"removed: set REID_CACHE to another folder, or create {marker} if all in it is reid's"

@@ -125,8 +125,8 @@ def test_the_list_of_kinds_has_a_line_for_each(house, capsys):
     assert all(f"  {kind}" in shown for kind in status.KEPT) and set(status.kept()) == set(status.KEPT)
 
 
-@pytest.mark.parametrize("marked_by_a_run", [False, True])
-def test_a_folder_that_reid_did_not_create_is_left_alone(tmp_path, monkeypatch, capsys, marked_by_a_run):
+@pytest.mark.parametrize("after_a_run", [False, True])
+def test_a_folder_that_reid_did_not_create_is_left_alone(tmp_path, monkeypatch, capsys, after_a_run):
     """REID_CACHE=. in a project that has its own runs/ and logs/."""
     mine = [tmp_path / "runs" / "one" / "weights.pt", tmp_path / "logs" / "mine.log", tmp_path / "images" / "me.png"]
     for file in mine:
@@ -134,7 +134,7 @@ def test_a_folder_that_reid_did_not_create_is_left_alone(tmp_path, monkeypatch, 
         file.write_text("mine", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REID_CACHE", ".")
-    if marked_by_a_run:
+    if after_a_run:
         records.check_writable(tmp_path / "results")  # what every run does first
     assert cli.main(["clean", "all"]) == 1
     said = capsys.readouterr().err
@@ -151,6 +151,23 @@ def test_a_cache_is_marked_when_it_is_created(tmp_path, monkeypatch):
         assert [file.name for file in (tmp_path / name).iterdir()] == [records.CACHE_MARKER]
     monkeypatch.setenv("REID_CACHE", str(tmp_path / "none"))
     assert set(status.clean(["all"]).values()) == {0}, "no cache, nothing to remove"
+
+
+def test_the_cache_of_a_checkout_is_its_own(tmp_path, monkeypatch):
+    """One that an earlier version made has no marker."""
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / ".cache"))
+    standin()
+    with pytest.raises(ReidError, match="was not created by reid"):
+        status.clean(["all"])
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "reported.tsv").touch()
+    assert status.clean(["stand-ins"]) == {"stand-ins": 1}
+
+
+def test_a_lock_is_the_first_thing_in_a_new_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    with locks.locked(paths.cache() / "notebooks" / "lock"):
+        assert (paths.cache() / records.CACHE_MARKER).is_file()
 
 
 def test_links_are_not_followed(house, tmp_path):
