@@ -222,7 +222,7 @@ def sets(tmp_path_factory):
 def test_what_is_on_disk(sets, name):
     folder, domain = sets[name], DOMAINS[name]
     specs = plan(domain, TINY[name], 1)
-    manifest = json.loads((folder / standin.MANIFEST).read_text())
+    manifest = json.loads((folder / standin.MANIFEST).read_text(encoding="utf-8"))
     counts = Counter(spec.folder for spec in specs)
     assert manifest["counts"] == {part: counts[part] for part in domain.layout.folders}
     assert manifest["digest"] == standin.digest(name, scale=TINY[name], seed=1)
@@ -265,10 +265,10 @@ def test_a_lost_list_is_written_again(sets, monkeypatch):
 @pytest.mark.parametrize("where", ["train/0000/mine.jpg", "train/9999/0000.jpg", "list_mine.txt", "labeled/notes.txt"])
 def test_a_foreign_file_is_refused(tmp_path, where):
     (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / where).write_text("mine")
+    (tmp_path / where).write_text("mine", encoding="utf-8")
     with pytest.raises(ReidError, match="is not part of the stand-in; move it away or give another folder"):
         standin.render("msmt17", scale=0.001, seed=1, out=tmp_path, workers=1)
-    assert (tmp_path / where).read_text() == "mine"
+    assert (tmp_path / where).read_text(encoding="utf-8") == "mine"
 
 
 # The frozen sets: committed records carry their digests, so neither they nor an image may ever change

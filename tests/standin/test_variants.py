@@ -207,9 +207,9 @@ def test_the_command_line(tmp_path, capsys):
         cli.main([*line, "--boxes", "tight", "--occlusion", "0.3", "--same-clothes", "0.5", "--resolution", "0.5"]) == 0
     )
     variant = Variant("tight", 0.3, 0.5, 0.5)
-    assert (
-        standin.digest("dukemtmc", scale=0.001, seed=0, variant=variant) in (tmp_path / "set/standin.json").read_text()
-    )
+    assert standin.digest("dukemtmc", scale=0.001, seed=0, variant=variant) in (
+        tmp_path / "set/standin.json"
+    ).read_text(encoding="utf-8")
     assert str(tmp_path / "set") in capsys.readouterr().out
     assert cli.main(line) == 1
     assert "holds another stand-in (digest" in capsys.readouterr().err
