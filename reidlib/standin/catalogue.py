@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reidlib.spec import ReidError
 
@@ -83,7 +83,7 @@ def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
 def read_domain(path: Path) -> Domain:
     """Read the file of one domain, named after it.
 
-    Tables of the file are the classes of `domain.py`. Surfaces, lamps and colours of things are given by name, from
+    The tables of the file are the classes of `domain.py`. Surfaces, lamps and colours of things are given by name, from
     the tables `surfaces`, `lamps` and `colours`; a camera may be ``like`` an earlier one, by number.
 
     Raises
@@ -102,7 +102,11 @@ def read_domain(path: Path) -> Domain:
         Light: reader.table("lamps", content.pop("lamps", {}), Light),
         Colour: reader.table("colours", content.pop("colours", {}), Colour),
     }
-    return reader.build(Domain, content, "", {"name": path.stem, "layout": layout}, {"sizes": layout.sizes})
+    domain = reader.build(Domain, content, "", {"name": path.stem, "layout": layout}, {"sizes": layout.sizes})
+    for garment in ("upper", "lower", "shoes", "bags", "hats"):
+        for colour, _ in getattr(domain.palette, garment):
+            reader.named(f"palette.{garment}", colour, dict(domain.palette.colours))
+    return domain
 
 
 class _Reader:
@@ -117,7 +121,7 @@ class _Reader:
 
     def named(self, where: str, name: Any, known: Mapping[str, Any]) -> Any:
         if not isinstance(name, str) or name not in known:
-            raise self.error(where, f"is {name!r}, which is none of {', '.join(known) or 'no names'}")
+            raise self.error(where, f"is {name!r}; known: {', '.join(known) or 'none'}")
         return known[name]
 
     def table(self, where: str, content: Any, kind: Any) -> dict[str, Any]:
@@ -163,6 +167,8 @@ class _Reader:
             kind = get_args(kind)[0]
         if isinstance(content, str) and kind in self.names:
             return self.named(where, content, self.names[kind])
+        if get_origin(kind) is Literal:
+            return self.named(where, content, {name: name for name in get_args(kind)})
         if is_dataclass(kind):
             return self.build(kind, content, f"{where}.", {}, {})
         if get_origin(kind) is tuple:

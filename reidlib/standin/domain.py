@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from reidlib.spec import ReidError
 
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 Colour = tuple[float, float, float]
 Range = tuple[float, float]
-Weighted = tuple[tuple[str, float], ...]
-"""Names, and how often each is drawn."""
+T = TypeVar("T")
+Weighted = tuple[tuple[T, float], ...]
+"""What is drawn, and how often."""
+
+What = Literal["box", "bin", "pole", "bike", "car", "tree", "bare", "bench", "pillar", "rail"]
+Occluder = Literal["bike", "pole", "box", "bench", "rail", "person"]
+Pattern = Literal["plain", "stripes", "vertical", "checks", "dots", "print", "halves", "diagonal", "side"]
+Hair = Literal["short", "bald", "long", "bun", "ponytail", "bob"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Wall:
 class Thing:
     """A fixed object: what it is, where it stands (x to the right, z ahead), its yaw, its size and its colour."""
 
-    what: str
+    what: What
     x: float
     z: float
     yaw: float = 0.0
@@ -131,13 +137,13 @@ class Palette:
     """Named colours, and how often each garment has them; `jitter` is the spread about a colour."""
 
     colours: tuple[tuple[str, Colour], ...]
-    upper: Weighted
-    lower: Weighted
-    shoes: Weighted
-    bags: Weighted
-    hats: Weighted
-    hair: tuple[tuple[Colour, float], ...]
-    skin: tuple[tuple[Colour, float], ...]
+    upper: Weighted[str]
+    lower: Weighted[str]
+    shoes: Weighted[str]
+    bags: Weighted[str]
+    hats: Weighted[str]
+    hair: Weighted[Colour]
+    skin: Weighted[Colour]
     jitter: float
 
 
@@ -145,16 +151,16 @@ class Palette:
 class Wardrobe:
     """How often people wear each cut, pattern and thing."""
 
-    upper: Weighted
-    upper_pattern: Weighted
-    lower_man: Weighted
-    lower_woman: Weighted
-    lower_pattern: Weighted
-    hair_man: Weighted
-    hair_woman: Weighted
-    hat: Weighted
-    bag: Weighted
-    carried: Weighted
+    upper: Weighted[Literal["tee", "sleeveless", "long", "jacket", "hoodie", "coat", "polo"]]
+    upper_pattern: Weighted[Pattern]
+    lower_man: Weighted[Literal["trousers", "shorts", "wide"]]
+    lower_woman: Weighted[Literal["trousers", "shorts", "wide", "skirt", "dress", "tights"]]
+    lower_pattern: Weighted[Pattern]
+    hair_man: Weighted[Hair]
+    hair_woman: Weighted[Hair]
+    hat: Weighted[Literal["none", "cap", "beanie", "sunhat"]]
+    bag: Weighted[Literal["none", "backpack", "shoulder", "handbag"]]
+    carried: Weighted[Literal["none", "plastic", "books", "bottle", "umbrella"]]
 
 
 @dataclass(frozen=True)
@@ -275,7 +281,7 @@ class Domain(Generic[SizesT]):
     sequences: int
     layout: Layout[SizesT]
     lights: tuple[Light, ...] = (Light(),)
-    occluders: tuple[str, ...] = ("bike", "pole", "bike", "person", "box")
+    occluders: tuple[Occluder, ...] = ("bike", "pole", "bike", "person", "box")
     variant: Variant = Variant()
 
     def stream(self, seed: int, *purpose: object) -> Random:

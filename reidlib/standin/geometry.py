@@ -136,7 +136,7 @@ def extents(solids: Solids, eye: Eye) -> tuple[np.ndarray, np.ndarray]:
 def pack(
     solids: Solids, eye: Eye, window: tuple[float, float, float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the ray caster needs of the primitives that are in the window.
+    """The numbers that the ray caster needs of the primitives in the window.
 
     Parameters
     ----------
@@ -156,20 +156,13 @@ def pack(
     left, top, right, bottom = window
     boxes, nearest = extents(solids, eye)
     step_x, step_y = (right - left) / WIDTH, (bottom - top) / HEIGHT
-    # Pixel centres lie at +0.5; a hundredth of a pixel is added against rounding.
+    # Pixel centres are at +0.5; a hundredth of a pixel is added against rounding.
     first_x = np.ceil((boxes[:, 0] - left) / step_x - 0.51)
     first_y = np.ceil((boxes[:, 1] - top) / step_y - 0.51)
     last_x = np.floor((boxes[:, 2] - left) / step_x - 0.49) + 1
     last_y = np.floor((boxes[:, 3] - top) / step_y - 0.49) + 1
-    pixels = np.stack(
-        [
-            np.clip(first_x, 0, WIDTH),
-            np.clip(first_y, 0, HEIGHT),
-            np.clip(last_x, 0, WIDTH),
-            np.clip(last_y, 0, HEIGHT),
-        ],
-        1,
-    ).astype(np.int32)
+    pixels = np.stack([first_x, first_y, last_x, last_y], axis=1)
+    pixels = np.clip(pixels, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.int32)
     seen = (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1]) & (nearest > NEAREST)
     kept = np.flatnonzero(seen)
 
@@ -177,11 +170,7 @@ def pack(
     centre = solids.origin[kept] + 0.5 * (solids.height[kept])[:, None] * solids.axes[kept][:, 1]
     depth = dot(centre - eye.point, eye.ahead)
     corner = eye.ahead + left * eye.right + top * eye.down
-
-    def local(vector: np.ndarray) -> np.ndarray:
-        return dot(axes, vector)
-
-    ray, ray_u, ray_v = local(corner), local(step_x * eye.right), local(step_y * eye.down)
+    ray, ray_u, ray_v = dot(axes, corner), dot(axes, step_x * eye.right), dot(axes, step_y * eye.down)
     start = dot(axes, (eye.point - solids.origin[kept])[:, None, :]) + depth[:, None] * ray
     rows = solids.rows[kept]
     solid = (solids.kind[kept] == ELLIPSOID) | (solids.kind[kept] == BOX)

@@ -105,7 +105,7 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
     split
         The folder of images within it, such as ``bounding_box_train``, ``labeled/query`` or ``test``.
     names
-        Only these pictures, in this order (paths from the root); default all, in the order of their names.
+        Only these images, in this order (paths from the root); default all, in the order of their names.
         A part mask takes 8 KiB of memory for each image.
 
     Raises
@@ -118,26 +118,32 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
         with np.load(path) as file:
             known, masks, ends = file["names"], file["masks"].tobytes(), file["ends"]
             factors = {key: file["factor " + key] for key in FACTORS}
+        which = np.arange(len(known)) if names is None else _positions(path, known.tolist(), names)
+        begins = np.concatenate([[0], ends[:-1]])
+        parts = np.empty((len(which), HEIGHT, WIDTH), dtype=np.uint8)
+        for row, i in enumerate(which):
+            mask = zlib.decompress(masks[begins[i] : ends[i]])
+            parts[row] = np.frombuffer(mask, np.uint8).reshape(HEIGHT, WIDTH)
+        return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
     except FileNotFoundError:
         raise ReidError(
-            f"{path} is missing; call `reid render` with the same words again, it adds the truth to the set"
+            f"{path} is missing; call `reid render` with the same arguments again, it adds the truth to the set"
         ) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ReidError(
-            f"{path} is cut short ({type(error).__name__}); delete it and call `reid render` with the same words again"
+            f"{path} is damaged ({type(error).__name__}); delete it and call `reid render` with the same arguments "
+            "again"
         ) from error
-    which = np.arange(len(known))
-    if names is not None:
-        place = {name: i for i, name in enumerate(known.tolist())}
-        unknown = [name for name in names if name not in place]
-        if unknown:
-            raise ReidError(f"{path} knows nothing of {unknown[0]} ({len(unknown)} such names); give paths in {split}")
-        which = np.array([place[name] for name in names], dtype=np.int64)
-    begins = np.concatenate([[0], ends[:-1]])
-    parts = np.empty((len(which), HEIGHT, WIDTH), dtype=np.uint8)
-    for row, i in enumerate(which):
-        parts[row] = np.frombuffer(zlib.decompress(masks[begins[i] : ends[i]]), np.uint8).reshape(HEIGHT, WIDTH)
-    return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
+
+
+def _positions(path: Path, known: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    position = {name: i for i, name in enumerate(known)}
+    unknown = [name for name in names if name not in position]
+    if unknown:
+        raise ReidError(
+            f"{path} does not hold {unknown[0]} ({len(unknown)} such names); give paths of images in its folder"
+        )
+    return np.array([position[name] for name in names], dtype=np.int64)
 
 
 def file_of(split: str) -> str:

@@ -6,6 +6,7 @@ comparison), so that an image's bits depend neither on the batch it is in nor on
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -212,10 +213,12 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> _Candidates:
 
     packed = take(batch.packed[: g.AXES], take(chosen, which))
     depth = packed[g.DEPTH]
-    across = [u * packed[g.RAY_U + i] + v * packed[g.RAY_V + i] for i in range(3)]
-    x, y, z = (packed[g.START + i] + depth * across[i] for i in range(3))
-    dx, dy, dz = (packed[g.RAY + i] + across[i] for i in range(3))
-    origin, ray = (x, y, z), (dx, dy, dz)
+    starts, ways = [], []
+    for i in range(3):
+        across = u * packed[g.RAY_U + i] + v * packed[g.RAY_V + i]
+        starts.append(packed[g.START + i] + depth * across)
+        ways.append(packed[g.RAY + i] + across)
+    origin, ray = _point(starts), _point(ways)
     shape = (packed[g.LENGTH], packed[g.RADIUS0], packed[g.RADIUS1])
     t = INTERSECT[kind](origin, ray, *shape)
     far = depth + t
@@ -234,23 +237,22 @@ def _first(batch: Batch, f: _Candidates, nearest: Tensor) -> Hits:
     won = torch.nonzero(f.key == take(nearest, f.pixel)).flatten()
     at, primitive = take(f.hit, won), take(f.primitive, won)
     t = take(f.t, at)
-    dx, dy, dz = ray = _taken(f.ray, at)
-    x, y, z = _taken(f.origin, at)
-    point = (x + t * dx, y + t * dy, z + t * dz)
+    ray = _point(take(d, at) for d in f.ray)
+    point = _point(take(o, at) + t * d for o, d in zip(f.origin, ray, strict=True))
     packed = take(batch.packed[g.LENGTH : g.AXES + 9], primitive)
     axes = packed[g.AXES - g.LENGTH :]
     local = normals(f.kind, point, ray, *packed[:3])
-    wx, wy, wz = (axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
-    return Hits(take(f.pixel, won), primitive, point, _unit(local), _unit((wx, wy, wz)), figure)
+    world = _point(axes[j] * local[0] + axes[3 + j] * local[1] + axes[6 + j] * local[2] for j in range(3))
+    return Hits(take(f.pixel, won), primitive, point, _unit(local), _unit(world), figure)
 
 
-def _taken(p: Point, which: Tensor) -> Point:
-    return take(p[0], which), take(p[1], which), take(p[2], which)
+def _point(coordinates: Iterable[Tensor]) -> Point:
+    x, y, z = coordinates
+    return x, y, z
 
 
 def _joined(points: list[Point]) -> Point:
-    x, y, z = (torch.cat([p[i] for p in points]) for i in range(3))
-    return x, y, z
+    return _point(torch.cat([p[i] for p in points]) for i in range(3))
 
 
 def _unit(p: Point) -> Point:

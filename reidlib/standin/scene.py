@@ -1,4 +1,4 @@
-"""From a planned picture to numbers: who stands where, what the camera sees, which light falls, how the box is cut."""
+"""From an image's specification to numbers: who stands where, what the camera sees, the light, the box."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .identity import Person, between, draw_person, pick, spread
 from .plan import ImageSpec
 
 SURFACES = 4
-SURFACE_COLUMNS = 25
+SURFACE_COLUMNS = 24
 CASTERS = 3
 ALIKE = 8
 
@@ -26,7 +26,7 @@ Window = tuple[float, float, float, float]
 
 @dataclass
 class Scene:
-    """One picture, ready for the ray caster.
+    """One image as numbers, ready for the ray caster.
 
     Attributes
     ----------
@@ -83,21 +83,15 @@ class Walker:
 
 @functools.lru_cache(maxsize=4096)
 def person_of(domain: Domain, seed: int, key: str) -> Person:
-    """The person behind an identity (or a passer-by); the same in every picture."""
+    """The person behind an identity (or a passer-by); the same in every image."""
     person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
     if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
     for number in itertools.count():
         other = draw_person(domain.stream(seed, "alike", int(key) // ALIKE, number), domain)
         if other.woman == person.woman:
-            return replace(
-                person,
-                upper=other.upper,
-                inner=other.inner,
-                lower=other.lower,
-                length=other.length,
-                shoes=other.shoes,
-            )
+            clothes = {name: getattr(other, name) for name in ("upper", "inner", "lower", "length", "shoes")}
+            return replace(person, **clothes)
     raise AssertionError("count() has no end")
 
 
@@ -121,28 +115,12 @@ def _surfaces(domain: Domain, camera: int) -> np.ndarray:
 
 
 def _surface_row(s: Surface) -> tuple[float, ...]:
-    row = (
-        *s.base,
-        *s.line,
-        *s.alt,
-        *s.plinth_colour,
-        *s.top_colour,
-        *s.cell,
-        s.joint,
-        s.vary,
-        s.alt_share,
-        s.grain,
-        s.grain_size,
-        s.plinth,
-        s.top,
-        0.0,
-    )
-    assert len(row) == SURFACE_COLUMNS
-    return row
+    colours = (*s.base, *s.line, *s.alt, *s.plinth_colour, *s.top_colour)
+    return (*colours, *s.cell, s.joint, s.vary, s.alt_share, s.grain, s.grain_size, s.plinth, s.top)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
-    """The person `key` at a moment of a walk past a camera, and the random stream of that one picture."""
+    """The person `key` at a moment of a walk past a camera, and the random stream of that one image."""
     view, rates = domain.cameras[camera - 1], domain.rates
     path = domain.stream(seed, "walk", key, camera, number)
     heading = math.radians(path.choice(view.headings) + spread(path, rates.heading_track))
@@ -165,7 +143,7 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
 
 
 class _Stage:
-    """Collects the rows and materials of one picture."""
+    """Collects the rows and materials of one image."""
 
     def __init__(self, domain: Domain, camera: int) -> None:
         self.view: Camera = domain.cameras[camera - 1]
@@ -201,7 +179,7 @@ class _Stage:
 
 
 def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
-    """Everything about one picture but its pixels. Depends on (domain, seed, spec) alone."""
+    """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
     stage = _Stage(domain, spec.camera)
     if spec.kind == "person":
         walker, random = walk(domain, seed, str(spec.identity), spec.camera, spec.walk, spec.moment)
@@ -212,8 +190,8 @@ def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
         window, random, walker, box = _junk(domain, seed, stage, spec)
     else:
         window, random, walker, box = _distractor(domain, seed, stage, spec)
-    picture = _finish(domain, seed, spec, stage, random, window)
-    picture.factors |= {
+    scene = _finish(domain, seed, spec, stage, random, window)
+    scene.factors |= {
         "kind": spec.kind,
         "identity": spec.identity,
         "camera": spec.camera,
@@ -224,7 +202,7 @@ def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
         **_seen(walker if box else None),
         **_boxed(box, window),
     }
-    return picture
+    return scene
 
 
 def _seen(walker: Walker | None) -> dict[str, Any]:
@@ -232,20 +210,24 @@ def _seen(walker: Walker | None) -> dict[str, Any]:
     if walker is None:
         return {}
     person, pose = walker.person, walker.pose
-    viewpoint = math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0
-    return {
+    same = (
+        "height",
+        "build",
+        "woman",
+        "skin",
+        "hair",
+        "hair_colour",
+        "hat",
+        "hat_colour",
+        "bag",
+        "bag_colour",
+        "carried",
+    )
+    return {name: getattr(person, name) for name in same} | {
         "phase": pose.phase % (2.0 * math.pi),
         "stride": pose.stride,
-        "viewpoint": viewpoint,
+        "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
         "distance": math.hypot(walker.x, walker.z),
-        "height": person.height,
-        "build": person.build,
-        "woman": person.woman,
-        "skin": person.skin,
-        "hair": person.hair,
-        "hair_colour": person.hair_colour,
-        "hat": person.hat,
-        "hat_colour": person.hat_colour,
         "upper": person.upper.cut,
         "upper_colour": person.upper.colour,
         "upper_second": person.upper.second,
@@ -254,14 +236,11 @@ def _seen(walker: Walker | None) -> dict[str, Any]:
         "lower_colour": person.lower.colour,
         "lower_pattern": person.lower.pattern,
         "shoes_colour": person.shoes,
-        "bag": person.bag,
-        "bag_colour": person.bag_colour,
-        "carried": person.carried,
     }
 
 
 def _boxed(box: Window | None, window: Window) -> dict[str, float]:
-    """The factors of the box: how it lies about the figure."""
+    """The factors of the box: its position and size relative to the figure."""
     wide, high = window[2] - window[0], window[3] - window[1]
     aspect = {"box_aspect": wide / high}
     if box is None:
@@ -274,7 +253,7 @@ def _boxed(box: Window | None, window: Window) -> dict[str, float]:
 
 
 def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, walker: Walker) -> None:
-    """Company behind or beside the person, and things before them."""
+    """Company behind or beside the person, and things in front of them."""
     rates, share = domain.rates, domain.variant.occlusion
     if random.random() < rates.company:
         passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
@@ -289,13 +268,13 @@ def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: R
     if mark < rates.occluded:
         _occluder(domain, seed, stage if hides else None, random, walker)
     elif hides:
-        # The picture's own stream stays where it would be without the variant.
+        # The image's own stream stays where it would be without the variant.
         own = domain.stream(seed, "occluder", spec.kind, spec.identity, spec.camera, spec.moment)
         _occluder(domain, seed, stage, own, walker)
 
 
 def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, walker: Walker) -> None:
-    """Draw what stands before the person, and put it on the stage if there is one."""
+    """Draw what stands in front of the person, and put it on the stage if there is one."""
     nearer = between(random, 0.7, 1.6)
     z = walker.z - nearer
     x = walker.x * z / walker.z
@@ -318,7 +297,7 @@ def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, w
 
 
 def _cut(domain: Domain, seed: int, spec: ImageSpec, random: Random, box: Window) -> Window:
-    """The picture's box. The picture's own stream moves on as it does for the domain's own kind of box."""
+    """The image's box. The image's own stream advances as it does for the domain's own kind of box."""
     variant, rates = domain.variant, domain.rates
     tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
     if spec.tight and tight:
@@ -330,7 +309,7 @@ def _cut(domain: Domain, seed: int, spec: ImageSpec, random: Random, box: Window
 
 
 def _tight(box: Window) -> Window:
-    """The box a person would draw: all of the figure, and never a sliver."""
+    """The box a person would draw: all of the figure, and never much narrower than high."""
     left, top, right, bottom = box
     high = bottom - top
     wide = max(1.04 * (right - left), 0.35 * high)
@@ -352,7 +331,7 @@ def _window(x: float, y: float, wide: float, high: float) -> Window:
 
 
 def _junk(domain: Domain, seed: int, stage: _Stage, spec: ImageSpec) -> tuple[Window, Random, Walker, Window]:
-    """A box that is no use: part of a person, too wide a cut, or several people at once."""
+    """A useless box: part of a person, one that is too wide, or several people at once."""
     choice = domain.stream(seed, "junk-who", spec.moment)
     walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", spec.camera, 0, spec.moment)
     box = stage.person(walker)
@@ -389,7 +368,7 @@ def _junk(domain: Domain, seed: int, stage: _Stage, spec: ImageSpec) -> tuple[Wi
 def _distractor(
     domain: Domain, seed: int, stage: _Stage, spec: ImageSpec
 ) -> tuple[Window, Random, Walker, Window | None]:
-    """A false alarm on the background (then no figure's box), or a person nobody looks for."""
+    """A false alarm on the background (then no figure's box), or a person who is no query."""
     choice = domain.stream(seed, "distractor-who", spec.moment)
     walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", spec.camera, 0, spec.moment)
     if random.random() >= domain.rates.patch:
@@ -407,14 +386,7 @@ def _distractor(
     return _window(float(wide), float(y), 0.45 * high, high), random, walker, None
 
 
-def _finish(
-    domain: Domain,
-    seed: int,
-    spec: ImageSpec,
-    stage: _Stage,
-    random: Random,
-    window: Window,
-) -> Scene:
+def _finish(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, window: Window) -> Scene:
     view, eye = stage.view, stage.eye
     rows = np.concatenate(stage.rows)
     solids = geometry.Solids(rows)

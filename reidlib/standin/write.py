@@ -41,7 +41,7 @@ PICTURES_A_WORKER = IMAGES_PER_WORKER  # until runs/prediction.py is gone
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """What one call of `render` makes, where, on which device, with truth or without; every worker has its own."""
 
     domain: Domain
@@ -55,7 +55,7 @@ class Work:
     @classmethod
     def of(
         cls, name: str, scale: float, seed: int, out: Path, device: str, truth: bool, variant: Variant | None
-    ) -> Work:
+    ) -> Job:
         chosen = domain(name, variant)
         return cls(chosen, float(scale), int(seed), Path(out), device, truth, plan(chosen, scale, seed))
 
@@ -135,56 +135,56 @@ def render(
     if not 0 < scale <= 1:
         domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
-    work = Work.of(name, scale, seed, out, device, truth, variant)
+    job = Job.of(name, scale, seed, out, device, truth, variant)
     _check_device(device)
     try:
-        _prepare(work)
-        with _locked(work.out):
-            _complete(work, workers, progress)
+        _prepare(job)
+        with _locked(job.out):
+            _complete(job, workers, progress)
     except OSError as error:
-        raise readable(error, work.out) from error
-    return work.out
+        raise readable(error, job.out) from error
+    return job.out
 
 
-def _complete(work: Work, workers: int | None, progress: bool) -> None:
+def _complete(job: Job, workers: int | None, progress: bool) -> None:
     """Render what is missing, gather the truth, then write the manifest."""
     from tqdm import tqdm
 
-    out, layout = work.out, work.domain.layout
-    todo = work.missing(work.truth)
-    whole = all((out / name).exists() for name in (MANIFEST, *layout.names)) and not work.missing(truth=False)
+    out, layout = job.out, job.domain.layout
+    todo = job.missing(job.truth)
+    whole = all((out / name).exists() for name in (MANIFEST, *layout.names)) and not job.missing(truth=False)
     if not whole:
         # From here until the end the set is marked as unfinished.
         (out / MANIFEST).unlink(missing_ok=True)
-        _save(out / UNFINISHED, work.head)
+        _save(out / UNFINISHED, job.head)
     for path in out.rglob("*" + TEMPORARY):
         path.unlink()
     if todo:
         count = _workers(workers, len(todo))
         bar = tqdm(
-            total=len(work.specs),
-            initial=len(work.specs) - len(todo),
+            total=len(job.specs),
+            initial=len(job.specs) - len(todo),
             unit="image",
-            desc=f"render {work.domain.name}",
+            desc=f"render {job.domain.name}",
             disable=not (progress and sys.stderr.isatty()),
         )
         with bar:
-            for number in _in_this_process(work, todo) if count == 1 else _in_workers(work, count):
+            for number in _in_this_process(job, todo) if count == 1 else _in_workers(job, count):
                 bar.update(number)
-    left = work.missing(work.truth)
+    left = job.missing(job.truth)
     if left:
         raise ReidError(f"{len(left)} images of {out} are still missing; call render again to finish it")
-    if work.truth:
+    if job.truth:
         for folder in layout.folders:
             if not (out / truths.file_of(folder)).exists():
-                truths.gathered(out, folder, [spec for spec in work.specs if spec.folder == folder], TEMPORARY)
+                truths.gathered(out, folder, [spec for spec in job.specs if spec.folder == folder], TEMPORARY)
         for log in out.glob(truths.LOGS):
             log.unlink()
     if not whole:
-        for name, content in layout.files(work.domain, work.scale, work.seed).items():
+        for name, content in layout.files(job.domain, job.scale, job.seed).items():
             _replace(out / name, content)
-        counts = Counter(spec.folder for spec in work.specs)
-        _save(out / MANIFEST, {**work.head, "counts": {folder: counts[folder] for folder in layout.folders}})
+        counts = Counter(spec.folder for spec in job.specs)
+        _save(out / MANIFEST, {**job.head, "counts": {folder: counts[folder] for folder in layout.folders}})
         (out / UNFINISHED).unlink(missing_ok=True)
 
 
@@ -209,7 +209,7 @@ def _check_device(device: str) -> None:
         raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
 
 
-def draw(work: Work, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
+def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
     """Render and write images and, in the log of worker `number`, their truth; yields how many, batch by batch.
 
     An image that is there already keeps its file.
@@ -217,12 +217,12 @@ def draw(work: Work, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[in
     from .rendering import pixels
     from .scene import compose
 
-    batch = BATCH if work.device == "cpu" else DEVICE_BATCH
-    with truths.open_log(work.out, number) if work.truth else nullcontext() as log:
+    batch = BATCH if job.device == "cpu" else DEVICE_BATCH
+    with truths.open_log(job.out, number) if job.truth else nullcontext() as log:
         for start in range(0, len(specs), batch):
             some = specs[start : start + batch]
-            scenes = [compose(work.domain, work.seed, spec) for spec in some]
-            rendered = pixels(scenes, work.device)
+            scenes = [compose(job.domain, job.seed, spec) for spec in some]
+            rendered = pixels(scenes, job.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
                 lines = (
@@ -232,7 +232,7 @@ def draw(work: Work, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[in
                 log.write(b"".join(lines))
                 log.flush()
             for spec, scene, image in zip(some, scenes, rendered.images.cpu().numpy(), strict=True):
-                _write_image(work.out / spec.path, image, scene.quality, work.domain.variant.resolution)
+                _write_image(job.out / spec.path, image, scene.quality, job.domain.variant.resolution)
             yield len(some)
 
 
@@ -250,19 +250,19 @@ def _write_image(path: Path, pixels: np.ndarray, quality: int, resolution: float
     os.replace(part, path)
 
 
-def _in_this_process(work: Work, todo: list[ImageSpec]) -> Iterator[int]:
+def _in_this_process(job: Job, todo: list[ImageSpec]) -> Iterator[int]:
     """Render with one thread: several would only wait for each other on pieces this small."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield from draw(work, todo)
+        yield from draw(job, todo)
     finally:
         torch.set_num_threads(threads)
 
 
-def _in_workers(work: Work, count: int) -> Iterator[int]:
+def _in_workers(job: Job, count: int) -> Iterator[int]:
     """Render in `count` processes, each with its share of what is missing.
 
     They are started by command line, not forked: a fork of a process whose torch has run threads may hang, and a
@@ -271,19 +271,19 @@ def _in_workers(work: Work, count: int) -> Iterator[int]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
-    words = {key: getattr(work, key) for key in ("scale", "seed", "device", "truth")}
-    words |= {"name": work.domain.name, "variant": asdict(work.domain.variant), "out": str(work.out)}
+    words = {key: getattr(job, key) for key in ("scale", "seed", "device", "truth")}
+    words |= {"name": job.domain.name, "variant": asdict(job.domain.variant), "out": str(job.out)}
     processes: list[subprocess.Popen[str]] = []
     try:
         for number in range(count):
-            share = json.dumps({"work": words, "number": number, "count": count})
+            share = json.dumps({"job": words, "number": number, "count": count})
             command = [sys.executable, "-P", "-m", "reidlib.standin.worker", share]
             processes.append(
                 subprocess.Popen(
                     command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
                 )
             )
-        yield from _reports(processes, work.out)
+        yield from _reports(processes, job.out)
     finally:
         for process in processes:
             if process.poll() is None:
@@ -320,9 +320,9 @@ def _workers(asked: int | None, images: int) -> int:
     return max(1, min(asked, images))
 
 
-def _prepare(work: Work) -> None:
+def _prepare(job: Job) -> None:
     """Make the folders; refuse a folder that holds anything but this very stand-in."""
-    out, head, layout = work.out, work.head, work.domain.layout
+    out, head, layout = job.out, job.head, job.domain.layout
     if out.exists() and not out.is_dir():
         raise ReidError(f"{out} is a file, not a folder; give another folder with --out")
     for name in (MANIFEST, UNFINISHED):
@@ -334,7 +334,7 @@ def _prepare(work: Work) -> None:
                     "delete it or give another folder"
                 )
     out.mkdir(parents=True, exist_ok=True)
-    paths = {spec.path for spec in work.specs}
+    paths = {spec.path for spec in job.specs}
     expected = paths | {MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names}
     expected |= {path.rpartition(".")[0] + TEMPORARY for path in expected}
     folders = {str(PurePosixPath(path).parent) for path in paths}
@@ -368,7 +368,7 @@ def _replace(path: Path, content: bytes) -> None:
 def readable(error: OSError, out: Path) -> ReidError:
     """An error of the file system in one line, with its remedy."""
     if error.errno == errno.ENOSPC:
-        return ReidError(f"the disk of {out} is full; free some space and call render again, it continues there")
+        return ReidError(f"the disk of {out} is full; free some space and call render again to continue")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
     return ReidError(

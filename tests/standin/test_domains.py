@@ -132,7 +132,7 @@ def test_cuhk_boxes_of_one_moment_differ_in_the_box_alone():
 
 
 def differing(one, other):
-    """Names of the factors in which two pictures differ."""
+    """Names of the factors in which two images differ."""
     return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
@@ -157,9 +157,7 @@ def test_msmt(planned, scale, seed):
     assert all(path.startswith(f"{int(label):04d}/") for lines in lists.values() for path, label in lines)
     for folder, names in (("train", ("train", "val")), ("test", ("query", "gallery"))):
         listed = [path for name in names for path, _ in lists[f"list_{name}.txt"]]
-        assert sorted(listed) == sorted(spec.name for spec in specs if spec.folder == folder), (
-            "each picture in one list"
-        )
+        assert sorted(listed) == sorted(spec.name for spec in specs if spec.folder == folder), "each image in one list"
     query, gallery = (
         [(label, path.split("_")[2]) for path, label in lists[f"list_{name}.txt"]] for name in ("query", "gallery")
     )
@@ -189,15 +187,15 @@ def test_msmt_has_rooms_and_times_of_day():
 @pytest.mark.parametrize("domain", [DUKEMTMC, CUHK03, MSMT17], ids=lambda domain: domain.name)
 def test_bits_do_not_depend_on_the_batch(domain):
     specs = plan(domain, 0.02, 4)
-    pictures = [scene.compose(domain, 4, spec) for spec in specs[:: len(specs) // 9]]
-    whole = rendering.pixels(pictures)
-    for number, picture in enumerate(pictures):
-        alone = rendering.pixels([picture])
+    scenes = [scene.compose(domain, 4, spec) for spec in specs[:: len(specs) // 9]]
+    whole = rendering.pixels(scenes)
+    for number, one in enumerate(scenes):
+        alone = rendering.pixels([one])
         assert torch.equal(alone.images[0], whole.images[number]) and torch.equal(alone.parts[0], whole.parts[number])
 
 
 def test_the_four_domains_look_different():
-    """Their mean colours, and the spread over their pictures, would tell them apart."""
+    """Their mean colours, and the spread over their images, would tell them apart."""
     means = {}
     for name, domain in DOMAINS.items():
         specs = [spec for spec in plan(domain, 0.02, 0) if spec.kind == "person"]
@@ -224,7 +222,7 @@ def sets(tmp_path_factory):
 def test_what_is_on_disk(sets, name):
     folder, domain = sets[name], DOMAINS[name]
     specs = plan(domain, TINY[name], 1)
-    manifest = json.loads((folder / standin.MANIFEST).read_text())
+    manifest = json.loads((folder / standin.MANIFEST).read_text(encoding="utf-8"))
     counts = Counter(spec.folder for spec in specs)
     assert manifest["counts"] == {part: counts[part] for part in domain.layout.folders}
     assert manifest["digest"] == standin.digest(name, scale=TINY[name], seed=1)
@@ -267,13 +265,13 @@ def test_a_lost_list_is_written_again(sets, monkeypatch):
 @pytest.mark.parametrize("where", ["train/0000/mine.jpg", "train/9999/0000.jpg", "list_mine.txt", "labeled/notes.txt"])
 def test_a_foreign_file_is_refused(tmp_path, where):
     (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / where).write_text("mine")
+    (tmp_path / where).write_text("mine", encoding="utf-8")
     with pytest.raises(ReidError, match="is not part of the stand-in; move it away or give another folder"):
         standin.render("msmt17", scale=0.001, seed=1, out=tmp_path, workers=1)
-    assert (tmp_path / where).read_text() == "mine"
+    assert (tmp_path / where).read_text(encoding="utf-8") == "mine"
 
 
-# The frozen sets: committed records carry their digests, so neither they nor a picture may ever change
+# The frozen sets: committed records carry their digests, so neither they nor an image may ever change
 
 FROZEN = {
     "dukemtmc": (
@@ -326,25 +324,25 @@ FROZEN = {
         ),
     ),
 }
-"""Digest at scale 0.05 and seed 0, hash of the names, and five pictures of scale 0.01: name, noise seed, quality,
+"""Digest at scale 0.05 and seed 0, hash of the names, and five images of scale 0.01: name, noise seed, quality,
 primitives seen, sum of their screen boxes, sum of their numbers, mean colour."""
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_the_digest_the_names_and_the_pictures_of_the_frozen_sets_stand(name):
-    digest, names, pictures = FROZEN[name]
+def test_the_digest_the_names_and_the_images_of_the_frozen_sets_stand(name):
+    digest, names, frozen = FROZEN[name]
     chosen = write.domain(name)
     assert (standin.VERSION, standin.digest(name, scale=0.05, seed=0)) == (2, digest)
     paths = "\n".join(spec.path for spec in plan(chosen, 0.05, 0))
     assert hashlib.sha256(paths.encode()).hexdigest()[:16] == names
     specs = plan(chosen, 0.01, 0)
     specs = specs[:: len(specs) // 5][:5]
-    composed = [scene.compose(chosen, 0, spec) for spec in specs]
-    images = rendering.pixels(composed).images
-    for spec, picture, image, frozen in zip(specs, composed, images, pictures, strict=True):
-        path, seed, quality, primitives, boxes, numbers, colour = frozen
-        assert (spec.path, picture.seed, picture.quality) == (path, seed, quality)
-        assert (len(picture.kind), int(picture.pixels.sum())) == (primitives, boxes)
-        assert np.abs(picture.packed).sum() == pytest.approx(numbers, abs=0.1)
+    scenes = [scene.compose(chosen, 0, spec) for spec in specs]
+    images = rendering.pixels(scenes).images
+    for spec, made, image, known in zip(specs, scenes, images, frozen, strict=True):
+        path, seed, quality, primitives, boxes, numbers, colour = known
+        assert (spec.path, made.seed, made.quality) == (path, seed, quality)
+        assert (len(made.kind), int(made.pixels.sum())) == (primitives, boxes)
+        assert np.abs(made.packed).sum() == pytest.approx(numbers, abs=0.1)
         # Mathematical libraries differ in the last place; a mean over 8,192 pixels does not show it.
         assert image.double().mean((0, 1)).tolist() == pytest.approx(colour, abs=1.0)

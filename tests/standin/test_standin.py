@@ -262,7 +262,7 @@ def test_a_ring_has_a_hole():
 
 
 def test_the_folders_are_complete_and_the_manifest_counts_them(whole):
-    manifest = json.loads((whole / standin.MANIFEST).read_text())
+    manifest = json.loads((whole / standin.MANIFEST).read_text(encoding="utf-8"))
     assert standin.is_complete(whole)
     truths = [f"truth_{folder}.npz" for folder in FOLDERS]
     assert sorted(os.listdir(whole)) == sorted([*FOLDERS, *truths, standin.MANIFEST])
@@ -338,9 +338,9 @@ def refused(out, words, **changes):
 def test_a_foreign_file_is_refused(tmp_path, where):
     path = tmp_path / "set" / where
     path.parent.mkdir(parents=True)
-    path.write_text("mine")
+    path.write_text("mine", encoding="utf-8")
     refused(tmp_path / "set", [str(path), "move it away"])
-    assert path.read_text() == "mine"
+    assert path.read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("key, value", [("version", 0), ("scale", 0.5), ("seed", 4), ("digest", "0")])
@@ -348,12 +348,12 @@ def test_a_foreign_file_is_refused(tmp_path, where):
 def test_another_stand_in_is_refused(tmp_path, file, key, value):
     head = {"name": "market1501", "version": standin.VERSION, "scale": TINY, "seed": 3}
     head["digest"] = standin.digest("market1501", scale=TINY, seed=3)
-    (tmp_path / file).write_text(json.dumps({**head, key: value}))
+    (tmp_path / file).write_text(json.dumps({**head, key: value}), encoding="utf-8")
     refused(tmp_path, [str(tmp_path), key, "delete it"])
 
 
 def test_a_broken_manifest_is_refused(tmp_path):
-    (tmp_path / standin.MANIFEST).write_text('{"name": ')
+    (tmp_path / standin.MANIFEST).write_text('{"name": ', encoding="utf-8")
     assert not standin.is_complete(tmp_path)
     refused(tmp_path, [standin.MANIFEST, "delete"])
 
@@ -363,7 +363,7 @@ def test_wrong_calls_say_what_to_do(tmp_path):
     refused(tmp_path / "set", ["scale 0"], scale=0)
     refused(tmp_path / "set", ["workers"], workers=0)
     refused(tmp_path / "set", ["device 'toaster'"], device="toaster")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     refused(tmp_path / "file", ["is a file"])
 
 

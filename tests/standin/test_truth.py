@@ -1,4 +1,4 @@
-"""Truth: what the renderer knows of its pictures, written beside them and read back."""
+"""Truth: what the renderer knows of its images, written beside them and read back."""
 
 import json
 import math
@@ -39,14 +39,14 @@ def test_every_image_has_its_truth(root):
 def test_it_is_the_truth(root):
     specs = [spec for spec in plan(MARKET1501, SCALE, SEED) if spec.folder == TEST]
     truth = standin.truth(root, TEST)
-    pictures = [scene.compose(MARKET1501, SEED, spec) for spec in specs]
-    rendered = rendering.pixels(pictures)
+    scenes = [scene.compose(MARKET1501, SEED, spec) for spec in specs]
+    rendered = rendering.pixels(scenes)
     assert np.array_equal(truth.parts, rendered.parts.numpy())
     assert np.allclose(truth.factors["occlusion"], rendered.hidden.numpy())
-    for row, (spec, picture) in enumerate(zip(specs, pictures, strict=True)):
+    for row, (spec, made) in enumerate(zip(specs, scenes, strict=True)):
         assert truth.names[row] == spec.path
-        assert set(picture.factors) <= set(standin.FACTORS)
-        for name, value in picture.factors.items():
+        assert set(made.factors) <= set(standin.FACTORS)
+        for name, value in made.factors.items():
             assert (
                 truth.factors[name][row] == pytest.approx(value)
                 if not isinstance(value, str)
@@ -88,9 +88,9 @@ def test_a_false_alarm_shows_nobody(root):
 
 def test_occlusion_is_what_stands_before_the_person():
     specs = [spec for spec in plan(MARKET1501, 0.02, 0) if spec.kind == "person"]
-    pictures = [scene.compose(MARKET1501, 0, spec) for spec in specs]
-    hidden = [picture for picture in pictures if picture.factors["occluder"] != "none"][:12]
-    free = [p for p in pictures if p.factors["occluder"] == "none" and not p.factors["company"]][:12]
+    scenes = [scene.compose(MARKET1501, 0, spec) for spec in specs]
+    hidden = [s for s in scenes if s.factors["occluder"] != "none"][:12]
+    free = [s for s in scenes if s.factors["occluder"] == "none" and not s.factors["company"]][:12]
     assert rendering.pixels(free).hidden.max() == 0
     shares = rendering.pixels(hidden).hidden
     assert shares.mean() > 0.03 and shares.max() < 1
@@ -103,17 +103,17 @@ def test_some_names_in_their_order(root):
     assert chosen.names.tolist() == some.tolist()
     assert np.array_equal(chosen.parts, everything.parts[[5, 2, 9]])
     assert np.array_equal(chosen.factors["upper_colour"], everything.factors["upper_colour"][[5, 2, 9]])
-    with pytest.raises(ReidError, match="knows nothing of train/no.jpg .1 such names."):
+    with pytest.raises(ReidError, match="does not hold train/no.jpg .1 such names."):
         standin.truth(root, TRAIN, names=["train/no.jpg"])
 
 
-def test_a_whole_set_gains_it_and_its_pictures_are_left_alone(root, tmp_path):
+def test_a_whole_set_gains_it_and_its_images_are_left_alone(root, tmp_path):
     out = tmp_path / "set"
     shutil.copytree(root, out)
     for file in out.glob("truth_*.npz"):
         file.unlink()
-    assert standin.is_complete(out), "pictures alone make a set whole"
-    with pytest.raises(ReidError, match="is missing; call `reid render` with the same words again"):
+    assert standin.is_complete(out), "images alone make a set complete"
+    with pytest.raises(ReidError, match="is missing; call `reid render` with the same arguments again"):
         standin.truth(out, QUERY)
     lasting = next((out / QUERY).iterdir())
     lasting.write_bytes(b"as it was")
@@ -136,7 +136,7 @@ def test_one_lost_file_is_made_again(root, tmp_path):
     assert not list(out.glob("*.log"))
 
 
-def test_without_truth_there_are_only_pictures(tmp_path):
+def test_without_truth_there_are_only_images(tmp_path):
     out = standin.render("dukemtmc", scale=0.001, seed=0, out=tmp_path / "set", workers=1, truth=False)
     assert standin.is_complete(out) and not list(out.glob("truth*"))
 
@@ -155,7 +155,7 @@ def test_a_log_that_a_crash_cut_short(tmp_path):
 def test_a_file_cut_short_is_named(root, tmp_path, damage):
     data = (root / groundtruth.file_of(QUERY)).read_bytes()
     (tmp_path / groundtruth.file_of(QUERY)).write_bytes(damage(data))
-    with pytest.raises(ReidError, match="truth_query.npz is cut short .*; delete it and call `reid render`"):
+    with pytest.raises(ReidError, match="truth_query.npz is damaged .*; delete it and call `reid render`"):
         standin.truth(tmp_path, QUERY)
 
 

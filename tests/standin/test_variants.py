@@ -30,7 +30,7 @@ CLOTHES = {
 
 @pytest.fixture(scope="module")
 def specs():
-    """Some pictures of every folder and kind."""
+    """Some images of every folder and kind."""
     everything = plan(MARKET1501, 0.03, SEED)
     people = [spec for spec in everything if spec.kind == "person"]
     return people[::13] + [spec for spec in everything if spec.kind != "person"][::11]
@@ -47,7 +47,7 @@ def plain(specs):
 
 
 def differing(one, other):
-    """Names of the factors in which two pictures differ; also anything of camera, light, noise or JPEG."""
+    """Names of the factors in which two images differ; also anything of camera, light, noise or JPEG."""
     names = {key for key in one.factors.keys() | other.factors.keys() if one.factors.get(key) != other.factors.get(key)}
     if (one.seed, one.quality) != (other.seed, other.quality):
         names.add("noise or quality")
@@ -93,11 +93,11 @@ def test_shifted_boxes(specs, plain):
 
 def test_occlusion(specs, plain):
     levels = {share: composed(specs, occlusion=share) for share in (0.0, 0.07, 0.4, 1.0)}
-    for share, pictures in levels.items():
-        for before, after in zip(plain, pictures, strict=True):
+    for share, scenes in levels.items():
+        for before, after in zip(plain, scenes, strict=True):
             assert differing(before, after) <= {"occluder"}
             assert np.array_equal(before.ray, after.ray)
-        people = [p for spec, p in zip(specs, pictures, strict=True) if spec.kind == "person"]
+        people = [p for spec, p in zip(specs, scenes, strict=True) if spec.kind == "person"]
         hidden = sum(p.factors["occluder"] != "none" for p in people) / len(people)
         assert hidden == pytest.approx(share, abs=0.08)
     for low, high in ((0.0, 0.07), (0.07, 0.4), (0.4, 1.0)):
@@ -105,7 +105,7 @@ def test_occlusion(specs, plain):
             assert one.factors["occluder"] in ("none", other.factors["occluder"]), "what is hidden stays hidden"
     assert MARKET1501.rates.occluded == 0.07
     assert all(differing(one, other) == set() for one, other in zip(plain, levels[0.07], strict=True))
-    # Where nothing stands before the person at either level, the pictures are the same.
+    # Where nothing stands in front of the person at either level, the images are the same.
     same = [
         (one, other)
         for one, other in zip(plain, levels[0.4], strict=True)
@@ -150,7 +150,7 @@ def test_same_clothes(specs, plain):
 
 
 def test_resolution(tmp_path, specs, plain):
-    # The picture is rendered as ever, and written with fewer pixels.
+    # The image is rendered as without the variant, and written with fewer pixels.
     assert all(
         differing(one, other) == set() for one, other in zip(plain, composed(specs, resolution=0.5), strict=True)
     )
@@ -161,7 +161,7 @@ def test_resolution(tmp_path, specs, plain):
         with Image.open(path) as one, Image.open(small / TRAIN / path.name) as other:
             assert other.size == (32, 64)
             shrunk = one.resize((32, 64), Image.Resampling.BOX)
-            # JPEG itself costs a small picture a few grey values.
+            # JPEG itself costs a small image a few grey values.
             assert np.abs(np.asarray(shrunk, float) - np.asarray(other, float)).mean() < 8
     one, other = standin.truth(whole, QUERY), standin.truth(small, QUERY)
     assert np.array_equal(one.parts, other.parts)
@@ -207,9 +207,9 @@ def test_the_command_line(tmp_path, capsys):
         cli.main([*line, "--boxes", "tight", "--occlusion", "0.3", "--same-clothes", "0.5", "--resolution", "0.5"]) == 0
     )
     variant = Variant("tight", 0.3, 0.5, 0.5)
-    assert (
-        standin.digest("dukemtmc", scale=0.001, seed=0, variant=variant) in (tmp_path / "set/standin.json").read_text()
-    )
+    assert standin.digest("dukemtmc", scale=0.001, seed=0, variant=variant) in (
+        tmp_path / "set/standin.json"
+    ).read_text(encoding="utf-8")
     assert str(tmp_path / "set") in capsys.readouterr().out
     assert cli.main(line) == 1
     assert "holds another stand-in (digest" in capsys.readouterr().err
