@@ -74,9 +74,9 @@ def test_options_of_models_losses_and_tests_have_sources_too():
     width, margin, k = (Assumed(value, because="test") for value in (128, 0.3, 25))
     loss = Loss(losses.triplet, weight=Stated(2.0, where="eq. 5"), options=dict(margin=margin))
     assert (loss.weight, loss.options) == (2.0, {"margin": 0.3})
-    assert loss.sources == {"weight": Stated(2.0, where="eq. 5"), "margin": margin}
+    assert loss.sources == loss.given() == {"weight": Stated(2.0, where="eq. 5"), "margin": margin}
     settings = Settings(SafeNet, Recipe(), {"triplet": loss}, options=dict(channels=width))
-    assert settings.options == {"channels": 128} and settings.sources == {"channels": width}
+    assert settings.options == {"channels": 128} and settings.given() == {"channels": width}
     assert settings.but(Row("as it is")).sources == settings.sources
     assert replace(settings, recipe=Recipe(epochs=1)).sources == settings.sources
     assert settings.but(Row("bare", options=dict(channels=64))).sources == {}
