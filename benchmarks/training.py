@@ -48,8 +48,7 @@ from reidlib.papers.standins import TRAINED
 from reidlib.runs import datasets
 from reidlib.runs.worker import commit, device_name
 from reidlib.spec import ReidError, Settings
-from reidlib.training import precision
-from reidlib.training.loop import Loop, TrainingImages
+from reidlib.training import Loop, TrainingImages, precision
 
 PHOTO = (128, 64)
 """Height and width of Market-1501's photographs."""
@@ -245,8 +244,8 @@ class Turns:
         self.work = work
         self.rates: dict[str, list[float]] = {"bare step": [], "conventional": []}
 
-    def __call__(self, epoch: int) -> None:
-        if epoch == 1:
+    def __call__(self, point: dict[str, float]) -> None:
+        if point["epoch"] == 1:
             self.memory_mb = training.peak_memory_mb(self.work.device)  # before another network is there
             loop = self.work.loop()
             self.bare, self.conventional = BareStep(self.work, loop), Conventional(self.work, loop)
@@ -268,12 +267,12 @@ def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:
             first=work.first,
             log=lambda line: None,
             checkpoint_every=math.inf,
-            after_epoch=turns,
+            on_epoch=turns,
         )
     ours = [epoch["images"] / epoch["seconds"] for epoch in trained.curve[1:]]
     rounds = {"our loop": ours, **turns.rates}
     shown = {name: work.recipe[name] for name in ("size", "batch", "optimiser")}
-    shown["precision"] = "bf16" if precision.in_bf16(work.recipe, work.device) else "fp32"
+    shown["precision"] = "bf16" if precision.in_bf16(work.settings.recipe, work.device) else "fp32"
     return {**shown, "memory_mb": turns.memory_mb, "rounds": rounds, **{kind: median(rounds[kind]) for kind in KINDS}}
 
 
@@ -417,7 +416,7 @@ def measure_switch(given: argparse.Namespace, case: str, switch: str) -> dict[st
     plain, switched = work.loop(), work.loop()
 
     def epoch(loop: Loop, number: int) -> dict[str, float]:
-        return training._epoch(loop, work.data, seed=0, epoch=number)
+        return training.run_epoch(loop, work.data, seed=0, epoch=number)
 
     epoch(plain, 0)  # libraries load in the plain loop, not in the start-up of the switched one
     started = time.perf_counter()

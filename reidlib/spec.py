@@ -283,8 +283,9 @@ class Loss:
         object.__setattr__(self, "sources", sources)
         inspect.signature(function).bind(None, None, **bare)
 
-    def bare_options(self) -> dict[str, Any]:
-        return dict(self.options)
+    def given(self) -> dict[str, Any]:
+        """Weight and options by name, with their sources."""
+        return {"weight": self.weight, **self.options, **self.sources}
 
     def key(self) -> Any:
         """What is hashed: the weight alone where there are no options."""
@@ -338,10 +339,14 @@ class Settings:
             model=row.model or self.model,
             recipe=self.recipe.but(**row.recipe),
             losses={name: loss for name, loss in losses.items() if loss is not None},
-            options=row.options if row.model else {**self.options, **self.sources, **row.options},
+            options=row.options if row.model else {**self.given(), **row.options},
             testing=self.testing.but(**row.testing),
             first=self.first if isinstance(row.first, str) else row.first,
         )
+
+    def given(self) -> dict[str, Any]:
+        """The options with their sources."""
+        return {**self.options, **self.sources}
 
     def bare_options(self) -> dict[str, Any]:
         return dict(self.options)

@@ -1,10 +1,12 @@
 """Settings that check themselves: a typo never becomes a number."""
 
+from dataclasses import fields, replace
+
 import pytest
 
 from reidlib import losses, papers, spec
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings
+from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings, Stated, value_of
 
 TABLE = papers.table("safenet/table5")
 LOSSES = {"cross_entropy": Loss(losses.cross_entropy)}
@@ -44,10 +46,44 @@ def test_an_assumption_needs_a_reason():
         Assumed(1, because=" ")
 
 
-def test_a_wrapped_value_and_a_bare_one_make_the_same_key():
-    bare, wrapped = Recipe(epochs=7), Recipe(epochs=Assumed(7, because="test"))
-    assert bare.resolved() == wrapped.resolved()
-    assert wrapped.assumptions().keys() == {"epochs"}
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(epochs=1.5), dict(batch=True), dict(nesterov=1), dict(size=128), dict(size=(1, 2, 3)), dict(pad="10")],
+)
+def test_a_value_of_another_type_stops_at_the_recipe(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Recipe(**wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Recipe(**{name: Assumed(value, because="test") for name, value in wrong.items()})
+
+
+def test_fields_are_bare_and_their_sources_stand_beside_them():
+    why, where = Assumed(7, because="test"), Stated((32, 16), where="§4.1")
+    bare, sourced = Recipe(epochs=7, size=(32, 16)), Recipe(epochs=why, size=where)
+    assert (sourced.epochs, sourced.size) == (7, (32, 16)) and bare == sourced
+    assert bare.resolved() == sourced.resolved() and bare.key() == sourced.key()
+    assert sourced.sources == {"epochs": why, "size": where} and bare.sources == {}
+    assert (sourced.assumptions(), sourced.stated()) == ({"epochs": why}, {"size": where})
+    assert Recipe(**sourced.given()).sources == sourced.sources
+    assert sourced.but(epochs=7).sources == {"size": where}, "a bare value has no source, even an equal one"
+    assert sourced.but(epochs=Stated(8, where="§5")).sources == {"epochs": Stated(8, where="§5"), "size": where}
+    assert value_of(sourced.epochs) == value_of(why) == 7
+
+
+def test_options_of_models_losses_and_tests_have_sources_too():
+    width, margin, k = (Assumed(value, because="test") for value in (128, 0.3, 25))
+    loss = Loss(losses.triplet, weight=Stated(2.0, where="eq. 5"), options=dict(margin=margin))
+    assert (loss.weight, loss.options) == (2.0, {"margin": 0.3})
+    assert loss.sources == loss.given() == {"weight": Stated(2.0, where="eq. 5"), "margin": margin}
+    settings = Settings(SafeNet, Recipe(), {"triplet": loss}, options=dict(channels=width))
+    assert settings.options == {"channels": 128} and settings.given() == {"channels": width}
+    assert settings.but(Row("as it is")).sources == settings.sources
+    assert replace(settings, recipe=Recipe(epochs=1)).sources == settings.sources
+    assert settings.but(Row("bare", options=dict(channels=64))).sources == {}
+    assert settings.but(Row("own", model=SafeNet, options=dict(depth=k.value))).sources == {}
+    ranked = settings.but(Row("ranked", testing=dict(reranking="ECN", reranking_options=dict(k=k)))).testing
+    assert ranked.reranking_options == {"k": 25} and ranked.sources == {"reranking_options.k": k}
+    assert ranked.but(mirror=True).sources == ranked.sources
 
 
 def test_defaults_written_out_make_the_same_key_as_defaults_left_out():
@@ -62,12 +98,48 @@ def test_rows_that_differ_only_in_the_descriptor_share_a_network():
     assert other.tested() != TABLE.base.tested()
 
 
-def test_a_switch_that_came_later_and_is_off_keeps_the_key():
-    before = Recipe().key()
-    assert not {"erasing", "optimiser", "per_identity", "pad", "warmup_epochs", "fresh_momentum"} & before.keys()
-    assert Recipe(erasing_area=(0.1, 0.2)).key() == before, "an area of nothing erased changes nothing"
-    assert Recipe(erasing=0.5).key() == before | {"erasing": 0.5}
+FIRST_KEY = {
+    "start": "imagenet",
+    "size": [256, 128],
+    "crop_scale": [1.0, 1.0],
+    "stretch": [1.0, 1.0],
+    "mirror": 0.5,
+    "epochs": 60,
+    "batch": 32,
+    "rates": {"rest": 0.01},
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 5e-4,
+    "schedule": "constant",
+    "milestones": [],
+    "decay": 0.1,
+    "warmup": 0.0,
+    "precision": "bf16",
+}
+"""What the key of the first records holds, whatever fields a recipe has today."""
+
+OTHER = dict(optimiser="adam", per_identity=4, warmup_epochs=2, fresh_momentum=True, pad=10, erasing=0.5)
+READ_WITH = {"warmup_from": dict(warmup_epochs=2), "warmup_to": dict(warmup_epochs=2)} | {
+    name: dict(erasing=0.5) for name in ("erasing_area", "erasing_ratio")
+}
+
+
+def test_a_field_at_its_default_is_not_in_the_key():
+    """So a new field whose default is off orphans no record."""
+    assert Recipe().key() == FIRST_KEY
     assert Settings(SafeNet, Recipe(), LOSSES).trained()["losses"] == {"cross_entropy": 1.0}
+    assert spec.Testing().key() == {}
+
+
+def test_every_field_of_a_recipe_is_in_the_key_when_it_is_used():
+    assert FIRST_KEY.keys() | OTHER.keys() | READ_WITH.keys() == {f.name for f in fields(Recipe)}
+    for name, value in OTHER.items():
+        assert Recipe(**{name: value}).key() == FIRST_KEY | {name: value}
+    for name, switch in READ_WITH.items():
+        value = (0.1, 0.2) if "erasing" in name else 0.5
+        assert Recipe(**{name: value}).key() == FIRST_KEY, "what is not read changes nothing"
+        on = Recipe(**switch, **{name: value}).key()
+        assert on == FIRST_KEY | switch | {name: list(value) if isinstance(value, tuple) else value}
 
 
 def test_an_unknown_option_of_a_loss_stops_where_it_is_declared():

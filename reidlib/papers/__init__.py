@@ -17,7 +17,7 @@ from reidlib.spec import Assumed, Claim, ReidError, Row, Table, check_choice
 
 MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
-    "for no GPU was at hand"
+    "since no GPU was available"
 )
 """Why budget `medium` has the epochs that it has.
 

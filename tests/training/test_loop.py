@@ -137,10 +137,35 @@ def test_each_recipe_switch_changes_the_weights(tmp_path, data, change):
     assert not torch.equal(weights(before), weights(after))
 
 
-def test_one_log_line_an_epoch_with_eta(tmp_path, data):
-    _, lines = run(data, tmp_path)
+def test_one_log_line_and_one_event_an_epoch(tmp_path, data):
+    events = []
+    trained, lines = run(data, tmp_path, on_epoch=events.append)
     assert len(lines) == 4
     assert all("ETA" in line and f"epoch {i}/4" in line for i, line in enumerate(lines, 1))
+    for i, (event, point) in enumerate(zip(events, trained.curve, strict=True), 1):
+        assert event.items() >= point.items() and (event["epoch"], event["epochs"]) == (i, 4)
+        assert event["images_per_second"] == point["images"] / point["seconds"]
+        mean = sum(p["seconds"] for p in trained.curve[:i]) / i
+        assert event["eta"] == pytest.approx((4 - i) * mean)
+    assert "epochs" not in trained.curve[0], "the curve of the record stays as it was"
+
+
+def test_the_number_of_threads_is_in_the_checkpoint_and_with_the_weights(tmp_path, data):
+    assert training.checkpoint_threads(tmp_path) is None
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(Interrupted):
+            run(data, tmp_path, on_epoch=stop_after(2))
+        torch.set_num_threads(1)
+        assert training.checkpoint_threads(tmp_path) == 3
+        (tmp_path / CHECKPOINT).write_bytes(b"")
+        assert training.checkpoint_threads(tmp_path) == 3, "of the checkpoint before it"
+        torch.set_num_threads(2)
+        run(data, tmp_path)
+        assert training.checkpoint_threads(tmp_path) == 2, "of the finished weights"
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_schedules_against_their_formulas():
