@@ -37,6 +37,9 @@ class ColourHistogram(nn.Module):
     stripes: 1 for the whole image; the image's height must be a multiple.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         identities: int,
