@@ -38,9 +38,9 @@ def crop_and_mirror(
 
     Raises ReidError for images that are not uint8 B×3×H×W, options out of range, and a generator on another device.
     """
-    _demand_decoded(images)
+    _check_decoded(images)
     boxes = crop_boxes(len(images), scale=scale, stretch=stretch, mirror=mirror, generator=generator)
-    return normalise(cut(images, boxes, size or tuple(images.shape[2:])))
+    return normalise(cut(images, boxes, size or (images.shape[2], images.shape[3])))
 
 
 def crop_boxes(
@@ -56,7 +56,7 @@ def crop_boxes(
         raise ReidError(f"stretch={stretch} is no interval above 0; it is height/width in multiples of the image's own")
     if not 0 <= mirror <= 1:
         raise ReidError(f"mirror={mirror} is no probability; give a number from 0 to 1")
-    _demand_cpu(generator)
+    _check_cpu(generator)
     draws = torch.rand(5, count, generator=generator, dtype=torch.float64)
     area = scale[0] + (scale[1] - scale[0]) * draws[0]
     low, high = math.log(stretch[0]), math.log(stretch[1])
@@ -95,10 +95,10 @@ def pad_and_crop(images: torch.Tensor, *, pad: int, generator: torch.Generator) 
 
     Raises ReidError for images that are not uint8 B×3×H×W, a negative pad, and a generator on another device.
     """
-    _demand_decoded(images)
+    _check_decoded(images)
     if pad < 0:
         raise ReidError(f"pad={pad} is no border; give a number of pixels, 0 for none")
-    _demand_cpu(generator)
+    _check_cpu(generator)
     draws = torch.rand(2, len(images), generator=generator, dtype=torch.float64)
     if pad == 0:
         return images
@@ -146,7 +146,12 @@ def erase(
             "normalised"
         )
     boxes = erasing_boxes(
-        len(images), tuple(images.shape[2:]), probability=probability, area=area, ratio=ratio, generator=generator
+        len(images),
+        (images.shape[2], images.shape[3]),
+        probability=probability,
+        area=area,
+        ratio=ratio,
+        generator=generator,
     )
     if probability == 0:
         return images
@@ -176,7 +181,7 @@ def erasing_boxes(
         raise ReidError(f"area={area} is no interval inside (0, 1]; it is the erased share of the image's area")
     if not 0 < ratio[0] <= ratio[1]:
         raise ReidError(f"ratio={ratio} is no interval above 0; it is the rectangle's height/width")
-    _demand_cpu(generator)
+    _check_cpu(generator)
     draws = torch.rand(3 + 2 * ERASING_CANDIDATES, count, generator=generator, dtype=torch.float64)
     chance, down, across = draws[:3]  # count each
     pixels = size[0] * size[1] * (area[0] + (area[1] - area[0]) * draws[3::2])  # candidates × count
@@ -192,7 +197,7 @@ def erasing_boxes(
     return (torch.stack((top, left, height, width), dim=1) * erased[:, None]).long()
 
 
-def _demand_decoded(images: torch.Tensor) -> None:
+def _check_decoded(images: torch.Tensor) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ReidError(
             f"images to augment are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape B×3×H×W as "
@@ -200,7 +205,7 @@ def _demand_decoded(images: torch.Tensor) -> None:
         )
 
 
-def _demand_cpu(generator: torch.Generator) -> None:
+def _check_cpu(generator: torch.Generator) -> None:
     if generator.device.type != "cpu":
         raise ReidError(
             f"the generator of the augmentation is on {generator.device}; give a CPU one, equal on all devices"

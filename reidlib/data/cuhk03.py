@@ -45,7 +45,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +67,7 @@ from reidlib.data.table import (
     read_manifest,
     rows,
     rows_digest,
+    shown,
     sizes,
 )
 from reidlib.spec import ReidError
@@ -141,7 +142,7 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
 
     name       one of VARIANTS ("cuhk03-np-labeled", "cuhk03-classic-detected-07")
     root       the folder that holds cuhk-03.mat, or labeled and detected. One level too deep, or one or two levels too
-               shallow, is mended and noted in the checks. None: looked for under the folder named by REID_DATA.
+               shallow, is corrected and noted in the checks. None: looked for under the folder named by REID_DATA.
     extracted  where the images of cuhk-03.mat are kept as PNG files (about 0.5 GB); None: cuhk-03.images beside it, or
                in the cache (REID_CACHE) where the .mat's own folder cannot be written
 
@@ -240,9 +241,10 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     config = _read_mat(file)
     try:
         names = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
-        labels, cameras = (config[key].ravel().astype(np.int64) for key in ("labels", "camId"))
+        labels = _whole_numbers(config["labels"], 1, sum(PERSONS), len(names))
+        cameras = _whole_numbers(config["camId"], 1, 2, len(names))
         chosen = {
-            split: config[key].ravel().astype(np.int64) - 1  # MATLAB counts from 1
+            split: _whole_numbers(config[key], 1, len(names)) - 1  # MATLAB counts from 1
             for split, key in (("train", "train_idx"), ("query", "query_idx"), ("gallery", "gallery_idx"))
         }
         parts = [
@@ -258,10 +260,20 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     absent = table.loc[~table["path"].isin(images["path"]), "path"]
     if len(absent):
         raise ReidError(
-            f"{file} lists {Path(absent.iloc[0]).name}, which {MAT} does not hold ({len(absent):,} such); "
+            f"{file} lists {shown([Path(absent.iloc[0]).name])}, which {MAT} does not hold ({len(absent):,} such); "
             "copy both again"
         )
     return table
+
+
+def _whole_numbers(values: object, least: int, most: int, count: int | None = None) -> np.ndarray:
+    """`values` of a .mat file as int64, flat. Raises ValueError unless all are whole numbers from `least` to `most`."""
+    numbers = np.ravel(np.asarray(values))
+    if numbers.dtype.kind not in "iuf" or not ((numbers >= least) & (numbers <= most) & (numbers % 1 == 0)).all():
+        raise ValueError(f"values that are no whole numbers from {least} to {most:,}")
+    if count is not None and len(numbers) != count:
+        raise ValueError(f"{len(numbers):,} values for {count:,} images")
+    return numbers.astype(np.int64)
 
 
 def _read_mat(file: Path) -> dict:
@@ -291,21 +303,25 @@ def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.nda
             )
         content = _read_mat(file)
         sets = list(content.get("testsets", np.empty(0, object)).ravel())
-        persons = tuple(int(number) for number in np.ravel(content.get("persons", persons)))
+        try:
+            persons = tuple(_whole_numbers(content.get("persons", persons), 0, sum(PERSONS)).tolist())
+        except ValueError as error:
+            raise ReidError(f"{file} has {error} as the persons of each pair; copy it again") from None
     if len(sets) != TEST_SETS_PUBLISHED:
         raise ReidError(f"{file} lists {len(sets)} test sets instead of {TEST_SETS_PUBLISHED}; copy it again")
-    tests = np.asarray(sets[split - 1])
-    fits = tests.ndim == 2 and tests.shape[1] == 2 and len(persons) == len(PERSONS) and len(tests) > 0
-    if fits:
-        tests = tests.astype(np.int64)
-        fits = bool(np.isin(tests[:, 0], range(1, len(persons) + 1)).all()) and all(
-            1 <= person <= persons[pair - 1] for pair, person in tests
-        )
-    if not fits:
+    try:
+        tests = np.asarray(sets[split - 1])
+        if tests.ndim != 2 or tests.shape[1] != 2 or len(persons) != len(PERSONS) or not len(tests):
+            raise ValueError("no list of pairs")
+        pairs = _whole_numbers(tests[:, 0], 1, len(persons))
+        tests = np.stack((pairs, _whole_numbers(tests[:, 1], 1, sum(persons))), axis=1)
+        if (tests[:, 1] > np.asarray(persons)[pairs - 1]).any():
+            raise ValueError("a person that its pair does not have")
+    except ValueError:
         raise ReidError(
             f"test set {split} of {file} is no list of (pair 1 to 5, person); pairs of {list(persons)} persons were "
             "found: copy it again"
-        )
+        ) from None
     return tests, persons
 
 
@@ -337,8 +353,8 @@ def _classic(
 
 
 @contextmanager
-def _open(mat: Path) -> Iterator:
-    """The release file, read as HDF5; whatever is wrong with its content is a ReidError."""
+def _open(mat: Path) -> Generator:
+    """The release file, read as HDF5; anything wrong with its content is a ReidError."""
     import h5py
 
     try:
@@ -370,7 +386,10 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
     index = folder / f"{boxes}.tsv"
     if not _whole(index, folder / boxes):
         _extract(mat, boxes, folder)
-    head, lines = _read_index(index)
+    read = _read_index(index)
+    if read is None:
+        raise ReidError(f"{index} was changed while it was read; start again")
+    head, lines = read
     if head[0] != str(mat.stat().st_size):
         raise ReidError(f"{folder} holds the images of another {MAT} than {mat}; remove that folder to extract again")
     persons = tuple(int(number) for number in head[1].split(","))
@@ -384,15 +403,20 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
     )
 
 
+_INDEX_HEAD = re.compile(r"\d{1,15}\t\d{1,5}(,\d{1,5}){4}\t\d{1,9}", re.ASCII)
+_INDEX_LINE = re.compile(r"[1-5]_\d{1,5}_[12]_\d{1,5}\.png\t\d{1,5}\t\d{1,5}", re.ASCII)
+
+
 def _read_index(index: Path) -> tuple[list[str], list[str]] | None:
     """The .mat's size in bytes, the persons of each pair and the number of images; then a line an image (name, height,
-    width). None where there is no whole index."""
+    width). None where there is no whole index of this form: the images are then extracted again."""
     try:
         first, *lines = index.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
+    fits = _INDEX_HEAD.fullmatch(first) and all(map(_INDEX_LINE.fullmatch, lines))
     head = first.split("\t")
-    return (head, lines) if len(head) == 3 and head[2] == str(len(lines)) else None
+    return (head, lines) if fits and head[2] == str(len(lines)) else None
 
 
 def _whole(index: Path, folder: Path) -> bool:
@@ -429,8 +453,8 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
                 name = f"{pair}_{person:03d}_{camera}_{number:02d}.png"  # as the config files list them
                 lines.append(f"{name}\t{image.shape[2]}\t{image.shape[1]}")
                 if name not in done:
-                    picture = Image.fromarray(np.ascontiguousarray(image[()].T))
-                    _save(folder / boxes / name, lambda file, picture=picture: picture.save(file, format="PNG"))
+                    pixels = Image.fromarray(np.ascontiguousarray(image[()].T))
+                    _save(folder / boxes / name, lambda file, pixels=pixels: pixels.save(file, format="PNG"))
     head = [str(mat.stat().st_size), ",".join(str(cell.shape[1]) for cell in cells), str(len(lines))]
     text = "\n".join(["\t".join(head), *lines]) + "\n"
     _save(folder / f"{boxes}.tsv", lambda file: file.write_text(text, encoding="utf-8"))
@@ -445,6 +469,6 @@ def _save(file: Path, write: Callable[[Path], object]) -> None:
         os.replace(part, file)
     except OSError as error:
         raise ReidError(
-            f"{file} cannot be written ({error.strerror or error}); make space or mend its permissions, or unpack the "
+            f"{file} cannot be written ({error.strerror or error}); make space or fix its permissions, or unpack the "
             f"release elsewhere; the extraction goes on where it stopped"
         ) from None

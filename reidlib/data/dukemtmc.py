@@ -53,7 +53,7 @@ def load(root: Path | str | None = None) -> Dataset:
     """Read DukeMTMC-reID or its stand-in from `root` and check it.
 
     root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is mended and noted in the checks. None: looked for under the folder named by the
+          levels too shallow, is corrected and noted in the checks. None: looked for under the folder named by the
           environment variable REID_DATA.
 
     Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,

@@ -21,6 +21,7 @@ and the four lists. Labels of train+val and of query+gallery both count from 0. 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -68,10 +69,13 @@ LAYOUT = Layout(
 )
 
 
+_LABEL = re.compile("[0-9]{1,6}")
+
+
 def load(root: Path | str | None = None) -> Dataset:
     """Read MSMT17 or its stand-in from `root` and check it.
 
-    root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is mended and
+    root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is corrected and
           noted in the checks. None: looked for under the folder named by the environment variable REID_DATA.
 
     Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
@@ -96,6 +100,7 @@ def load(root: Path | str | None = None) -> Dataset:
         Check("folders", version, f"{version} ({', '.join(folders.values())})", True),
         *sizes(table, folder, manifest, PUBLISHED, LAYOUT),
         matches,
+        _unlisted(folder, folders, table),
     )
     # file names do not tell train from val or query from gallery
     digest = manifest["digest"] if manifest else rows_digest(files, table)
@@ -114,6 +119,17 @@ def _version(root: Path) -> tuple[str, dict[str, str]]:
     raise ReidError(f"{root} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
 
 
+def _unlisted(root: Path, folders: dict[str, str], table: pd.DataFrame) -> Check:
+    """How many images below the folders no list names: they are not read."""
+    found = sum(
+        LAYOUT.pattern.fullmatch(name) is not None
+        for folder in folders.values()
+        for _, _, names in os.walk(root / folder)
+        for name in names
+    )
+    return Check("images that no list names", "0", f"{found - len(table):,}", found == len(table))
+
+
 def _read_list(root: Path, name: str, split: str, folders: dict[str, str]) -> pd.DataFrame:
     try:
         lines = (root / name).read_text(encoding="utf-8").splitlines()
@@ -127,7 +143,7 @@ def _read_list(root: Path, name: str, split: str, folders: dict[str, str]) -> pd
             continue
         path, _, label = line.strip().rpartition(" ")
         match = LAYOUT.pattern.fullmatch(path)
-        if match is None or not label.isdecimal():
+        if match is None or not _LABEL.fullmatch(label):
             raise ReidError(
                 f"line {number} of {root / name} is {line!r}; expected {LAYOUT.expected}, a space and a label: "
                 "unpack the list again"

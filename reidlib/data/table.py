@@ -1,7 +1,7 @@
 """The checked table that every data set becomes: one row an image, plus what was checked when it was read.
 
 A loader (one file a data set) lists the images, parses their names and returns a `Dataset`. What all loaders share is
-here: the table itself and its text, finding the root, reading folders of named images, the checks at the door, the
+here: the table itself and its text, finding the root, reading folders of named images, the checks when reading, the
 digest, the stand-in's manifest.
 """
 
@@ -35,7 +35,7 @@ version, scale, seed, digest, and counts, the number of images in each folder an
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked at the door: `what`, the `expected` and the `found` value in words, and `ok`."""
+    """One thing that was checked: `what`, the `expected` and the `found` value as text, and `ok`."""
 
     what: str
     expected: str
@@ -173,7 +173,7 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
     try:
         found = _search(given.resolve(), asked, layout, names_only=root is None)
     except PermissionError as error:
-        raise ReidError(f"{asked}: {error.filename} cannot be read; mend its permissions") from None
+        raise ReidError(f"{asked}: {error.filename} cannot be read; fix its permissions") from None
     as_given = root is None or found == given.resolve()
     return found, Check("folder", str(given), str(found) if as_given else f"{found}, found from {asked}", True)
 
@@ -232,17 +232,18 @@ def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.D
 def read_folder(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
     """The images of one folder, as rows of `split`; identity and camera from the file names."""
     names = list_images(root / folder, layout.suffixes)
+    check_all_read(root / folder, names, layout)
     matches = [layout.pattern.fullmatch(name) for name in names]
     bad = [name for name, match in zip(names, matches, strict=True) if match is None]
     if len(bad) == len(names):
         raise ReidError(
-            f"none of the {len(names):,} names in {root / folder} is {layout.title}'s, first {', '.join(bad[:3])}; "
+            f"none of the {len(names):,} names in {root / folder} is {layout.title}'s, first {shown(bad)}; "
             f"expected {layout.expected}: this is another data set, give the folder of {layout.title}"
         )
     if bad:
         raise ReidError(
-            f"{len(bad)} of {len(names)} names in {root / folder} are not {layout.title}'s, first "
-            f"{', '.join(bad[:3])}; expected {layout.expected}: remove or rename them"
+            f"{len(bad)} of {len(names)} names in {root / folder} are not {layout.title}'s, first {shown(bad)}; "
+            f"expected {layout.expected}: remove or rename them"
         )
     return rows(
         [f"{folder}/{name}" for name in names], [int(m[1]) for m in matches], [int(m[2]) for m in matches], split
@@ -262,7 +263,7 @@ def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], sp
 
 
 def list_images(folder: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg")) -> list[str]:
-    """Names of the image files of `folder`, sorted. Everything else (Thumbs.db, hidden files) is passed over.
+    """Names of the image files of `folder`, sorted. Everything else (Thumbs.db, hidden files) is skipped.
 
     Raises ReidError when the folder is missing, cannot be read or holds no image.
     """
@@ -273,10 +274,26 @@ def list_images(folder: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg")) -> 
     except NotADirectoryError:
         raise ReidError(f"{folder} is a file where a folder of images belongs; {_whole(folder)}") from None
     except OSError as error:
-        raise ReidError(f"folder {folder} cannot be read ({error.strerror}); mend its permissions") from None
+        raise ReidError(f"folder {folder} cannot be read ({error.strerror}); fix its permissions") from None
     if not names:
         raise ReidError(f"folder {folder} holds no {suffixes[0]} file; {_whole(folder)}")
     return sorted(names)
+
+
+def check_all_read(folder: Path, names: list[str], layout: Layout) -> None:
+    """Raises ReidError for a file named as an image of the layout that is not in `names` for its suffix."""
+    passed_over = set(os.listdir(folder)) - set(names)
+    named = sorted(name for name in passed_over if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0]))
+    if named:
+        raise ReidError(
+            f"{len(named):,} files in {folder} are named as {layout.title}'s images but would not be read, since they do "
+            f"not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
+        )
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first three names for a message of one line: as they are, or quoted where they hold odd characters."""
+    return ", ".join(name if name.isprintable() else ascii(name) for name in list(names)[:3])
 
 
 def _whole(folder: Path) -> str:
@@ -327,9 +344,11 @@ def read_manifest(root: Path, name: str) -> dict | None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found, digest, counts = manifest["name"], manifest["digest"], manifest["counts"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not all(isinstance(size, int) for size in counts.values()):
+            raise ValueError("counts are not whole numbers")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ReidError(f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); {again}") from None
-    if found != name or not isinstance(digest, str) or not isinstance(counts, dict):
+    if found != name or not isinstance(digest, str):
         raise ReidError(f"{path} describes the stand-in of {found!r}, not of {name!r}; give its folder") from None
     return manifest
 

@@ -118,15 +118,16 @@ def evaluate_files(
 
     protocol  its name; None: Market-1501's rules, multi-query where `multi` is given
 
-    Returns rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP in percent, queries and excluded_queries, the
-    protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and the seconds it took, reading not counted. Runs
-    on the GPU where there is one. Raises ReidError naming the file, the field and the remedy.
+    Returns the metrics of `Ranking.metrics`, the protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and
+    the seconds it took, reading not counted. Runs on the GPU where there is one. Raises ReidError naming the file, the
+    field and the remedy.
     """
-    rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi else MARKET1501_SINGLE_QUERY
+    rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sets = [Features.read(file).to(device) if file else None for file in (query, gallery, multi)]
+    asking, answering = (Features.read(file).to(device) for file in (query, gallery))
+    several = Features.read(multi).to(device) if multi is not None else None
     started = time.perf_counter()
-    answer = evaluate(sets[0], sets[1], protocol=rules, multi=sets[2], metric=metric, rerank=rerank)
+    answer = evaluate(asking, answering, protocol=rules, multi=several, metric=metric, rerank=rerank)
     seconds = time.perf_counter() - started
     name = next((name for name, kind in RERANKINGS.items() if isinstance(rerank, kind)), None)
     return answer.metrics() | {"protocol": rules.name, "rerank": name, "seconds": seconds}

@@ -13,10 +13,11 @@ held. Each pair of images is compared once: half of the products.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -210,7 +211,7 @@ class ECN:
 RERANKINGS = {"k-reciprocal": KReciprocal, "ecn": ECN}
 
 
-def reranking(name: str | None, **options: object) -> KReciprocal | ECN | None:
+def reranking(name: str | None, **options: Any) -> KReciprocal | ECN | None:
     """The re-ranking called `name` with those of `options` that are not None; None for no re-ranking.
 
     Raises ReidError for an option that the re-ranking does not have.
@@ -411,9 +412,10 @@ def _check_size(total: int, **needed: int) -> None:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def _full_precision(device: torch.device) -> Generator[None, None, None]:
     """Matrix products in full float32, whatever training switched on: TF32, bfloat16 and autocast are off by 1e-3."""
-    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    # `matmul` is set on the module at run time
+    switches = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # ty: ignore[missing-attribute]
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

@@ -64,10 +64,10 @@ def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, res
 
 def over_seeds(values: Sequence[float]) -> Spread:
     """Mean and spread of one metric over seeds, CUHK03's splits, or draws."""
-    values = np.asarray(values, dtype=np.float64)
-    if not len(values):
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
         raise ReidError("no value to average; run at least one seed")
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0, len(values))
+    return Spread(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0, len(array))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -75,9 +75,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     The smallest p is multiplied by the number of tests, the next by one less, and so on; never falling, at most 1.
     """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_values, kind="stable")
-    steps = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(steps, 1.0)
     return adjusted.tolist()
@@ -86,7 +86,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(claimed: Interval | None, p: float | None = None) -> str:
     """One of VERDICTS for the claim that a difference is above 0.
 
-    claimed: None where nothing at hand can test it. p: adjusted over the table's claims; None for a claim on its own.
+    claimed: None where nothing can test it. p: adjusted over the table's claims; None for a claim on its own.
     """
     if claimed is None:
         return "not testable"

@@ -1,7 +1,7 @@
 """The one ResNet of the study: torchvision's, cut into its four stages.
 
-He et al. 2016. All five papers start from ImageNet weights; where those weights are not at hand a run starts from
-scratch and says so in its record.
+He et al. 2016. All five papers start from ImageNet weights; where those weights are not on this machine a run starts
+from scratch and says so in its record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from reidlib import paths
@@ -19,11 +18,8 @@ from reidlib.spec import ReidError
 CHANNELS = {1: 256, 2: 512, 3: 1024, 4: 2048}
 """Channels of the four stages of a ResNet with bottleneck units (ResNet-50, -101)."""
 
-_BUILDERS = {50: torchvision.models.resnet50, 101: torchvision.models.resnet101}
-_WEIGHTS = {
-    50: torchvision.models.ResNet50_Weights.IMAGENET1K_V1,
-    101: torchvision.models.ResNet101_Weights.IMAGENET1K_V1,
-}
+WEIGHTS = {50: "resnet50-0676ba61.pth", 101: "resnet101-63fe2227.pth"}
+"""File names of torchvision's ImageNet weights (IMAGENET1K_V1) by depth."""
 
 
 class Backbone(nn.Module):
@@ -34,11 +30,13 @@ class Backbone(nn.Module):
 
     def __init__(self, depth: int = 50, *, last_stride: int = 2) -> None:
         super().__init__()
-        if depth not in _BUILDERS:
-            raise ValueError(f"depth must be one of {sorted(_BUILDERS)}, not {depth}")
+        if depth not in WEIGHTS:
+            raise ValueError(f"depth must be one of {sorted(WEIGHTS)}, not {depth}")
         if last_stride not in (1, 2):
             raise ValueError(f"last_stride must be 1 or 2, not {last_stride}")
-        whole = _BUILDERS[depth](weights=None)
+        from torchvision.models import resnet50, resnet101  # takes two seconds: not for those who only list rows
+
+        whole = {50: resnet50, 101: resnet101}[depth](weights=None)
         if last_stride == 1:
             whole.layer4[0].conv2.stride = (1, 1)
             whole.layer4[0].downsample[0].stride = (1, 1)
@@ -56,11 +54,16 @@ class Backbone(nn.Module):
         return maps
 
     def load_imagenet(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict; its classifier is left out."""
+        """Loads a torchvision ResNet state dict, without its classifier.
+
+        Raises ReidError for a file that is no state dict or of another network.
+        """
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as fault:  # torch raises a dozen kinds; all mean the file is not a state dict
-            raise ReidError(f"{file}: not a torch state dict ({type(fault).__name__}); fetch it again") from fault
+        except Exception as error:  # torch raises a dozen kinds; all mean the file is not a state dict
+            raise ReidError(f"{file}: not a torch state dict ({type(error).__name__}); fetch it again") from error
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise ReidError(f"{file}: not a torch state dict (it holds a {type(state).__name__}); fetch it again")
         names = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{stage}": f"stage{stage}" for stage in (1, 2, 3, 4)}}
         renamed = {}
         for name, tensor in state.items():
@@ -69,9 +72,11 @@ class Backbone(nn.Module):
                 renamed[f"{names.get(head, head)}.{rest}"] = tensor
         try:
             self.load_state_dict(renamed)
-        except RuntimeError as fault:
-            first = str(fault).splitlines()[1].strip() if "\n" in str(fault) else str(fault)
-            raise ReidError(f"{file}: not the weights of a torchvision ResNet-{self.depth}: {first[:160]}") from fault
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise ReidError(
+                f"{file}: not the weights of a torchvision ResNet-{self.depth}: {first[:160]}; fetch it again"
+            ) from error
 
 
 def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
@@ -83,12 +88,11 @@ def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
 
 
 def imagenet_file(depth: int) -> Path | None:
-    """The ImageNet weights at hand: in the folder `REID_WEIGHTS`, else torchvision's cache, else None."""
-    name = _WEIGHTS[depth].url.rsplit("/", 1)[1]
+    """The file of ImageNet weights: in the folder `REID_WEIGHTS`, else in torchvision's cache, else None."""
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
     if folder := paths.weights():
         places.insert(0, folder)
-    return next((place / name for place in places if (place / name).is_file()), None)
+    return next((place / WEIGHTS[depth] for place in places if (place / WEIGHTS[depth]).is_file()), None)
 
 
 def file_digest(file: Path) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
-from reidlib.models.initialisation import initialise_classifier, initialise_head
+from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_maximum
 from reidlib.spec import Assumed
@@ -281,8 +281,7 @@ class HAMR(nn.Module):
         self.necks = nn.ModuleList(nn.BatchNorm1d(LENGTH) for _ in windows)
         self.classifiers = nn.ModuleList(nn.Linear(LENGTH, identities, bias=False) for _ in windows)
         initialise_head(self.necks)
-        for classifier in self.classifiers:
-            initialise_classifier(classifier)
+        initialise_classifiers(self.classifiers)
 
     def forward(self, images: Tensor) -> Output:
         g = self.backbone(images)  # {stage: B × channels × h × w}
@@ -323,9 +322,9 @@ def drop_block(window: Tensor, share: float) -> Tensor:
     return torch.cat([window[:, :, :top], window[:, :, top + band :]], dim=2)  # B × C × (h − band) × w
 
 
-def _attend(attention: nn.ModuleDict, map_: Tensor, maps: dict[str, Tensor], where: str = "") -> Tensor:
+def _attend(attention: nn.Module, map_: Tensor, maps: dict[str, Tensor], where: str = "") -> Tensor:
     """The map under its attentions one after the other; their masks join `maps` ("MSAM stage 1", "MCAM")."""
-    for name, mask_of in attention.items():
+    for name, mask_of in attention.named_children():
         mask = mask_of(map_)
         maps[f"M{name}{where}"] = mask
         map_ = map_ * mask

@@ -8,11 +8,13 @@ Shapes: B images, K identities, N bins, 1 + 2 + 4 + 8 = 15 of them; 384×128 giv
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average, adaptive_maximum
 from reidlib.spec import Assumed
@@ -71,9 +73,7 @@ class HPM(nn.Module):
             for _ in range(count)
         )
         self.classifiers = nn.ModuleList(nn.Linear(width, identities) for _ in range(count))
-        for classifier in self.classifiers:
-            nn.init.normal_(classifier.weight, std=0.01)
-            nn.init.zeros_(classifier.bias)
+        initialise_classifiers(self.classifiers, std=0.01)
 
     def forward(self, images: Tensor) -> Output:
         stages = self.backbone(images)
@@ -90,5 +90,7 @@ class HPM(nn.Module):
             pools.append(adaptive_average)
         if "maximum" in self.pooling:
             pools.append(adaptive_maximum)
-        levels = [sum(pool(map_, (bins, 1)) for pool in pools) for bins in self.pyramid]  # B × C × bins × 1
+        levels = [
+            reduce(torch.add, [pool(map_, (bins, 1)) for pool in pools]) for bins in self.pyramid
+        ]  # B × C × bins × 1
         return torch.cat(levels, dim=2).squeeze(3).transpose(1, 2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
 
@@ -41,9 +42,7 @@ class IDE(nn.Module):
         self.stripes = stripes
         self.backbone = Backbone(depth, last_stride=last_stride)
         self.classifiers = nn.ModuleList(nn.Linear(CHANNELS[4], identities) for _ in range(stripes))
-        for classifier in self.classifiers:
-            nn.init.normal_(classifier.weight, std=0.01)
-            nn.init.zeros_(classifier.bias)
+        initialise_classifiers(self.classifiers, std=0.01)
 
     def forward(self, images: Tensor) -> Output:
         map_ = self.backbone(images)[4]  # B × 2048 × h × w

@@ -1,4 +1,8 @@
-"""How the released code of MSGWDP and of HAMR draws its new layers; both files have the same two rules."""
+"""How new layers are initialised.
+
+The rules of `initialise_head` and, with 0.001, of `initialise_classifiers` are those of the released code of MSGWDP and
+of HAMR (which leave the bias of a classifier to torch).
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,10 @@ def initialise_head(head: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def initialise_classifier(classifier: nn.Linear) -> None:
-    """Weights normal (0, 0.001); a bias, where there is one, 0 (the released files leave it to torch)."""
-    nn.init.normal_(classifier.weight, std=0.001)
-    if classifier.bias is not None:
-        nn.init.zeros_(classifier.bias)
+def initialise_classifiers(module: nn.Module, std: float = 0.001) -> None:
+    """All linear layers of `module`: weights normal (0, std), so that the first softmax is flat; a bias, if any, 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

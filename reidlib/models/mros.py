@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import CHANNELS, Backbone
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.models.pcb import check_descriptor, check_stripes, initialise_classifiers, rows_mean, stripe_rows
+from reidlib.models.pcb import check_descriptor, check_stripes, rows_mean, stripe_rows
 from reidlib.spec import Assumed
 
 ASSUMED = {

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
-from reidlib.models.initialisation import initialise_classifier, initialise_head
+from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
 from reidlib.spec import Assumed
@@ -227,7 +227,7 @@ class Head(nn.Module):
         )
         self.classifier = nn.Linear(HEAD_WIDTH, identities, bias=False)
         initialise_head(self.embed)
-        initialise_classifier(self.classifier)
+        initialise_classifiers(self.classifier)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         embedded = self.embed(pooled)
@@ -307,7 +307,7 @@ class MSGWDP(nn.Module):
             logits.append(scores)
             shares.append(1 / len(self.stages))
         stage4 = maps["stage4"]
-        if self.multi_scale is not None:
+        if self.global_head is not None:
             map_ = self._global_map(stage4, maps)
             logits.append(self.global_head(functional.relu(map_.mean((2, 3))))[1])
             shares.append(1.0)
@@ -326,6 +326,7 @@ class MSGWDP(nn.Module):
         remainders = remainder_parts(parts, self.remainder)
         if self.fusion == "fixed":
             return FIXED_WEIGHTS[0] * parts + FIXED_WEIGHTS[1] * remainders
+        assert self.part_weights is not None, "built for the adaptive fusions"
         return self.part_weights(parts) * parts + self.part_weights(remainders) * remainders
 
     def _stage_maps(self, images: Tensor) -> dict[str, Tensor]:
@@ -345,6 +346,7 @@ class MSGWDP(nn.Module):
 
     def _global_map(self, stage4: Tensor, maps: dict[str, Tensor]) -> Tensor:
         """The branch's final map, B × 2048 × h × w; leaves it and the attention's mask in `maps`."""
+        assert self.multi_scale is not None, "built together with the head of this branch"
         map_ = self.multi_scale(stage4)
         if self.tsa is not None:
             maps["TSA"] = self.tsa(stage4)  # B × 1 × h × w
@@ -381,7 +383,7 @@ def _part_head(identities: int) -> nn.Sequential:
         nn.Linear(PART_WIDTH, identities),
     )
     initialise_head(head[:-1])
-    initialise_classifier(head[-1])
+    initialise_classifiers(head[-1])
     return head
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
@@ -86,9 +87,10 @@ class PCB(nn.Module):
         self.stripes, self.descriptor = stripes, descriptor
 
         self.backbone = Backbone(depth, last_stride=last_stride)
-        self.reduction = nn.Sequential(nn.Conv2d(CHANNELS[4], width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        reduction = nn.Conv2d(CHANNELS[4], width, 1, bias=False)
+        self.reduction = nn.Sequential(reduction, nn.BatchNorm2d(width), nn.ReLU())
         self.classifiers = nn.ModuleList(nn.Linear(width, identities) for _ in range(stripes))
-        nn.init.kaiming_normal_(self.reduction[0].weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(reduction.weight, mode="fan_out", nonlinearity="relu")
         initialise_classifiers(self.classifiers)
 
     def forward(self, images: Tensor) -> Output:
@@ -132,10 +134,3 @@ def check_stripes(size: tuple[int, int], stages: tuple[int, ...], last_stride: i
 def check_descriptor(descriptor: str) -> None:
     if descriptor not in DESCRIPTORS:
         raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
-
-
-def initialise_classifiers(classifiers: nn.ModuleList) -> None:
-    """Small weights and no bias, so that the first softmax is flat."""
-    for classifier in classifiers:
-        nn.init.normal_(classifier.weight, std=0.001)
-        nn.init.zeros_(classifier.bias)

@@ -110,7 +110,7 @@ class Anchors(nn.Module):
     def __init__(self, channels: int, kernels: dict[str, tuple[int, int]]) -> None:
         super().__init__()
         for name, kernel in kernels.items():
-            padding = tuple((side - 1) // 2 for side in kernel)
+            padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
             self.add_module(name, nn.Conv2d(channels, 1, kernel, stride=ANCHOR_STRIDE, padding=padding))
 
     def forward(self, normalised: Tensor) -> Tensor:
@@ -155,14 +155,14 @@ class SafeNet(nn.Module):
         kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
 
         self.backbone = Backbone(depth)
-        if channels is None:
-            self.global_normalisation = nn.ModuleDict()
+        if channels is None:  # there is no local branch then
+            self.global_normalisation, self.local_normalisation, self.anchors = (nn.ModuleDict() for _ in range(3))
             global_length = sum(CHANNELS[scale] for scale in global_scales)
         else:
             self.global_normalisation = _normalisations(global_scales, channels)
+            self.local_normalisation = _normalisations(local_scales, channels)
+            self.anchors = nn.ModuleDict({str(scale): Anchors(channels, kernels) for scale in local_scales})
             global_length = channels * len(global_scales)
-        self.local_normalisation = _normalisations(local_scales, channels)
-        self.anchors = nn.ModuleDict({str(scale): Anchors(channels, kernels) for scale in local_scales})
         local_length = sum(_anchor_map_length(stage_size(size, scale), kernels) for scale in local_scales)
 
         self.bottleneck = nn.Sequential(nn.Linear(global_length + local_length, bottleneck), nn.BatchNorm1d(bottleneck))
@@ -196,7 +196,7 @@ class SafeNet(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
 
-def _normalisations(scales: Sequence[int], channels: int | None) -> nn.ModuleDict:
+def _normalisations(scales: Sequence[int], channels: int) -> nn.ModuleDict:
     return nn.ModuleDict({str(scale): ScaleNormalisation(CHANNELS[scale], channels) for scale in scales})
 
 

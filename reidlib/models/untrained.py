@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 
 from reidlib.models.output import Output
 
@@ -38,6 +37,9 @@ class ColourHistogram(nn.Module):
     stripes: 1 for the whole image; the image's height must be a multiple.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(
         self,
         identities: int,
@@ -50,6 +52,8 @@ class ColourHistogram(nn.Module):
         if size[0] % stripes:
             raise ValueError(f"stripes must divide the height of {size}, not {stripes}")
         self.stripes, self.bins = stripes, tuple(bins)
+        from torchvision.models import ResNet50_Weights  # takes two seconds
+
         normalisation = ResNet50_Weights.IMAGENET1K_V1.transforms()
         self.register_buffer("mean", torch.tensor(normalisation.mean)[:, None, None])
         self.register_buffer("deviation", torch.tensor(normalisation.std)[:, None, None])

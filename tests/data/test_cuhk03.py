@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written(root, tmp_path, monkeypatch):
 
 def test_a_place_that_is_taken_by_a_file(root, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReidError, match="file/labeled/1_001_1_01.png cannot be written .*; make space or mend"):
+    with pytest.raises(ReidError, match="file/labeled/1_001_1_01.png cannot be written .*; make space or fix"):
         load("cuhk03-np-labeled", root, extracted=tmp_path / "file")
 
 
