@@ -13,6 +13,7 @@ HOUSE = Path(__file__).parents[1] / "reidlib"
 PAGE = HOUSE.parent / "book" / "architecture.md"
 FILES = sorted(HOUSE.rglob("*.py"))
 
+
 def level(part: str) -> int:
     return next(number for number, parts in enumerate(ROOMS) if part in parts)
 
