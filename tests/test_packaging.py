@@ -1,7 +1,12 @@
-"""pyproject.toml, requirements.lock, environment.yml and CITATION.cff say the same thing."""
+"""pyproject.toml, requirements.lock, environment.yml, CITATION.cff and CHANGELOG.md agree; the wheel is complete."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,8 +18,8 @@ from packaging.version import Version
 import reidlib
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 
 def declared() -> dict[str, SpecifierSet]:
@@ -33,7 +38,7 @@ def locked() -> dict[str, list[tuple[Version, list[str]]]]:
 
 
 def test_conda_users_get_the_packages_of_pyproject():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     conda = [line for line in environment["dependencies"] if isinstance(line, str)]
     (by_pip,) = (line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
     asked = {requirement.name: requirement.specifier for requirement in map(Requirement, by_pip)}
@@ -64,12 +69,29 @@ def test_lock_carries_the_build_tool_of_the_editable_install():
 
 
 def test_version_is_the_same_everywhere():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert reidlib.__version__ == PROJECT["version"] == str(citation["version"])
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## \[([\d.]+)\]", changelog, re.MULTILINE).group(1) == reidlib.__version__
+
+
+def test_the_wheel_has_every_file_of_the_library(tmp_path):
+    """Built without isolation from a copy of what the build reads: code and data (JSON, TSV, TOML, NPZ)."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "reidlib", source / "reidlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=source, env=os.environ, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("reidlib/")}
+    files = {path.relative_to(source).as_posix() for path in (source / "reidlib").rglob("*") if path.is_file()}
+    assert packed == files
 
 
 def test_citation_has_what_its_format_requires():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     assert citation["license"] == PROJECT["license"]
     assert all(author.keys() & {"name", "family-names"} for author in citation["authors"])

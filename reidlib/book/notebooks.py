@@ -16,17 +16,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
-import signal
-import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from reidlib import papers, paths
+from reidlib.book import kernel
 from reidlib.runs import locks
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
@@ -260,7 +254,7 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
 
     partial, failed = copy.with_suffix(".partial.ipynb"), copy.parent / "failed" / copy.name
     try:
-        _papermill(template(slug), partial, parameters, quiet)
+        kernel.execute(template(slug), partial, parameters, cwd=paths.home(), quiet=quiet)
     except PapermillExecutionError as error:
         failed.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(failed)
@@ -284,53 +278,6 @@ def _was_made_from(copy: Path) -> dict[str, Any] | None:
         return _read(copy)["metadata"].get("reid")
     except (OSError, KeyError, ValueError, TypeError):
         return None
-
-
-def _papermill(source: Path, target: Path, parameters: dict[str, Any], quiet: bool) -> None:
-    """Executes `source` in a kernel of its own into `target`. The kernel ends with this call, also on a signal."""
-    import papermill
-    from traitlets.config import Config
-
-    # The debugger that the kernel imports would warn about Python's frozen modules. Nobody debugs these notebooks.
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    # The kernel warns about a connection without encryption, so it is encrypted.
-    config = Config({"KernelManager": {"transport_encryption": "auto"}})
-    with _termination_raises():
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters=parameters,
-            kernel_name="python3",  # the Python of this process, whatever other kernels are installed
-            cwd=str(paths.home()),
-            progress_bar=False,
-            log_output=False,
-            stdout_file=None if quiet else sys.stdout,
-            stderr_file=None if quiet else sys.stderr,
-            config=config,
-            shutdown_kernel="immediate",  # a kernel that still executes a cell would not answer a polite request
-        )
-
-
-@contextmanager
-def _termination_raises() -> Generator[None]:
-    """SIGTERM and SIGHUP raise SystemExit inside this block, so that the kernel is ended before this process is.
-
-    A handler that the program has installed itself stays. Python allows handlers in the main thread alone.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = []
-    if threading.current_thread() is threading.main_thread():
-        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _tidy(notebook: Any) -> None:

@@ -114,6 +114,21 @@ def test_a_stale_page_is_found(html):
         check(html)
 
 
+def test_source_code_needs_no_entry_in_the_table_of_contents_but_is_checked(html):
+    (html / "_modules").mkdir()
+    code = html / "_modules" / "losses.html"
+    code.write_text(page('<a href="../book/intro.html#top">docs</a><p id="triplet">def</p>'))
+    add(html, '<a href="../_modules/losses.html#triplet">source</a>')
+    check(html)
+    add(html, '<a href="../_modules/losses.html#gone">source</a>')
+    with pytest.raises(ReidError, match="no such place"):
+        check(html)
+    add(html)
+    code.write_text(page('<a href="gone.html">x</a>'))
+    with pytest.raises(ReidError, match="page _modules/losses links to gone.html"):
+        check(html)
+
+
 def test_a_page_that_search_does_not_know_is_found(html):
     (html / "searchindex.js").write_text('Search.setIndex({"docnames": ["book/intro", "book/index"]})')
     with pytest.raises(ReidError, match="book/data is not in the search index"):

@@ -1,4 +1,4 @@
-"""Templates that hold nothing but their source, and runs of one notebook a paper, or of all, at budget `smoke`."""
+"""Templates without outputs; executions of one notebook for each paper, or of all, at budget `smoke`."""
 
 import shlex
 from html import unescape
@@ -22,11 +22,11 @@ ONE_A_PAPER = {
     "fmn/table1": ("GRN", "LAN"),
     "hamr/table6": ("+ MGO",),  # two rows: one label, two variants
 }
-"""Tables whose notebooks every test run executes, with the rows that are trained; SafeNet's Table 5 has its own."""
+"""Tables whose notebooks `make test` executes, with the rows that are trained; SafeNet's Table 5 has its own tests."""
 
 
 def executions():
-    """Each table's notebook once: the others, with their first label, only by `make test-all`."""
+    """The notebook of each table once; those of ONE_A_PAPER in `make test`, the others in `make test-all`."""
     for slug, rows in ONE_A_PAPER.items():
         yield pytest.param(slug, rows, id=slug)
     for slug, table in papers.tables().items():
@@ -70,7 +70,7 @@ def test_parameters_are_checked_before_anything_runs(tmp_path, cells, given, wor
         notebooks.check_parameters(file, given)
 
 
-def test_a_figure_of_pictures_stands_for_the_rows_that_it_draws(house):
+def test_an_image_figure_needs_the_rows_that_it_draws(house):
     assert notebooks.table_of("safenet/table5") == "safenet/table5"
     assert notebooks.table_of("hamr/figure8") == "hamr/table6"
     assert notebooks.table_of("safenet/none") == "safenet/none"
@@ -79,7 +79,7 @@ def test_a_figure_of_pictures_stands_for_the_rows_that_it_draws(house):
     assert made["missing"] == ["Baseline (seed 0)", "+ CAM (seed 0)"]
 
 
-def test_the_book_refreshes_what_needs_no_training_and_leaves_pictures_alone(house, monkeypatch):
+def test_the_book_refreshes_what_needs_no_training_and_no_image_figure(house, monkeypatch):
     place = dict(source="stand-in", dataset="market1501", budget="smoke")
     found, missing = [], ["g4 (seed 0)"]
     monkeypatch.setattr(notebooks, "execute", lambda slug, parameters, quiet: found.append((slug, parameters)))
@@ -93,8 +93,8 @@ def test_the_book_refreshes_what_needs_no_training_and_leaves_pictures_alone(hou
     assert found == [("safenet/table5", defaults | place)]
 
 
-def test_pictures_outlive_a_change_of_the_code_and_chapters_do_not(house, monkeypatch):
-    """Pictures are drawn from weights that no checkout holds, so that their executed copies are committed."""
+def test_a_change_of_the_code_makes_chapters_stale_and_no_image_figure(house, monkeypatch):
+    """Image figures are drawn from weights that no checkout contains, so their executed copies are committed."""
     slugs = ("safenet/table5", "study/claims", "hamr/figure8")
     before = {slug: notebooks.made_from(slug, ASKED)["inputs_sha256"] for slug in slugs}
     digest = notebooks.digest

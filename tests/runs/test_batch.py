@@ -556,10 +556,10 @@ def test_a_kernel_that_dies_does_not_take_the_other_notebooks_along(machine, hou
     for run in plan.runs:
         made_up.write(run)
 
-    def dies(*given):
+    def dies(*given, **options):
         raise RuntimeError("Kernel died")
 
-    monkeypatch.setattr("reidlib.book.notebooks._papermill", dies)
+    monkeypatch.setattr("reidlib.book.kernel.execute", dies)
     left = runner.write_chapters(plan)
     assert len(left) == len(plan.chapters) == 2 and all("Kernel died" in why for _, why in left)
 

@@ -1,0 +1,64 @@
+"""Execution of one notebook by papermill, in a kernel that prints no warning and ends with its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+
+def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path, quiet: bool = False) -> None:
+    """Executes the notebook `source` with these parameters in the folder `cwd`, and writes the result to `target`.
+
+    quiet: what the cells print is not repeated on stdout and stderr. The kernel ends with this call, also on a signal.
+    Raises what papermill raises: PapermillExecutionError if a cell fails, RuntimeError if the kernel dies.
+    """
+    import papermill
+    from traitlets.config import Config
+
+    # The debugger that the kernel imports would warn about Python's frozen modules. Nobody debugs these notebooks.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    # The kernel warns about a connection without encryption, so it is encrypted.
+    config = Config({"KernelManager": {"transport_encryption": "auto"}})
+    with _termination_raises():
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters=parameters,
+            kernel_name="python3",  # the Python of this process, whatever other kernels are installed
+            cwd=str(cwd),
+            progress_bar=False,
+            log_output=False,
+            stdout_file=None if quiet else sys.stdout,
+            stderr_file=None if quiet else sys.stderr,
+            config=config,
+            shutdown_kernel="immediate",  # a kernel that still executes a cell would not answer a polite request
+        )
+
+
+@contextmanager
+def _termination_raises() -> Generator[None]:
+    """SIGTERM and SIGHUP raise SystemExit inside this block, so that the kernel is ended before this process is.
+
+    A handler that the program has installed itself stays. Python allows handlers only in the main thread.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
