@@ -61,7 +61,7 @@ class Cells(HTMLParser):
 
     def handle_data(self, data):
         if self.lines and self.lines[-1]:
-            self.lines[-1][-1][2] += data
+            self.lines[-1][-1][2] += data.strip()
 
 
 def cells(view):
