@@ -110,7 +110,7 @@ def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
     """
     rows = rows_of(runs)
     published = {row.label for row in rows if row.variant == PUBLISHED}
-    others = [label for label in reported.index if label in runs.table.not_retrained and label not in published]
+    others = [label for label in reported.index if label in not_retrained(runs.table) and label not in published]
     if not others:
         return [(row.label, row) for row in rows]
     order = list(reported.index)
@@ -136,13 +136,18 @@ def _paper_cells(
     return [np.nan] * columns if printed else state("no number at hand", columns)
 
 
+def not_retrained(own: Table) -> dict[str, str]:
+    """Rows that the paper prints and this table does not retrain, with the reason."""
+    return own.not_retrained
+
+
 def numbers_are_lost(own: Table) -> bool:
     """Whether our copy of the paper has lost this table's numbers. Only the notes of its rows say so."""
     return any("lost" in row.note for row in own.rows if row.variant == PUBLISHED)
 
 
 def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
-    reasons = [reason for label, reason in runs.table.not_retrained.items() if label in reported.index]
+    reasons = [reason for label, reason in not_retrained(runs.table).items() if label in reported.index]
     counted = [f"{reasons.count(reason)} of them: {reason}" for reason in dict.fromkeys(reasons)]
     return [f"Not retrained, {'; '.join(counted)}."] if counted else []
 
