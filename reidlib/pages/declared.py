@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, value_of
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, Testing, value_of
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
 
@@ -41,19 +41,26 @@ class Value:
         return cls(name, declared, DEFAULT, "")
 
 
+def given(part: Recipe | Testing | Loss | Settings) -> dict[str, Any]:
+    """The values of a recipe, a loss, test settings, or of the network's options, `Stated` or `Assumed` as declared."""
+    if isinstance(part, Loss):
+        return {"weight": part.weight, **part.options}
+    return part.options if isinstance(part, Settings) else vars(part)
+
+
 def values(of: Settings | Row, before: str = "") -> Iterator[Value]:
     """Every value that settings declare, or that a row changes, and those of a training that goes before."""
-    holders: dict[str, Any] = {"recipe": of.recipe, "network": of.options, "loss": of.losses, "test": of.testing}
-    for part, entries in holders.items():
-        for name, entry in (entries if isinstance(entries, Mapping) else vars(entries)).items():
-            pieces: dict[str, Any] = {f"{part}: {name}": entry}
-            if isinstance(entry, Loss):
-                pieces = {f"loss {name}: weight": entry.weight}
-                pieces |= {f"loss {name}: {option}": value for option, value in entry.options.items()}
-            elif name == "reranking_options":
-                pieces = {f"re-ranking: {option}": value for option, value in entry.items()}
-            for full, piece in pieces.items():
-                yield Value.of(before + full, piece)
+    if isinstance(of, Settings):
+        parts = {"recipe": given(of.recipe), "network": given(of), "test": given(of.testing)}
+    else:
+        parts = {"recipe": of.recipe, "network": of.options, "test": of.testing}
+    parts |= {f"loss {name}": given(loss) for name, loss in of.losses.items() if loss is not None}
+    if options := parts["test"].get("reranking_options"):
+        parts["re-ranking"] = options
+    for part, entries in parts.items():
+        for name, entry in entries.items():
+            if name != "reranking_options":
+                yield Value.of(f"{before}{part}: {name}", entry)
     if of.first is not None and not isinstance(of.first, str):
         yield from values(of.first.settings, before + BEFORE)
 
@@ -66,10 +73,9 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
     """
     found = []
     for name in read_fields(used):
-        if like and value_of(getattr(used, name)) == value_of(getattr(like, name)):
+        if like and value_of(given(used)[name]) == value_of(given(like)[name]):
             continue
-        value = Value.of(name, getattr(used, name))
-        published = Value.of(name, getattr(paper, name))
+        value, published = (Value.of(name, given(recipe)[name]) for recipe in (used, paper))
         if name in changed and published.kind == STATED:
             why = f"{value.why} (paper: {published.value}, {published.why})"
             value = Value(name, value.value, "changed for the budget", why)
@@ -80,7 +86,7 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
 def read_fields(recipe: Recipe) -> list[str]:
     """The fields of a recipe that its schedule reads."""
     unread = () if value_of(recipe.schedule) == "step" else ("milestones", "decay")
-    return [name for name in vars(recipe) if name not in unread]
+    return [name for name in given(recipe) if name not in unread]
 
 
 def module_of(paper: str) -> ModuleType | None:

@@ -18,6 +18,7 @@ class Spent:
     """What the records of one table on one data set say.
 
     done, rows: rows with a record, and all of them. seconds: by network and device, each network once.
+    kinds: of the devices, "cpu" or "cuda".
     """
 
     slug: str
@@ -28,6 +29,7 @@ class Spent:
     seeds: int
     seconds: dict[tuple[str, str], float]
     memory_mb: float
+    kinds: tuple[str, ...]
 
     @property
     def hours(self) -> float:
@@ -57,6 +59,7 @@ def spent(read: Sequence[Runs]) -> list[Spent]:
                     seeds=len({run.seed for run, _ in made}),
                     seconds=dict(part for run, record in made for part in _parts(run, record)),
                     memory_mb=max(record.peak_memory_mb for _, record in made),
+                    kinds=tuple(sorted({_kind(record) for _, record in made if record.curve})),
                 )
             )
     return found
@@ -74,6 +77,11 @@ def _parts(run: Run, record: Record) -> list[tuple[tuple[str, str], float]]:
     return parts
 
 
+def _kind(record: Record) -> str:
+    """The kind of its device; records of the first schema have it only as the first word of the device."""
+    return record.device_kind or record.device.partition(" ")[0]
+
+
 def by_table(found: Sequence[Spent]) -> TableView:
     """A line a table and data set."""
     columns = [Column("table", "label"), Column("images", "text"), Column("budget", "text"), "rows with a record"]
@@ -81,9 +89,13 @@ def by_table(found: Sequence[Spent]) -> TableView:
     lines = []
     for one in found:
         paper, _, name = one.slug.partition("/")
-        devices = "; ".join(sorted({device.split(" ")[0] for (_, device), seconds in one.seconds.items() if seconds}))
         cells = [f"{paper_title(paper)} {name}", one.dataset, one.budget, f"{one.done} of {one.rows}", one.seeds]
-        cells += [sum(map(bool, one.seconds.values())), f"{one.hours:.2f}", f"{one.memory_mb:,.0f}", devices or "–"]
+        cells += [
+            sum(map(bool, one.seconds.values())),
+            f"{one.hours:.2f}",
+            f"{one.memory_mb:,.0f}",
+            "; ".join(one.kinds) or "–",
+        ]
         lines.append(cells)
     return table(columns, lines, "Device hours by table")
 
@@ -118,6 +130,6 @@ def together(found: Sequence[Spent]) -> Page:
         items.append(Text(f"{device}: {len(own)} networks, {sum(own) / 3600:.1f} hours"))
     if not items:
         return Page([Text("No network has been trained yet.")])
-    if any(device.startswith("cuda") for _, device in once):
+    if any("cuda" in one.kinds for one in found):
         return Page([Bullets(items)])
     return Page([Bullets(items), Text("No GPU hour is among them: nothing has run on a GPU yet.")])

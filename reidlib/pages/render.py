@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar
 
 import jinja2
@@ -144,43 +145,32 @@ class TableView(Piece):
         """One line of headings, or two where there are groups."""
         grouped = any(column.group for column in self.columns)
         first: list[_Shown] = []
-        second: list[_Shown] = []
-        for place, column in enumerate(self.columns):
-            css = _css(column)
-            if not column.group:
-                first.append(_Shown(column.name, css, rows=1 + grouped, scope="col"))
-                continue
-            second.append(_Shown(column.name, css, scope="col"))
-            before = self.columns[place - 1] if place else None
-            if before and before.group == column.group:
-                first[-1].columns += 1
+        for group, columns in groupby(self.columns, key=lambda column: (column.group, column.reported)):
+            if group[0]:
+                css = f"group{' reported' * group[1]}"
+                first.append(_Shown(group[0], css, scope="colgroup", columns=len(list(columns))))
             else:
-                first.append(_Shown(column.group, f"group{' reported' * column.reported}", scope="colgroup"))
+                first += [_Shown(column.name, _css(column), rows=1 + grouped, scope="col") for column in columns]
+        second = [_Shown(column.name, _css(column), scope="col") for column in self.columns if column.group]
         return [first, second] if grouped else [first]
 
     def body(self) -> Iterator[list[_Shown]]:
-        lines = self.lines()
-        for number_, line in enumerate(lines):
-            joined = number_ > 0 and self.merged > 0 and line[: self.merged] == lines[number_ - 1][: self.merged]
-            cells: list[_Shown] = []
-            previous = None
-            for place, (value, column) in enumerate(zip(line, self.columns, strict=True)):
-                if joined and place < self.merged:
-                    continue
-                if isinstance(value, Cell) and value.state and value is previous:
-                    cells[-1].columns += 1
-                    continue
-                previous = value
-                cells.append(_Shown.of(value, column, heads=place == 0))
-                if place < self.merged:
-                    rest = lines[number_ + 1 :]
-                    cells[-1].rows = 1 + next(
-                        (n for n, other in enumerate(rest) if other[: self.merged] != line[: self.merged]), len(rest)
-                    )
-                if isinstance(value, Cell) and value.across:
-                    cells[-1].columns = len(line) - place
-                    break
-            yield cells
+        """The cells of each line, without those that another one covers."""
+        for _, group in groupby(enumerate(self.lines()), key=lambda entry: entry[1][: self.merged] or entry[0]):
+            lines = [line for _, line in group]
+            for place, line in enumerate(lines):
+                cells: list[_Shown] = []
+                for column, value, before in zip(self.columns, line, (None, *line), strict=False):
+                    if isinstance(value, Cell) and value.state and value is before:
+                        cells[-1].columns += 1
+                        continue
+                    cells.append(_Shown.of(value, column, heads=not cells))
+                    if isinstance(value, Cell) and value.across:
+                        cells[-1].columns = len(line)
+                        break
+                for cell in cells[: self.merged]:
+                    cell.rows = len(lines)
+                yield cells[self.merged :] if place else cells
 
     @property
     def file_name(self) -> str:
@@ -252,9 +242,9 @@ class _Shown:
     def of(cls, value: Any, column: Column, *, heads: bool) -> _Shown:
         css, note, anchor = _css(column), "", ""
         if isinstance(value, Cell):
-            css += " state" * value.state + " inside-spread" * value.grey
+            css += " state" * value.state + " inside-spread" * value.grey + " across" * value.across
             note, anchor = value.note, value.anchor
-        return cls(shown(value), css.strip(), note, anchor, scope="row" if heads else "")
+        return cls(shown(value), css, note, anchor, scope="row" if heads else "")
 
 
 def _css(column: Column) -> str:
@@ -366,7 +356,7 @@ class Legend(Piece):
 class Page(Piece):
     """Several pieces, one below the other."""
 
-    pieces: Sequence[Piece] = field(default_factory=tuple)
+    pieces: Sequence[Piece]
 
     def html(self) -> str:
         return "\n".join(piece.html() for piece in self.pieces)
@@ -378,58 +368,83 @@ class Page(Piece):
         return [piece for piece in self.pieces if isinstance(piece, TableView)]
 
 
+# --- templates --------------------------------------------------------------------------------------------------------
+
+
 def _marked(parts: Iterable[str]) -> list[tuple[str, str]]:
     """(element or nothing, text) of each part of a sentence."""
     return [("strong" if isinstance(p, Strong) else "code" if isinstance(p, Code) else "", str(p)) for p in parts]
 
 
-_INLINE = (
-    "{% macro inline(parts) %}{% for tag, text in parts | marked %}"
-    "{% if tag %}<{{ tag }}>{{ text }}</{{ tag }}>{% else %}{{ text }}{% endif %}{% endfor %}{% endmacro %}"
-)
-_SPANS = (
-    '{% if cell.columns > 1 %} colspan="{{ cell.columns }}"{% endif %}'
-    '{% if cell.rows > 1 %} rowspan="{{ cell.rows }}"{% endif %}'
-)
-_TABLE = (
-    '<div class="table-scroll"><table class="study">\n<caption><span>{{ piece.caption }}</span></caption>\n<thead>\n'
-    '{% for line in piece.head() %}<tr>{% for cell in line %}<th scope="{{ cell.scope }}" class="{{ cell.css }}"'
-    + _SPANS
-    + ">{{ cell.text }}</th>{% endfor %}</tr>\n{% endfor %}</thead>\n<tbody>\n"
-    "{% for line in piece.body() %}<tr>{% for cell in line %}"
-    "{% set tag = 'th' if cell.scope else 'td' %}"
-    "<{{ tag }}{% if cell.scope %} scope=\"{{ 'rowgroup' if cell.rows > 1 else 'row' }}\"{% endif %}"
-    ' class="{{ cell.css }}"' + _SPANS + ">"
-    '{% if cell.anchor %}<a href="#{{ cell.anchor }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}'
-    "{% if cell.note %}<br><small>{{ cell.note }}</small>{% endif %}</{{ tag }}>{% endfor %}</tr>\n{% endfor %}"
-    '</tbody>\n</table></div>\n<p class="table-csv"><a download="{{ piece.file_name }}" '
-    'href="data:text/csv;charset=utf-8;base64,{{ piece.csv_base64() }}">CSV<span class="sr-only"> of the table: '
-    "{{ piece.caption }}</span></a></p>\n"
-    '{% for text in piece.below %}<p class="table-note">{{ text }}</p>\n{% endfor %}'
-)
+_MACROS = """
+{%- macro inline(parts) %}
+{% for tag, text in parts | marked %}{% if tag %}<{{ tag }}>{{ text }}</{{ tag }}>{% else %}{{ text }}{% endif %}
+{% endfor %}
+{% endmacro %}
+{%- macro spans(cell) %}
+{% if cell.columns > 1 %} colspan="{{ cell.columns }}"{% endif %}
+{% if cell.rows > 1 %} rowspan="{{ cell.rows }}"{% endif %}
+{% endmacro -%}
+"""
+
+_TABLE = """
+<div class="table-scroll"><table class="study">
+<caption><span>{{ piece.caption }}</span></caption>
+<thead>
+{% for line in piece.head() %}
+<tr>
+{% for cell in line %}
+<th scope="{{ cell.scope }}" class="{{ cell.css }}"{{ spans(cell) }}>{{ cell.text }}</th>
+{% endfor %}
+</tr>
+{% endfor %}
+</thead>
+<tbody>
+{% for line in piece.body() %}
+<tr>
+{% for cell in line %}
+{% set tag = "th" if cell.scope else "td" %}
+<{{ tag }}{% if cell.scope %} scope="{{ "rowgroup" if cell.rows > 1 else "row" }}"{% endif %}
+ class="{{ cell.css }}"{{ spans(cell) }}><span>
+{% if cell.anchor %}<a href="#{{ cell.anchor }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}
+{% if cell.note %}<br><small>{{ cell.note }}</small>{% endif %}
+</span></{{ tag }}>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody>
+</table></div>
+<p class="table-csv"><a download="{{ piece.file_name }}"
+ href="data:text/csv;charset=utf-8;base64,{{ piece.csv_base64() }}">CSV<span class="sr-only"> of the table:
+ {{ piece.caption }}</span></a></p>
+{% for text in piece.below %}<p class="table-note">{{ text }}</p>{% endfor %}
+"""
+
+_OTHERS = {
+    "text": '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
+    "banner": '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
+    "heading": '<h2 id="{{ piece.anchor }}">{{ piece.text }}</h2>',
+    "bullets": "{% if piece.before %}<p>{{ piece.before }}</p>{% endif %}"
+    "<ul>{% for item in piece.items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
+    "terms": '<dl class="provenance">{% for name, text in piece.entries.items() %}<dt>{{ name }}</dt>'
+    "<dd>{{ text }}</dd>{% endfor %}</dl>",
+    "ranked list": '<p class="example">{{ piece.caption }}</p><ol class="ranked-list">'
+    '{% for box in piece.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
+    '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
+    "{% endfor %}</ol>",
+    "legend": '<p class="part-legend">{% for name, colour in piece.colours.items() %}<span class="part">'
+    '<span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> {% endfor %}</p>',
+}
+
+
+def _one_line(template: str) -> str:
+    """A template without its line ends: spaces between cells are no part of a table."""
+    return template.replace("\n", "")
+
 
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
-    loader=jinja2.DictLoader(
-        {
-            "table": _TABLE,
-            "text": _INLINE + '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
-            "banner": _INLINE + '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
-            "heading": '<h2 id="{{ piece.anchor }}">{{ piece.text }}</h2>',
-            "bullets": _INLINE
-            + "{% if piece.before %}<p>{{ piece.before }}</p>{% endif %}"
-            + "<ul>{% for item in piece.items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
-            "terms": '<dl class="provenance">{% for name, text in piece.entries.items() %}<dt>{{ name }}</dt>'
-            "<dd>{{ text }}</dd>{% endfor %}</dl>",
-            "ranked list": '<p class="example">{{ piece.caption }}</p><ol class="ranked-list">'
-            '{% for box in piece.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
-            '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
-            "{% endfor %}</ol>",
-            "legend": '<p class="part-legend">{% for name, colour in piece.colours.items() %}'
-            '<span class="part"><span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> '
-            "{% endfor %}</p>",
-        }
-    ),
+    loader=jinja2.DictLoader({name: _one_line(_MACROS + text) for name, text in {"table": _TABLE, **_OTHERS}.items()}),
 )
 _TEMPLATES.filters["marked"] = _marked

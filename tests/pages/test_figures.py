@@ -3,14 +3,12 @@
 No network is trained here: records and weights of untrained networks are put where a training would leave them.
 """
 
-import ast
 import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
 import made_up
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,7 +133,7 @@ def test_without_weights_or_record_the_command_is_named(home):
 
 @pytest.mark.parametrize("hollow", [False, True], ids=["cache lost", "weights of the repeat lost too"])
 def test_a_record_without_weights_is_repeated_and_the_record_stays(home, monkeypatch, hollow):
-    run, trained, said = run_of(), [], []
+    run, repeats, said = run_of(), [], []
     write_record(run)
     if hollow:
         write_record(replace(run, again=True))
@@ -143,28 +141,28 @@ def test_a_record_without_weights_is_repeated_and_the_record_stays(home, monkeyp
 
     def train(wanted, log):
         assert wanted.again and wanted.state() == "missing", "a finished repeat would not train"
-        trained.append(wanted)
+        repeats.append(wanted)
         pretend(wanted)
 
     monkeypatch.setattr(engine, "train_in_a_process", train)
     for _ in range(2):
         trained.load(run, log=said.append)
-    assert len(trained) == 1 and run.record_file.read_bytes() == before
+    assert len(repeats) == 1 and run.record_file.read_bytes() == before
     assert len(said) == 1 and "training it now (`reid train" in said[0]
     page = str(network_figures.weights(Runs((run,))))
     assert "trained again on the machine that made this page: mAP 50.0, the record has 50.0" in page
 
 
 def test_a_run_without_a_record_is_trained_as_itself(home, monkeypatch):
-    trained = []
+    repeats = []
 
     def train(wanted, log):
-        trained.append(wanted.again)
+        repeats.append(wanted.again)
         pretend(wanted)
 
     monkeypatch.setattr(engine, "train_in_a_process", train)
     trained.load(run_of(), log=lambda text: None)
-    assert trained == [False]
+    assert repeats == [False]
 
 
 def test_weights_cut_short_are_set_aside(home, monkeypatch):
@@ -299,13 +297,8 @@ def test_first_answers_are_counted_all_four_ways():
 # The notebooks --------------------------------------------------------------------------------------------------------
 
 
-def cells_of(slug: str) -> list:
-    return nbformat.read(notebooks.template(slug), as_version=4).cells
-
-
 def parameters_of(slug: str) -> dict:
-    tagged = next(cell for cell in cells_of(slug) if "parameters" in cell.metadata.get("tags", []))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged.source).body}
+    return notebooks.with_defaults(slug, {})
 
 
 @pytest.mark.parametrize("slug, table", FIGURES.items())
@@ -316,22 +309,13 @@ def test_a_figure_names_rows_of_a_declared_table(slug, table):
 
 
 @pytest.mark.parametrize("slug", FIGURES)
-def test_a_figures_notebook_draws_from_records_and_weights(home, monkeypatch, slug):
+def test_a_figures_notebook_draws_from_records_and_weights(home, shown_by, monkeypatch, slug):
     """Every code cell, in this process, on untrained networks of its rows."""
     monkeypatch.setattr(engine, "train_in_a_process", lambda *given: pytest.fail("trained"))
-    given, said = parameters_of(slug), []
+    given = parameters_of(slug)
     for run in runs_of(FIGURES[slug], budget="smoke", dataset=given["dataset"], rows=given["rows"]):
         pretend(run)
-    monkeypatch.setattr("IPython.display.display", lambda *things: said.extend(things))
-    room = {}
-    for cell in cells_of(slug):
-        if cell.cell_type == "code":
-            *body, last = ast.parse(cell.source).body
-            exec(compile(ast.Module(body, []), slug, "exec"), room)
-            if isinstance(last, ast.Expr):
-                said.append(eval(compile(ast.Expression(last.value), slug, "eval"), room))
-            else:
-                exec(compile(ast.Module([last], []), slug, "exec"), room)
+    said = shown_by(slug)
     page = "\n".join(thing.html() for thing in said if isinstance(thing, Piece))
     assert "standin-banner" in page and "network <code>" in page and "reid train" in page
     if slug in LISTS:

@@ -66,7 +66,7 @@ def test_pictures_are_chosen_by_the_seed_one_a_person():
     some = frame[frame["identity"].isin([*chosen["identity"][2:4], 28, 29])]
     order = [who for who in choose(some, 4, seed=3)["identity"] if who in set(chosen["identity"])]
     assert [who for who in chosen["identity"] if who in order] == order
-    with pytest.raises(ReidError, match="30 pictures .* 29 people"):
+    with pytest.raises(ReidError, match="30 images .* 29 people"):
         choose(frame, 30)
 
 
@@ -76,7 +76,7 @@ def test_a_partner_is_the_same_person_in_another_camera():
     found = partners(chosen, frame)
     assert (found["identity"] == chosen["identity"]).all() and (found["camera"] != chosen["camera"]).all()
     assert partners(chosen, frame).equals(found)
-    with pytest.raises(ReidError, match="no picture from another camera"):
+    with pytest.raises(ReidError, match="no image from another camera"):
         partners(chosen, frame[frame["camera"] == 1])
 
 
@@ -92,7 +92,7 @@ def test_an_activation_is_the_manual_forward(images):
     assert torch.allclose(heatmaps.output_map(model, images, "mask"), model(images).maps["mask"].mean(1))
     with pytest.raises(ReidError, match="no map 'musk'; choose one of mask"):
         heatmaps.output_map(model, images, "musk")
-    with pytest.raises(ReidError, match="after has one value a channel for the whole picture"):
+    with pytest.raises(ReidError, match="after has one value a channel for the whole image"):
         activation(tiny(nn.AdaptiveAvgPool2d(1)), images, "after")
     with pytest.raises(ReidError, match="channels='maximum'"):
         activation(model, images, "after", channels="maximum")

@@ -51,7 +51,7 @@ def test_tables_that_share_networks_share_their_hours(read):
 
 def test_a_gpu_hour_is_one_of_its_device(read):
     (one, _) = hours.spent(read)
-    other = replace(one, seconds={("n", "cuda (NVIDIA H200)"): 7200.0})
+    other = replace(one, seconds={("n", "cuda (NVIDIA H200)"): 7200.0}, kinds=("cuda",))
     text = str(hours.together([one, other]))
     assert "cuda (NVIDIA H200): 1 networks, 2.0 hours" in text and "nothing has run on a GPU" not in text
     assert hours.by_table([other]).frame["device hours"][0] == "2.00"

@@ -3,20 +3,20 @@
 import io
 import json
 import re
-import shutil
 from collections import Counter
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
-from reidlib import paths, standin
+from reidlib import standin
 from reidlib.book import notebooks
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
 from reidlib.pages import standins as page
 from reidlib.pages.formatting import DATASETS
+from reidlib.pages.render import Piece
 from reidlib.runs import datasets
 from reidlib.standin import Variant, parts
 
@@ -271,29 +271,18 @@ def test_the_table_of_what_lies_on_disk(sets):
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, monkeypatch):
-    """The template as it is, its scales alone made tiny. What is in the cache is not rendered again."""
+def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, shown_by, monkeypatch, capfd):
+    """The notebook with tiny scales. What is in the cache is not rendered again."""
     monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
-    home = tmp_path / "home"
-    (home / "notebooks" / "study").mkdir(parents=True)
-    (home / "results").mkdir()
-    shutil.copy(paths.home() / "results" / "reported.tsv", home / "results")
-    (home / "reidlib").symlink_to(paths.home() / "reidlib")
-    template = nbformat.read(notebooks.template("study/standins"), as_version=4)
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
     notebooks.check_parameters(notebooks.template("study/standins"), {})
-    cell = next(cell for cell in template.cells if "parameters" in cell.metadata.get("tags", []))
-    cell.source = "scale = 0.0005\nmsmt17_scale = 0.0005\nvariant_scale = 0.0005\nseed = 1"
-    cell.source += '\nbudget = "small"\nseeds = [0]'
-    nbformat.write(template, home / "notebooks" / "study" / "standins.ipynb")
-    monkeypatch.setattr(paths, "home", lambda: home)
-    monkeypatch.delenv("REID_RESULTS", raising=False)
-    copy = notebooks.execute_page("study/standins", quiet=True)
-    outputs = [output for cell in nbformat.read(copy, as_version=4).cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 9
-    html = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs)
-    assert html.index("standin-banner") < html.index("part-legend") and "≠" not in html
-    assert "beats it by at least 10" in html and "trained on ↓, tested on →" in html
-    assert not [output for output in outputs if output.output_type in ("stream", "error")]
+    shown = shown_by("study/standins", scale=0.0005, msmt17_scale=0.0005, variant_scale=0.0005, seed=1)
+    assert not "".join(capfd.readouterr())
+    assert sum(isinstance(thing, page.Sheet | Figure) for thing in shown) == 9
+    kinds = [type(thing).__name__ for thing in shown]
+    assert kinds[0] == "Banner" and "Legend" in kinds
+    said = "\n".join(str(thing) for thing in shown if isinstance(thing, Piece))
+    assert "≠" not in said and "beats it by at least 10" in said and "trained on ↓, tested on →" in said
     folders = {folder.name for folder in (tmp_path / "cache" / "stand-in").iterdir()}
     assert folders == {
         datasets.standin_folder(name, 0.0005, 1, variant).name
