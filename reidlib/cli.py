@@ -249,9 +249,7 @@ def train_rows(given: argparse.Namespace) -> None:
     from reidlib.runs.run import runs_of
 
     if given.again and not given.row:
-        raise ReidError(
-            f"{given.table}: --again repeats the rows that --row names; `reid list {given.table}` shows all"
-        )
+        raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
     chosen = [run for run in runs if given.variant in (None, run.row.variant)]

@@ -34,7 +34,8 @@ for line in sys.stdin:
     attempts = script.get(row, [["finish"]])
     steps = attempts[min(sum(note["row"] == row for note in before), len(attempts) - 1)]
     with open(notes, "a") as stream:
-        stream.write(json.dumps({"row": row, "pid": os.getpid(), "threads": task["threads"], "at": time.time()}) + "\\n")
+        note = {"row": row, "pid": os.getpid(), "threads": task["threads"], "at": time.time()}
+        stream.write(json.dumps(note) + "\\n")
     send("started")
     for step in steps:
         word, _, rest = step.partition(" ")
@@ -59,7 +60,9 @@ class Fake:
         self.does()
 
     def does(self, **rows: list[list[str]]) -> None:
-        self.file.write_text(json.dumps({row.replace("_", " ").replace("0", "-"): steps for row, steps in rows.items()}))
+        self.file.write_text(
+            json.dumps({row.replace("_", " ").replace("0", "-"): steps for row, steps in rows.items()})
+        )
 
     def notes(self) -> list[dict]:
         file = Path(f"{self.file}.notes")
