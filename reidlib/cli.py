@@ -24,6 +24,7 @@ from reidlib.spec import ReidError
 if TYPE_CHECKING:
     from reidlib.book.chapters import Chapter
     from reidlib.runs.batch import Plan
+    from reidlib.runs.devices import Place
 
 
 def parser() -> argparse.ArgumentParser:
@@ -181,6 +182,9 @@ def _places(line: argparse.ArgumentParser) -> None:
     """The options that say where and how runs are trained."""
     line.add_argument("--gpus", default="all", help="all (default), or some by number: 0,1")
     line.add_argument("--per-gpu", type=_positive, default=1, metavar="N", help="runs that share a GPU; default 1")
+    line.add_argument(
+        "--at-once", type=_positive, metavar="N", help="at most N runs at once; default: one a core or GPU"
+    )
     _threads(line)
     line.add_argument(
         "--deterministic", action="store_true", help="the same bits in every run of one machine, on a GPU too; slower"
@@ -245,13 +249,11 @@ def run_table(given: argparse.Namespace) -> None:
 
 
 def train_rows(given: argparse.Namespace) -> None:
-    from reidlib.runs import devices, engine
+    from reidlib.runs import engine
     from reidlib.runs.run import runs_of
 
     if given.again and not given.row:
-        raise ReidError(
-            f"{given.table}: --again repeats the rows that --row names; `reid list {given.table}` shows all"
-        )
+        raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
     asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
     chosen = [run for run in runs if given.variant in (None, run.row.variant)]
@@ -262,8 +264,14 @@ def train_rows(given: argparse.Namespace) -> None:
     for run in chosen:
         if run not in missing:
             print(f"finished already: {run.record_file}")
-    places = devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads) if missing else []
+    places = _found_places(given) if missing else []
     engine.train_runs(missing, places, deterministic=given.deterministic)
+
+
+def _found_places(given: argparse.Namespace) -> list[Place]:
+    from reidlib.runs import devices
+
+    return devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads)[: given.at_once]
 
 
 def _plan(given: argparse.Namespace) -> tuple[Plan, list[Chapter] | None]:
@@ -279,12 +287,12 @@ def _plan(given: argparse.Namespace) -> tuple[Plan, list[Chapter] | None]:
 
 
 def reproduce(given: argparse.Namespace) -> None:
-    from reidlib.runs import batch, devices, engine, live
+    from reidlib.runs import batch, engine, live
 
     if given.json and not given.dry_run:
         raise ReidError("--json is the plan for programs: add --dry-run")
     plan, notebooks = _plan(given)
-    places = devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads)
+    places = _found_places(given)
     plan = replace(plan, jobs=tuple(batch.estimated(plan.jobs, places)))
     if given.json:
         print(json.dumps(_as_json(plan, notebooks), indent=1, ensure_ascii=False))

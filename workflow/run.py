@@ -1,14 +1,15 @@
-"""Runs the workflow, one driver at a time; whatever it is told goes on to Snakemake.
+"""Runs the workflow, one driver at a time; all arguments go on to Snakemake.
 
     pip install .[batch]
-    python workflow/run.py --cores 8 --resources gpu=2 --config budget=medium 'seeds=0,1,2'   # this machine, two GPUs
+    python workflow/run.py --cores 8 --config budget=medium 'seeds=0,1,2'                     # this machine
     python workflow/run.py --profile workflow/profiles/slurm --config budget=medium           # or local, kubernetes
     python workflow/run.py --cores 1 --config budget=smoke tables=safenet/table5 -n        # only say what would run
 
-Stop it as you like and call it again: finished runs stay, a training that was cut off goes on from its checkpoint. The
-Snakefile beside this file lists the config. Runs that failed do not stop the others; each is named with its log.
+It can be stopped at any time and called again: finished runs stay, a training that was cut off goes on from its
+checkpoint. The Snakefile beside this file lists the config. A job that fails does not stop the others; each is named
+with its log.
 
-The driver holds a lock that the kernel frees when it dies, however it dies. Who gets it therefore knows that a lock of
+The driver holds a lock that the kernel frees when it dies. A driver that gets it therefore knows that a lock of
 Snakemake's own, which is a file, was left by a driver that was killed, and removes it. (A driver started by the plain
 `snakemake` command does not hold this lock: use one or the other.)
 """

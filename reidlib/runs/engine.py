@@ -29,6 +29,9 @@ from reidlib.runs.devices import Place
 from reidlib.runs.run import Run, Runs, runs_of
 from reidlib.spec import ReidError
 
+WORKER = [sys.executable, "-m", "reidlib.runs.worker"]
+"""The command of a worker; the number of the descriptor for its events is added."""
+
 RETRIES = 2
 """How often a run whose worker has died is started again, from its checkpoint."""
 
@@ -162,7 +165,7 @@ class _Worker:
             job.log.parent.mkdir(parents=True, exist_ok=True)
             with job.log.open("ab") as log:  # what it prints before its first task; then it opens each log itself
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "reidlib.runs.worker", str(theirs)],
+                    [*WORKER, str(theirs)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -228,7 +231,7 @@ class _Scheduler:
     waiting: list[Job]
     workers: list[_Worker] = field(default_factory=list)
     result: Result = field(default_factory=Result)
-    busy: dict[Any, float] = field(default_factory=dict)  # record of a run that another process makes -> when seen
+    busy: dict[Any, float] = field(default_factory=dict)  # record of a run that another process makes -> when to look
     deaths: dict[Any, int] = field(default_factory=dict)
     deadline: float = float("inf")
 
@@ -256,7 +259,7 @@ class _Scheduler:
             if not self.places and len(self.working()) == len(self.workers):
                 return
             file, now = job.run.record_file, time.monotonic()
-            if unmade.intersection(job.after) - left or now - self.busy.get(file, now - AGAIN) < AGAIN:
+            if unmade.intersection(job.after) - left or now < self.busy.get(file, 0.0):
                 continue
             if job.run.is_made():
                 self.waiting.remove(job)
@@ -278,7 +281,7 @@ class _Scheduler:
     def is_busy(self, job: Job, who: str) -> None:
         if job.run.record_file not in self.busy:
             self.line("waiting", job, f"{who} is making it")
-        self.busy[job.run.record_file] = time.monotonic()
+        self.busy[job.run.record_file] = time.monotonic() + AGAIN
 
     def free_worker(self, job: Job) -> _Worker:
         """A worker without a job; a new one where a place has none."""

@@ -1,6 +1,4 @@
-"""Which devices there are said to be, whether torch can use them, and who has a place on them."""
-
-import os
+"""Which devices a machine has, whether torch can use them, and the places on them."""
 
 import pytest
 
@@ -13,12 +11,11 @@ GPU = Device("GPU-a", "a GPU", 80_000.0)
 
 @pytest.fixture
 def tool(tmp_path, monkeypatch):
-    """An nvidia-smi of these words, or none at all; leases of its own."""
+    """An nvidia-smi of these words, or none at all."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv(devices.VISIBLE, raising=False)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def write(*lines):
         (folder / "nvidia-smi").write_text("\n".join(("#!/bin/sh", *lines)))
@@ -56,31 +53,38 @@ def test_a_gpu_that_torch_cannot_use_is_refused(monkeypatch):
 
     monkeypatch.setattr("torch.cuda.init", too_old)
     with pytest.raises(ReidError, match=r"a GPU \(GPU-a\): torch .* too old .*CUDA_VISIBLE_DEVICES= ") as caught:
-        devices.demand_usable(GPU)
+        devices.check_usable(GPU)
     assert "\n" not in str(caught.value)
-    devices.demand_usable(Device("cpu", "a processor", 0.0))
+    devices.check_usable(Device("cpu", "a processor", 0.0))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    devices.demand_usable(GPU)
+    devices.check_usable(GPU)
 
 
-def test_a_name_with_a_slash_can_be_leased(tool, monkeypatch):
+@pytest.fixture
+def two_gpus(tool):
+    tool("echo 'GPU-aaaa, NVIDIA H100, 81559'", "echo 'GPU-bbbb, NVIDIA H100, [N/A]'")
+
+
+def test_devices_are_those_asked_for_and_given(two_gpus, monkeypatch):
+    assert [(device.id, device.memory_mb) for device in devices.devices()] == [("GPU-aaaa", 81559.0), ("GPU-bbbb", 0.0)]
+    assert [device.id for device in devices.devices("1,1")] == ["GPU-bbbb"]
+    monkeypatch.setenv(devices.VISIBLE, "1")
+    assert [device.id for device in devices.devices()] == ["GPU-bbbb"]
+    monkeypatch.setenv(devices.VISIBLE, "MIG-1234")
+    assert [device.id for device in devices.devices()] == ["MIG-1234"]
     monkeypatch.setenv(devices.VISIBLE, "")
-    slice_of = Device("MIG-GPU-1234/1/0", "a slice", 0.0)
-    with devices.lease([slice_of], log=lambda text: None):
-        assert os.environ[devices.VISIBLE] == slice_of.id
-        with devices.alone(slice_of) as alone:
-            assert not alone
+    assert [device.id for device in devices.devices()] == ["cpu"]
+    with pytest.raises(ReidError, match="no GPU '2' on this machine; it has 0 .NVIDIA H100., 1"):
+        devices.devices("0,2")
 
 
-def test_alone_on_a_device(tool, monkeypatch):
+def test_places_share_the_cores(two_gpus, monkeypatch):
+    monkeypatch.setattr(devices, "cores", lambda: 16)
+    found = devices.places(per_gpu=2)
+    assert [place.device.id for place in found] == ["GPU-aaaa", "GPU-bbbb"] * 2
+    assert {(place.threads, place.sharing) for place in found} == {(4, 2)}
+    assert {place.threads for place in devices.places("0", threads=3)} == {3}
     monkeypatch.setenv(devices.VISIBLE, "")
-    with devices.alone(GPU) as alone:
-        assert alone
-        assert not devices._locked(devices._place(GPU, 0)), "no run begins beside a measurement"
-    with devices.lease([GPU], 3, log=lambda text: None):
-        with devices.alone(GPU) as alone:
-            assert not alone
-            with devices.lease([GPU], 2, log=lambda text: None):
-                pass  # the places that are free stay free to others
-        with devices.alone(Device("GPU-b", "another", 0.0)) as alone:
-            assert alone
+    assert [place.threads for place in devices.places()] == [1] * 16
+    assert [place.threads for place in devices.places(threads=6)] == [6] * 2
+    assert [place.threads for place in devices.places(threads=40)] == [40]

@@ -1,6 +1,6 @@
 """The Snakemake workflow: what it makes of a plan, and what it survives.
 
-Most tests put a small stand-in for `reid` in front (FAKE below), which trains nothing and notes how it was called.
+In most tests a small program takes the place of `reid` (FAKE below): it trains nothing and notes how it was called.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reidlib import paths
+from reidlib.runs import locks
 from reidlib.runs.run import runs_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +36,10 @@ def note(*what):
 
 if command == "reproduce":
     plan = json.loads((HOUSE / "plan.json").read_text())
-    plan["jobs"] = [job for job in plan["jobs"] if not Path(job["record"]).exists()]
-    left = {job["key"] for job in plan["jobs"]}
+    plan["jobs"] = [job for job in plan["jobs"] if not Path(job["records"][0]).exists()]
+    left = {job["id"] for job in plan["jobs"]}
     for entry in (*plan["jobs"], *plan["chapters"]):
-        entry["after"] = [key for key in entry["after"] if key in left]
+        entry["after"] = [name for name in entry["after"] if name in left]
     note("plan", *words)
     print(json.dumps(plan))
 elif command == "run":
@@ -47,16 +48,10 @@ elif command == "train":
     row = words[words.index("--row") + 1]
     record = HOUSE / f"{words[0].replace('/', '-')}-{row}.json"
     with (HOUSE / f"{record.name}.lock").open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(75)
+        fcntl.flock(stream, fcntl.LOCK_EX)
         if record.exists():
             sys.exit(0)
-        note("start", row, os.getpid(), "--lease" in words)
-        if row == "busy" and not (HOUSE / "was busy").exists():
-            (HOUSE / "was busy").touch()
-            sys.exit(75)
+        note("start", row, os.getpid(), words[-2:])
         if row == "breaks":
             sys.exit("error: broken on purpose")
         while not (HOUSE / "go").exists():
@@ -66,12 +61,12 @@ elif command == "train":
 """
 
 
-def job(house: Path, row: str, after: tuple[str, ...] = (), table: str = "fake/table1", key: str = "") -> dict:
+def job(house: Path, row: str, after: tuple[str, ...] = (), table: str = "fake/table1") -> dict:
     command = ["reid", "train", table, "--row", row]
     record = house / f"{table.replace('/', '-')}-{row}.json"
     need = {"seconds": 600.0, "memory_mb": 1000.0, "disk_mb": 100.0}
-    own = {"key": key or f"key-{row.split()[0].strip(chr(39))}", "table": table, "row": row, "after": list(after)}
-    return own | {"record": str(record), "log": str(house / "logs" / f"{row[:2]}.log"), "command": command} | need
+    own = {"id": f"{table.replace('/', '-')}-{row.split()[0].strip(chr(39))}", "table": table, "after": list(after)}
+    return own | {"records": [str(record)], "log": str(house / "logs" / f"{row[:2]}.log"), "command": command} | need
 
 
 def chapter(slug: str, after: tuple[str, ...]) -> dict:
@@ -124,8 +119,8 @@ def wait_for(what, seconds: float = 120) -> None:
 def test_a_batch_survives_the_end_of_its_driver_and_of_a_job(fake):
     rows = ["first", ODD, "third", "fourth"]
     jobs = [job(fake, row) for row in rows]
-    jobs[3]["after"] = [jobs[1]["key"]]
-    write_plan(fake, jobs, [chapter("fake/table1", tuple(job["key"] for job in jobs))])
+    jobs[3]["after"] = [jobs[1]["id"]]
+    write_plan(fake, jobs, [chapter("fake/table1", tuple(job["id"] for job in jobs))])
     (fake / "go").unlink()
     process = subprocess.Popen(driver("--cores", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -146,35 +141,35 @@ def test_a_batch_survives_the_end_of_its_driver_and_of_a_job(fake):
     assert ended.index("fourth") > ended.index(ODD)
     assert len(calls(fake, "start")) == 5, "only the job that was killed starts twice"
     assert calls(fake, "chapter") == [["fake/table1"]]
-    assert not any(lease for *_, lease in calls(fake, "start"))
+    assert all(placed == ["--at-once", "1"] for *_, placed in calls(fake, "start"))
 
     third = call("--cores", "2")
     assert third.returncode == 0 and "Nothing to be done" in third.stdout
     assert len(calls(fake, "start")) == 5 and len(calls(fake, "chapter")) == 1
 
 
-def test_a_run_that_fails_stops_no_other_and_a_busy_one_is_waited_for(fake, monkeypatch):
+def test_a_job_that_fails_stops_no_other(fake):
     broken = job(fake, "breaks")
-    jobs = [broken, job(fake, "hangs on it", (broken["key"],)), job(fake, "busy")]
-    # A paper may test another paper's network under the same key; it has a record of its own.
-    jobs.append(job(fake, "busy", (jobs[2]["key"],), table="other/table1"))
-    needs = [tuple(j["key"] for j in jobs if j["table"] == table) for table in ("fake/table1", "other/table1")]
+    jobs = [
+        broken,
+        job(fake, "hangs on it", (broken["id"],)),
+        job(fake, "good"),
+        job(fake, "last", table="other/table1"),
+    ]
+    needs = [tuple(j["id"] for j in jobs if j["table"] == table) for table in ("fake/table1", "other/table1")]
     write_plan(fake, jobs, [chapter("fake/table1", needs[0]), chapter("other/table1", needs[1])])
-    quick = fake / "sleep"
-    quick.write_text("#!/bin/sh\n")
-    quick.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
     config = ("gpu=1", "per_gpu=2", "retries=1", "seeds=0,1", "tables=[fake/table1,other]", "datasets=a")
-    done = call("--cores", "2", "--resources", "gpu=2", config=config)
+    done = call("--cores", "2", config=config)
     assert done.returncode == 1
     asked = "fake/table1 other --budget smoke --seeds 0,1 --dataset a --dry-run --json"
     assert calls(fake, "plan") == [shlex.split(asked)], "planned once"
     started = [row for row, *_ in calls(fake, "start")]
-    assert sorted(started) == ["breaks", "breaks", "busy", "busy", "busy"]
-    assert all(lease for *_, lease in calls(fake, "start"))
-    assert [row for (row,) in calls(fake, "end")] == ["busy", "busy"]
-    assert calls(fake, "chapter") == [["other/table1"]]
-    assert f"error: broken on purpose\nrun fake-key-breaks failed; its log: {broken['log']}" in done.stdout
+    assert sorted(started) == ["breaks", "breaks", "good", "last"]
+    assert all(placed == ["--per-gpu", "2"] for *_, placed in calls(fake, "start"))
+    order = [what for what, *_ in (json.loads(line) for line in (fake / "calls").read_text().splitlines())]
+    ends = [number for number, what in enumerate(order) if what == "end"]
+    assert order[ends[0] - 1] == "start" and calls(fake, "chapter") == [["other/table1"]], "GPU jobs go one by one"
+    assert f"error: broken on purpose\nfake-table1-breaks failed; its log: {broken['log']}" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -198,7 +193,7 @@ def test_a_config_that_cannot_be_is_named(fake, config, words):
 def test_snakemake_knows_what_the_profiles_say(fake, profile, words):
     """A dry run: every option is read, those of the executor's plugin too, and the resources are resolved."""
     write_plan(fake, [job(fake, ODD)])
-    flag = fake / "cache" / "workflow" / "done" / "fake-key-it's"
+    flag = fake / "cache" / "workflow" / "done" / "fake-table1-it's"
     flag.parent.mkdir(parents=True)
     flag.touch()
     os.utime(flag, (0, 0))
@@ -234,7 +229,7 @@ elif program == "sacctmgr":
 
 
 def test_jobs_of_a_cluster_run_from_the_driver_s_plan(fake, monkeypatch):
-    """SLURM's programs are stood in for; Snakemake, its plugin and the profile are the real ones."""
+    """SLURM's programs are replaced; Snakemake, its plugin and the profile are the real ones."""
     for program in ("sbatch", "srun", "sacct", "sacctmgr", "sinfo", "squeue", "scancel", "scontrol"):
         file = fake / "bin" / program
         file.parent.mkdir(exist_ok=True)
@@ -242,42 +237,42 @@ def test_jobs_of_a_cluster_run_from_the_driver_s_plan(fake, monkeypatch):
         file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake / 'bin'}:{os.environ['PATH']}")
     first = job(fake, ODD)
-    write_plan(fake, [first], [chapter("fake/table1", (first["key"],))])
+    write_plan(fake, [first], [chapter("fake/table1", (first["id"],))])
     quick = ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
     done = call("--profile", str(ROOT / "workflow" / "profiles" / "slurm"), *quick, config=("gpu=1",))
     assert done.returncode == 0, done.stdout
     assert [row for (row,) in calls(fake, "end")] == [ODD]
     assert calls(fake, "chapter") == [["fake/table1"]]
     assert len(calls(fake, "plan")) == 1, "a job must not plan again"
-    assert not any(lease for *_, lease in calls(fake, "start")), "SLURM has given the job its GPU"
+    assert [placed for *_, placed in calls(fake, "start")] == [["--per-gpu", "1"]]
     asked = json.loads((fake / "1.job").read_text())
     options = {word: asked[asked.index(word) + 1] for word in ("-A", "-p", "-t", "--mem")}
     assert options == {"-A": "FILL-IN", "-p": "FILL-IN", "-t": "720", "--mem": "3500"} and "--gpus=1" in asked
 
 
-def locks() -> list[Path]:
-    """Of networks that somebody trains, or has trained; each holds a process number."""
-    return [file for file in paths.cache().glob("runs/*/lock") if file.read_text()]
+def held() -> list[Path]:
+    """Locks of networks that a process holds."""
+    return [file for file in paths.cache().glob("runs/*/lock") if locks.holder_of(file)]
 
 
 @pytest.mark.all
 def test_the_study_s_own_runs_survive_too(house, tmp_path, monkeypatch):
-    """Two runs that share a network, and their chapter: the driver and the training are killed half-way."""
+    """Two runs that share a network, and their notebook: the driver is killed while the network is trained."""
     monkeypatch.chdir(tmp_path)
     config = ("gpu=0", "tables=mros/table3", "datasets=market1501")
     process = subprocess.Popen(driver("--cores", "2", config=config))
     try:
-        wait_for(locks, 300)
+        wait_for(held, 300)
     finally:
         process.kill()
         process.wait()
-    os.kill(int(locks()[0].read_text()), signal.SIGKILL)
+    os.kill(int(locks.holder_of(held()[0])), signal.SIGKILL)  # the job goes on in a new worker
     again = call("--cores", "2", config=config)
     assert again.returncode == 0, again.stdout
     runs = runs_of("mros/table3", budget="smoke")
     assert [run.state() for run in runs] == ["finished"] * 2 and len({run.network for run in runs}) == 1
     assert len(list(house.glob("records/**/*.json"))) == 2
-    said = "".join(file.read_text() for file in paths.cache().glob("logs/**/*.log"))
+    said = "".join(run.log_file.read_text() for run in runs)
     assert said.count("epoch 1/1") == 1 and said.count("trained already") == 1
     assert len(list(house.glob("notebooks/**/table3.ipynb"))) == 1
     third = call("--cores", "2", config=config)

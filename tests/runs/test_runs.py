@@ -6,12 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import made_up
 import pytest
 
 from reidlib import cli, papers, standin, training
 from reidlib.papers import standins
 from reidlib.runs import datasets, engine, locks, records, worker
+from reidlib.runs.engine import Result
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
@@ -70,7 +70,7 @@ def test_show_finds_a_record_by_the_beginning_of_its_key(finished, monkeypatch, 
 def test_what_is_finished_is_not_trained_again(finished, monkeypatch):
     folder, file = finished
     monkeypatch.setenv("REID_RESULTS", str(folder))
-    monkeypatch.setattr(engine, "train_in_a_process", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(engine, "train", lambda *given, **options: pytest.fail("trained again"))
     runs = engine.ensure("safenet", "table5", budget="smoke", rows=[ROW], log=lambda text: None)
     frame = runs.frame()
     assert len(frame) == 11 and list(frame["row"]) == [row.label for row in runs.table.rows]
@@ -119,7 +119,7 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
     assert " cuhk03-classic3-labeled-01 … -20 " in capsys.readouterr().out, "twenty splits are one line"
     assert cli.main(["list"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(rf"{TABLE} +market1501 +smoke 1/11 +cpu 0/11", shown)
+    assert re.search(rf"{TABLE} +market1501 +smoke 1/11 +small 0/11", shown)
     assert re.search(r"hamr/figure8 +.* hamr/table6", shown), "figures of pictures name the table whose rows they draw"
 
 
@@ -137,11 +137,11 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
             "unknown data set 'viper'; choose one of market1501",
         ),
         (["run", TABLE, "--budget", "small", "--source", "web"], "unknown source 'web'; choose one of stand-in, real"),
-        (["run", TABLE, "--budget", "small", "--seeds=-1"], "seeds [-1] must be whole numbers from 0"),
+        (["run", TABLE, "--budget", "small", "--seeds=-1"], "seeds [-1] must be whole numbers from 0 to"),
         (["run", TABLE, "--budget", "small", "--again", "g5"], "unknown row 'g5'"),
         (
             ["train", TABLE, "--row", ROW, "--budget", "smoke", "--variant", "x"],
-            "unknown variant 'x'; choose one of as-",
+            "unknown variant 'x' of these rows; choose one of as-",
         ),
         (["render", "viper"], "viper"),
         (["list", "viper"], "unknown paper or table 'viper'; choose one of fmn, hamr"),
@@ -165,12 +165,16 @@ def test_a_record_cut_short_is_named_with_its_remedy(finished, house):
     assert not run.is_made(), "it is made again"
 
 
-def test_a_record_of_an_older_schema_is_migrated_not_trained_again(house):
-    run = plan()[0]
-    made_up.write(run)
-    run.record_file.write_text(run.record_file.read_text(encoding="utf-8").replace('"schema": 2', '"schema": 1'))
-    with pytest.raises(ReidError, match="run `python -m reidlib.runs.migrate`"):
-        run.is_made()
+def test_a_record_of_another_make_or_under_another_name_is_refused(finished, tmp_path):
+    content = json.loads(finished[1].read_text())
+    file = tmp_path / finished[1].name
+    file.write_text(json.dumps(content | {"accuracy": 1}))
+    with pytest.raises(ReidError, match="not a record of this version.*accuracy"):
+        records.read(file)
+    other = tmp_path / "0000000000000000.json"
+    other.write_text(json.dumps(content))
+    with pytest.raises(ReidError, match=f"holds the record {content['key']}"):
+        records.read(other)
 
 
 def test_an_unwritable_results_folder_is_found_before_training(house, capsys, monkeypatch):
@@ -180,15 +184,24 @@ def test_an_unwritable_results_folder_is_found_before_training(house, capsys, mo
     assert str(house) in said and "REID_RESULTS" in said
 
 
-def test_two_runs_of_one_key_at_once(house, capsys):
-    run = plan()[0]
-    with locks.locked(run.work_folder / "lock"):
-        holder = f"from reidlib import cli; raise SystemExit(cli.main(['train', '{TABLE}', '--row', '{ROW}', "
-        line = [sys.executable, "-c", holder + "'--budget', 'smoke']))"]
-        second = subprocess.run(line, capture_output=True, text=True)
-    assert second.returncode == 75 and second.stderr.count("\n") == 1
-    assert f"run {run.key}" in second.stderr and "wait for it" in second.stderr
-    assert not run.record_file.exists(), "the second run must not touch the first one's record"
+def test_what_another_process_makes_is_waited_for(house, monkeypatch):
+    run, lines = runs_of("standins/difficulty", budget="smoke")[0], []
+    monkeypatch.setattr(engine, "AGAIN", 0.1)
+    holder = locks.locked(run.work_folder / "lock")
+    holder.__enter__()
+
+    def said(text):
+        lines.append(text)
+        if "waiting" in text:  # the other process has finished
+            worker_record = records.Record(
+                *(run.key, run.network, "finished", {}, run.budget, run.seed, {}, {}, {}),
+                metrics={run.protocol: {"rank1": 1.0, "mAP": 1.0}},
+            )
+            records.write(run.record_file, worker_record)
+            holder.__exit__(None, None, None)
+
+    engine.train_runs([run], log=said)
+    assert "is making it" in lines[0] and "made by another process" in lines[1] and len(lines) == 2
 
 
 def test_a_failed_run_leaves_a_record_that_says_why(house, monkeypatch):
@@ -216,18 +229,15 @@ def test_a_corrupt_image_stops_the_run_and_is_named(house, capsys):
     assert run.record().status == "failed"
 
 
-def test_one_failed_row_does_not_stop_the_others(house, monkeypatch):
-    tried = []
-
-    def train(run, log):
-        tried.append(run.row.label)
-        if run.row.label == "g4":
-            raise ReidError("broken on purpose")
-
-    monkeypatch.setattr(engine, "train_in_a_process", train)
-    with pytest.raises(ReidError, match="broken on purpose"):
-        engine.ensure("safenet", "table5", budget="smoke", rows=["g4", "g4,g3"], log=lambda text: None)
-    assert tried == ["g4", "g4,g3"]
+def test_a_record_is_written_whole_or_not_at_all(finished, tmp_path, monkeypatch):
+    record = records.read(finished[1])
+    file = tmp_path / f"{record.key}.json"
+    records.write(file, record)
+    before = file.read_bytes()
+    monkeypatch.setattr(records.json, "dumps", lambda *given, **options: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(ReidError, match="record cannot be written"):
+        records.write(file, record)
+    assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("dataset", ["dukemtmc", "cuhk03-np-detected", "cuhk03-classic3-labeled-07", "duke-to-market"])
@@ -262,9 +272,14 @@ def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, tmp
 
 def test_train_without_a_row_trains_every_row_that_has_no_record(house, monkeypatch):
     asked = []
-    monkeypatch.setattr(engine, "train_in_a_process", lambda run, log: asked.append(run.row.label))
-    assert cli.main(["train", TABLE, "--budget", "smoke"]) == 0
-    assert asked == [row.label for row in papers.table(TABLE).rows]
+
+    def train(jobs, places, **options):
+        asked.extend((job.run.row.label, job.run.seed, options["deterministic"]) for job in jobs)
+        return Result()
+
+    monkeypatch.setattr(engine, "train", train)
+    assert cli.main(["train", TABLE, "--budget", "smoke", "--seed", "4", "--deterministic"]) == 0
+    assert asked == [(row.label, 4, True) for row in papers.table(TABLE).rows]
 
 
 @pytest.mark.parametrize("row", [standins.CHANCE, standins.STRIPES])
