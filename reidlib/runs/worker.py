@@ -449,6 +449,7 @@ def main(descriptor: int) -> None:
     """Serves the engine until stdin ends. A run that fails leaves its reason in its record and in the event."""
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    gc.freeze()  # the libraries' objects stay: `reset` need not look through them for garbage
     while True:
         task = json.loads(tasks.get())
 
