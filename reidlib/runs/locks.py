@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ TRIES = 4
 
 
 @contextmanager
-def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
+def locked(file: Path, *, wait: bool = False, holder: str = "") -> Generator[None]:
     """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock raises Busy."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as stream:
