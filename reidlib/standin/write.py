@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 from reidlib.spec import ReidError
 
 from . import groundtruth as truths
-from .catalogue import DOMAINS as DOMAINS
 from .catalogue import MANIFEST, VERSION, digest, domain, image_names, read_manifest
 from .domain import Domain, Variant
 from .plan import ImageSpec, plan
@@ -37,7 +36,6 @@ UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
 BATCH, DEVICE_BATCH = 8, 256
 IMAGES_PER_WORKER = 400
-PICTURES_A_WORKER = IMAGES_PER_WORKER  # until runs/prediction.py is gone
 
 
 @dataclass(frozen=True)
