@@ -125,7 +125,7 @@ def _process(app: Any, what: str, name: str, found: object, options: object, lin
 
 
 def _source_of(app: Any, module: str, name: str) -> str:
-    """The module whose source code is shown for a name. It is one of reidlib, even if the value is of a foreign type."""
+    """The module whose source code is shown for a name: one of reidlib, even if the value is of a foreign type."""
     value: Any = import_module(module)
     for part in name.split("."):
         value = getattr(value, part, None)

@@ -32,7 +32,7 @@ CODE = {".py", ".toml", ".tsv", ".json"}
 """Suffixes of the files of reidlib, and of the tables in results/, on which an executed copy depends."""
 
 NOT_SHOWN = {"book", "cli.py"}
-"""Parts of reidlib on which none depends: no notebook imports them."""
+"""Parts of reidlib on which no executed copy depends: no chapter and no page of the study imports them."""
 
 
 def pages() -> list[str]:
