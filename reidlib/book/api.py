@@ -124,8 +124,18 @@ def _process(app: Any, what: str, name: str, found: object, options: object, lin
     lines[:] = plain(lines)
 
 
+def _source_of(app: Any, module: str, name: str) -> str:
+    """The module whose source code is shown for a name: one of reidlib, even if the value is of a foreign type."""
+    value: Any = import_module(module)
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    defined = getattr(value, "__module__", None) or ""
+    return defined if defined.startswith("reidlib") else module
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _process)
+    app.connect("viewcode-follow-imported", _source_of)
     return {"parallel_read_safe": True}

@@ -31,6 +31,9 @@ PAGES = "study"
 CODE = {".py", ".toml", ".tsv", ".json"}
 """Suffixes of the files of reidlib, and of the tables in results/, on which an executed copy depends."""
 
+NOT_SHOWN = {"book", "cli.py"}
+"""Parts of reidlib on which no executed copy depends: no chapter and no page of the study imports them."""
+
 
 def pages() -> list[str]:
     """The pages of the study, each as "study/<name>"."""
@@ -96,7 +99,9 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """
     inputs, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
     if table_of(slug) == slug:
-        files = [*(paths.home() / "reidlib").rglob("*"), *(paths.home() / "results").glob("*.tsv")]
+        rooms = [room for room in (paths.home() / "reidlib").iterdir() if room.name not in NOT_SHOWN]
+        files = [file for room in rooms for file in (room, *room.rglob("*"))]
+        files += (paths.home() / "results").glob("*.tsv")
         inputs += sorted(file for file in files if file.suffix in CODE)
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     return {
