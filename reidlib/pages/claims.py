@@ -10,7 +10,7 @@ from typing import Any
 from reidlib.data import cuhk03
 from reidlib.evaluation.statistics import verdict
 from reidlib.pages.formatting import in_order, paper_title
-from reidlib.pages.render import Column, Heading, Page, Piece, Strong, TableView, Text, table
+from reidlib.pages.render import Column, Page, Piece, Strong, TableView, Text, heading, table
 from reidlib.pages.tables import NOT_RUN, Decision, decide, decision_cells
 from reidlib.runs.run import Runs
 from reidlib.spec import Claim
@@ -78,7 +78,7 @@ def section(name: str, found: Sequence[Decided]) -> Page:
     own = [entry for entry in found if entry.claim.paper == name]
     columns = [Column("the paper's words", "quote"), Column("tested as", "label"), Column("on", "label")]
     columns += [Column("Δ here"), Column("p"), Column("verdict", "text")]
-    pieces: list[Piece] = [Heading(paper_title(name), f"claims-{name}")]
+    pieces: list[Piece] = [heading(paper_title(name), f"claims-{name}")]
     for own_table in dict.fromkeys(entry.claim.table for entry in own):
         entries = [entry for entry in own if entry.claim.table == own_table]
         lines = []

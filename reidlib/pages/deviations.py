@@ -14,7 +14,7 @@ import pandas as pd
 
 from reidlib.pages.declared import ASSUMED, BEFORE, STATED, Value, assumptions, differences, given, values, written
 from reidlib.pages.formatting import paper_title
-from reidlib.pages.render import Cell, Column, Heading, Page, Piece, TableView, Text, table
+from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, caption, heading, table
 from reidlib.spec import Table
 
 PUBLISHED, RELEASED = "as-published", "as-released"
@@ -162,7 +162,7 @@ def counts(papers: Sequence[Paper], conflicts: pd.DataFrame) -> TableView:
 
 def section(paper: Paper, conflicts: pd.DataFrame) -> Page:
     """All of one paper, a table a kind."""
-    shown: list[Piece] = [Heading(paper_title(paper.name), _anchor(paper))]
+    shown: list[Piece] = [heading(paper_title(paper.name), _anchor(paper))]
     made = {
         "stated": _values(paper.stated, ("value", "where", "changed by a budget"), paper.budgets),
         "assumed": _values(paper.assumed, ("value here", "because")),
@@ -174,11 +174,11 @@ def section(paper: Paper, conflicts: pd.DataFrame) -> Page:
     none = {"contradicted": "None that touches a row of this study."}
     none["released"] = "None: no row of a released code is declared."
     for kind, (columns, lines) in made.items():
-        caption = f"{paper_title(paper.name)}: {KINDS[kind][0].lower()}{KINDS[kind][1:]}"
+        title = f"{paper_title(paper.name)}: {KINDS[kind][0].lower()}{KINDS[kind][1:]}"
         if lines:
-            shown.append(table(columns, lines, caption))
+            shown.append(table(columns, lines, title))
         elif kind != "others":
-            shown += [Text(caption, css="example"), Text(none.get(kind, "None."))]
+            shown += [caption(title), Text(none.get(kind, "None."))]
     return Page(shown)
 
 

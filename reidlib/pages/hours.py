@@ -8,7 +8,7 @@ from typing import Any
 
 from reidlib.data import cuhk03
 from reidlib.pages.formatting import paper_title
-from reidlib.pages.render import Bullets, Column, Page, TableView, Text, state, table
+from reidlib.pages.render import Column, Page, TableView, Text, bullets, state, table
 from reidlib.runs.records import Record
 from reidlib.runs.run import Run, Runs
 
@@ -131,5 +131,5 @@ def together(found: Sequence[Spent]) -> Page:
     if not items:
         return Page([Text("No network has been trained yet.")])
     if any("cuda" in one.kinds for one in found):
-        return Page([Bullets(items)])
-    return Page([Bullets(items), Text("No GPU hour is among them: nothing has run on a GPU yet.")])
+        return Page([bullets(items)])
+    return Page([bullets(items), Text("No GPU hour is among them: nothing has run on a GPU yet.")])

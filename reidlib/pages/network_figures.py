@@ -22,7 +22,7 @@ from reidlib.data.table import DISTRACTOR, MANIFEST, Dataset
 from reidlib.evaluation import protocols
 from reidlib.evaluation.reranking import reranking
 from reidlib.pages import heatmaps, retrieval
-from reidlib.pages.render import Bullets, Code, Text
+from reidlib.pages.render import Code, Fragment, Text, bullets
 from reidlib.runs import datasets, trained, worker
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import value_of
@@ -38,7 +38,7 @@ Look = Callable[[nn.Module, Tensor], Tensor]
 """From a network and a few images to their maps: a function of `heatmaps` with its other arguments filled in."""
 
 
-def weights(runs: Runs) -> Bullets:
+def weights(runs: Runs) -> Fragment:
     """Whose weights were drawn, a line a network. Raises ReidError where there are none; nothing is trained here."""
     items = []
     for run in runs.runs:
@@ -50,7 +50,7 @@ def weights(runs: Runs) -> Bullets:
         elif whose == trained.OTHER:
             words = "weights of another training than the record's, with the same settings, data and seed"
         items.append(Text(f"{run.row.label}, seed {run.seed}: network ", Code(run.network), f", {words}"))
-    return Bullets(items, "The networks that were drawn:")
+    return bullets(items, "The networks that were drawn:")
 
 
 def _map_of(run: Run) -> float:

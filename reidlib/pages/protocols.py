@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from reidlib.evaluation import Draws, Features, Protocol, Ranking
 from reidlib.evaluation.distances import TIE
 from reidlib.evaluation.ranking import average_precision
+from reidlib.pages import render
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import number, plural
-from reidlib.pages.render import Box, Column, RankedList, Strong, TableView, Text, table
+from reidlib.pages.render import Box, Column, Fragment, Strong, TableView, Text, table
 from reidlib.runs.run import Runs
 from reidlib.spec import ReidError
 
@@ -73,7 +74,7 @@ def hits(query: Features, gallery: Features, protocol: Protocol) -> list[int]:
     return [int(word == "right") for _, word in verdicts(query, gallery, protocol) if word != "ignored"]
 
 
-def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> RankedList:
+def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> Fragment:
     """One query and its gallery, nearest first, as a strip of boxes with identity, camera and the rank that counts."""
     boxes = [_box("query", "?", query.ids[0], query.cameras[0], "query")]
     rank = 0
@@ -81,7 +82,7 @@ def ranked_list(caption: str, query: Features, gallery: Features, protocol: Prot
         rank += word != "ignored"
         under = "ignored" if word == "ignored" else f"rank {rank}"
         boxes.append(_box(word, MARKS[word], gallery.ids[place], gallery.cameras[place], under))
-    return RankedList(caption, boxes)
+    return render.ranked_list(caption, boxes)
 
 
 def _box(verdict: str, sign: str, identity: torch.Tensor, camera: torch.Tensor, under: str) -> Box:

@@ -282,38 +282,44 @@ class Banner(Text):
 
 
 @dataclass(frozen=True, repr=False)
-class Heading(Piece):
-    """The heading of a section, with the id to which a link leads."""
+class Fragment(Piece):
+    """A piece made by one of the functions below. kind: the name of its template. plain: the same as text."""
 
-    text: str
-    anchor: str
-    template: ClassVar[str] = "heading"
+    kind: str
+    plain: str
+    values: Mapping[str, Any]
+
+    def html(self) -> str:
+        return _TEMPLATES.get_template(self.kind).render(piece=self)
 
     def __str__(self) -> str:
-        return self.text
+        return self.plain
 
 
-@dataclass(frozen=True, repr=False)
-class Bullets(Piece):
+def heading(text: str, anchor: str) -> Fragment:
+    """The heading of a section. anchor: the id to which links lead."""
+    return Fragment("heading", text, {"text": text, "anchor": anchor})
+
+
+def bullets(items: Sequence[Text], before: str = "") -> Fragment:
     """A list, with a paragraph before it."""
-
-    items: Sequence[Text]
-    before: str = ""
-    template: ClassVar[str] = "bullets"
-
-    def __str__(self) -> str:
-        return "\n".join(filter(None, [self.before, *map(str, self.items)]))
+    return Fragment("bullets", "\n".join([before, *map(str, items)]), {"items": items, "before": before})
 
 
-@dataclass(frozen=True, repr=False)
-class Terms(Piece):
+def terms(entries: Mapping[str, str]) -> Fragment:
     """Names and what stands for each: what all lines of a table share."""
+    return Fragment("terms", "\n".join(f"{name}: {text}" for name, text in entries.items()), {"entries": entries})
 
-    entries: Mapping[str, str]
-    template: ClassVar[str] = "terms"
 
-    def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self.entries.items())
+def ranked_list(caption: str, boxes: Sequence[Box]) -> Fragment:
+    """A query and the images found for it, as a strip of boxes."""
+    lines = [f"{box.sign} {box.identity}, {box.camera}, {box.rank}" for box in boxes]
+    return Fragment("ranked list", "\n".join([caption, *lines]), {"caption": caption, "boxes": boxes})
+
+
+def legend(colours: Mapping[str, tuple[int, int, int]]) -> Fragment:
+    """Colours (red, green, blue) with their names."""
+    return Fragment("legend", ", ".join(colours), {"colours": colours})
 
 
 @dataclass(frozen=True)
@@ -325,31 +331,6 @@ class Box:
     identity: str
     camera: str
     rank: str
-
-
-@dataclass(frozen=True, repr=False)
-class RankedList(Piece):
-    """A query and the images found for it, as a strip of boxes."""
-
-    caption: str
-    boxes: Sequence[Box]
-    template: ClassVar[str] = "ranked list"
-
-    def __str__(self) -> str:
-        return "\n".join(
-            [self.caption, *(f"{box.sign} {box.identity}, {box.camera}, {box.rank}" for box in self.boxes)]
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Legend(Piece):
-    """Colours (red, green, blue) with their names."""
-
-    colours: Mapping[str, tuple[int, int, int]]
-    template: ClassVar[str] = "legend"
-
-    def __str__(self) -> str:
-        return ", ".join(self.colours)
 
 
 @dataclass(frozen=True, repr=False)
@@ -423,16 +404,16 @@ _TABLE = """
 _OTHERS = {
     "text": '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
     "banner": '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
-    "heading": '<h2 id="{{ piece.anchor }}">{{ piece.text }}</h2>',
-    "bullets": "{% if piece.before %}<p>{{ piece.before }}</p>{% endif %}"
-    "<ul>{% for item in piece.items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
-    "terms": '<dl class="provenance">{% for name, text in piece.entries.items() %}<dt>{{ name }}</dt>'
+    "heading": '<h2 id="{{ piece.values.anchor }}">{{ piece.values.text }}</h2>',
+    "bullets": "{% if piece.values.before %}<p>{{ piece.values.before }}</p>{% endif %}"
+    "<ul>{% for item in piece.values['items'] %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
+    "terms": '<dl class="provenance">{% for name, text in piece.values.entries.items() %}<dt>{{ name }}</dt>'
     "<dd>{{ text }}</dd>{% endfor %}</dl>",
-    "ranked list": '<p class="example">{{ piece.caption }}</p><ol class="ranked-list">'
-    '{% for box in piece.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
+    "ranked list": '<p class="example">{{ piece.values.caption }}</p><ol class="ranked-list">'
+    '{% for box in piece.values.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
     '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
     "{% endfor %}</ol>",
-    "legend": '<p class="part-legend">{% for name, colour in piece.colours.items() %}<span class="part">'
+    "legend": '<p class="part-legend">{% for name, colour in piece.values.colours.items() %}<span class="part">'
     '<span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> {% endfor %}</p>',
 }
 

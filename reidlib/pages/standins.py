@@ -25,7 +25,7 @@ from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
 from reidlib.data.table import DISTRACTOR, read_manifest
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import DATASETS, count
-from reidlib.pages.render import Column, Legend, TableView, table
+from reidlib.pages.render import Column, TableView, table
 from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, write
 from reidlib.standin.plan import plan
@@ -159,20 +159,26 @@ def camera_name(name: str, camera: int) -> str:
     return f"{(camera + 1) // 2}{'ba'[camera % 2]}" if name == "cuhk03" else str(camera)
 
 
+def spread(found: Found, pool: Sequence[int], factor: str, purpose: str) -> list[tuple[int, int, int]]:
+    """(round, value of the factor, place) of a pool drawn by the seed: each value has one place in a round."""
+    shuffled = list(pool)
+    found.draw(purpose).shuffle(shuffled)
+    before: Counter[int] = Counter()
+    rounds = []
+    for place in shuffled:
+        value = int(found.factor(factor)[place])
+        rounds.append((before[value], value, place))
+        before[value] += 1
+    return rounds
+
+
 def by_camera(found: Found, many: int) -> dict[int, list[int]]:
     """Camera -> places of `many` images drawn by the seed: as many different people as the camera saw, then more."""
-    people = found.people()
-    chosen = {}
+    people, chosen = found.people(), {}
     for camera in range(1, len(write.domain(found.name).cameras) + 1):
         pool = [int(place) for place in people if found.factor("camera")[place] == camera]
-        found.draw(f"camera {camera}").shuffle(pool)
-        before: Counter[int] = Counter()
-        rounds = []
-        for place in pool:
-            who = int(found.factor("identity")[place])
-            rounds.append((before[who], len(rounds), place))
-            before[who] += 1
-        chosen[camera] = [place for *_, place in sorted(rounds)[:many]]
+        rounds = spread(found, pool, "identity", f"camera {camera}")
+        chosen[camera] = [place for _, _, place in sorted(rounds, key=lambda entry: entry[0])[:many]]
     return chosen
 
 
@@ -200,14 +206,8 @@ def most_seen(found: Found, many: int) -> list[int]:
 def moments_of(found: Found, who: int, many: int) -> list[int]:
     """Places of `many` images of one person, spread over the cameras that saw them, in the order of the cameras."""
     pool = [int(place) for place in found.people() if found.factor("identity")[place] == who]
-    found.draw(f"person {who}").shuffle(pool)
-    before: Counter[int] = Counter()
-    rounds = []
-    for place in pool:
-        camera = int(found.factor("camera")[place])
-        rounds.append((before[camera], camera, place))
-        before[camera] += 1
-    return [place for _, _, place in sorted(sorted(rounds)[:many], key=lambda entry: entry[1])]
+    rounds = sorted(spread(found, pool, "camera", f"person {who}"))[:many]
+    return [place for _, _, place in sorted(rounds, key=lambda entry: entry[1])]
 
 
 def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
@@ -260,11 +260,6 @@ def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
         },
         compact=False,
     )
-
-
-def legend() -> Legend:
-    """The colours of the masks, with their names beside them."""
-    return Legend(COLOURS)
 
 
 # --- factors ----------------------------------------------------------------------------------------------------------

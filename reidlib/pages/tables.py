@@ -20,7 +20,7 @@ from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import declared
 from reidlib.pages.formatting import change, interval, number, p_value, plural
-from reidlib.pages.render import Cell, Code, Column, Page, Piece, Strong, TableView, Terms, Text, state, table
+from reidlib.pages.render import Cell, Code, Column, Page, Piece, Strong, TableView, Text, state, table, terms
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import Claim, Row, Table
 
@@ -371,7 +371,7 @@ def provenance(runs: Runs) -> Page:
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
     }
     listed = table([*columns, Column("command", "code")], lines, f"{runs.table.slug}: the record behind each number")
-    return Page([Terms(together), listed])
+    return Page([terms(together), listed])
 
 
 # --- rows by name -----------------------------------------------------------------------------------------------------

@@ -15,19 +15,19 @@ from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import banners
 from reidlib.pages.render import (
     Banner,
-    Bullets,
     Cell,
     Code,
     Column,
-    Heading,
-    Legend,
     Page,
     Strong,
-    Terms,
     Text,
+    bullets,
     caption,
+    heading,
+    legend,
     state,
     table,
+    terms,
 )
 
 NASTY = "<script>\"&'</script>"
@@ -117,8 +117,8 @@ def test_every_text_is_escaped():
     view = table(
         [Column(NASTY, "label"), Column(NASTY, group=NASTY)], [[Cell(NASTY, note=NASTY, anchor=NASTY), 1]], NASTY
     )
-    texts = [Text(NASTY, Strong(NASTY), Code(NASTY)), Banner("real", NASTY), Heading(NASTY, NASTY), caption(NASTY)]
-    page = Page([view, *texts, Bullets([Text(NASTY)], NASTY), Terms({NASTY: NASTY}), Legend({NASTY: (1, 2, 3)})])
+    texts = [Text(NASTY, Strong(NASTY), Code(NASTY)), Banner("real", NASTY), heading(NASTY, NASTY), caption(NASTY)]
+    page = Page([view, *texts, bullets([Text(NASTY)], NASTY), terms({NASTY: NASTY}), legend({NASTY: (1, 2, 3)})])
     html = page.html()
     assert "<script>" not in html and html.count("&lt;script&gt;") > 15
     assert "<strong>&lt;script" in html and "<code>&lt;script" in html

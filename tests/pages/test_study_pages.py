@@ -16,7 +16,7 @@ from reidlib.book import notebooks
 from reidlib.evaluation import PROTOCOLS, Features, evaluate
 from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import protocols as page
-from reidlib.pages.render import Banner, RankedList, TableView
+from reidlib.pages.render import Banner, TableView
 from reidlib.runs.run import Runs, runs_of
 from reidlib.spec import ReidError
 
@@ -151,7 +151,7 @@ def test_the_book_knows_the_template_of_each_kind_of_page():
 
 
 def test_the_page_shows_the_records_by_both_rules(executed, runs):
-    assert isinstance(executed[0], Banner) and isinstance(executed[1], RankedList)
+    assert isinstance(executed[0], Banner) and executed[1].kind == "ranked list"
     lines = lines_of(executed)
     for run in runs.runs:
         with np.load(run.record_file.with_suffix(".npz")) as arrays:
@@ -230,7 +230,7 @@ def test_the_strip_draws_what_it_judges():
     gallery = Features(torch.tensor([[2.0], [1.0], [3.0], [4.0]]), ids=[7, -1, 0, 7], cameras=[2, 2, 2, 1])
     strip = page.ranked_list("a list", query, gallery, MARKET)
     boxes = re.findall(r'<li class="(\w+)">.*?<span class="rank">(.*?)</span>', strip.html())
-    assert boxes == [(box.verdict, box.rank) for box in strip.boxes]
+    assert boxes == [(box.verdict, box.rank) for box in strip.values["boxes"]]
     assert boxes == [
         ("query", "query"),
         ("ignored", "ignored"),
