@@ -211,14 +211,14 @@ def usual_transforms(recipe: dict[str, Any]) -> v2.Compose:
     """The recipe's augmentation as torchvision has it, for one PIL image at a time."""
     size, pad = tuple(recipe["size"]), recipe["pad"]
     steps: list[nn.Module] = [v2.Resize(size), v2.Pad(pad), v2.RandomCrop(size)] if pad else []
-    (smallest, largest), (low, high) = recipe["crop_scale"], recipe["stretch"]
+    (smallest, largest), (low, high) = recipe["crop_scale"], recipe["aspect_ratio"]
     if (smallest, largest, low, high) != (1, 1, 1, 1):
         height, width = size if pad else PHOTO
         ratio = (width / height / high, width / height / low)  # width/height, where ours is height/width
         steps.append(v2.RandomResizedCrop(size, scale=(smallest, largest), ratio=ratio))
     elif not pad:
         steps.append(v2.Resize(size))
-    steps += [v2.RandomHorizontalFlip(recipe["mirror"]), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    steps += [v2.RandomHorizontalFlip(recipe["flip"]), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
     steps.append(v2.Normalize(IMAGENET_MEAN, IMAGENET_STD))
     if recipe["erasing"]:
         area, ratio = tuple(recipe["erasing_area"]), tuple(recipe["erasing_ratio"])

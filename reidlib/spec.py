@@ -76,6 +76,8 @@ class _Declared:
 
     ALWAYS_IN_KEY: ClassVar[tuple[str, ...]] = ()
     """Fields that are in the key whatever their value; every other field is there only if it is not at its default."""
+    NAME_IN_KEY: ClassVar[dict[str, str]] = {}
+    """Fields that the first records know by another name, which is the one that is hashed."""
 
     def __init__(self, **given: Any) -> None:
         defaults = _defaults(type(self))
@@ -117,8 +119,9 @@ class _Declared:
         The fields in `ALWAYS_IN_KEY` are older than this rule.
         """
         default = _defaults(type(self))
-        always = self.ALWAYS_IN_KEY
-        return {n: v for n, v in self.resolved().items() if n in always or v != _plain(default[n])}
+        values = self.resolved().items()
+        kept = {n: v for n, v in values if n in self.ALWAYS_IN_KEY or v != _plain(default[n])}
+        return {self.NAME_IN_KEY.get(name, name): value for name, value in kept.items()}
 
     def assumptions(self) -> dict[str, Assumed]:
         return {name: source for name, source in self.sources.items() if isinstance(source, Assumed)}
@@ -147,9 +150,9 @@ class Recipe(_Declared):
 
     start:         "imagenet" (from scratch where the weights are not available; the record says which) or "scratch".
     size:          input height and width in pixels.
-    stretch:       range of the crop's height/width ratio, as multiples of the input's own ratio.
-    crop_scale:    range of the crop's share of the image area; (1, 1) with stretch (1, 1) crops nothing.
-    mirror:        probability of a horizontal flip.
+    crop_scale:    range of the crop's share of the image area; (1, 1) with aspect_ratio (1, 1) crops nothing.
+    aspect_ratio:  range of the crop's height/width ratio, as multiples of the input's own ratio.
+    flip:          probability of a horizontal flip.
     epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
     per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
     optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
@@ -169,8 +172,8 @@ class Recipe(_Declared):
     start: Start = "imagenet"
     size: tuple[int, int] = (256, 128)
     crop_scale: Range = (1.0, 1.0)
-    stretch: Range = (1.0, 1.0)
-    mirror: float = 0.5
+    aspect_ratio: Range = (1.0, 1.0)
+    flip: float = 0.5
     epochs: int = 60
     batch: int = 32
     rates: dict[str, float] = field(default_factory=lambda: {"rest": 0.01})
@@ -193,12 +196,12 @@ class Recipe(_Declared):
     erasing_area: Range = (0.02, 0.4)
     erasing_ratio: Range = (0.3, 3.33)
 
-    ALWAYS_IN_KEY = (
+    ALWAYS_IN_KEY: ClassVar = (
         "start",
         "size",
         "crop_scale",
-        "stretch",
-        "mirror",
+        "aspect_ratio",
+        "flip",
         "epochs",
         "batch",
         "rates",
@@ -211,6 +214,7 @@ class Recipe(_Declared):
         "warmup",
         "precision",
     )
+    NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
     def _check(self) -> None:
         for name, choices in (
@@ -225,10 +229,10 @@ class Recipe(_Declared):
         _require(self.batch > 0, "batch", self.batch, "a positive whole number")
         for name in ("epochs", "per_identity", "warmup_epochs", "pad"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
-        for name in ("mirror", "warmup", "erasing"):
+        for name in ("flip", "warmup", "erasing"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share between 0 and 1")
         _require(not (self.warmup and self.warmup_epochs), "warmup", self.warmup, "0 where warmup_epochs is given")
-        for name in ("crop_scale", "stretch", "erasing_area", "erasing_ratio"):
+        for name in ("crop_scale", "aspect_ratio", "erasing_area", "erasing_ratio"):
             low, high = getattr(self, name)
             _require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
 
@@ -240,18 +244,20 @@ class Recipe(_Declared):
 
 
 @dataclass(frozen=True, init=False)
-class Testing(_Declared):
+class TestSettings(_Declared):
     """What is done when a trained network is tested.
 
-    mirror:      whether the features of the image and of its mirror image are added.
+    flip:        whether the features of the image and of its mirror image are added.
     reranking:   "" (none) or a name of `reidlib.evaluation.reranking`, with its options.
     multi_query: whether a query's features are the mean of those of all its identity's images in its camera.
     """
 
-    mirror: bool = False
+    flip: bool = False
     reranking: Reranking = ""
     reranking_options: dict[str, Any] = field(default_factory=dict)
     multi_query: bool = False
+
+    NAME_IN_KEY: ClassVar = {"flip": "mirror"}
 
     def _check(self) -> None:
         known = get_args(Reranking)
@@ -295,8 +301,8 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class First:
-    """A training that goes before: its network becomes the submodule `into`, frozen from then on."""
+class FrozenStage:
+    """A training that goes before: its network becomes the submodule `into` and stays frozen."""
 
     settings: Settings
     into: str
@@ -319,8 +325,8 @@ class Settings:
     recipe: Recipe
     losses: dict[str, Loss]
     options: dict[str, Any] = field(default_factory=dict)
-    testing: Testing = field(default_factory=Testing)
-    first: First | None = None
+    testing: TestSettings = field(default_factory=TestSettings)
+    first: FrozenStage | None = None
     sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -395,7 +401,7 @@ class Row:
     losses: dict[str, Loss | None] = field(default_factory=dict)
     testing: dict[str, Any] = field(default_factory=dict)
     model: type | None = None
-    first: First | None | Literal["as in the base"] = "as in the base"
+    first: FrozenStage | None | Literal["as in the base"] = "as in the base"
     variant: str = "as-published"
     note: str = ""
 

@@ -6,7 +6,7 @@ import pytest
 
 from reidlib import losses, papers, spec
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import Assumed, First, Loss, Recipe, ReidError, Row, Settings, Stated, value_of
+from reidlib.spec import Assumed, FrozenStage, Loss, Recipe, ReidError, Row, Settings, Stated, value_of
 
 TABLE = papers.table("safenet/table5")
 LOSSES = {"cross_entropy": Loss(losses.cross_entropy)}
@@ -29,7 +29,7 @@ def test_an_unknown_recipe_name_stops_at_the_row():
         dict(optimiser="lion"),
         dict(batch=0),
         dict(epochs=-1),
-        dict(mirror=1.5),
+        dict(flip=1.5),
         dict(erasing=2),
         dict(crop_scale=(0.9, 0.5)),
         dict(rates={"backbone": 1}),
@@ -83,7 +83,7 @@ def test_options_of_models_losses_and_tests_have_sources_too():
     assert settings.but(Row("own", model=SafeNet, options=dict(depth=k.value))).sources == {}
     ranked = settings.but(Row("ranked", testing=dict(reranking="ECN", reranking_options=dict(k=k)))).testing
     assert ranked.reranking_options == {"k": 25} and ranked.sources == {"reranking_options.k": k}
-    assert ranked.but(mirror=True).sources == ranked.sources
+    assert ranked.but(flip=True).sources == ranked.sources
 
 
 def test_defaults_written_out_make_the_same_key_as_defaults_left_out():
@@ -128,11 +128,12 @@ def test_a_field_at_its_default_is_not_in_the_key():
     """So a new field whose default is off orphans no record."""
     assert Recipe().key() == FIRST_KEY
     assert Settings(SafeNet, Recipe(), LOSSES).trained()["losses"] == {"cross_entropy": 1.0}
-    assert spec.Testing().key() == {}
+    assert spec.TestSettings().key() == {}
 
 
 def test_every_field_of_a_recipe_is_in_the_key_when_it_is_used():
-    assert FIRST_KEY.keys() | OTHER.keys() | READ_WITH.keys() == {f.name for f in fields(Recipe)}
+    hashed = {Recipe.NAME_IN_KEY.get(f.name, f.name) for f in fields(Recipe)}
+    assert FIRST_KEY.keys() | OTHER.keys() | READ_WITH.keys() == hashed
     for name, value in OTHER.items():
         assert Recipe(**{name: value}).key() == FIRST_KEY | {name: value}
     for name, switch in READ_WITH.items():
@@ -160,16 +161,17 @@ def test_a_row_adds_replaces_and_takes_away_losses():
 
 
 def test_what_is_done_at_test_time_does_not_train_another_network():
-    for testing in (dict(mirror=True), dict(reranking="ECN", reranking_options=dict(k=25)), dict(multi_query=True)):
+    for testing in (dict(flip=True), dict(reranking="ECN", reranking_options=dict(k=25)), dict(multi_query=True)):
         other = TABLE.base.but(Row("other", testing=testing))
+        hashed = {"mirror": True} if "flip" in testing else testing
         assert other.trained() == TABLE.base.trained()
-        assert other.tested() == TABLE.base.tested() | {"testing": testing}
+        assert other.tested() == TABLE.base.tested() | {"testing": hashed}
     with pytest.raises(ValueError, match="reranking"):
-        spec.Testing(reranking="magic")
+        spec.TestSettings(reranking="magic")
 
 
 def test_a_training_before_is_in_the_key_and_has_the_changes_of_the_budget():
-    first = First(TABLE.base, into="backbone")
+    first = FrozenStage(TABLE.base, into="backbone")
     row = Row("after another", first=first)
     assert TABLE.base.but(row).trained()["first"] == {"into": "backbone", **TABLE.base.trained()}
     at_cpu = TABLE.settings(row, "small")

@@ -11,7 +11,7 @@ from typing import Any
 
 from reidlib import losses, papers
 from reidlib.models.fmn import FMN, GRN
-from reidlib.spec import Assumed, First, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
 
 GRN_RECIPE = Recipe(
     start=Stated("imagenet", where="§4.2: pre-trained on ImageNet; Algorithm 1: θo → θg, θo → θl"),
@@ -22,8 +22,8 @@ GRN_RECIPE = Recipe(
         (0.7225, 1.0),
         because="§4.2 says cropping and no sizes; the code of [43] crops sides of 0.85 to 1 of the image's",
     ),
-    stretch=Assumed((1.0, 1.0), because="not stated; the crop keeps the image's shape, as in the code of [43]"),
-    mirror=Assumed(0.5, because="§4.2 says horizontal flipping and no probability"),
+    aspect_ratio=Assumed((1.0, 1.0), because="not stated; the crop keeps the image's shape, as in the code of [43]"),
+    flip=Assumed(0.5, because="§4.2 says horizontal flipping and no probability"),
     epochs=Assumed(
         40,
         because="§4.2 trains until the network converges: five epochs after the second stage's drop, as the code of "
@@ -121,7 +121,7 @@ FULL = Settings(
             ),
         ),
     },
-    first=First(GRN_SETTINGS, into="grn"),
+    first=FrozenStage(GRN_SETTINGS, into="grn"),
 )
 """The second stage: MN and LAN beside the finished GRN."""
 

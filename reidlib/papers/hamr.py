@@ -20,7 +20,7 @@ from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1, L576: ResNet-50 with weights pre-trained on ImageNet"),
     size=Stated((384, 128), where="§4.1, L574: all images are resized to 384×128"),
-    mirror=Assumed(0.5, because="§4.1 names horizontal flipping without a probability; the released code's"),
+    flip=Assumed(0.5, because="§4.1 names horizontal flipping without a probability; the released code's"),
     pad=Assumed(
         10,
         because="§4.1 names random cropping without a size, and the released code has none; ten pixels of border is "
@@ -169,7 +169,7 @@ AS_RELEASED = Row(
     "Ours",
     options=RELEASED_MODEL,
     recipe=RELEASED_RECIPE,
-    testing=dict(mirror=True),
+    testing=dict(flip=True),
     variant="as-released",
     note="no attention, LeakyReLU, triplet after the last BN, no crop, no DropBlock, a warm-up that begins at 3e-4, a "
     "new optimiser every epoch, features of the mirror image added",
@@ -214,7 +214,7 @@ TABLE_2 = table(
         Row("Ours", options=dict(triplet="after BN"), variant="as-released: triplet after BN"),
         Row("Ours", options=dict(dropblock=0), recipe=dict(pad=0), variant="as-released: no crop, no DropBlock"),
         Row("Ours", recipe=dict(fresh_momentum=True), variant="as-released: momentum reset every epoch"),
-        Row("Ours", testing=dict(mirror=True), variant="as-released: mirror image added"),
+        Row("Ours", testing=dict(flip=True), variant="as-released: mirror image added"),
     ),
 )
 

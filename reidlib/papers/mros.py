@@ -22,7 +22,7 @@ RECIPE = Recipe(
         "the 256×128 of [6] they have 16",
     ),
     pad=Stated(10, where="§3.1, L526: zero padding with 10 pixels, random cropping (to the input's size: assumed)"),
-    mirror=Stated(0.5, where="§3.1, L526: horizontal flipping with 0.5 probability"),
+    flip=Stated(0.5, where="§3.1, L526: horizontal flipping with 0.5 probability"),
     erasing=Stated(0.5, where="§3.1, L532: random erasing with 0.5 probability, filled with ImageNet's mean"),
     erasing_area=Assumed((0.02, 0.4), because="not stated; random erasing's own values, and those of [6]"),
     erasing_ratio=Assumed((0.3, 3.33), because="not stated; random erasing's own values, and those of [6]"),

@@ -17,7 +17,7 @@ from reidlib import losses, papers
 from reidlib.models.hpm import HPM
 from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED
 from reidlib.models.pcb import PCB
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, Testing
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings
 
 OURS = "label of ours: the printed table is lost"
 """Begins the note of every row whose printed label and numbers are not known."""
@@ -27,7 +27,7 @@ _LOST = "paper-lost; released code: "
 RECIPE = Recipe(
     start=Assumed("imagenet", because="paper-lost; the field's start, and that of the other four papers"),
     size=Assumed((256, 128), because=f"{_LOST}256×128 (L58 tries several sizes and the chosen one is lost)"),
-    mirror=Assumed(0.5, because=f"{_LOST}mirrored with probability 0.5"),
+    flip=Assumed(0.5, because=f"{_LOST}mirrored with probability 0.5"),
     erasing=Assumed(0.0, because=f"{_LOST}random erasing is there and off by default"),
     pad=Assumed(0, because=f"{_LOST}crops after a border of 10 pixels only with its part branch switched off"),
     epochs=Assumed(100, because=f"{_LOST}100 epochs"),
@@ -107,8 +107,8 @@ FULL = Settings(
     model=MSGWDP,
     recipe=RECIPE,
     losses={"cross_entropy": IDENTITY, "triplet": TRIPLET},
-    testing=Testing(
-        mirror=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added"),
+    testing=TestSettings(
+        flip=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added"),
     ),
 )
 

@@ -14,18 +14,18 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.data import cuhk03
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, Testing
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1: backbone pre-trained on ImageNet"),
     size=Stated((256, 128), where="§4.1: the cropped patch is resized to 256×128"),
     crop_scale=Stated((0.64, 1.0), where="§4.1: crop with scale in [0.64, 1.0]"),
-    stretch=Assumed(
+    aspect_ratio=Assumed(
         (1.0, 1.5),
         because="§4.1 gives an aspect ratio in [2, 3], read here as height over width; at 256×128 that is 1 to 1.5 "
         "times the input's own ratio, and this form keeps its meaning at other input sizes",
     ),
-    mirror=Stated(0.5, where="§4.1: horizontal flip with probability 0.5"),
+    flip=Stated(0.5, where="§4.1: horizontal flip with probability 0.5"),
     epochs=Stated(80, where="§4.1: 80 epochs"),
     batch=Stated(128, where="§4.1: mini-batch of 128"),
     rates=Stated({"backbone": 0.01, "rest": 0.001}, where="§4.1: 0.01 for the backbone, 0.001 for the rest"),
@@ -180,7 +180,7 @@ TABLE_3_MULTI_QUERY = replace(
     name="table3-multi-query",
     printed_in="table3",
     title="Comparison with state-of-the-art results on Market-1501, multi-query",
-    base=replace(FULL, testing=Testing(multi_query=True)),
+    base=replace(FULL, testing=TestSettings(multi_query=True)),
     protocol="market1501-multi-query",
     printed_as="multi-query",
 )

@@ -115,8 +115,8 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
     images = crop_and_mirror(
         images,
         scale=recipe.crop_scale,
-        stretch=recipe.stretch,
-        mirror=recipe.mirror,
+        stretch=recipe.aspect_ratio,
+        mirror=recipe.flip,
         size=recipe.size,
         generator=generator,
     )

@@ -11,7 +11,7 @@ from torch import nn
 from reidlib import losses, training
 from reidlib.data.images import normalise, sent
 from reidlib.models.output import Output
-from reidlib.spec import First, Loss, Recipe, ReidError, Settings
+from reidlib.spec import FrozenStage, Loss, Recipe, ReidError, Settings
 from reidlib.training import CHECKPOINT, PREVIOUS, WEIGHTS, TrainingImages, checkpoint, step
 
 SIZE = (16, 8)
@@ -31,7 +31,7 @@ class Tiny(nn.Module):
 
 
 RECIPE = Recipe(
-    start="scratch", size=SIZE, crop_scale=(0.64, 1.0), stretch=(1.0, 1.5), epochs=4, batch=8, rates={"rest": 0.1}
+    start="scratch", size=SIZE, crop_scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), epochs=4, batch=8, rates={"rest": 0.1}
 )
 
 
@@ -118,7 +118,7 @@ def test_it_learns_what_can_be_learnt(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        dict(mirror=0.0),
+        dict(flip=0.0),
         dict(crop_scale=(1.0, 1.0)),
         dict(momentum=0.0),
         dict(weight_decay=0.1),
@@ -220,7 +220,7 @@ class Pair(nn.Module):
 def test_a_network_trained_before_is_taken_over_and_stays_to_the_bit(tmp_path, data):
     first, _ = run(data, tmp_path / "first")
     before = weights(first)
-    settings = Settings(Pair, RECIPE, LOSSES, first=First(Settings(Tiny, RECIPE, LOSSES), into="before"))
+    settings = Settings(Pair, RECIPE, LOSSES, first=FrozenStage(Settings(Tiny, RECIPE, LOSSES), into="before"))
     with pytest.raises(ValueError, match="Pair continues from a trained before"):
         training.build(settings, 4, 0)
     trained = training.train(settings, data, seed=0, folder=tmp_path / "pair", first=first.model, log=lambda line: None)
