@@ -49,7 +49,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row that is trained beside the printed one: how it differs from its table's base, in words and as options."""
+    """A row that is trained beside the printed one: how it differs from its table's base, and its note."""
 
     name: str
     label: str

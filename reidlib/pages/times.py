@@ -22,7 +22,7 @@ from reidlib.runs.records import Record
 from reidlib.runs.run import Runs
 
 MARKET = (3_368, 15_913)
-"""Queries and gallery of Market-1501's test: 19,732 pictures without the 3,819 of junk, which are never compared."""
+"""Queries and gallery of Market-1501's test: 19,732 images without the 3,819 of junk, which are never compared."""
 
 
 def distances(
@@ -36,7 +36,7 @@ def distances(
 ) -> Page:
     """Measures now, and shows a line for each length of the descriptor: its time as a multiple of the reference's.
 
-    size: queries and gallery. machine: what `device` is, in words. rounds: how often each length is timed.
+    size: queries and gallery. machine: name of the device. rounds: how often each length is timed.
     """
     seconds = measure(lengths, size, device, rounds=rounds)
     middle = seconds.median()
@@ -72,8 +72,8 @@ def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device,
 
 
 def _elapsed(query: Vectors, gallery: Vectors, device: torch.device) -> float:
-    """Seconds for the float64 distances of the evaluator, block by block; vectors are prepared once an
-    image, so that is not counted."""
+    """Seconds for the float64 distances of the evaluator, block by block. Preparing the vectors is work of each image,
+    not of each pair, and is not timed."""
     _wait(device)
     started = time.perf_counter()
     for rows in blocks(len(query), len(gallery)):
