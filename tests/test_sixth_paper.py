@@ -1,4 +1,4 @@
-"""A sixth paper is three new files: the page "Reproduce it" says so, and here they are written and the batch is run."""
+"""A sixth paper is three new files, as the page "Reproduce it" says: they are written here, and the batch is run."""
 
 import json
 import os
@@ -36,7 +36,7 @@ PAPER = '''
 
 from reidlib import losses
 from reidlib.models.sixth import Sixth
-from reidlib.spec import Assumed, Claim, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Assumed("scratch", because="not stated; it has no ImageNet weights"),
@@ -57,15 +57,15 @@ TABLE_1 = Table(
     budgets={"smoke": {}},
     rows=(Row("8 channels"), Row("16 channels", options=dict(width=16))),
 )
-CLAIMS = (Claim("sixth", "table1", "16 channels", "8 channels", "mAP", "more channels help", "§5"),)
 ASSUMED = {"AP": Assumed("plain", because="not stated; the field's rule")}
 '''
 
 PRINTED = [("8 channels", "rank1", "80.1"), ("8 channels", "mAP", "60.2"), ("16 channels", "mAP", "61.3")]
+CLAIM = dict(better="16 channels", worse="8 channels", metric="mAP", quote="more channels help", where="§5")
 
 
 def notebook(template):
-    """HAMR's, with the first cells changed: question, names, claims."""
+    """The notebook of HAMR with the first cells changed: question and names."""
     cells = json.dumps(template, ensure_ascii=False)
     for old, new in (("hamr", "sixth"), ("table5", "table1"), ("msmt17", "market1501")):
         cells = cells.replace(old, new)
@@ -74,27 +74,33 @@ def notebook(template):
     return changed
 
 
+def add(file, lines):
+    """Lines by the names of their columns at the end of a table."""
+    text = file.read_text(encoding="utf-8")
+    names = text.partition("\n")[0].split("\t")
+    rows = ["\t".join(line.get(name, "") for name in names) for line in lines]
+    file.write_text(text.rstrip("\n") + "\n" + "\n".join(rows) + "\n", encoding="utf-8")
+
+
 @pytest.fixture
 def checkout(house, tmp_path, monkeypatch):
-    """A copy of the house with a sixth paper in it, which this process's `reidlib` does not know."""
+    """A copy of the library with a sixth paper in it, which the `reidlib` of this process does not have."""
     home = tmp_path / "home"
     shutil.copytree(HOME / "reidlib", home / "reidlib", ignore=shutil.ignore_patterns("__pycache__"))
     (home / "notebooks" / "sixth").mkdir(parents=True)
     (home / "results").mkdir()
-    (home / "reidlib" / "models" / "sixth.py").write_text(MODEL)
-    (home / "reidlib" / "papers" / "sixth.py").write_text(PAPER)
-    template = json.loads((HOME / "notebooks" / "hamr" / "table5.ipynb").read_text())
-    (home / "notebooks" / "sixth" / "table1.ipynb").write_text(json.dumps(notebook(template)))
-    head, *printed = (HOME / "results" / "reported.tsv").read_text().splitlines()
-    names = head.split("\t")
-    shared = dict(paper="sixth", table="table1", dataset="market1501", variant="single-query")
-    for row, metric, value in PRINTED:
-        line = shared | dict(row=row, metric=metric, value=value)
-        printed.append("\t".join(line.get(name, "") for name in names))
-    (home / "results" / "reported.tsv").write_text("\n".join([head, *printed]) + "\n")
+    for file in (HOME / "results").glob("*.tsv"):
+        shutil.copy(file, home / "results")
+    (home / "reidlib" / "models" / "sixth.py").write_text(MODEL, encoding="utf-8")
+    (home / "reidlib" / "papers" / "sixth.py").write_text(PAPER, encoding="utf-8")
+    template = json.loads((HOME / "notebooks" / "hamr" / "table5.ipynb").read_text(encoding="utf-8"))
+    (home / "notebooks" / "sixth" / "table1.ipynb").write_text(json.dumps(notebook(template)), encoding="utf-8")
+    table = dict(paper="sixth", table="table1")
+    shared = table | dict(dataset="market1501", variant="single-query")
+    add(home / "results" / "reported.tsv", [shared | dict(row=r, metric=m, value=v) for r, m, v in PRINTED])
+    add(home / "results" / "claims.tsv", [table | CLAIM])
     (home / "_toc.yml").write_text("root: book/intro\n")
     monkeypatch.setenv("REID_HOME", str(home))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # leases of its own
     return home
 
 
@@ -113,7 +119,7 @@ def test_three_files_make_a_sixth_paper(checkout, house):
     assert "2 runs to do, 2 networks to train" in text and text.count("] finished: ") == 2
     assert "notebook: " in text and "add to _toc.yml" in text
     (copy,) = house.rglob("table1.ipynb")
-    page = copy.read_text()
+    page = copy.read_text(encoding="utf-8")
     for words in ("do more channels help?", "more channels help", "80.1", "16 channels", "not stated; the field"):
         assert words in page, words
     assert "2 done    0 running" in reid("status", "sixth", "--budget", "smoke")

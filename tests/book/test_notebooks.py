@@ -9,7 +9,8 @@ import pytest
 
 from reidlib import cli, papers, paths
 from reidlib.book import notebooks
-from reidlib.runs.run import reported_numbers
+from reidlib.runs import devices, engine
+from reidlib.runs.run import reported_numbers, runs_of
 from reidlib.spec import ReidError
 
 TEMPLATES = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
@@ -114,6 +115,7 @@ def test_a_change_of_the_code_makes_chapters_stale_and_no_image_figure(house, mo
 )
 def test_what_a_command_leaves_out_stands_in_the_notebook(house, monkeypatch, line, given):
     found = []
+    monkeypatch.setattr(engine, "ensure", lambda *table, **asked: None)
     monkeypatch.setattr(notebooks, "execute", lambda slug, parameters: found.append((slug, parameters)))
     assert cli.main(["run", *line, "--budget", "smoke"]) == 0
     assert found == [(line[0], {"budget": "smoke", "source": "stand-in", "seeds": [0]} | given)]
@@ -155,10 +157,23 @@ def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(ex
     assert not list(executed.parent.glob("*.partial*"))
 
 
+@pytest.fixture(scope="module")
+def trained(rendered, tmp_path_factory):
+    """A results folder with the rows of ONE_A_PAPER, trained by one worker one after the other."""
+    results = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_CACHE", str(rendered))
+        patch.setenv("REID_RESULTS", str(results))
+        runs = [run for slug, rows in ONE_A_PAPER.items() for run in runs_of(slug, budget="smoke", rows=rows)]
+        engine.train_runs(runs, devices.places(threads=1)[:1])
+    return results
+
+
 @pytest.mark.parametrize("slug, rows", list(executions()))
-def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch):
+def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch, request):
+    """The notebooks of `make test` read what was trained before; those of `make test-all` train it themselves."""
     monkeypatch.setenv("REID_CACHE", str(rendered))
-    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    monkeypatch.setenv("REID_RESULTS", str(request.getfixturevalue("trained") if slug in ONE_A_PAPER else tmp_path))
     table = papers.table(slug)
     dataset = table.datasets[0]
     asked = ASKED | {"dataset": dataset, "rows": list(rows)}
@@ -166,7 +181,7 @@ def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatc
     page = texts(copy)
     trained = [row for row in table.rows if row.label in rows]
     assert page.count(">missing<") == len(table.rows) - len(trained)
-    others = set(table.not_retrained) & set(reported_numbers(table, dataset).index)
+    others = set(papers.not_retrained(table)) & set(reported_numbers(table, dataset).index)
     published = {row.label for row in table.rows if row.variant == "as-published"}
     assert page.count(">not retrained<") == len(others - published)
     for row in trained:
