@@ -56,16 +56,9 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
         camera=tested["camera"] + learnt["camera"].max(),
     )
     checks = tuple(replace(check, what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
-    notes = (f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it",)
-    return Dataset(
-        name,
-        root,
-        train.source,
-        pd.concat([learnt, tested], ignore_index=True),
-        combined_digest(train.digest, test.digest),
-        checks,
-        (*notes, *train.notes, *test.notes),
-    )
+    note = f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it"
+    table, digest = pd.concat([learnt, tested], ignore_index=True), combined_digest(train.digest, test.digest)
+    return Dataset(name, root, train.source, table, digest, checks, (note, *train.notes, *test.notes))
 
 
 def _below(root: Path, part: Dataset) -> pd.DataFrame:

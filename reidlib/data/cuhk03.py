@@ -24,20 +24,10 @@ the view within the pair, as the config's camId and the NP names have it: the sa
 person is seen by one pair only, so the rule "same identity and same camera" reads the same; and which of the campus's
 six cameras stand in the five pairs was never published, so numbers 1 to 10 would claim what nobody knows.
 
-What a stand-in writes
-----------------------
-`labeled/` and `detected/`, each with `bounding_box_train`, `query`, `bounding_box_test` and JPEG files named
-`IIII_cC_N.jpg`: identity from 0001, camera 1 or 2, N from 1 (any number, unique with identity and camera).
-`standin.json` in the root, its `name` "cuhk03" and its `counts` keyed "labeled/bounding_box_train" and so on, all six.
+A stand-in has the folders of CUHK03-NP with JPEG files, and `testsets.mat`, as `scipy.io.savemat` writes it:
 
-`testsets.mat`, written by `scipy.io.savemat(file, {"testsets": testsets, "persons": persons})`:
-
-    testsets   20×1 cell (numpy object array), each n×2 float64: rows (pair, person), both from 1; n = 100 at scale 1,
-               fewer persons in a smaller stand-in (at least 2), always of the first three pairs
-    persons    1×5 float64: how many persons each pair saw; (843, 440, 77, 58, 49) at scale 1, at least 1 each
-
-Identity IIII = the persons of all earlier pairs + person: pair 2, person 1 at scale 1 is 0844. The sum of `persons` is
-the number of identities in the folders; train and test identities of the new protocol are any partition of them.
+    testsets   20×1 cell, each n×2: rows (pair, person), both from 1; n = 100 at scale 1, of the first three pairs
+    persons    1×5: how many persons each pair saw; (843, 440, 77, 58, 49) at scale 1
 """
 
 from __future__ import annotations
@@ -47,6 +37,7 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,21 +46,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from reidlib import paths
-from reidlib.data.table import (
-    Check,
-    Dataset,
-    Layout,
-    combined_digest,
-    consistency,
-    files_digest,
-    find_root,
-    read_folders,
-    read_manifest,
-    rows,
-    rows_digest,
-    shown,
-    sizes,
-)
+from reidlib.data import table
+from reidlib.data.table import Check, Dataset, Layout, shown
 from reidlib.spec import ReidError
 
 NAME = "cuhk03"
@@ -85,6 +63,20 @@ PAIRS = {"classic": 5, "classic3": 3}
 """How many of the camera pairs each reading of the classic protocol takes."""
 TEST_SETS_PUBLISHED = 20
 IMAGES_A_PERSON, IMAGES_A_CAMERA = 10, 5
+READINGS = {
+    "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
+    "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
+}
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+LAYOUT = Layout(
+    name=NAME,
+    title="CUHK03",
+    root_names=("cuhk03_release", "CUHK03-NP", "cuhk03-np", "CUHK03", "cuhk03"),
+    forms=(),  # they depend on the protocol and the boxes
+    pattern=re.compile(r"(?!0000)(\d{4})_c([12])_\d+\.(?:png|jpe?g)", re.IGNORECASE),
+    expected="the form 0001_c1_1.png with identities from 1 and cameras 1 and 2",
+    suffixes=(".png", ".jpg", ".jpeg"),
+)
 
 VARIANTS = {f"{NAME}-np-{boxes}": ("np", boxes, 0) for boxes in BOXES} | {
     f"{NAME}-{protocol}-{boxes}-{split:02d}": (protocol, boxes, split)
@@ -107,21 +99,10 @@ def splits(name: str) -> list[str]:
     return [other for other in VARIANTS if all_splits(other) == all_splits(name)] or [name]
 
 
-PUBLISHED = {
-    ("np", "labeled"): {
-        "train images": 7_368,
-        "train identities": 767,
-        "query images": 1_400,
-        "query identities": 700,
-        "gallery images": 5_328,
-    },
-    ("np", "detected"): {
-        "train images": 7_365,
-        "train identities": 767,
-        "query images": 1_400,
-        "query identities": 700,
-        "gallery images": 5_332,
-    },
+_COUNTED = ("train images", "train identities", "query images", "query identities", "gallery images")
+PUBLISHED: dict[tuple[str, str], dict[str, int]] = {
+    ("np", "labeled"): dict(zip(_COUNTED, (7_368, 767, 1_400, 700, 5_328), strict=True)),
+    ("np", "detected"): dict(zip(_COUNTED, (7_365, 767, 1_400, 700, 5_332), strict=True)),
     **{("classic", boxes): {"train identities": 1_367, "gallery identities": 100} for boxes in BOXES},
     **{("classic3", boxes): {"train identities": 1_260, "gallery identities": 100} for boxes in BOXES},
 }
@@ -142,7 +123,7 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
 
     name       one of VARIANTS ("cuhk03-np-labeled", "cuhk03-classic-detected-07")
     root       the folder that holds cuhk-03.mat, or labeled and detected. One level too deep, or one or two levels too
-               shallow, is corrected and noted in the checks. None: looked for under the folder named by REID_DATA.
+               shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
     extracted  where the images of cuhk-03.mat are kept as PNG files (about 0.5 GB); None: cuhk-03.images beside it, or
                in the cache (REID_CACHE) where the .mat's own folder cannot be written
 
@@ -156,74 +137,42 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
     if name not in VARIANTS:
         raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
     protocol, boxes, split = VARIANTS[name]
-    layout = _layout(protocol, boxes)
-    folder, note = find_root(root, layout)
-    manifest = read_manifest(folder, NAME)
-    found = layout.form_in(folder) or ()
-    if MAT in found:
+    folders = {part: f"{boxes}/{lies}" for part, lies in FOLDERS.items()}
+    form = tuple(folders.values())
+    layout = replace(LAYOUT, forms=(form, (MAT,)) if protocol == "np" else ((MAT,), (*form, TEST_SETS)))
+    folder, note = table.find_root(root, layout)
+    manifest = table.read_manifest(folder, NAME)
+    release = MAT in (layout.form_in(folder) or ())
+    checks, persons, home = [note], PERSONS, folder
+    if release:
         home = _extraction_folder(folder / MAT, boxes, extracted)
         images, persons, base = _extracted(folder / MAT, boxes, home)
-        where = [Check("images extracted to", str(home), str(home), True)]
+        checks.append(Check("images extracted to", str(home), str(home), True))
     else:
-        home, where = folder, []
-        images, persons = read_folders(folder, _folders(boxes), layout), PERSONS
-        base = "" if manifest else files_digest(folder, images["path"])
-
+        images = table.read_folders(folder, folders, layout)
+        base = "" if manifest else table.files_digest(folder, images["path"])
     if protocol == "np":
-        table, more = _new(images, folder, boxes) if MAT in found else images, []
+        more, notes = [], [f"new protocol (767/700 identities), {boxes} boxes"]
+        if release:
+            images = _new(images, folder, boxes)
     else:
         tests, persons = _test_sets(folder, split, persons)
-        table, more = _classic(images, tests, persons, PAIRS[protocol])
+        images, more = _classic(images, tests, persons, PAIRS[protocol])
         if not manifest:
-            total, wanted = table["path"].nunique(), IMAGES[protocol, boxes]
+            total, wanted = images["path"].nunique(), IMAGES[protocol, boxes]
             more.append(Check("images in all", f"{wanted:,}", f"{total:,}", total == wanted))
-    published = sizes(table, home, manifest, PUBLISHED[protocol, boxes], layout)
-    checks = (note, *where, *published, *more, *consistency(table, home))
-    digest = standin_digest(name, manifest["digest"]) if manifest else rows_digest(base, table)
-    source = "stand-in" if manifest else "real"
-    return Dataset(name, home, source, table, digest, checks, _notes(protocol, boxes, split))
+        of = f"classic protocol, split {split} of {TEST_SETS_PUBLISHED}, {boxes} boxes"
+        notes = [f"{of}; results are means over the splits", READINGS[protocol]]
+    checks += table.sizes(images, home, manifest, PUBLISHED[protocol, boxes], layout)
+    checks += [*more, *table.consistency(images, home)]
+    notes.append("cameras 1 and 2 are the two views of the pair that saw the person")
+    digest = standin_digest(name, manifest["digest"]) if manifest else table.rows_digest(base, images)
+    return Dataset(name, home, "stand-in" if manifest else "real", images, digest, tuple(checks), tuple(notes))
 
 
 def standin_digest(name: str, digest: str) -> str:
     """Digest of the table `name` of a stand-in whose manifest says `digest`: one rendering holds many tables."""
-    return combined_digest(digest, name)
-
-
-def _notes(protocol: str, boxes: str, split: int) -> tuple[str, ...]:
-    cameras = "cameras 1 and 2 are the two views of the pair that saw the person"
-    if protocol == "np":
-        return (f"new protocol (767/700 identities), {boxes} boxes", cameras)
-    reading = {
-        "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
-        "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
-    }
-    return (
-        f"classic protocol, split {split} of {TEST_SETS_PUBLISHED}, {boxes} boxes; results are means over the splits",
-        reading[protocol],
-        cameras,
-    )
-
-
-def _folders(boxes: str) -> dict[str, str]:
-    return {
-        "train": f"{boxes}/bounding_box_train",
-        "query": f"{boxes}/query",
-        "gallery": f"{boxes}/bounding_box_test",
-    }
-
-
-def _layout(protocol: str, boxes: str) -> Layout:
-    folders = tuple(_folders(boxes).values())
-    forms = (folders, (MAT,)) if protocol == "np" else ((MAT,), (*folders, TEST_SETS))
-    return Layout(
-        name=NAME,
-        title="CUHK03",
-        root_names=("cuhk03_release", "CUHK03-NP", "cuhk03-np", "CUHK03", "cuhk03"),
-        forms=forms,
-        pattern=re.compile(r"(?!0000)(\d{4})_c([12])_\d+\.(?:png|jpe?g)", re.IGNORECASE),
-        expected="the form 0001_c1_1.png with identities from 1 and cameras 1 and 2",
-        suffixes=(".png", ".jpg", ".jpeg"),
-    )
+    return table.combined_digest(digest, name)
 
 
 # --- the new protocol -------------------------------------------------------------------------------------------------
@@ -238,32 +187,25 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
             f"{name} is missing in {root} and in {root.parent}; put this published file of the new protocol beside "
             f"{MAT}, or give the CUHK03-NP folders"
         )
-    config = _read_mat(file)
+    config, parts = _read_mat(file), []
     try:
-        names = [str(np.ravel(cell)[0]) for cell in config["filelist"].ravel()]
+        names = np.array([f"{boxes}/{np.ravel(cell)[0]}" for cell in config["filelist"].ravel()])
         labels = _whole_numbers(config["labels"], 1, sum(PERSONS), len(names))
         cameras = _whole_numbers(config["camId"], 1, 2, len(names))
-        chosen = {
-            split: _whole_numbers(config[key], 1, len(names)) - 1  # MATLAB counts from 1
-            for split, key in (("train", "train_idx"), ("query", "query_idx"), ("gallery", "gallery_idx"))
-        }
-        parts = [
-            rows([f"{boxes}/{names[i]}" for i in index], labels[index], cameras[index], split)
-            for split, index in chosen.items()
-        ]
+        for split in FOLDERS:
+            index = _whole_numbers(config[f"{split}_idx"], 1, len(names)) - 1  # MATLAB counts from 1
+            parts.append(table.rows(names[index].tolist(), labels[index], cameras[index], split))
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ReidError(
-            f"{file} has not the structure of the published config file ({type(error).__name__}: {error}); "
-            "copy it again"
-        ) from None
-    table = pd.concat(parts, ignore_index=True)
-    absent = table.loc[~table["path"].isin(images["path"]), "path"]
+        why = f"{type(error).__name__}: {error}"
+        raise ReidError(f"{file} has not the structure of the published config file ({why}); copy it again") from None
+    listed = pd.concat(parts, ignore_index=True)
+    absent = listed.loc[~listed["path"].isin(images["path"]), "path"]
     if len(absent):
         raise ReidError(
             f"{file} lists {shown([Path(absent.iloc[0]).name])}, which {MAT} does not hold ({len(absent):,} such); "
             "copy both again"
         )
-    return table
+    return listed
 
 
 def _whole_numbers(values: object, least: int, most: int, count: int | None = None) -> np.ndarray:
@@ -290,17 +232,16 @@ def _read_mat(file: Path) -> dict:
 
 def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """The test persons of one split, n×2 (pair, person), both from 1; and how many persons each pair saw."""
-    if (root / MAT).is_file():
-        file = root / MAT
+    file = next((root / name for name in (MAT, TEST_SETS) if (root / name).is_file()), None)
+    if file is None:
+        raise ReidError(
+            f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol; "
+            f"give the folder of the release, or render the stand-in: {LAYOUT.render}"
+        )
+    if file.name == MAT:
         with _open(file) as content:
             sets = [content[ref][()].T for ref in content["testsets"][()].ravel()]
     else:
-        file = root / TEST_SETS
-        if not file.is_file():
-            raise ReidError(
-                f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol; "
-                f"give the folder of the release, or render the stand-in: {_layout('classic', BOXES[0]).render}"
-            )
         content = _read_mat(file)
         sets = list(content.get("testsets", np.empty(0, object)).ravel())
         try:
@@ -310,14 +251,12 @@ def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.nda
     if len(sets) != TEST_SETS_PUBLISHED:
         raise ReidError(f"{file} lists {len(sets)} test sets instead of {TEST_SETS_PUBLISHED}; copy it again")
     try:
-        tests = np.asarray(sets[split - 1])
-        if tests.ndim != 2 or tests.shape[1] != 2 or len(persons) != len(PERSONS) or not len(tests):
+        tests = _whole_numbers(sets[split - 1], 1, sum(persons)).reshape(-1, 2)
+        if np.shape(sets[split - 1])[1:] != (2,) or len(persons) != len(PERSONS) or not len(tests):
             raise ValueError("no list of pairs")
-        pairs = _whole_numbers(tests[:, 0], 1, len(persons))
-        tests = np.stack((pairs, _whole_numbers(tests[:, 1], 1, sum(persons))), axis=1)
-        if (tests[:, 1] > np.asarray(persons)[pairs - 1]).any():
+        if (tests[:, 1] > np.asarray(persons)[tests[:, 0] - 1]).any():
             raise ValueError("a person that its pair does not have")
-    except ValueError:
+    except (ValueError, IndexError):
         raise ReidError(
             f"test set {split} of {file} is no list of (pair 1 to 5, person); pairs of {list(persons)} persons were "
             "found: copy it again"
@@ -341,9 +280,9 @@ def _classic(
     cameras = test.groupby("identity")["camera"].transform("nunique")
     alone = test.loc[cameras == 1, "identity"].nunique()
     parts = {"train": images[~tested], "query": test[cameras > 1], "gallery": test}
-    table = pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
+    whole = pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
     found = test["identity"].nunique()
-    return table, [
+    return whole, [
         Check("test persons with images", f"{len(tests)}", f"{found}", found == len(tests)),
         Check("test persons seen by one camera, in the gallery only", f"{alone}", f"{alone}", True),
     ]
@@ -383,57 +322,39 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
     Returns rows (split empty), the persons of each pair, and a digest of names and sizes in pixels: the bytes of a PNG
     file depend on the library that wrote it.
     """
-    index = folder / f"{boxes}.tsv"
-    if not _whole(index, folder / boxes):
-        _extract(mat, boxes, folder)
-    read = _read_index(index)
-    if read is None:
-        raise ReidError(f"{index} was changed while it was read; start again")
-    head, lines = read
-    if head[0] != str(mat.stat().st_size):
+    index = _read_index(folder / f"{boxes}.tsv")
+    if index is None or not {line.split("\t")[0] for line in index[1:]} <= _present(folder / boxes):
+        index = _extract(mat, boxes, folder)
+    size, many, _ = index[0].split("\t")
+    if size != str(mat.stat().st_size):
         raise ReidError(f"{folder} holds the images of another {MAT} than {mat}; remove that folder to extract again")
-    persons = tuple(int(number) for number in head[1].split(","))
-    names = [line.split("\t")[0] for line in lines]
+    persons = tuple(int(number) for number in many.split(","))
+    names = [line.split("\t")[0] for line in index[1:]]
     fields = np.array([name.split("_")[:3] for name in names], dtype=np.int64)  # pair, person, camera
     identities = np.cumsum([0, *persons])[fields[:, 0] - 1] + fields[:, 1]
-    return (
-        rows([f"{boxes}/{name}" for name in names], identities, fields[:, 2], ""),
-        persons,
-        combined_digest(*head, *lines),
-    )
+    rows = table.rows([f"{boxes}/{name}" for name in names], identities, fields[:, 2], "")
+    return rows, persons, table.combined_digest(*index[0].split("\t"), *index[1:])
 
 
-_INDEX_HEAD = re.compile(r"\d{1,15}\t\d{1,5}(,\d{1,5}){4}\t\d{1,9}", re.ASCII)
-_INDEX_LINE = re.compile(r"[1-5]_\d{1,5}_[12]_\d{1,5}\.png\t\d{1,5}\t\d{1,5}", re.ASCII)
-
-
-def _read_index(index: Path) -> tuple[list[str], list[str]] | None:
+def _read_index(file: Path) -> list[str] | None:
     """The .mat's size in bytes, the persons of each pair and the number of images; then a line an image (name, height,
     width). None where there is no whole index of this form: the images are then extracted again."""
     try:
-        first, *lines = index.read_text(encoding="utf-8").splitlines()
+        head, *lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
-    fits = _INDEX_HEAD.fullmatch(first) and all(map(_INDEX_LINE.fullmatch, lines))
-    head = first.split("\t")
-    return (head, lines) if fits and head[2] == str(len(lines)) else None
-
-
-def _whole(index: Path, folder: Path) -> bool:
-    found = _read_index(index)
-    return found is not None and {line.split("\t")[0] for line in found[1]} <= _present(folder)
+    fits = re.fullmatch(rf"\d{{1,15}}\t\d{{1,5}}(,\d{{1,5}}){{4}}\t{len(lines)}", head, re.ASCII)
+    image = re.compile(r"[1-5]_\d{1,5}_[12]_\d{1,5}\.png\t\d{1,5}\t\d{1,5}", re.ASCII)
+    return [head, *lines] if fits and all(map(image.fullmatch, lines)) else None
 
 
 def _present(folder: Path) -> set[str]:
     """Names of the images that are not empty (a crash of the machine can leave empty files)."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.name.endswith(".png") and entry.stat().st_size}
+    return {file.name for file in folder.glob("*.png") if file.stat().st_size}
 
 
-def _extract(mat: Path, boxes: str, folder: Path) -> None:
-    """Write the images that are not there yet, then the index.
+def _extract(mat: Path, boxes: str, folder: Path) -> list[str]:
+    """Write the images that are not there yet, then the index, whose lines are returned.
 
     A file gets its name only when it is complete, and the index comes last: an extraction that was interrupted is never
     taken for a whole one and goes on where it stopped.
@@ -455,9 +376,11 @@ def _extract(mat: Path, boxes: str, folder: Path) -> None:
                 if name not in done:
                     pixels = Image.fromarray(np.ascontiguousarray(image[()].T))
                     _save(folder / boxes / name, lambda file, pixels=pixels: pixels.save(file, format="PNG"))
-    head = [str(mat.stat().st_size), ",".join(str(cell.shape[1]) for cell in cells), str(len(lines))]
-    text = "\n".join(["\t".join(head), *lines]) + "\n"
+    many = ",".join(str(cell.shape[1]) for cell in cells)
+    index = [f"{mat.stat().st_size}\t{many}\t{len(lines)}", *lines]
+    text = "\n".join(index) + "\n"
     _save(folder / f"{boxes}.tsv", lambda file: file.write_text(text, encoding="utf-8"))
+    return index
 
 
 def _save(file: Path, write: Callable[[Path], object]) -> None:

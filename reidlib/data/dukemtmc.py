@@ -14,16 +14,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import (
-    Dataset,
-    Layout,
-    consistency,
-    files_digest,
-    find_root,
-    read_folders,
-    read_manifest,
-    sizes,
-)
+from reidlib.data.table import Dataset, Layout, load_folders
 
 NAME = "dukemtmc"
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
@@ -50,19 +41,9 @@ LAYOUT = Layout(
 
 
 def load(root: Path | str | None = None) -> Dataset:
-    """Read DukeMTMC-reID or its stand-in from `root` and check it.
+    """DukeMTMC-reID or its stand-in as a checked table; `table.load_folders` names the errors it raises.
 
     root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is corrected and noted in the checks. None: looked for under the folder named by the
-          environment variable REID_DATA.
-
-    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
-    for folders missing or empty, names that do not parse, a query without a match in another camera, a stand-in that
-    is not whole.
+          levels too shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
     """
-    folder, note = find_root(root, LAYOUT)
-    manifest = read_manifest(folder, NAME)
-    table = read_folders(folder, FOLDERS, LAYOUT)
-    checks = (note, *sizes(table, folder, manifest, PUBLISHED, LAYOUT), *consistency(table, folder))
-    digest = manifest["digest"] if manifest else files_digest(folder, table["path"])
-    return Dataset(NAME, folder, "stand-in" if manifest else "real", table, digest, checks, (WITHDRAWN,))
+    return load_folders(root, LAYOUT, PUBLISHED, notes=(WITHDRAWN,))

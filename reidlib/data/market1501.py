@@ -10,25 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pandas as pd
-
-from reidlib.data.table import (
-    Dataset,
-    Layout,
-    consistency,
-    files_digest,
-    find_root,
-    read_folder,
-    read_folders,
-    read_manifest,
-    sizes,
-)
-from reidlib.spec import ReidError
+from reidlib.data.table import Dataset, Layout, load_folders
 
 NAME = "market1501"
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-MULTI_QUERY_FOLDER = "gt_bbox"
-
 PUBLISHED = {
     "train images": 12_936,
     "train identities": 751,
@@ -48,36 +33,10 @@ LAYOUT = Layout(
 )
 
 
-def parse_name(name: str) -> tuple[int, int]:
-    """Identity (junk −1, distractor 0) and camera (1 to 6) of an image, from its file name.
-
-    Raises ReidError when the name is not of Market-1501's form.
-    """
-    match = LAYOUT.pattern.fullmatch(name)
-    if match is None:
-        raise ReidError(f"{name} is no Market-1501 name; expected {LAYOUT.expected}")
-    return int(match[1]), int(match[2])
-
-
 def load(root: Path | str | None = None) -> Dataset:
-    """Read Market-1501 or its stand-in from `root` and check it.
+    """Market-1501 or its stand-in as a checked table; `table.load_folders` names the errors it raises.
 
     root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is corrected and noted in the checks. None: looked for under the folder named by the
-          environment variable REID_DATA.
-
-    Split sizes of a real set that differ from the published ones are shown in the checks (cut-down copies are in use).
-    Raises ReidError, one line, for everything that would make a number wrong: folders missing or empty, names that do
-    not parse, junk or distractors among the training images, a query without a match in another camera, a stand-in
-    that is not whole.
+          levels too shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
     """
-    folder, note = find_root(root, LAYOUT)
-    manifest = read_manifest(folder, NAME)
-    table = read_folders(folder, FOLDERS, LAYOUT)
-    if (folder / MULTI_QUERY_FOLDER).is_dir():
-        multi = read_folder(folder, MULTI_QUERY_FOLDER, "multi-query", LAYOUT)
-        known = table.loc[table["split"] == "query", "identity"]
-        table = pd.concat([table, multi[multi["identity"].isin(known)]], ignore_index=True)
-    checks = (note, *sizes(table, folder, manifest, PUBLISHED, LAYOUT), *consistency(table, folder))
-    digest = manifest["digest"] if manifest else files_digest(folder, table["path"])
-    return Dataset(NAME, folder, "stand-in" if manifest else "real", table, digest, checks)
+    return load_folders(root, LAYOUT, PUBLISHED, multi_query="gt_bbox")

@@ -10,13 +10,8 @@ users of the published protocol train; nothing is selected on list_val.
 
 Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
 is label + 1 for training and label + 1,042 for the test: 1 to 4,101 for the 4,101 published persons, so that no person
-is a distractor (0) and none is both trained and tested.
-
-What a stand-in writes
-----------------------
-The layout of version 1: `train/IIII/` and `test/IIII/` with JPEG files named as 0000_000_01_0303morning_0008_0.jpg,
-and the four lists. Labels of train+val and of query+gallery both count from 0. `standin.json`: `name` "msmt17",
-`counts` with the keys "train" and "test": images below each, in all its sub-folders.
+is a distractor (0) and none is both trained and tested. A stand-in has the layout of version 1; its manifest counts the
+images below train and test.
 """
 
 from __future__ import annotations
@@ -27,18 +22,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from reidlib.data.table import (
-    Check,
-    Dataset,
-    Layout,
-    consistency,
-    files_digest,
-    find_root,
-    read_manifest,
-    rows,
-    rows_digest,
-    sizes,
-)
+from reidlib.data import table
+from reidlib.data.table import Check, Dataset, Layout
 from reidlib.spec import ReidError
 
 NAME = "msmt17"
@@ -69,93 +54,80 @@ LAYOUT = Layout(
 )
 
 
-_LABEL = re.compile("[0-9]{1,6}")
-
-
 def load(root: Path | str | None = None) -> Dataset:
     """Read MSMT17 or its stand-in from `root` and check it.
 
     root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is corrected and
-          noted in the checks. None: looked for under the folder named by the environment variable REID_DATA.
+          noted in the checks. None: looked for under REID_DATA.
 
     Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
     for lists or folders missing, a line that does not parse, an image that is listed but not there or listed twice,
     a query without a match in another camera, a stand-in that is not whole.
     """
-    folder, note = find_root(root, LAYOUT)
-    manifest = read_manifest(folder, NAME)
+    folder, note = table.find_root(root, LAYOUT)
+    manifest = table.read_manifest(folder, NAME)
     missing = [name for name in LISTS if not (folder / name).is_file()]
     if missing:
         raise ReidError(f"{missing[0]} is missing in {folder}; unpack the data set again, or render: {LAYOUT.render}")
-    version, folders = _version(folder)
-    parts = [_read_list(folder, name, split, folders) for name, split in LISTS.items()]
-    table = pd.concat(parts, ignore_index=True)
-    twice = table.loc[table["path"].duplicated(), "path"]
+    version = next((one for one in FOLDERS if all((folder / part).is_dir() for part in FOLDERS[one].values())), None)
+    if version is None:
+        wanted = " nor ".join(" and ".join(folders.values()) for folders in FOLDERS.values())
+        raise ReidError(f"{folder} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
+    folders = FOLDERS[version]
+    parts = [_read_list(folder / name, split, folders) for name, split in LISTS.items()]
+    images = pd.concat(parts, ignore_index=True)
+    twice = images.loc[images["path"].duplicated(), "path"]
     if len(twice):
         raise ReidError(f"{twice.iloc[0]} stands twice in the lists of {folder} ({len(twice)} such); unpack them again")
-    files = files_digest(folder, table["path"])  # also finds every image that is listed but not there
-    matches, _ = consistency(table, folder)  # the other check is true by construction here
+    files = table.files_digest(folder, images["path"])  # also finds every image that is listed but not there
+    matches, _ = table.consistency(images, folder)  # the other check is true by construction here
+    on_disk = sum(
+        LAYOUT.pattern.fullmatch(name) is not None
+        for part in folders.values()
+        for _, _, names in os.walk(folder / part)
+        for name in names
+    )
     checks = (
         note,
         Check("folders", version, f"{version} ({', '.join(folders.values())})", True),
-        *sizes(table, folder, manifest, PUBLISHED, LAYOUT),
+        *table.sizes(images, folder, manifest, PUBLISHED, LAYOUT),
         matches,
-        _unlisted(folder, folders, table),
+        Check("images that no list names", "0", f"{on_disk - len(images):,}", on_disk == len(images)),
     )
     # file names do not tell train from val or query from gallery
-    digest = manifest["digest"] if manifest else rows_digest(files, table)
+    digest = manifest["digest"] if manifest else table.rows_digest(files, images)
     notes = (
         "the training split is list_train and list_val together, as users of the published protocol train",
         f"identity = label + 1 in training, label + {TRAIN_IDENTITIES + 1:,} in the test: the lists count both from 0",
     )
-    return Dataset(NAME, folder, "stand-in" if manifest else "real", table, digest, checks, notes)
+    return Dataset(NAME, folder, "stand-in" if manifest else "real", images, digest, checks, notes)
 
 
-def _version(root: Path) -> tuple[str, dict[str, str]]:
-    for version, folders in FOLDERS.items():
-        if all((root / folder).is_dir() for folder in folders.values()):
-            return version, folders
-    wanted = " nor ".join(" and ".join(folders.values()) for folders in FOLDERS.values())
-    raise ReidError(f"{root} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
-
-
-def _unlisted(root: Path, folders: dict[str, str], table: pd.DataFrame) -> Check:
-    """How many images below the folders no list names: they are not read."""
-    found = sum(
-        LAYOUT.pattern.fullmatch(name) is not None
-        for folder in folders.values()
-        for _, _, names in os.walk(root / folder)
-        for name in names
-    )
-    return Check("images that no list names", "0", f"{found - len(table):,}", found == len(table))
-
-
-def _read_list(root: Path, name: str, split: str, folders: dict[str, str]) -> pd.DataFrame:
+def _read_list(file: Path, split: str, folders: dict[str, str]) -> pd.DataFrame:
     try:
-        lines = (root / name).read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ReidError(f"{root / name} cannot be read ({error}); unpack it again") from None
-    folder = folders["train" if split == "train" else "test"]
-    offset = 1 if split == "train" else 1 + TRAIN_IDENTITIES
+        raise ReidError(f"{file} cannot be read ({error}); unpack it again") from None
+    part, offset = ("train", 1) if split == "train" else ("test", 1 + TRAIN_IDENTITIES)
     paths, identities, cameras = [], [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         path, _, label = line.strip().rpartition(" ")
         match = LAYOUT.pattern.fullmatch(path)
-        if match is None or not _LABEL.fullmatch(label):
+        if match is None or not re.fullmatch("[0-9]{1,6}", label):
             raise ReidError(
-                f"line {number} of {root / name} is {line!r}; expected {LAYOUT.expected}, a space and a label: "
+                f"line {number} of {file} is {line!r}; expected {LAYOUT.expected}, a space and a label: "
                 "unpack the list again"
             )
         if split == "train" and int(label) >= TRAIN_IDENTITIES:
             raise ReidError(
-                f"line {number} of {root / name} has label {label}, but training labels end at "
-                f"{TRAIN_IDENTITIES - 1:,}; unpack the list again"
+                f"line {number} of {file} has label {label}, but training labels end at {TRAIN_IDENTITIES - 1:,}; "
+                "unpack the list again"
             )
-        paths.append(f"{folder}/{path}")
+        paths.append(f"{folders[part]}/{path}")
         identities.append(int(label) + offset)
         cameras.append(int(match[2]))
     if not paths:
-        raise ReidError(f"{root / name} is empty; unpack it again")
-    return rows(paths, identities, cameras, split)
+        raise ReidError(f"{file} is empty; unpack it again")
+    return table.rows(paths, identities, cameras, split)

@@ -1,8 +1,7 @@
 """The checked table that every data set becomes: one row an image, plus what was checked when it was read.
 
 A loader (one file a data set) lists the images, parses their names and returns a `Dataset`. What all loaders share is
-here: the table itself and its text, finding the root, reading folders of named images, the checks when reading, the
-digest, the stand-in's manifest.
+here.
 """
 
 from __future__ import annotations
@@ -139,13 +138,14 @@ class Layout:
         """The best form that is whole in `folder`, or None."""
         return next((form for form in self.forms if all(_has(folder, entry) for entry in form)), None)
 
-    def touches(self, folder: Path) -> bool:
-        """Whether `folder` holds anything of this layout, or a stand-in that is being rendered."""
-        return any(_has(folder, entry) for form in self.forms for entry in form) or bool(unfinished(folder))
-
 
 def _has(folder: Path, entry: str) -> bool:
     return (folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir()
+
+
+def _begun(folder: Path, form: Iterable[str]) -> bool:
+    """Whether `folder` holds anything of this form, or a stand-in that is being rendered."""
+    return any(_has(folder, entry) for entry in form) or bool(unfinished(folder))
 
 
 def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
@@ -155,17 +155,14 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
 
     Raises ReidError, naming what was looked for and where, when there is none or more than one.
     """
-    if root is None:
-        given = paths.data()
-        if given is None:
-            raise ReidError(
-                f"no folder given for {layout.name} and REID_DATA is not set; set REID_DATA to the folder that holds "
-                f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
-                f"{layout.render} and give DIR"
-            )
-        asked = f"REID_DATA={given}"
-    else:
-        given, asked = Path(root), f"root {root}"
+    given = paths.data() if root is None else Path(root)
+    if given is None:
+        raise ReidError(
+            f"no folder given for {layout.name} and REID_DATA is not set; set REID_DATA to the folder that holds "
+            f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
+            f"{layout.render} and give DIR"
+        )
+    asked = f"REID_DATA={given}" if root is None else f"root {root}"
     if not given.is_dir():
         raise ReidError(
             f"{asked} is no folder; give the folder of the data set, or render the stand-in: {layout.render}"
@@ -184,27 +181,22 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
     names_only: below `given`, only folders under one of the root names count. REID_DATA holds other data sets too, and
     Market-1501 and DukeMTMC-reID have the same three folders.
     """
-    if layout.touches(given):
+    entries = dict.fromkeys(entry for form in layout.forms for entry in form)
+    if _begun(given, entries):
         return given
-    depth = max(entry.count("/") + 1 for form in layout.forms for entry in form)
-    for parent in given.parents[:depth]:
+    for parent in given.parents[: max(entry.count("/") + 1 for entry in entries)]:
         if layout.form_in(parent):
             return parent
     below = [path for pattern in ("*", "*/*") for path in sorted(given.glob(pattern)) if path.is_dir()]
     for form in layout.forms:
-        named = [
-            path
-            for path in below
-            if path.name in layout.root_names and (any(_has(path, entry) for entry in form) or unfinished(path))
-        ]
-        whole = [path for path in below if all(_has(path, entry) for entry in form)]
-        candidates = named or ([] if names_only else whole)
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates:
-            listed = ", ".join(str(path.relative_to(given)) for path in candidates[:4])
-            raise ReidError(f"{asked} holds {len(candidates)} data sets ({listed}); give one of them as the root")
-    entries = dict.fromkeys(entry for form in layout.forms for entry in form)
+        found = [path for path in below if path.name in layout.root_names and _begun(path, form)]
+        if not (found or names_only):
+            found = [path for path in below if all(_has(path, entry) for entry in form)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(str(path.relative_to(given)) for path in found[:4])
+            raise ReidError(f"{asked} holds {len(found)} data sets ({listed}); give one of them as the root")
     raise ReidError(
         f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it "
         f"({', '.join(layout.root_names)} are looked for); give the folder that holds them, or render the stand-in: "
@@ -215,89 +207,97 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+def load_folders(
+    root: Path | str | None,
+    layout: Layout,
+    published: Mapping[str, int],
+    notes: tuple[str, ...] = (),
+    multi_query: str = "",
+) -> Dataset:
+    """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
+
+    multi_query: the folder with more images of the query identities, which a copy may lack; those of others are left
+    out. Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
+
+    Raises ReidError, one line, for everything that would make a number wrong: folders missing or empty, names that do
+    not parse, junk or distractors among the training images, a query without a match in another camera, a stand-in
+    that is not whole.
+    """
+    folder, note = find_root(root, layout)
+    manifest = read_manifest(folder, layout.name)
+    folders = dict(zip(SPLITS, layout.forms[0], strict=False))
+    if multi_query and (folder / multi_query).is_dir():
+        folders["multi-query"] = multi_query
+    table = read_folders(folder, folders, layout)
+    asked = table.loc[table["split"] == "query", "identity"]
+    table = table[(table["split"] != "multi-query") | table["identity"].isin(asked)].reset_index(drop=True)
+    checks = (note, *sizes(table, folder, manifest, published, layout), *consistency(table, folder))
+    digest = manifest["digest"] if manifest else files_digest(folder, table["path"])
+    return Dataset(layout.name, folder, "stand-in" if manifest else "real", table, digest, checks, notes)
+
+
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
     """The table of a data set that keeps each split in a folder of its own: `folders` maps split to folder.
 
-    Raises ReidError for a folder that is missing or empty and for names that are not of the layout's pattern.
+    Files that are no images (Thumbs.db, hidden files) are skipped. Raises ReidError for a folder that is missing or
+    empty, for names that are not of the layout's pattern, and for files so named that do not end as images do.
     """
     missing = [folder for folder in folders.values() if not (root / folder).is_dir()]
     if missing:
         raise ReidError(
             f"folder {missing[0]} is missing in {root}; unpack the data set again, or render: {layout.render}"
         )
-    parts = [read_folder(root, folder, split, layout) for split, folder in folders.items()]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
-def read_folder(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
+def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
     """The images of one folder, as rows of `split`; identity and camera from the file names."""
-    names = list_images(root / folder, layout.suffixes)
-    check_all_read(root / folder, names, layout)
-    matches = [layout.pattern.fullmatch(name) for name in names]
-    bad = [name for name, match in zip(names, matches, strict=True) if match is None]
+    place = root / folder
+    try:
+        files = sorted(os.listdir(place))
+    except OSError as error:
+        raise ReidError(f"folder {place} cannot be read ({error.strerror}); fix its permissions") from None
+    names = [name for name in files if _is_image(name, layout)]
+    if not names:
+        raise ReidError(
+            f"folder {place} holds no {layout.suffixes[0]} file; unpack the data set again or give the folder that is "
+            f"whole (looked in {place.parent})"
+        )
+    others = set(files) - set(names)
+    if named := sorted(name for name in others if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0])):
+        raise ReidError(
+            f"{len(named):,} files in {place} are named as {layout.title}'s images but would not be read, since they "
+            f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
+        )
+    matches = {name: layout.pattern.fullmatch(name) for name in names}
+    bad = [name for name, match in matches.items() if match is None]
     if len(bad) == len(names):
         raise ReidError(
-            f"none of the {len(names):,} names in {root / folder} is {layout.title}'s, first {shown(bad)}; "
+            f"none of the {len(names):,} names in {place} is {layout.title}'s, first {shown(bad)}; "
             f"expected {layout.expected}: this is another data set, give the folder of {layout.title}"
         )
     if bad:
         raise ReidError(
-            f"{len(bad)} of {len(names)} names in {root / folder} are not {layout.title}'s, first {shown(bad)}; "
+            f"{len(bad)} of {len(names)} names in {place} are not {layout.title}'s, first {shown(bad)}; "
             f"expected {layout.expected}: remove or rename them"
         )
-    return rows(
-        [f"{folder}/{name}" for name in names], [int(m[1]) for m in matches], [int(m[2]) for m in matches], split
-    )
+    known = [match for match in matches.values() if match]
+    return rows([f"{folder}/{name}" for name in names], [int(m[1]) for m in known], [int(m[2]) for m in known], split)
+
+
+def _is_image(name: str, layout: Layout) -> bool:
+    return name.lower().endswith(layout.suffixes) and not name.startswith(".")
 
 
 def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
     """Rows of one split, in the columns and types of a data set's table."""
-    return pd.DataFrame(
-        {
-            "path": paths,
-            "identity": np.asarray(identities, dtype=np.int64),
-            "camera": np.asarray(cameras, dtype=np.int64),
-            "split": split,
-        }
-    )
-
-
-def list_images(folder: Path, suffixes: tuple[str, ...] = (".jpg", ".jpeg")) -> list[str]:
-    """Names of the image files of `folder`, sorted. Everything else (Thumbs.db, hidden files) is skipped.
-
-    Raises ReidError when the folder is missing, cannot be read or holds no image.
-    """
-    try:
-        names = [name for name in os.listdir(folder) if name.lower().endswith(suffixes) and not name.startswith(".")]
-    except FileNotFoundError:
-        raise ReidError(f"folder {folder} is missing; {_whole(folder)}") from None
-    except NotADirectoryError:
-        raise ReidError(f"{folder} is a file where a folder of images belongs; {_whole(folder)}") from None
-    except OSError as error:
-        raise ReidError(f"folder {folder} cannot be read ({error.strerror}); fix its permissions") from None
-    if not names:
-        raise ReidError(f"folder {folder} holds no {suffixes[0]} file; {_whole(folder)}")
-    return sorted(names)
-
-
-def check_all_read(folder: Path, names: list[str], layout: Layout) -> None:
-    """Raises ReidError for a file named as an image of the layout that is not in `names` for its suffix."""
-    passed_over = set(os.listdir(folder)) - set(names)
-    named = sorted(name for name in passed_over if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0]))
-    if named:
-        raise ReidError(
-            f"{len(named):,} files in {folder} are named as {layout.title}'s images but would not be read, since they "
-            f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
-        )
+    numbers = {"identity": np.asarray(identities, np.int64), "camera": np.asarray(cameras, np.int64)}
+    return pd.DataFrame({"path": paths, **numbers, "split": split})
 
 
 def shown(names: Iterable[str]) -> str:
     """The first three names for a message of one line: as they are, or quoted where they hold odd characters."""
     return ", ".join(name if name.isprintable() else ascii(name) for name in list(names)[:3])
-
-
-def _whole(folder: Path) -> str:
-    return f"unpack the data set again or give the folder that is whole (looked in {folder.parent})"
 
 
 # --- digests and manifests --------------------------------------------------------------------------------------------
@@ -384,11 +384,7 @@ def sizes(
 
 
 def _whole_folder(root: Path, folder: str, size: int, manifest: dict, layout: Layout) -> Check:
-    found = sum(
-        name.lower().endswith(layout.suffixes) and not name.startswith(".")
-        for _, _, names in os.walk(root / folder)
-        for name in names
-    )
+    found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
     if found != size:
         raise ReidError(
             f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it again: "
@@ -427,10 +423,6 @@ def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
 def queries_without_match(table: pd.DataFrame) -> pd.DataFrame:
     """The query rows whose identity no gallery image of another camera shows: they could never be answered."""
     queries, gallery = (table[table["split"] == name] for name in ("query", "gallery"))
-    gallery = gallery[gallery["identity"] > DISTRACTOR]
-    cameras = gallery.groupby("identity")["camera"].agg(["min", "max"])
-    seen = cameras.reindex(queries["identity"])
-    # another camera exists where the identity is in the gallery and its cameras are not all the query's own
-    own = queries["camera"].to_numpy()
-    alone = seen["min"].isna().to_numpy() | ((seen["min"].to_numpy() == own) & (seen["max"].to_numpy() == own))
-    return queries[alone]
+    seen = gallery.loc[gallery["identity"] > DISTRACTOR, ["identity", "camera"]].drop_duplicates()
+    pairs = queries.reset_index(names="query").merge(seen, on="identity", suffixes=("", "_seen"))
+    return queries[~queries.index.isin(pairs.loc[pairs["camera"] != pairs["camera_seen"], "query"])]

@@ -11,7 +11,6 @@ import re
 import stat
 import subprocess
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,15 +27,7 @@ OTHER = "other"
 
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MEMBER = re.compile(rf"records/(stand-in|real)(/{_WORD}){{3}}/[0-9a-f]{{16}}\.(json|npz)")
-_LIMITS = {".json": 4 * 2**20, ".npz": 32 * 2**20}
-"""Bytes of the largest record and per-query file, unpacked."""
 _MEMBERS = 200_000
-_WHEN = (1980, 1, 1, 0, 0, 0)
-"""Of every member: the archive depends on its records alone."""
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
-
-
-# --- pack -------------------------------------------------------------------------------------------------------------
 
 
 def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = print) -> list[Path]:
@@ -60,7 +51,8 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
                 raise ReidError(f"{path}: belongs at {record.place}; move it there with its per-query file")
             if not record.ok:
                 continue
-            parts = [(place.relative_to(results).as_posix(), place.read_bytes()) for place in _files(path)]
+            files = (path, path.with_suffix(".npz"))
+            parts = [(place.relative_to(results).as_posix(), place.read_bytes()) for place in files]
         except (ReidError, OSError) as fault:
             log(f"left out: {fault}")
             continue
@@ -74,7 +66,7 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
         with records.atomic(file) as stream, zipfile.ZipFile(stream, "w") as archive:
             archive.comment = COMMENT
             for name, data in content:
-                member = zipfile.ZipInfo(name, _WHEN)
+                member = zipfile.ZipInfo(name)  # of 1980: the archive depends on its records alone
                 member.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(member, data, zipfile.ZIP_DEFLATED)
     except OSError as fault:
@@ -82,31 +74,25 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
     return packed
 
 
-def _files(record: Path) -> tuple[Path, Path]:
-    return record, record.with_suffix(".npz")
-
-
 def _is_ours(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.comment == COMMENT
-    except _DAMAGED:
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
 def _committed(results: Path, since: str | None) -> dict[str, str]:
     """Path below the results folder -> git's digest of its content, in a commit; empty where there is no git."""
-    commit = since or "HEAD"
-    line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", commit, "records/"]
+    line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", since or "HEAD", "records/"]
     try:
-        done = subprocess.run(line, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as fault:
-        if since is None:
-            return {}
-        said = fault.stderr.decode(errors="replace") if isinstance(fault, subprocess.CalledProcessError) else str(fault)
-        said = records.printable(said)
-        raise ReidError(f"commit {since!r}: {said}; name a commit of the checkout that holds {results}") from None
-    entries = (entry.partition("\t") for entry in done.stdout.decode(errors="replace").split("\0") if entry)
+        done = subprocess.run(line, capture_output=True, text=True, encoding="utf-8", errors="replace")
+        said, found = records.printable(done.stderr), "" if done.returncode else done.stdout
+    except OSError as fault:
+        said, found = str(fault), ""
+    if said and since:
+        raise ReidError(f"commit {since!r}: {said}; name a commit of the checkout that holds {results}")
+    entries = (entry.partition("\t") for entry in found.split("\0") if entry)
     return {path: kind.split(" ")[2] for kind, _, path in entries}
 
 
@@ -114,9 +100,6 @@ def _git_digest(content: bytes, like: str) -> str:
     """git's digest of a file, by the hash (SHA-1 or SHA-256) of the digest it is compared with."""
     kind = hashlib.sha256 if len(like) == 64 else hashlib.sha1
     return kind(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-# --- merge ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -135,18 +118,15 @@ class Merged:
 
     def lines(self) -> list[str]:
         """One line for each kind that occurs, with its number and what it concerns."""
-        what = [
-            ("added", "", self.added),
-            ("skipped", " (there already)", self.skipped),
-            ("conflicting", " (another record has the key; this one is kept beside it)", self.conflicting),
-            ("refused", "", list(self.refused.values())),
-        ]
-        shown = {"conflicting", "refused"}
-        return [
-            f"{len(found)} {word}{why}" + (": " + "; ".join(map(str, found)) if word in shown else "")
-            for word, why, found in what
-            if found or word == "added"
-        ]
+        lines = [f"{len(self.added)} added"]
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} skipped (there already)")
+        if self.conflicting:
+            kept = f"{len(self.conflicting)} conflicting (another record has the key; this one is kept beside it)"
+            lines.append(f"{kept}: {'; '.join(map(str, self.conflicting))}")
+        if self.refused:
+            lines.append(f"{len(self.refused)} refused: {'; '.join(self.refused.values())}")
+        return lines
 
 
 def merge(file: Path) -> Merged:
@@ -158,33 +138,31 @@ def merge(file: Path) -> Merged:
     Raises ReidError, with nothing taken in, for a file that is no such archive: cut short, of foreign content, with
     paths that lead elsewhere, or of absurd size.
     """
+    if not file.is_file():
+        raise ReidError(f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`")
+    merged = Merged()
     try:
-        if not file.is_file():
-            raise ReidError(
-                f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`"
-            )
         with zipfile.ZipFile(file) as archive:
             if archive.comment != COMMENT:
                 raise zipfile.BadZipFile("it has not the comment that ends such an archive")
             members = _members(file, archive)
             if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"member {records.printable(damaged)} is damaged")
-            merged = Merged()
+                raise zipfile.BadZipFile(f"member {damaged} is damaged")
             for name in members:
                 if name.endswith(".json"):
-                    content = archive.read(members[name])
-                    beside = members.get(name.removesuffix(".json") + ".npz")
-                    _take(name, content, archive.read(beside) if beside else b"", merged)
-            return merged
-    except _DAMAGED as fault:
+                    beside = name.removesuffix("json") + "npz"
+                    _take(name, archive.read(name), archive.read(beside) if beside in members else b"", merged)
+    except ReidError:
+        raise
+    except Exception as fault:  # a damaged archive raises a dozen types
         why = records.printable(str(fault))
         raise ReidError(f"{file}: not an archive of `reid pack`, or cut short ({why}); copy it again") from None
+    return merged
 
 
-def _members(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Name -> member, in order, each a plain file of acceptable name and size."""
-    found = {}
-    infos = archive.infolist()
+def _members(file: Path, archive: zipfile.ZipFile) -> list[str]:
+    """The names of the members, sorted: each a plain file of acceptable name and size."""
+    infos, found = archive.infolist(), set()
     remedy = "take an archive that `reid pack` wrote; nothing was taken in"
     if len(infos) > _MEMBERS:
         raise ReidError(f"{file}: {len(infos):,} members, more than {_MEMBERS:,}; {remedy}")
@@ -192,30 +170,28 @@ def _members(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
         name = info.orig_filename
         if not _MEMBER.fullmatch(name) or stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
             raise ReidError(f"{file}: member {name[:80]!r} is no record; {remedy}")
-        if info.file_size > _LIMITS[PurePosixPath(name).suffix]:
+        if info.file_size > records.LARGEST[PurePosixPath(name).suffix]:
             raise ReidError(f"{file}: member {name} has {info.file_size:,} bytes, too many for a record; {remedy}")
         if name in found:
             raise ReidError(f"{file}: member {name} occurs twice; {remedy}")
-        found[name] = info
+        found.add(name)
     if not any(name.endswith(".json") for name in found):
         raise ReidError(f"{file}: holds no record; {remedy}")
     for name in found:
-        if name.endswith(".npz") and name.removesuffix(".npz") + ".json" not in found:
+        if name.removesuffix("npz") + "json" not in found and name.endswith(".npz"):
             raise ReidError(f"{file}: member {name} has no record beside it; {remedy}")
-    return dict(sorted(found.items()))
+    return sorted(found)
 
 
 def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
     """One record of an archive into the results folder, or into the list of those that were not taken."""
-    results = paths.results()
+    target = paths.results() / name
     try:
         record = _checked(name, content, arrays)
+        if not target.resolve().is_relative_to(paths.results().resolve() / "records"):
+            raise ReidError(f"{name}: {target.parent} leads out of the results folder; remove that link")
     except ReidError as fault:
         merged.refused[name] = str(fault)
-        return
-    target = results / name
-    if not target.resolve().is_relative_to(results.resolve() / "records"):
-        merged.refused[name] = f"{name}: {target.parent} leads out of the results folder; remove that link"
         return
     try:
         there = records.read(target) if target.exists() else None
@@ -239,8 +215,6 @@ def _checked(name: str, content: bytes, arrays: bytes) -> Record:
         versions = f"{record.results_version}, this code makes {records.RESULTS_VERSION}"
         raise ReidError(f"{name}: results version {versions}; run its row again")
     if record.ok:
-        if hashlib.sha256(arrays).hexdigest() != record.per_query_sha256:
-            raise ReidError(f"{name}: its per-query file is missing or another one (SHA-256 differs); pack it again")
         records.parse_per_query(arrays, record, name.removesuffix(".json") + ".npz")
     elif arrays:
         raise ReidError(f"{name}: a failed run has no per-query file; pack it again")
@@ -251,10 +225,10 @@ def _beside(target: Path, content: bytes, arrays: bytes) -> Path:
     """Where a record that differs from `target` is kept; one that is kept already is not kept twice."""
     aside = records.free_name(target, OTHER)
     try:
-        for kept in sorted(target.parent.glob(f"{target.name}.{OTHER}*")):
+        for kept in target.parent.glob(f"{target.name}.{OTHER}*"):
             if kept.read_bytes() == content:
                 return kept
-        for place, data in ((aside.with_name(aside.name.replace(".json.", ".npz.", 1)), arrays), (aside, content)):
+        for place, data in ((records.arrays_of(aside), arrays), (aside, content)):
             if data:
                 with records.atomic(place) as stream:
                     stream.write(data)

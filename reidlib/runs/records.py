@@ -16,7 +16,6 @@ import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -40,12 +39,11 @@ STEPS = ("eager", "cuda graph")
 CACHE_MARKER = ".reid-cache"
 """File in a cache folder that reid created: `reid clean` removes nothing from a folder without it."""
 
-_JSON_BYTES, _NPZ_BYTES, _ARRAY_BYTES = 4 * 2**20, 32 * 2**20, 256 * 2**20
-"""Upper bounds of a record, of its per-query file, and of that file's arrays: far above what any run writes."""
-_DEPTH = 16
-"""Levels of nesting in a record's settings."""
-_PROBE_BYTES = 2**20
+LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}
+"""Bytes of a record and of its per-query file, far above what any run writes; `_ARRAY_BYTES`: of that file unpacked."""
+_ARRAY_BYTES = 256 * 2**20
 _AGAIN = "delete it and run its row again"
+_SPACE = "fix its permissions or free some space"
 
 
 class OtherSchema(ReidError):
@@ -61,70 +59,46 @@ def key_of(parts: dict[str, Any], version: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """What a run leaves behind. Text fields hold printable characters only; numbers are finite.
-
-    key, network     of the run, and of the trained network that it tested
-    status           "finished" or "failed" ("started" only in memory)
-    made_for         paper, table, row and variant it ran for; another row may share the record
-    budget, seed     size of the run, and the seed of its weights and batches
-    settings, tested the plain dictionaries behind `network` and `key`
-    data             name, source ("stand-in" or "real") and digest of the data set; train_digest: of the data set that
-                     is trained on, where another is tested; identities, images: sizes; renderer: its version
-    start            where the weights start: "scratch", "imagenet", …; start_digest: of that file, "" for scratch
-    metrics          {protocol: {name: value}}, one protocol. Names that end in "queries" are counts, all others percent
-    held_out         the same names, on images of training identities that were kept from training; empty where none
-    tie_rule         which gallery images counted as equally close to a query when the metrics were computed
-    curve            one point for each epoch of this run's own network: epoch (from 1), losses, accuracy, rate, seconds
-    seconds          of training, the frozen stage before it included; images_per_second: mean of its own epochs
-    overhead_seconds seconds beside training, by part: render, decode, build, test, …
-    peak_memory_mb   of the device (GPU), or of the process (CPU), in MiB
-    device           the device as people read it; never parsed
-    device_kind      "cpu" or "cuda"; threads: of torch in this run (0: not known)
-    runs_at_once     runs that shared the device, this one included (0: not known)
-    precision        what products were computed in: "bf16", "fp32" or "bf16 imitated"
-    step             how a training step ran: "eager" or "cuda graph"; "" where nothing was trained
-    deterministic    whether torch's deterministic algorithms were on
-    versions, commit of the libraries, and of the code ("+": with changes; "unknown": no checkout)
-    finished         time of the end, ISO 8601
-    error            why a run failed, one line; notes: what else a reader of its numbers must know, a sentence each
-    per_query_sha256 digest of the .npz beside the record; "" for a failed run
-    results_version  `RESULTS_VERSION` when it was made: part of both keys
-    schema           `SCHEMA` of this file
-    """
+    """What a run leaves behind. Text fields hold printable characters only; numbers are finite."""
 
     key: str
-    network: str
-    status: str
-    made_for: dict[str, str]
+    network: str  #: key of the trained network that it tested
+    status: str  #: "finished" or "failed" ("started" only in memory)
+    made_for: dict[str, str]  #: paper, table, row and variant it ran for; another row may share the record
     budget: str
-    seed: int
-    settings: dict[str, Any]
-    tested: dict[str, Any]
+    seed: int  #: of its weights and batches
+    settings: dict[str, Any]  #: what the key of its network is made from
+    tested: dict[str, Any]  #: the settings of its test, in its key only
     data: dict[str, Any]
-    start: str = ""
-    start_digest: str = ""
+    """name, source ("stand-in" or "real") and digest of the data set; train_digest: of the data set that is trained on,
+    where another is tested; identities, images: sizes; renderer: its version"""
+    start: str = ""  #: where the weights start: "scratch", "imagenet", …
+    start_digest: str = ""  #: of the file of those weights, "" for scratch
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """{protocol: {name: value}}, one protocol. Names that end in "queries" are counts, all others percent"""
     held_out: dict[str, float] = field(default_factory=dict)
-    tie_rule: str = ""
+    """the same names, on images of training identities that were kept from training; empty where none"""
+    tie_rule: str = ""  #: which gallery images counted as equally close to a query
     curve: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    overhead_seconds: dict[str, float] = field(default_factory=dict)
-    images_per_second: float = 0.0
-    peak_memory_mb: float = 0.0
-    device: str = ""
-    device_kind: str = ""
-    threads: int = 0
-    runs_at_once: int = 0
-    precision: str = ""
-    step: str = ""
-    deterministic: bool = False
-    versions: dict[str, str] = field(default_factory=dict)
-    commit: str = ""
-    finished: str = ""
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
-    per_query_sha256: str = ""
-    results_version: int = field(default_factory=lambda: RESULTS_VERSION)
+    """one point for each epoch of this run's own network: epoch (from 1), losses, accuracy, rate, seconds"""
+    seconds: float = 0.0  #: of training, the frozen stage before it included
+    overhead_seconds: dict[str, float] = field(default_factory=dict)  #: beside training: render, decode, build, test, …
+    images_per_second: float = 0.0  #: mean of its own epochs
+    peak_memory_mb: float = 0.0  #: of the device (GPU), or of the process (CPU), in MiB
+    device: str = ""  #: as people read it; never parsed
+    device_kind: str = ""  #: "cpu" or "cuda"
+    threads: int = 0  #: of torch in this run (0: not known)
+    runs_at_once: int = 0  #: runs that shared the device, this one included (0: not known)
+    precision: str = ""  #: what products were computed in: "bf16", "fp32" or "bf16 imitated"
+    step: str = ""  #: how a training step ran: "eager" or "cuda graph"; "" where nothing was trained
+    deterministic: bool = False  #: whether torch's deterministic algorithms were on
+    versions: dict[str, str] = field(default_factory=dict)  #: of the libraries
+    commit: str = ""  #: of the code ("+": with changes; "unknown": no checkout)
+    finished: str = ""  #: time of the end, ISO 8601
+    error: str = ""  #: why a run failed, one line
+    notes: list[str] = field(default_factory=list)  #: what else a reader of its numbers must know, a sentence each
+    per_query_sha256: str = ""  #: of the .npz beside the record; "" for a failed run
+    results_version: int = field(default_factory=lambda: RESULTS_VERSION)  #: when it was made: part of both keys
     schema: int = SCHEMA
 
     @property
@@ -148,7 +122,7 @@ def read(file: Path, *, arrays: bool = True) -> Record:
 
     Raises ReidError naming the file, the field and the remedy.
     """
-    record = parse(_content(file, _JSON_BYTES), file)
+    record = parse(_content(file, LARGEST[".json"]), file)
     if record.key != file.stem:
         raise ReidError(f"{file}: holds the record {record.key}; rename it to {record.key}.json, or delete it")
     if arrays and record.ok:
@@ -161,9 +135,8 @@ def parse(content: bytes, name: Path | str) -> Record:
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as fault:
-        raise ReidError(
-            f"{name}: record cut short or unreadable ({_short(str(fault), quoted=False)}); {_AGAIN}"
-        ) from None
+        why = _short(str(fault), quoted=False)
+        raise ReidError(f"{name}: record cut short or unreadable ({why}); {_AGAIN}") from None
     if not isinstance(found, dict):
         raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
     schema = found.get("schema", 1 if "key" in found else SCHEMA)
@@ -186,14 +159,14 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
     file = file.with_suffix(".npz")
     if not record.ok:
         raise ReidError(f"{file}: a failed run has no per-query numbers ({record.error}); {_AGAIN}")
-    content = _content(file, _NPZ_BYTES)
-    if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
-        raise ReidError(f"{file}: not the per-query numbers of its record (SHA-256 differs); delete both and run again")
-    return parse_per_query(content, record, file)
+    return parse_per_query(_content(file, LARGEST[".npz"]), record, file)
 
 
 def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
-    """The arrays in the bytes of a per-query file, checked against the numbers of the record."""
+    """The arrays in the bytes of a per-query file, checked against the digest and the numbers of the record."""
+    remedy = "delete the record and run it again"
+    if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
+        raise ReidError(f"{name}: not the per-query numbers of its record (SHA-256 differs); {remedy}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as members:
             size = sum(member.file_size for member in members.infolist())
@@ -201,19 +174,12 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
             raise ValueError(f"{size:,} bytes unpacked")
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except _DAMAGED as fault:
+    except Exception as fault:  # a damaged .npz raises a dozen types
         why = _short(str(fault), quoted=False)
-        raise ReidError(f"{name}: per-query numbers unreadable ({why}); delete the record and run it again") from None
+        raise ReidError(f"{name}: per-query numbers unreadable ({why}); {remedy}") from None
     if problem := _arrays_problem(arrays, record):
-        raise ReidError(f"{name}: per-query numbers: {problem}; delete the record and run it again")
+        raise ReidError(f"{name}: per-query numbers: {problem}; {remedy}")
     return arrays
-
-
-_DAMAGED = (
-    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError, OverflowError,
-    NotImplementedError, RuntimeError, TypeError, SyntaxError,
-)  # fmt: skip
-"""What Python and NumPy raise for a damaged .npz."""
 
 
 def _content(file: Path, limit: int) -> bytes:
@@ -250,67 +216,62 @@ def check(content: dict[str, Any], name: Path | str) -> None:
         kinds = [f"{_short(one)} {'unknown' if one in content else 'missing'}" for one in odd[:3]]
         raise ReidError(f"{name}: not a record of this version ({', '.join(kinds)}); {_AGAIN}")
     for one, (wanted, holds) in _RULES.items():
-        if not holds(content[one]):
+        if not (_plain(content[one]) and holds(content[one])):
             raise ReidError(f"{name}: {one} is {_short(content[one])}, not {wanted}; {_AGAIN}")
     if problem := _contradiction(content):
         raise ReidError(f"{name}: {problem}; {_AGAIN}")
 
 
+def _plain(value: Any, depth: int = 16) -> bool:
+    """JSON values, nested at most `depth` levels: finite numbers within int64, and printable text, so that no record
+    sends control sequences to a terminal."""
+    if isinstance(value, dict | list):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth > 0 and all(_plain(one, depth - 1) for one in inner)
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or (value.isprintable() if isinstance(value, str) else math.isfinite(value))
+
+
 def _text(value: Any) -> bool:
-    """Printable, so that no record sends control sequences to a terminal."""
-    return isinstance(value, str) and value.isprintable()
+    return isinstance(value, str)
 
 
-def _word(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
+def _count(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
-def _digest(value: Any, digits: int = 16) -> bool:
-    return isinstance(value, str) and len(value) == digits and not set(value) - set("0123456789abcdef")
-
-
-def _count(value: Any, least: int = 0, most: int = 2**63 - 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _signed(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> bool:
-    """Finite, and not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return 0 <= value <= 2**63 if isinstance(value, int) else math.isfinite(value) and value >= 0
+    return _signed(value) and value >= 0
 
 
-def _finite(value: Any) -> bool:
-    return _number(value) or (isinstance(value, int | float) and not isinstance(value, bool) and _number(-value))
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-def _mapping(value: Any, holds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(_text(name) and holds(one) for name, one in value.items())
+_digest, _word = _matches("[0-9a-f]{16}"), _matches(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def _plain(value: Any, depth: int = _DEPTH) -> bool:
-    """JSON values, printable and finite, not nested absurdly."""
-    if isinstance(value, dict):
-        return depth > 0 and all(_text(name) and _plain(one, depth - 1) for name, one in value.items())
-    if isinstance(value, list):
-        return depth > 0 and all(_plain(one, depth - 1) for one in value)
-    return value is None or isinstance(value, bool) or _text(value) or _finite(value)
+def _named(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(holds, value.values()))
 
 
 def _metrics(value: Any) -> bool:
-    if not _mapping(value, _number):
-        return False
-    return all(_count(one) if name.endswith("queries") else one <= 100 for name, one in value.items())
+    return _named(value, _number) and all(
+        _count(one) if name.endswith("queries") else one <= 100 for name, one in value.items()
+    )
 
 
 _DATA_RULES: dict[str, Callable[[Any], bool]] = {
     "name": _word,
     "source": lambda value: value in ("stand-in", "real"),
-    "digest": _digest,
-    "train_digest": _digest,
-    "renderer": _count,
-    "identities": _count,
-    "images": lambda value: _mapping(value, _count),
+    **dict.fromkeys(("digest", "train_digest"), _digest),
+    **dict.fromkeys(("renderer", "identities"), _count),
+    "images": lambda value: _named(value, _count),
 }
 
 
@@ -321,59 +282,55 @@ def _data(value: Any) -> bool:
 
 
 def _made_for(value: Any) -> bool:
-    known = {"paper", "table", "row", "variant"}
-    return _mapping(value, bool) and value.keys() == known and _mapping(value, _text) and _word(value["paper"])
+    return _named(value, _text) and value.keys() == {"paper", "table", "row", "variant"} and _word(value["paper"])
 
 
 def _curve(value: Any) -> bool:
-    if not isinstance(value, list) or not all(_mapping(point, _finite) for point in value):
+    if not isinstance(value, list) or not all(_named(point, _signed) for point in value):
         return False
     return [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
 
 
 def _time(value: Any) -> bool:
-    with suppress(ValueError, TypeError):
-        return _text(value) and (value == "" or bool(datetime.fromisoformat(value)))
-    return False
+    try:
+        return value == "" or bool(datetime.fromisoformat(value))
+    except (ValueError, TypeError):
+        return False
 
 
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "schema": (str(SCHEMA), lambda value: _count(value, SCHEMA, SCHEMA)),
-    "results_version": ("a whole number from 0", _count),
-    "key": ("16 hex digits", _digest),
-    "network": ("16 hex digits", _digest),
-    "status": (f"one of {', '.join(STATUSES)}", lambda value: isinstance(value, str) and value in STATUSES),
+_Rule = tuple[str, Callable[[Any], bool]]
+_TEXT: _Rule = ("printable text", _text)
+_KEY: _Rule = ("16 hex digits", _digest)
+_COUNT: _Rule = ("a whole number from 0 to 2^63 − 1", _count)
+_NUMBER: _Rule = ("a finite number from 0", _number)
+_SETTINGS: _Rule = ("plain settings, printable and finite", lambda value: isinstance(value, dict))
+
+_RULES: dict[str, _Rule] = {
+    "schema": (str(SCHEMA), lambda value: _count(value) and value == SCHEMA),
+    **dict.fromkeys(("key", "network"), _KEY),
+    **dict.fromkeys(("settings", "tested"), _SETTINGS),
+    **dict.fromkeys(("results_version", "seed", "threads", "runs_at_once"), _COUNT),
+    **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), _NUMBER),
+    **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), _TEXT),
+    "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
     "made_for": ("paper, table, row and variant, as printable text", _made_for),
     "budget": ("a word", _word),
-    "seed": ("a whole number from 0 to 2^63 − 1", _count),
-    "settings": ("plain settings, printable and finite", lambda value: isinstance(value, dict) and _plain(value)),
-    "tested": ("plain settings, printable and finite", lambda value: isinstance(value, dict) and _plain(value)),
     "data": ("name, source, digest and sizes of a data set", _data),
-    "start": ("printable text", _text),
-    "start_digest": ("16 hex digits or nothing", lambda value: value == "" or _digest(value)),
-    "metrics": ("percentages from 0 to 100 by protocol and name", lambda value: _mapping(value, _metrics)),
+    "start_digest": ("16 hex digits or nothing", _matches("([0-9a-f]{16})?")),
+    "metrics": ("percentages from 0 to 100 by protocol and name", lambda value: _named(value, _metrics)),
     "held_out": ("percentages from 0 to 100 by name", _metrics),
-    "tie_rule": ("printable text", _text),
     "curve": ("finite numbers for epochs 1, 2, …", _curve),
-    "seconds": ("a finite number from 0", _number),
-    "overhead_seconds": ("finite numbers from 0 by name", lambda value: _mapping(value, _number)),
-    "images_per_second": ("a finite number from 0", _number),
-    "peak_memory_mb": ("a finite number from 0", _number),
-    "device": ("printable text", _text),
+    "overhead_seconds": ("finite numbers from 0 by name", lambda value: _named(value, _number)),
     "device_kind": ("cpu, cuda or nothing", lambda value: value in ("", "cpu", "cuda")),
-    "threads": ("a whole number from 0", _count),
-    "runs_at_once": ("a whole number from 0", _count),
     "precision": (f"one of {', '.join(PRECISIONS)}, or nothing", lambda value: value in ("", *PRECISIONS)),
     "step": (f"one of {', '.join(STEPS)}, or nothing", lambda value: value in ("", *STEPS)),
     "deterministic": ("true or false", lambda value: isinstance(value, bool)),
-    "versions": ("printable text by name", lambda value: _mapping(value, _text)),
-    "commit": ("printable text", _text),
+    "versions": ("printable text by name", lambda value: _named(value, _text)),
     "finished": ("a time in ISO 8601", _time),
-    "error": ("printable text", _text),
     "notes": ("a list of printable sentences", lambda value: isinstance(value, list) and all(map(_text, value))),
-    "per_query_sha256": ("64 hex digits or nothing", lambda value: value == "" or _digest(value, 64)),
+    "per_query_sha256": ("64 hex digits or nothing", _matches("([0-9a-f]{64})?")),
 }
-"""What each field must be: as text for messages, and as a test."""
+"""What each field must be, beyond plain and printable: as text for messages, and as a test."""
 assert _RULES.keys() == {one.name for one in fields(Record)}, "every field has a rule"
 
 
@@ -423,11 +380,12 @@ def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
         return f"{', '.join(lacks)} missing"
     if not {"first_hit", "rank1"} & arrays.keys():
         return "neither first_hit nor rank1"
+    valid = arrays["valid"]
     for name, array in arrays.items():
         kind = np.dtype(kinds.get(name, np.float64))
-        if array.dtype != kind or array.shape != (len(arrays["valid"]),) or array.ndim != 1:
-            return f"{_short(name)} is {array.dtype} of shape {array.shape}, not {kind} of {arrays['valid'].shape}"
-    (metrics,), valid = record.metrics.values(), arrays["valid"]
+        if array.dtype != kind or array.shape != (valid.size,):
+            return f"{_short(name)} is {array.dtype} of shape {array.shape}, not {kind} of ({valid.size},)"
+    (metrics,) = record.metrics.values()
     if (int(valid.sum()), int((~valid).sum())) != (metrics["queries"], metrics["excluded_queries"]):
         return f"{int(valid.sum())} of {len(valid)} queries valid, the record says {metrics['queries']}"
     for name, array in arrays.items():
@@ -496,7 +454,8 @@ def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
                 with atomic(place) as stream:
                     stream.write(content)
     except OSError as fault:
-        raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {_REMEDY}") from fault
+        remedy = f"{_SPACE}, or set REID_RESULTS to another folder"
+        raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {remedy}") from fault
 
 
 @contextmanager
@@ -526,11 +485,14 @@ def set_aside(file: Path) -> Path:
     Its content is kept, and so is what was set aside before. Returns the new name of the record.
     """
     aside = free_name(file, "unreadable")
-    arrays = file.with_suffix(".npz")
-    if arrays.exists():
-        arrays.replace(aside.with_name(aside.name.replace(".json.", ".npz.", 1)))
-    file.replace(aside)
-    return aside
+    if arrays_of(file).exists():
+        arrays_of(file).replace(arrays_of(aside))
+    return file.replace(aside)
+
+
+def arrays_of(file: Path) -> Path:
+    """The per-query file of a record file, also of one that was set aside."""
+    return file.with_name(file.name.replace(".json", ".npz", 1))
 
 
 def free_name(file: Path, word: str) -> Path:
@@ -554,12 +516,12 @@ def check_writable(folder: Path) -> None:
             place.mkdir(parents=True, exist_ok=True)
             try:
                 with probe.open("wb") as stream:
-                    stream.write(bytes(_PROBE_BYTES))
+                    stream.write(bytes(2**20))
                     settle(stream)
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as fault:
-            remedy = f"fix its permissions or free some space, or set {variable} to another folder"
+            remedy = f"{_SPACE}, or set {variable} to another folder"
             raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault
 
 
@@ -574,8 +536,5 @@ def prepare_cache() -> None:
         if not any(cache.iterdir()):
             (cache / CACHE_MARKER).write_text("made by reid; `reid clean` removes what is in it\n", encoding="utf-8")
     except OSError as fault:
-        remedy = "fix its permissions or free some space, or set REID_CACHE to a folder of your own"
+        remedy = f"{_SPACE}, or set REID_CACHE to a folder of your own"
         raise ReidError(f"{cache}: cache folder cannot be written ({fault.strerror}); {remedy}") from fault
-
-
-_REMEDY = "fix its permissions or free some space, or set REID_RESULTS to another folder"

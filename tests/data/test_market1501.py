@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reidlib.data import market1501
-from reidlib.data.market1501 import LAYOUT, PUBLISHED, load, parse_name
+from reidlib.data.market1501 import LAYOUT, PUBLISHED, load
 from reidlib.data.table import describe
 from reidlib.spec import ReidError
 
@@ -42,29 +42,37 @@ def root(tmp_path):
     return root
 
 
+def parsed(name):
+    """Identity and camera of a file name; None where it is not of Market-1501's form."""
+    match = LAYOUT.pattern.fullmatch(name)
+    return match and (int(match[1]), int(match[2]))
+
+
 def lines(error):
     return str(error.value).splitlines()
 
 
 def test_real_names_parse_to_the_published_counts():
     names = (METADATA / "market1501_train_filenames.txt").read_text().split()
-    parsed = [parse_name(name) for name in names]
-    assert len(parsed) == PUBLISHED["train images"] == 12_936
-    assert len({identity for identity, _ in parsed}) == PUBLISHED["train identities"] == 751
-    assert {camera for _, camera in parsed} == {1, 2, 3, 4, 5, 6}
+    found = [parsed(name) for name in names]
+    assert len(found) == PUBLISHED["train images"] == 12_936
+    assert len({identity for identity, _ in found}) == PUBLISHED["train identities"] == 751
+    assert {camera for _, camera in found} == {1, 2, 3, 4, 5, 6}
 
 
 @pytest.mark.parametrize("name, expected", [
     ("-1_c1s1_000401_03.jpg", (-1, 1)), ("0000_c5s1_000151_01.jpg", (0, 5)), ("1501_c6s4_001902_00.jpg", (1501, 6)),
 ])  # fmt: skip
 def test_junk_distractors_and_persons(name, expected):
-    assert parse_name(name) == expected
+    assert parsed(name) == expected
 
 
 @pytest.mark.parametrize("name", ["0002_c7s1_000451_03.jpg", "0005_c2_f0046985.jpg", "2_c1s1_000451_03.jpg", "a.jpg"])
-def test_a_name_of_another_form_is_refused(name):
-    with pytest.raises(ReidError, match=f"{name} is no Market-1501 name; expected the form"):
-        parse_name(name)
+def test_a_name_of_another_form_is_refused(root, name):
+    assert parsed(name) is None
+    (root / "query" / name).write_bytes(b"x")
+    with pytest.raises(ReidError, match=f"1 of 3 names in .*query are not Market-1501's, first {name}; expected the"):
+        load(root)
 
 
 def test_the_table(root):
