@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import body, geometry, parts, props
-from .domain import Camera, Domain, Surface, Thing
+from .domain import Camera, Domain, Thing
 from .identity import Person, between, draw_person, pick, spread
 from .plan import ImageSpec
 
-SURFACES = 4
-SURFACE_COLUMNS = 24
 CASTERS = 3
 ALIKE = 8
 
@@ -26,30 +24,20 @@ Window = tuple[float, float, float, float]
 
 @dataclass
 class Scene:
-    """One image as numbers, ready for the ray caster.
+    """One image as numbers, ready for the ray caster. Arrays of real numbers are float32.
 
-    Attributes
-    ----------
-    packed, kind, material, part, pixels
-        Its primitives, see `geometry.pack`.
-    materials : (M, parts.MATERIAL_LENGTH) float32
-    surfaces : (SURFACES, SURFACE_COLUMNS) float32
-        Ground, far ground, two walls.
-    ray : (9,) float32
-        Direction of the window's corner, and its change per column and per row (world).
-    place : (4,) float32
-        Eye height; the line between the two grounds (sine, cosine, distance).
-    walls : (6,) float32
-        The same three numbers of each wall.
-    light : (9,) float32
-        Direction to the sun, its colour, the sky's colour.
-    shadows : (CASTERS, 4) float32
-        Feet (x, z) of those who cast a shadow, and the shadow's end.
-    look : (9,) float32
-        Gains, contrast, saturation, exposure, blur, coarse, noise.
-    seed, quality : int
-    factors : dict
-        Everything that was drawn for it; see `groundtruth.FACTORS`.
+    packed, kind, material, part, pixels   its primitives, see `geometry.pack`
+    materials  (M, parts.MATERIAL_LENGTH)
+    surfaces   (4, 24): ground, far ground, two walls
+    ray        (9,), direction of the window's corner, and its change per column and per row (world)
+    place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
+    walls      (6,), the same three numbers of each wall
+    light      (9,), direction to the sun, its colour, the sky's colour
+    shadows    (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
+    look       (9,), gains, contrast, saturation, exposure, blur, coarse, noise
+    seed       of the noise
+    quality    JPEG's
+    factors    everything that was drawn for it; see `groundtruth.FACTORS`
     """
 
     packed: np.ndarray
@@ -87,12 +75,10 @@ def person_of(domain: Domain, seed: int, key: str) -> Person:
     person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
     if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
-    for number in itertools.count():
-        other = draw_person(domain.stream(seed, "alike", int(key) // ALIKE, number), domain)
-        if other.woman == person.woman:
-            clothes = {name: getattr(other, name) for name in ("upper", "inner", "lower", "length", "shoes")}
-            return replace(person, **clothes)
-    raise AssertionError("count() has no end")
+    streams = (domain.stream(seed, "alike", int(key) // ALIKE, number) for number in itertools.count())
+    others = (draw_person(stream, domain) for stream in streams)
+    other = next(other for other in others if other.woman == person.woman)
+    return replace(person, **{name: getattr(other, name) for name in ("upper", "inner", "lower", "length", "shoes")})
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,19 +90,16 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
         more, own = props.build(thing, parts.SCENERY, len(materials))
         rows += more
         materials += own
-    return np.array(rows, dtype=np.float64), np.array(materials, dtype=np.float64)
+    return np.array(rows), np.array(materials)
 
 
 @functools.lru_cache(maxsize=64)
 def _surfaces(domain: Domain, camera: int) -> np.ndarray:
     view = domain.cameras[camera - 1]
     kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
-    return np.array([_surface_row(kind) for kind in kinds], dtype=np.float32)
-
-
-def _surface_row(s: Surface) -> tuple[float, ...]:
-    colours = (*s.base, *s.line, *s.alt, *s.plinth_colour, *s.top_colour)
-    return (*colours, *s.cell, s.joint, s.vary, s.alt_share, s.grain, s.grain_size, s.plinth, s.top)
+    names = ("base", "line", "alt", "plinth_colour", "top_colour", "cell", "joint", "vary", "alt_share")
+    names += ("grain", "grain_size", "plinth", "top")
+    return np.array([np.hstack([getattr(kind, name) for name in names]) for kind in kinds], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -134,12 +117,10 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     z += math.cos(heading) * along + spread(image, 0.08)
     z = min(view.far, max(view.near, z))
     phase = 2.0 * math.pi * (first_phase + 0.37 * moment + 0.2 * image.random())
-    pose = body.Pose(
-        phase, 0.12 if standing else between(image, 0.85, 1.1), spread(image, 0.25), between(image, 0.15, 0.4)
-    )
-    return Walker(
-        person_of(domain, seed, key), pose, heading + math.radians(spread(image, rates.heading_image)), x, z
-    ), image
+    stride = 0.12 if standing else between(image, 0.85, 1.1)
+    pose = body.Pose(phase, stride, spread(image, 0.25), between(image, 0.15, 0.4))
+    heading += math.radians(spread(image, rates.heading_image))
+    return Walker(person_of(domain, seed, key), pose, heading, x, z), image
 
 
 class _Stage:
@@ -156,25 +137,23 @@ class _Stage:
 
     def person(self, walker: Walker, part: int | None = None) -> Window:
         """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
-        rows = np.array(body.figure(walker.person, walker.pose), dtype=np.float64)
-        rows = geometry.place(rows, walker.heading, walker.x, walker.z)
+        rows = geometry.place(np.array(body.figure(walker.person, walker.pose)), walker.heading, walker.x, walker.z)
         boxes, _ = geometry.extents(geometry.Solids(rows), self.eye)
         figure = boxes[rows[:, parts.PART] != parts.BAG]
         if part is not None:
             rows[:, parts.PART] = part
         self._add(rows, body.materials(walker.person))
         self.feet.append((walker.x, walker.z, walker.person.height))
-        left, top, right, bottom = figure[:, 0].min(), figure[:, 1].min(), figure[:, 2].max(), figure[:, 3].max()
-        return float(left), float(top), float(right), float(bottom)
+        return (*figure[:, :2].min(0).tolist(), *figure[:, 2:].max(0).tolist())
 
     def thing(self, thing: Thing) -> None:
         rows, materials = props.build(thing, parts.OCCLUDER, 0)
-        self._add(np.array(rows, dtype=np.float64), materials)
+        self._add(np.array(rows), materials)
 
     def _add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
         rows[:, parts.MATERIAL] += self.count
         self.rows.append(rows)
-        self.materials.append(np.array(materials, dtype=np.float64))
+        self.materials.append(np.array(materials))
         self.count += len(materials)
 
 
@@ -183,47 +162,32 @@ def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
     stage = _Stage(domain, spec.camera)
     if spec.kind == "person":
         walker, random = walk(domain, seed, str(spec.identity), spec.camera, spec.walk, spec.moment)
-        box = stage.person(walker)
-        _others(domain, seed, spec, stage, random, walker)
-        window = _cut(domain, seed, spec, random, box)
+        window, box = _framed(domain, seed, spec, stage, random, walker)
     elif spec.kind == "junk":
         window, random, walker, box = _junk(domain, seed, stage, spec)
     else:
         window, random, walker, box = _distractor(domain, seed, stage, spec)
     scene = _finish(domain, seed, spec, stage, random, window)
-    scene.factors |= {
-        "kind": spec.kind,
-        "identity": spec.identity,
-        "camera": spec.camera,
-        "film": spec.film,
-        "moment": spec.moment,
-        "company": stage.company,
-        "occluder": stage.occluder,
-        **_seen(walker if box else None),
-        **_boxed(box, window),
-    }
+    scene.factors |= {name: getattr(spec, name) for name in ("kind", "identity", "camera", "film", "moment")}
+    scene.factors |= {"company": stage.company, "occluder": stage.occluder}
+    scene.factors |= (_seen(walker) if box else {}) | _boxed(box, window)
     return scene
 
 
-def _seen(walker: Walker | None) -> dict[str, Any]:
+def _framed(
+    domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, walker: Walker
+) -> tuple[Window, Window]:
+    """The person on the stage, with others and things; the image's box, and the person's."""
+    box = stage.person(walker)
+    _others(domain, seed, spec, stage, random, walker)
+    return _cut(domain, seed, spec, random, box), box
+
+
+def _seen(walker: Walker) -> dict[str, Any]:
     """The factors of the person and the moment."""
-    if walker is None:
-        return {}
     person, pose = walker.person, walker.pose
-    same = (
-        "height",
-        "build",
-        "woman",
-        "skin",
-        "hair",
-        "hair_colour",
-        "hat",
-        "hat_colour",
-        "bag",
-        "bag_colour",
-        "carried",
-    )
-    return {name: getattr(person, name) for name in same} | {
+    same = ["height", "build", "woman", "skin", "hair", "hair_colour", "hat", "hat_colour", "bag", "bag_colour"]
+    return {name: getattr(person, name) for name in (*same, "carried")} | {
         "phase": pose.phase % (2.0 * math.pi),
         "stride": pose.stride,
         "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
@@ -256,12 +220,9 @@ def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: R
     """Company behind or beside the person, and things in front of them."""
     rates, share = domain.rates, domain.variant.occlusion
     if random.random() < rates.company:
-        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-        side = random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
-        stage.person(
-            Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)),
-            parts.OTHER,
-        )
+        passer = _passer(domain, seed, random)
+        x = walker.x + random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
+        stage.person(replace(passer, x=x, z=walker.z + between(random, 0.5, 2.5)), parts.OTHER)
         stage.company = True
     mark = random.random()
     hides = mark < (rates.occluded if share is None else share)
@@ -273,6 +234,11 @@ def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: R
         _occluder(domain, seed, stage, own, walker)
 
 
+def _passer(domain: Domain, seed: int, random: Random, camera: int = 1) -> Walker:
+    """Somebody else, at a moment of a walk past a camera."""
+    return walk(domain, seed, f"passer/{random.randrange(400)}", camera, 0, random.randrange(8))[0]
+
+
 def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, walker: Walker) -> None:
     """Draw what stands in front of the person, and put it on the stage if there is one."""
     nearer = between(random, 0.7, 1.6)
@@ -281,8 +247,8 @@ def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, w
     what = random.choice(domain.occluders)
     side = random.choice((-1.0, 1.0))
     if what == "person":
-        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-        other = Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z)
+        passer = _passer(domain, seed, random)
+        other = replace(passer, heading=walker.heading, x=x + side * between(random, 0.38, 0.5), z=z)
         if stage:
             stage.person(other, parts.OTHER)
     else:
@@ -352,12 +318,9 @@ def _junk(domain: Domain, seed: int, stage: _Stage, spec: ImageSpec) -> tuple[Wi
         y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
     else:
         for number in range(1 + random.randrange(2)):
-            other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", spec.camera, 0, random.randrange(8))
-            side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
-            stage.person(
-                Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
-                parts.OTHER,
-            )
+            other = _passer(domain, seed, random, spec.camera)
+            x_other = walker.x + (1.0 if number else -1.0) * between(random, 0.3, 0.5)
+            stage.person(replace(other, x=x_other, z=walker.z + between(random, -0.6, 0.9)), parts.OTHER)
         stage.company = True
         high *= between(random, 0.95, 1.2)
         x += spread(random, 0.1) * high
@@ -372,12 +335,10 @@ def _distractor(
     choice = domain.stream(seed, "distractor-who", spec.moment)
     walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", spec.camera, 0, spec.moment)
     if random.random() >= domain.rates.patch:
-        box = stage.person(walker)
-        _others(domain, seed, spec, stage, random, walker)
-        return _cut(domain, seed, spec, random, box), random, walker, box
-    things = stage.view.things
+        window, box = _framed(domain, seed, spec, stage, random, walker)
+        return window, random, walker, box
     if random.random() < 0.6:
-        thing = random.choice(things)
+        thing = random.choice(stage.view.things)
         x, z = thing.x + spread(random, 0.3), thing.z
     else:
         x, z = walker.x * 1.4, walker.z
@@ -392,23 +353,15 @@ def _finish(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: R
     solids = geometry.Solids(rows)
     kept, packed, pixels = geometry.pack(solids, eye, window)
     left, top, right, bottom = window
-    ray = np.concatenate(
-        [
-            eye.ahead + left * eye.right + top * eye.down,
-            (right - left) / geometry.WIDTH * eye.right,
-            (bottom - top) / geometry.HEIGHT * eye.down,
-        ]
-    )
+    steps = (right - left) / geometry.WIDTH * eye.right, (bottom - top) / geometry.HEIGHT * eye.down
+    ray = np.concatenate([eye.ahead + left * eye.right + top * eye.down, *steps])
     light, shade_length, exposure, factors = _light(domain, seed, spec)
     shadows = np.full((CASTERS, 4), 1e4)
     for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
         shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
     line = math.radians(view.ground_line[1])
-    walls = [
-        f
-        for wall in view.walls
-        for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)
-    ]
+    turns = [math.radians(wall.yaw) for wall in view.walls]
+    walls = [(math.sin(turn), math.cos(turn), wall.distance) for turn, wall in zip(turns, view.walls, strict=True)]
     # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a coarseness
     # below 0 to take from that.
     coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
@@ -425,7 +378,7 @@ def _finish(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: R
         surfaces=_surfaces(domain, spec.camera),
         ray=ray.astype(np.float32),
         place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
-        walls=np.array(walls, dtype=np.float32),
+        walls=np.array(walls, dtype=np.float32).ravel(),
         light=light,
         shadows=shadows.astype(np.float32),
         look=np.array(look, dtype=np.float32),
