@@ -157,7 +157,7 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
             log.unlink()
     if not whole:
         for name, content in layout.files(job.domain, job.scale, job.seed).items():
-            _replace(out / name, content)
+            _save(out / name, content)
         counts = Counter(spec.folder for spec in job.specs)
         _save(out / MANIFEST, {**job.head, "counts": {folder: counts[folder] for folder in layout.folders}})
         (out / UNFINISHED).unlink(missing_ok=True)
@@ -318,14 +318,10 @@ def _prepare(job: Job) -> None:
         (out / path).mkdir(parents=True, exist_ok=True)
 
 
-def _save(path: Path, content: dict) -> None:
-    _replace(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+def _save(path: Path, content: bytes | dict) -> None:
+    """Write a file (a dictionary as JSON) whole or not at all."""
     part = path.with_suffix(TEMPORARY)
-    part.write_bytes(content)
+    part.write_bytes(content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode())
     os.replace(part, path)
 
 
