@@ -7,7 +7,7 @@ product that autocast would lower.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -90,15 +90,13 @@ def check_triplets(labels: Tensor) -> None:
     partners = (labels[:, None] == labels[None, :]).sum(1)  # B, the anchor counted
     lonely, full = partners == 1, partners == len(labels)
     if bool(full.any()):
+        shown = f"these {len(labels)} images show identity {int(labels[0])} alone"
         raise ReidError(
-            f"the triplet loss needs two identities in a batch; these {len(labels)} images show identity "
-            f"{int(labels[0])} alone: use a batch larger than per_identity"
+            f"the triplet loss needs two identities in a batch; {shown}: use a batch larger than per_identity"
         )
     if bool(lonely.any()):
-        raise ReidError(
-            f"the triplet loss needs two images of each identity; identity {int(labels[lonely][0])} has one in this "
-            f"batch of {len(labels)}: set per_identity to 2 or more"
-        )
+        shown = f"identity {int(labels[lonely][0])} has one in this batch of {len(labels)}"
+        raise ReidError(f"the triplet loss needs two images of each identity; {shown}: set per_identity to 2 or more")
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
@@ -146,11 +144,9 @@ class Centre(nn.Module):
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """One scalar, with gradients for features and centres alike. labels: B, 0..K−1."""
-        widths, known = [f.shape[1] for f in output.features], [c.shape[1] for c in self.centres]
-        if widths != known:
-            raise ReidError(
-                f"the centres have widths {known}, the model's features {widths}; build them for this model"
-            )
+        widths, own = [f.shape[1] for f in output.features], [c.shape[1] for c in self.centres]
+        if widths != own:
+            raise ReidError(f"the centres have widths {own}, the model's features {widths}; build them for this model")
         pairs = zip(output.features, self.centres, strict=True)
         offsets = [_wide(vectors) - centres[labels] for vectors, centres in pairs]  # B × F each
         return torch.stack([_reduced(0.5 * offset.square().sum(1), self.reduction) for offset in offsets]).mean()
@@ -171,47 +167,34 @@ class Criterion(nn.Module):
 
     def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.weights = {name: loss.weight for name, loss in losses.items()}
-        self.stateful = nn.ModuleDict()
-        self._functions: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {}
-        for name, loss in losses.items():
-            if inspect.isclass(loss.function):
-                self.stateful[name] = loss.function(identities, widths, **loss.options)
-            else:
-                self._functions[name] = (loss.function, loss.options)
+        self.losses = dict(losses)
+        own = {name: loss for name, loss in losses.items() if inspect.isclass(loss.function)}
+        built = {name: loss.function(identities, widths, **loss.options) for name, loss in own.items()}
+        self.stateful = nn.ModuleDict(built)
 
     def forward(self, output: Output, labels: Tensor) -> dict[str, Tensor]:
         """Each weighted loss under its own name, in the order given; their sum is the total. labels: B, 0..K−1."""
-        return {name: self._term(name, output, labels) for name in self.weights}
+        return {name: self._term(name, loss, output, labels) for name, loss in self.losses.items()}
 
     def check(self, labels: Tensor) -> None:
         """Raises the ReidError of a loss that cannot work on a batch of these labels. labels: B, on the CPU."""
-        if any(function is triplet for function, _ in self._functions.values()):
+        if any(loss.function is triplet for loss in self.losses.values()):
             check_triplets(labels)
 
     def own_groups(self) -> list[dict[str, Any]]:
         """One optimiser group for each loss that has parameters: {"params": …, "lr": its rate}; [] where none has."""
         return [{"params": list(loss.parameters()), "lr": loss.rate} for loss in self.stateful.values()]
 
-    def _term(self, name: str, output: Output, labels: Tensor) -> Tensor:
-        if name in self._functions:
-            function, options = self._functions[name]
-            return self.weights[name] * function(output, labels, **options)
-        loss = self.stateful[name]
-        fixed = {key: weight.detach() for key, weight in loss.named_parameters()}
-        for_network = self.weights[name] * functional_call(loss, fixed, (output, labels))
-        for_itself = loss(_detached(output), labels)
+    def _term(self, name: str, loss: Loss, output: Output, labels: Tensor) -> Tensor:
+        if name not in self.stateful:
+            return loss.weight * loss.function(output, labels, **loss.options)
+        own = self.stateful[name]
+        fixed = {key: weight.detach() for key, weight in own.named_parameters()}
+        for_network = loss.weight * functional_call(own, fixed, (output, labels))
+        logits, features = ([part.detach() for part in parts] for parts in (output.logits, output.features))
+        detached = replace(output, embedding=output.embedding.detach(), logits=logits, features=features)
+        for_itself = own(detached, labels)
         return for_network + (for_itself - for_itself.detach())  # the bracket has the value 0, and a gradient
-
-
-def _detached(output: Output) -> Output:
-    """The same numbers, detached from the network's graph."""
-    return replace(
-        output,
-        embedding=output.embedding.detach(),
-        logits=[logits.detach() for logits in output.logits],
-        features=[vectors.detach() for vectors in output.features],
-    )
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def crop_and_mirror(
 
     Raises ReidError for images that are not uint8 B×3×H×W, options out of range, and a generator on another device.
     """
-    _check_decoded(images)
+    _check_images(images, images.dtype == torch.uint8, *DECODED)
     boxes = crop_boxes(len(images), scale=scale, stretch=stretch, mirror=mirror, generator=generator)
     return normalise(cut(images, boxes, size or (images.shape[2], images.shape[3])))
 
@@ -56,11 +56,8 @@ def crop_boxes(
         raise ReidError(f"stretch={stretch} is no interval above 0; it is height/width in multiples of the image's own")
     if not 0 <= mirror <= 1:
         raise ReidError(f"mirror={mirror} is no probability; give a number from 0 to 1")
-    _check_cpu(generator)
-    draws = torch.rand(5, count, generator=generator, dtype=torch.float64)
-    area = scale[0] + (scale[1] - scale[0]) * draws[0]
-    low, high = math.log(stretch[0]), math.log(stretch[1])
-    ratio = torch.exp(low + (high - low) * draws[1])
+    draws = _drawn(5, count, generator)
+    area, ratio = _between(scale, draws[0]), _log_between(stretch, draws[1])
     height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     top, left = (1 - height) * draws[2], (1 - width) * draws[3]
     sign = torch.where(draws[4] < mirror, -1.0, 1.0)
@@ -95,21 +92,17 @@ def pad_and_crop(images: torch.Tensor, *, pad: int, generator: torch.Generator) 
 
     Raises ReidError for images that are not uint8 B×3×H×W, a negative pad, and a generator on another device.
     """
-    _check_decoded(images)
+    _check_images(images, images.dtype == torch.uint8, *DECODED)
     if pad < 0:
         raise ReidError(f"pad={pad} is no border; give a number of pixels, 0 for none")
-    _check_cpu(generator)
-    draws = torch.rand(2, len(images), generator=generator, dtype=torch.float64)
+    draws = _drawn(2, len(images), generator)
     if pad == 0:
         return images
     top, left = sent((draws * (2 * pad + 1)).long(), images.device)  # B each
-    count, channels, height, width = images.shape
-    device = images.device
-    which = torch.arange(count, device=device)[:, None, None, None]  # B × 1 × 1 × 1
-    channel = torch.arange(channels, device=device)[:, None, None]  # 3 × 1 × 1
-    rows = (top[:, None] + torch.arange(height, device=device))[:, None, :, None]  # B × 1 × H × 1
-    columns = (left[:, None] + torch.arange(width, device=device))[:, None, None, :]  # B × 1 × 1 × W
-    return F.pad(images, (pad, pad, pad, pad))[which, channel, rows, columns]
+    which, channel, row, column = (torch.arange(size, device=images.device) for size in images.shape)
+    rows = (top[:, None] + row)[:, None, :, None]  # B × 1 × H × 1
+    columns = (left[:, None] + column)[:, None, None, :]  # B × 1 × 1 × W
+    return F.pad(images, (pad, pad, pad, pad))[which[:, None, None, None], channel[:, None, None], rows, columns]
 
 
 ERASING_CANDIDATES = 10
@@ -140,19 +133,9 @@ def erase(
     Raises ReidError for images that are not floats of shape B×3×H×W, options out of range, and a generator on another
     device.
     """
-    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
-        raise ReidError(
-            f"images to erase from are {images.dtype} of shape {tuple(images.shape)}; give floats of shape B×3×H×W, "
-            "normalised"
-        )
-    boxes = erasing_boxes(
-        len(images),
-        (images.shape[2], images.shape[3]),
-        probability=probability,
-        area=area,
-        ratio=ratio,
-        generator=generator,
-    )
+    _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
+    size = images.shape[2], images.shape[3]
+    boxes = erasing_boxes(len(images), size, probability=probability, area=area, ratio=ratio, generator=generator)
     if probability == 0:
         return images
     top, left, height, width = sent(boxes, images.device)[:, :, None].unbind(1)  # B × 1 each
@@ -181,12 +164,10 @@ def erasing_boxes(
         raise ReidError(f"area={area} is no interval inside (0, 1]; it is the erased share of the image's area")
     if not 0 < ratio[0] <= ratio[1]:
         raise ReidError(f"ratio={ratio} is no interval above 0; it is the rectangle's height/width")
-    _check_cpu(generator)
-    draws = torch.rand(3 + 2 * ERASING_CANDIDATES, count, generator=generator, dtype=torch.float64)
+    draws = _drawn(3 + 2 * ERASING_CANDIDATES, count, generator)
     chance, down, across = draws[:3]  # count each
-    pixels = size[0] * size[1] * (area[0] + (area[1] - area[0]) * draws[3::2])  # candidates × count
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    shape = torch.exp(low + (high - low) * draws[4::2])  # candidates × count
+    pixels = size[0] * size[1] * _between(area, draws[3::2])  # candidates × count
+    shape = _log_between(ratio, draws[4::2])  # candidates × count
     height = (pixels * shape).sqrt().round().clamp(min=1)
     width = (pixels / shape).sqrt().round().clamp(min=1)
     fits = (height <= size[0]) & (width <= size[1])  # candidates × count
@@ -197,16 +178,25 @@ def erasing_boxes(
     return (torch.stack((top, left, height, width), dim=1) * erased[:, None]).long()
 
 
-def _check_decoded(images: torch.Tensor) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ReidError(
-            f"images to augment are {images.dtype} of shape {tuple(images.shape)}; give uint8 of shape B×3×H×W as "
-            "decoded, not yet normalised"
-        )
+DECODED = "augment", "uint8 of shape B×3×H×W as decoded, not yet normalised"
 
 
-def _check_cpu(generator: torch.Generator) -> None:
+def _check_images(images: torch.Tensor, right: bool, purpose: str, wanted: str) -> None:
+    if not right or images.ndim != 4 or images.shape[1] != 3:
+        raise ReidError(f"images to {purpose} are {images.dtype} of shape {tuple(images.shape)}; give {wanted}")
+
+
+def _drawn(numbers: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """`numbers` uniform numbers for each of `count` images: float64, numbers × count, on CPU."""
     if generator.device.type != "cpu":
-        raise ReidError(
-            f"the generator of the augmentation is on {generator.device}; give a CPU one, equal on all devices"
-        )
+        what = f"the generator of the augmentation is on {generator.device}"
+        raise ReidError(f"{what}; give a CPU one, equal on all devices")
+    return torch.rand(numbers, count, generator=generator, dtype=torch.float64)
+
+
+def _between(interval: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
+    return interval[0] + (interval[1] - interval[0]) * draws
+
+
+def _log_between(interval: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
+    return torch.exp(_between((math.log(interval[0]), math.log(interval[1])), draws))

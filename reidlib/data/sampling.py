@@ -39,19 +39,16 @@ def identity_batches(
     Raises ReidError when K does not divide the batch, or there are fewer than P identities.
     """
     if batch < 1 or per_identity < 1 or batch % per_identity:
-        raise ReidError(
-            f"batch of {batch} is not made of {per_identity} images an identity; make it a multiple of per_identity"
-        )
+        what = f"batch of {batch} is not made of {per_identity} images an identity"
+        raise ReidError(f"{what}; make it a multiple of per_identity")
     labels = labels.cpu()
     wanted = batch // per_identity  # P
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]  # by identity, in a random order inside each
     counts = labels.unique(return_counts=True)[1].tolist()
     if len(counts) < wanted:
-        raise ReidError(
-            f"a batch of {batch} with {per_identity} images an identity needs {wanted} identities; there are "
-            f"{len(counts)}: use a smaller batch or more images an identity"
-        )
+        what = f"a batch of {batch} with {per_identity} images an identity needs {wanted} identities"
+        raise ReidError(f"{what}; there are {len(counts)}: use a smaller batch or more images an identity")
     groups = [_groups(images, per_identity, generator) for images in order.split(counts)]
     batches = []
     while len(groups) >= wanted:

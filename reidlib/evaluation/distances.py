@@ -75,15 +75,13 @@ class Vectors:
                 f"others, where {unit:.1e} is typical; look at that image, or compare by cosine"
             )
         points /= unit
-        zero /= unit  # twice: the square of an extreme unit leaves float64
-        zero /= unit
+        zero = zero / unit / unit  # the square of an extreme unit leaves float64
         return cls(points, zero, torch.linalg.vecdot(points, points) + zero, centre, unit)
 
     def __len__(self) -> int:
         return len(self.points)
 
     def rows(self, rows: slice) -> Vectors:
-        """Some of the rows."""
         return replace(self, points=self.points[rows], zero=self.zero[rows], square=self.square[rows])
 
     def squared_distances(self, rows: slice | Tensor, others: Vectors) -> Tensor:

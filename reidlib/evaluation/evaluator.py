@@ -8,18 +8,10 @@ from typing import Any
 
 import torch
 
-from reidlib.evaluation.features import Features
+from reidlib.evaluation.features import Features, check_same_dimensions
 from reidlib.evaluation.protocols import MARKET1501_MULTI_QUERY, MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.evaluation.protocols import protocol as named
-from reidlib.evaluation.ranking import (
-    Draws,
-    Ranking,
-    check_queries,
-    check_same_dimensions,
-    no_match,
-    rank,
-    rank_distances,
-)
+from reidlib.evaluation.ranking import Draws, Ranking, check_queries, no_match, rank, rank_distances
 from reidlib.evaluation.reranking import ECN, RERANKINGS, KReciprocal
 from reidlib.spec import ReidError
 
@@ -119,8 +111,7 @@ def evaluate_files(
     protocol  its name; None: Market-1501's rules, multi-query where `multi` is given
 
     Returns the metrics of `Ranking.metrics`, the protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and
-    the seconds it took, reading not counted. Runs on the GPU where there is one. Raises ReidError naming the file, the
-    field and the remedy.
+    the seconds it took, reading not counted. Runs on the GPU where there is one. Raises ReidError as those do.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"

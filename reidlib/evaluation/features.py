@@ -88,26 +88,28 @@ class Features:
         Market-1501 (Zheng et al., ICCV 2015) takes these images from gt_bbox. Raises ReidError for a query that has
         none.
         """
-        if self.features.shape[1] != query.features.shape[1]:
-            raise ReidError(
-                f"{self.name}: features have {self.features.shape[1]} dimensions, those of {query.name} "
-                f"{query.features.shape[1]}; extract both with the same model and descriptor"
-            )
+        check_same_dimensions(self, query)
         groups, member = torch.unique(torch.stack((self.ids, self.cameras), 1), dim=0, return_inverse=True)
         number = {tuple(group): place for place, group in enumerate(groups.tolist())}
         wanted = list(zip(query.ids.tolist(), query.cameras.tolist(), strict=True))
         for place, group in enumerate(wanted):
             if group not in number:
-                raise ReidError(
-                    f"{self.name}: no image of identity {group[0]}, camera {group[1]} (query {place} of {query.name}); "
-                    "multi-query needs at least one for every query"
-                )
+                what = f"identity {group[0]}, camera {group[1]} (query {place} of {query.name})"
+                raise ReidError(f"{self.name}: no image of {what}; multi-query needs at least one for every query")
         device = self.features.device
         sums = torch.zeros(len(groups), self.features.shape[1], dtype=torch.float64, device=device)
         sums.index_add_(0, member.to(device), self.features.double())
         means = sums / member.bincount().to(device)[:, None]
         chosen = means[torch.tensor([number[group] for group in wanted], device=device)]
         return replace(query, features=chosen.to(query.features))
+
+
+def check_same_dimensions(one: Features, other: Features) -> None:
+    """Raises ReidError when the features of the two sets differ in length."""
+    mine, theirs = one.features.shape[1], other.features.shape[1]
+    if mine != theirs:
+        problem = f"{one.name}: features have {mine} dimensions, those of {other.name} {theirs}"
+        raise ReidError(f"{problem}; extract both with the same model and descriptor")
 
 
 @torch.inference_mode()
@@ -127,9 +129,9 @@ def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) 
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """`values` (a tensor, an array or nested lists) as a tensor of numbers; anything else is a ReidError with `name`.
+    """`values` (a tensor, an array or nested lists, in any byte order and memory layout) as a tensor of numbers.
 
-    Any byte order and memory layout is accepted; a tensor stays on its device.
+    A tensor stays on its device. Anything else is a ReidError with `name`.
     """
     if isinstance(values, Tensor):
         if values.layout != torch.strided or values.is_quantized:
@@ -157,10 +159,8 @@ def check_features(values: Any, name: str) -> Tensor:
     odd = (~torch.isfinite(tensor.sum(1))).nonzero()[:, 0]
     bad = odd[~torch.isfinite(tensor[odd]).all(1)]
     if len(bad):
-        raise ReidError(
-            f"{name} hold NaN or infinite values in {len(bad)} of {len(tensor)} rows, first row {int(bad[0])}; "
-            "look at that image and at the model"
-        )
+        problem = f"{name} hold NaN or infinite values in {len(bad)} of {len(tensor)} rows, first row {int(bad[0])}"
+        raise ReidError(f"{problem}; look at that image and at the model")
     return tensor
 
 
@@ -171,9 +171,8 @@ def check_labels(values: Any, name: str, length: int) -> Tensor:
     """
     tensor = as_tensor(values, name).detach().cpu()
     if tensor.shape != (length,):
-        raise ReidError(
-            f"{name} have shape {tuple(tensor.shape)}, but there are {length} images; give one whole number each"
-        )
+        problem = f"{name} have shape {tuple(tensor.shape)}, but there are {length} images"
+        raise ReidError(f"{problem}; give one whole number each")
     if tensor.is_floating_point():
         tensor = tensor.double()
         # 2^63 itself is a float64, but the largest int64 is one less
@@ -184,9 +183,8 @@ def check_labels(values: Any, name: str, length: int) -> Tensor:
         good = torch.full((length,), not (tensor.dtype == torch.bool or tensor.is_complex()))
     if not good.all():
         first = int((~good).nonzero()[0])
-        raise ReidError(
-            f"{name} are no whole numbers within int64, first {tensor[first].item()!r} in row {first}; give integers"
-        )
+        where = f"first {tensor[first].item()!r} in row {first}"
+        raise ReidError(f"{name} are no whole numbers within int64, {where}; give integers")
     return tensor.to(torch.int64)
 
 
@@ -198,7 +196,5 @@ def _check_size(file: Path | str) -> None:
         size = sum(part.file_size for part in archive.infolist())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
     if size > memory:
-        raise ReidError(
-            f"{file} unpacks to {size / 2**30:,.0f} GiB, this machine has {memory / 2**30:,.0f} GiB of memory; "
-            "give fewer images or float32"
-        )
+        problem = f"{file} unpacks to {size / 2**30:,.0f} GiB, this machine has {memory / 2**30:,.0f} GiB of memory"
+        raise ReidError(f"{problem}; give fewer images or float32")

@@ -1,11 +1,16 @@
 """Test protocols by name: which gallery images a query is ranked against, and what counts as right.
 
-A protocol is data; the evaluator obeys it, records and captions print its `title`. A new one is a new object here.
+A protocol is data: a table of `protocols.toml`. Records keep its name, captions print its `title`.
 """
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any
 
 from reidlib.spec import ReidError
 
@@ -39,53 +44,19 @@ class Protocol:
             raise ReidError(f"protocol {self.name}: draws={self.draws}; give 0 (the whole gallery) or more")
 
 
-MARKET1501_SINGLE_QUERY = Protocol(
-    name="market1501-single-query",
-    title="Market-1501, single query: junk (−1) and the query's own camera ignored, distractors (0) wrong",
-    junk=(-1,),
-    distractors=(0,),
-)
-"""Zheng et al., ICCV 2015."""
+def _read(name: str, title: str, junk: Sequence[int] = (), distractors: Sequence[int] = (), **more: Any) -> Protocol:
+    return Protocol(name, title, tuple(junk), tuple(distractors), **more)
 
-MARKET1501_MULTI_QUERY = replace(
-    MARKET1501_SINGLE_QUERY,
-    name="market1501-multi-query",
-    title="Market-1501, multi-query: mean of the features of the query's identity in its camera; else as single query",
-    multi_query=True,
-)
 
-# In the next three no identity is junk or a distractor by number: −1 does not occur, and where identities count from 0
-# (MSMT17's lists), 0 is a person. DukeMTMC-reID's 408 distractor identities are ordinary ones that nobody asks for.
-
-DUKEMTMC_SINGLE_QUERY = Protocol(
-    name="dukemtmc-single-query",
-    title="DukeMTMC-reID, single query: the query's own camera ignored, identities without a query wrong",
-)
-"""Zheng et al., ICCV 2017."""
-
-CUHK03_NEW = Protocol(
-    name="cuhk03-new",
-    title="CUHK03, new protocol (767/700): whole gallery, the query's own camera ignored",
-)
-"""Zhong et al., CVPR 2017."""
-
-MSMT17 = Protocol(name="msmt17", title="MSMT17: whole gallery, the query's own camera ignored")
-"""Wei et al., CVPR 2018."""
-
-CUHK03_CLASSIC = Protocol(
-    name="cuhk03-classic",
-    title="CUHK03, classic protocol (one of 20 splits, 100 test identities): one image of each identity from the other "
-    "camera, drawn 100 times and averaged",
-    # Assumed: the papers say "repeated"; 10 draws are usual in code, and 100 cost nothing and vary a third as much.
-    draws=100,
-)
-"""Li et al., CVPR 2014. The mean and spread over the 20 splits is taken where splits are, among the runs."""
+_FILE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+_PLAIN = {name: _read(name, **given) for name, given in tomllib.loads(_FILE).items()}
+MARKET1501_SINGLE_QUERY, MARKET1501_MULTI_QUERY = _PLAIN["market1501-single-query"], _PLAIN["market1501-multi-query"]
 
 DOMAINS = {
     "market": ("Market-1501", MARKET1501_SINGLE_QUERY),
-    "duke": ("DukeMTMC-reID", DUKEMTMC_SINGLE_QUERY),
-    "cuhk03": ("CUHK03", CUHK03_NEW),
-    "msmt17": ("MSMT17", MSMT17),
+    "duke": ("DukeMTMC-reID", _PLAIN["dukemtmc-single-query"]),
+    "cuhk03": ("CUHK03", _PLAIN["cuhk03-new"]),
+    "msmt17": ("MSMT17", _PLAIN["msmt17"]),
 }
 """The short names of which cross-domain pairs are made (`market-to-duke`), as results/reported.tsv writes them."""
 
@@ -102,24 +73,13 @@ def cross_domain(source: str, target: str) -> Protocol:
     return replace(rules, name=f"{source}-to-{target}", title=title)
 
 
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        MARKET1501_SINGLE_QUERY,
-        MARKET1501_MULTI_QUERY,
-        DUKEMTMC_SINGLE_QUERY,
-        CUHK03_CLASSIC,
-        CUHK03_NEW,
-        MSMT17,
-        *(cross_domain(source, target) for source in DOMAINS for target in DOMAINS if source != target),
-    )
-}
+_PAIRS = [cross_domain(source, target) for source, target in permutations(DOMAINS, 2)]
+PROTOCOLS = _PLAIN | {rules.name: rules for rules in _PAIRS}
 
 
 def protocol(name: str) -> Protocol:
     """The protocol called `name`. Raises ReidError for an unknown one."""
     if name not in PROTOCOLS:
-        plain = [known for known in PROTOCOLS if "-to-" not in known]
         pairs = f"or a pair such as market-to-duke (of {', '.join(DOMAINS)})"
-        raise ReidError(f"protocol {name!r} is unknown; choose one of {', '.join(plain)}, {pairs}")
+        raise ReidError(f"protocol {name!r} is unknown; choose one of {', '.join(_PLAIN)}, {pairs}")
     return PROTOCOLS[name]

@@ -12,18 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from reidlib.evaluation.distances import TIE, Vectors, tolerance
-from reidlib.evaluation.features import Features, as_tensor, check_labels
+from reidlib.evaluation.features import Features, as_tensor, check_labels, check_same_dimensions
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.spec import ReidError
+
+Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
 CUTS = (1, 5, 10, 20)
 """The ranks at which CMC is reported."""
 
+_PRECISIONS = ("ap", "ap_trapezoid", "inp")
 _BLOCK_BYTES = 64 * 2**20
 """Memory for one block of distances where the caller states no block size."""
 
@@ -64,7 +68,7 @@ class Ranking:
 
     def per_query(self) -> dict[str, np.ndarray]:
         """The arrays that are stored beside a record."""
-        return {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "first_hit", "valid")}
+        return {name: getattr(self, name) for name in (*_PRECISIONS, "first_hit", "valid")}
 
     def metrics(self) -> dict[str, float | int]:
         """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP: means over the valid queries, in percent; the
@@ -76,34 +80,19 @@ class Ranking:
         return means | counts | {"ties": 100.0 * float(self.ties.sum() / self.matches.sum())}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Draws:
-    """The same queries ranked against galleries drawn at random: the means over the draws, query by query.
+    """The same queries ranked against galleries drawn at random, one ranking for each draw.
 
-    rankings  one for each draw, in order
+    `protocol`, `valid`, `ap`, `ap_trapezoid` and `inp` are as in `Ranking`: the means over the draws, query by query.
     """
 
     rankings: tuple[Ranking, ...]
 
-    @property
-    def protocol(self) -> Protocol:
-        return self.rankings[0].protocol
-
-    @property
-    def valid(self) -> np.ndarray:
-        return self.rankings[0].valid
-
-    @property
-    def ap(self) -> np.ndarray:
-        return np.mean([ranking.ap for ranking in self.rankings], axis=0)
-
-    @property
-    def ap_trapezoid(self) -> np.ndarray:
-        return np.mean([ranking.ap_trapezoid for ranking in self.rankings], axis=0)
-
-    @property
-    def inp(self) -> np.ndarray:
-        return np.mean([ranking.inp for ranking in self.rankings], axis=0)
+    def __post_init__(self) -> None:
+        self.protocol, self.valid = self.rankings[0].protocol, self.rankings[0].valid
+        means = (np.mean([getattr(one, name) for one in self.rankings], axis=0) for name in _PRECISIONS)
+        self.ap, self.ap_trapezoid, self.inp = means
 
     def cmc(self, k: int) -> np.ndarray:
         """Share of the draws in which each query's match has rank k or better (NaN for an excluded query)."""
@@ -111,7 +100,7 @@ class Draws:
 
     def per_query(self) -> dict[str, np.ndarray]:
         """The arrays that are stored beside a record: as `Ranking`'s, CMC in place of the rank of the first match."""
-        kept = {name: getattr(self, name) for name in ("ap", "ap_trapezoid", "inp", "valid")}
+        kept = {name: getattr(self, name) for name in (*_PRECISIONS, "valid")}
         return kept | {f"rank{k}": self.cmc(k) for k in CUTS}
 
     def metrics(self) -> dict[str, float | int]:
@@ -177,13 +166,12 @@ def rank(
     match.
     """
     check_same_dimensions(query, gallery)
-    labels = Labels(
-        protocol, query.ids, query.cameras, gallery.ids, gallery.cameras, f"{query.name} and {gallery.name}"
-    )
+    sets = f"{query.name} and {gallery.name}"
+    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras, sets)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
     if not len(kept):
-        raise no_match(protocol, query.ids, query.cameras, labels.sets)
+        raise no_match(protocol, query.ids, query.cameras, sets)
     others = Vectors.of(kept.to(device), metric)
     queries = Vectors.of(query.features, metric, like=others)
 
@@ -196,10 +184,10 @@ def rank(
 
 def rank_distances(
     distances: torch.Tensor | np.ndarray,
-    query_ids: Sequence[int] | np.ndarray | torch.Tensor,
-    query_cameras: Sequence[int] | np.ndarray | torch.Tensor,
-    gallery_ids: Sequence[int] | np.ndarray | torch.Tensor,
-    gallery_cameras: Sequence[int] | np.ndarray | torch.Tensor,
+    query_ids: Numbers,
+    query_cameras: Numbers,
+    gallery_ids: Numbers,
+    gallery_cameras: Numbers,
     *,
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     block: int | None = None,
@@ -215,12 +203,13 @@ def rank_distances(
         raise ReidError(f"distances have shape {tuple(matrix.shape)}; give a Q×G matrix of at least one entry")
     if not torch.isfinite(matrix).all():
         raise ReidError("distances hold NaN or infinite values; look at the features they were made from")
+    queries, images = matrix.shape
     labels = Labels(
         protocol,
-        check_labels(query_ids, "query_ids", matrix.shape[0]),
-        check_labels(query_cameras, "query_cameras", matrix.shape[0]),
-        check_labels(gallery_ids, "gallery_ids", matrix.shape[1]),
-        check_labels(gallery_cameras, "gallery_cameras", matrix.shape[1]),
+        check_labels(query_ids, "query_ids", queries),
+        check_labels(query_cameras, "query_cameras", queries),
+        check_labels(gallery_ids, "gallery_ids", images),
+        check_labels(gallery_cameras, "gallery_cameras", images),
     )
     kept = None if labels.kept.all() else labels.kept.to(matrix.device)
     tie = TIE * (float(matrix.abs().median()) or float(matrix.abs().max()))
@@ -245,20 +234,11 @@ def no_match(
     protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str = "both sets"
 ) -> ReidError:
     """The error for the case that no query has a true match; `sets` names the two."""
+    first = f"first query: identity {int(query_ids[0])}, camera {int(query_cameras[0])}"
     return ReidError(
-        f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} (first query: "
-        f"identity {int(query_ids[0])}, camera {int(query_cameras[0])}); check that ids and cameras "
-        f"of {sets} are counted alike and that the cameras differ"
+        f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} ({first}); check "
+        f"that ids and cameras of {sets} are counted alike and that the cameras differ"
     )
-
-
-def check_same_dimensions(query: Features, gallery: Features) -> None:
-    """Raises ReidError when the features of the two sets differ in length."""
-    if query.features.shape[1] != gallery.features.shape[1]:
-        raise ReidError(
-            f"{query.name}: features have {query.features.shape[1]} dimensions, those of {gallery.name} "
-            f"{gallery.features.shape[1]}; extract both with the same model and descriptor"
-        )
 
 
 def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
@@ -274,32 +254,27 @@ def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
         )
 
 
-# --- labels -----------------------------------------------------------------------------------------------------------
-
-
+@dataclass
 class Labels:
-    """Identities and cameras of both sets, with the gallery grouped by identity and without junk.
+    """Identities and cameras of both sets (`sets` is how an error names them), the gallery grouped by identity.
 
-    kept  which gallery images take part (bool, G). Column numbers from here on count these only.
-    sets  the two sets, as an error names them
+    kept  which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
 
     Raises ReidError for a query whose identity the protocol declares junk or distractor.
     """
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        query_ids: torch.Tensor,
-        query_cameras: torch.Tensor,
-        ids: torch.Tensor,
-        cameras: torch.Tensor,
-        sets: str = "both sets",
-    ) -> None:
-        check_queries(protocol, query_ids, sets)
-        self.protocol, self.query_ids, self.query_cameras, self.sets = protocol, query_ids, query_cameras, sets
-        self.kept = ~torch.isin(ids, torch.tensor(protocol.junk, dtype=torch.int64))
-        self.gallery_cameras = cameras[self.kept]
-        sorted_ids, self.order = torch.sort(ids[self.kept], stable=True)
+    protocol: Protocol
+    query_ids: torch.Tensor
+    query_cameras: torch.Tensor
+    ids: torch.Tensor
+    cameras: torch.Tensor
+    sets: str = "both sets"
+
+    def __post_init__(self) -> None:
+        check_queries(self.protocol, self.query_ids, self.sets)
+        self.kept = ~torch.isin(self.ids, torch.tensor(self.protocol.junk, dtype=torch.int64))
+        self.kept_cameras = self.cameras[self.kept]
+        sorted_ids, self.order = torch.sort(self.ids[self.kept], stable=True)
         # the images of identity i are order[start : end]
         self.start = torch.searchsorted(sorted_ids, self.query_ids)
         self.end = torch.searchsorted(sorted_ids, self.query_ids, right=True)
@@ -312,12 +287,11 @@ class Labels:
         columns = self.order[position.clamp(max=len(self.order) - 1)] if len(self.order) else position * 0
         match = present.clone()
         if self.protocol.ignore_same_camera and len(self.order):
-            match &= self.gallery_cameras[columns] != self.query_cameras[rows, None]
+            match &= self.kept_cameras[columns] != self.query_cameras[rows, None]
         return Pairs(columns, present, match)
 
 
-@dataclass
-class Pairs:
+class Pairs(NamedTuple):
     """For a block of B queries: gallery columns of the same identity (B×M, padded).
 
     present  the entry is no padding
@@ -328,11 +302,6 @@ class Pairs:
     present: torch.Tensor
     match: torch.Tensor
 
-    def to(self, device: torch.device) -> Pairs:
-        return Pairs(self.columns.to(device), self.present.to(device), self.match.to(device))
-
-
-# --- counting ---------------------------------------------------------------------------------------------------------
 
 Distances = Callable[[slice, Pairs], tuple[torch.Tensor, torch.Tensor]]
 """For a block of B queries their distances to the gallery (float64, B×G) and the width of a tie at each match (B×M)."""
@@ -349,7 +318,8 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
         answer.valid[rows] = number > 0
         if not number.any():
             continue
-        wrong, tied = (counts.cpu() for counts in _wrong_images(*distances(rows, pairs.to(device)), pairs.to(device)))
+        here = Pairs(*(part.to(device) for part in pairs))
+        wrong, tied = (counts.cpu() for counts in _wrong_images(*distances(rows, here), here))
         # within a query the counts grow with the distance of the matches; padding goes to the end
         ranks = wrong.double().masked_fill(~pairs.match, torch.inf).sort(dim=1).values.numpy()
         ranks += np.arange(1, ranks.shape[1] + 1)

@@ -63,10 +63,6 @@ class KReciprocal:
     def __str__(self) -> str:
         return f"k-reciprocal, k1 {self.k1}, k2 {self.k2}, λ {self.lambda_:g}"
 
-    @property
-    def _half(self) -> int:
-        return round(self.k1 / 2)
-
     def distances(
         self, query: Tensor, gallery: Tensor, *, metric: str | None = None, block: int | None = None
     ) -> Tensor:
@@ -95,7 +91,7 @@ class KReciprocal:
 
     def _encode(self, points: Vectors, near: _Near) -> Tensor:
         """Gaussian weights of the expanded k-reciprocal neighbours (§3.2 and 3.3), sparse N × N, rows that sum to 1."""
-        half = self._half + 1  # the image itself counts
+        half = round(self.k1 / 2) + 1  # the image itself counts
         wide, narrow = near.images[:, : self.k1 + 1], near.images[:, :half]
         total = len(points)
         rows, columns, distances = [], [], []
@@ -118,9 +114,8 @@ class KReciprocal:
         row, column = torch.cat(rows), torch.cat(columns)
         weight = torch.exp(-torch.cat(distances) / near.farthest[row])
         weight /= torch.zeros(total, device=weight.device).index_add_(0, row, weight)[row]
-        return torch.sparse_coo_tensor(
-            torch.stack((row, column)), weight, (total, total), is_coalesced=True, check_invariants=False
-        )
+        places = torch.stack((row, column))
+        return torch.sparse_coo_tensor(places, weight, (total, total), is_coalesced=True, check_invariants=False)
 
 
 @dataclass(frozen=True)
@@ -190,9 +185,8 @@ class ECN:
         for rows in _blocks(0, queries, total):
             similarity[rows] = _product(of_gallery, _rows(expanded, rows).to_dense().T).T
         for rows in _blocks(queries, total, total):
-            similarity[:, rows.start - queries : rows.stop - queries] += _product(
-                of_queries, _rows(expanded, rows).to_dense().T
-            )
+            columns = slice(rows.start - queries, rows.stop - queries)
+            similarity[:, columns] += _product(of_queries, _rows(expanded, rows).to_dense().T)
         for rows in _blocks(0, queries, total):
             answer[rows] = torch.where(similarity[rows] > 0, similarity[rows] / -count, answer[rows])
 
@@ -224,9 +218,6 @@ def reranking(name: str | None, **options: Any) -> KReciprocal | ECN | None:
             has = f"it has {', '.join(known)}" if name else f"choose one of {', '.join(RERANKINGS)}"
             raise ReidError(f"{of} has no option {option.rstrip('_')!r}; {has.replace('lambda_', 'lambda')}")
     return RERANKINGS[name](**chosen) if name else None
-
-
-# --- neighbours -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,9 +300,6 @@ def _mutual(near: Tensor, rows: Tensor) -> Tensor:
     return images.masked_fill(~(near[images] == rows[:, None, None]).any(2), len(near))
 
 
-# --- sparse lists -----------------------------------------------------------------------------------------------------
-
-
 def _sparse(columns: Tensor, values: Tensor, total: int) -> Tensor:
     """Sparse N × `total` with `values` N × K at `columns` N × K; what meets is added."""
     rows = torch.arange(len(columns), device=columns.device)[:, None].expand_as(columns)
@@ -373,25 +361,17 @@ def _shared(encoding: Tensor, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 def _pieces(lengths: Tensor) -> Iterator[slice]:
     """Cuts a row of lists into runs of about _PIECE entries in all."""
-    ends = lengths.cumsum(0)
     begin = 0
-    while begin < len(lengths):
-        done = int(ends[begin - 1]) if begin else 0
-        end = max(begin + 1, int(torch.searchsorted(ends, torch.tensor(done + _PIECE, device=ends.device), right=True)))
-        yield slice(begin, end)
-        begin = end
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
+    for count in torch.unique_consecutive(lengths.cumsum(0) // _PIECE, return_counts=True)[1].tolist():
+        yield slice(begin, begin + count)
+        begin += count
 
 
 def _together(query: Tensor, gallery: Tensor) -> Tensor:
     query, gallery = check_features(query, "query features"), check_features(gallery, "gallery features")
     if query.shape[1] != gallery.shape[1]:
-        raise ReidError(
-            f"query features have {query.shape[1]} dimensions, gallery features {gallery.shape[1]}; extract both with "
-            "the same model and descriptor"
-        )
+        problem = f"query features have {query.shape[1]} dimensions, gallery features {gallery.shape[1]}"
+        raise ReidError(f"{problem}; extract both with the same model and descriptor")
     kind = torch.promote_types(query.dtype, gallery.dtype)
     return torch.cat((query.to(kind), gallery.to(query.device, kind)))
 
@@ -405,10 +385,8 @@ def _check_counts(**counts: object) -> None:
 def _check_size(total: int, **needed: int) -> None:
     for name, least in needed.items():
         if least > total:
-            raise ReidError(
-                f"re-ranking: {name} needs at least {least} images, but queries and gallery without junk are {total}; "
-                f"give a smaller {name}"
-            )
+            problem = f"{name} needs at least {least} images, but queries and gallery without junk are {total}"
+            raise ReidError(f"re-ranking: {problem}; give a smaller {name}")
 
 
 @contextmanager

@@ -100,9 +100,8 @@ def _by_query(seeds: Sequence[np.ndarray], like: np.ndarray | None = None) -> np
     arrays = [np.asarray(values, dtype=np.float64) for values in seeds]
     sizes = {len(array) for array in arrays} | ({len(like)} if like is not None else set())
     if len(sizes) != 1 or 0 in sizes:
-        raise ReidError(
-            f"seeds or rows were tested on {sorted(sizes)} queries; compare runs of one data set and protocol"
-        )
+        problem = f"seeds or rows were tested on {sorted(sizes)} queries"
+        raise ReidError(f"{problem}; compare runs of one data set and protocol")
     values = np.mean(arrays, axis=0)
     if not np.isfinite(values).all():
         raise ReidError("a query without a match (NaN) is among the values; leave excluded queries out")
@@ -116,15 +115,8 @@ def _bootstrap(values: np.ndarray, resampling: int) -> Interval:
         return Interval(mean, -100.0, 100.0, 1.0)  # one query says nothing of others
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean, 1.0 if mean == 0 else 2 / (RESAMPLES + 1))
-    drawn = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(resampling),
-        batch=256,
-    )
+    how = dict(n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", batch=256)
+    drawn = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(resampling), **how)
     means = drawn.bootstrap_distribution
     # The share of resamples on the far side of 0, the data themselves counted as one of them: never exactly 0.
     p = 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (RESAMPLES + 1)

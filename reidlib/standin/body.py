@@ -74,13 +74,13 @@ def figure(person: Person, pose: Pose) -> list[Row]:
     swing = person.stride * pose.stride * math.sin(pose.phase)
 
     # Legs first: the lower of the two feet decides how high the hips are.
-    thigh, shin, ankle = 0.235 * height, 0.235 * height, 0.048 * height
+    shin = thigh = 0.235 * height
     legs = []
     for side, phase in ((1, pose.phase), (-1, pose.phase + math.pi)):
         hip_angle = person.stride * pose.stride * math.sin(phase) + 0.04
         knee = 0.08 + 0.95 * pose.stride * max(0.0, math.cos(phase + 0.25))
         legs.append((side, hip_angle, knee, thigh * math.cos(hip_angle) + shin * math.cos(hip_angle - knee)))
-    hip_height = max(reach for *_, reach in legs) + ankle
+    hip_height = max(reach for *_, reach in legs) + 0.048 * height
     hip_half = 0.052 * height * person.hips
 
     up: Vector = (0.0, math.cos(person.lean), math.sin(person.lean))
@@ -235,6 +235,14 @@ def _in_hand(person: Person, hand: Vector, elbow: Vector, wrist: Vector) -> Iter
             yield primitive(CONE, parts.BAG, BAG2, low, hand, 0.012, 0.010)
 
 
+HATS = {
+    "cap": [(0.036, -0.006, 0.053, 0.044, 0.061), (0.036, 0.058, 0.040, 0.007, 0.040)],
+    "beanie": [(0.034, -0.010, 0.052, 0.050, 0.057)],
+    "sunhat": [(0.040, -0.004, 0.053, 0.046, 0.060)],
+}
+"""Ellipsoids of a hat, as shares of the person's height: above and ahead of the head's middle, half sizes."""
+
+
 def _head(person: Person, point: Spine, ahead: Vector, turn: float) -> Iterator[Row]:
     height = person.height
     face: Vector = (math.sin(turn), 0.0, math.cos(turn))
@@ -253,21 +261,17 @@ def _head(person: Person, point: Spine, ahead: Vector, turn: float) -> Iterator[
         yield ellipsoid(parts.HAIR, HAIR, at(0.016, -0.012), 0.0485, 0.060, 0.0535)
     if person.hair == "bob":
         yield ellipsoid(parts.HAIR, HAIR, at(-0.022, -0.020), 0.054, 0.058, 0.044)
+    elif person.hair == "bun":
+        yield ellipsoid(parts.HAIR, HAIR, at(0.055, -0.042), 0.028, 0.026, 0.026)
     elif person.hair == "long":
         high, low, ends = add(head, face, -0.024 * height), at(-0.125, -0.052), (0.049 * height, 0.036 * height)
         yield primitive(CONE, parts.HAIR, HAIR, high, low, *ends, hint=hint, sz=0.7, sx=1.15)
     elif person.hair == "ponytail":
         high, low = at(0.02, -0.062), at(-0.085, -0.085)
         yield primitive(CONE, parts.HAIR, HAIR, high, low, 0.022 * height, 0.014 * height)
-    elif person.hair == "bun":
-        yield ellipsoid(parts.HAIR, HAIR, at(0.055, -0.042), 0.028, 0.026, 0.026)
-    if person.hat == "cap":
-        yield ellipsoid(parts.HAT, HAT, at(0.036, -0.006), 0.053, 0.044, 0.061)
-        yield ellipsoid(parts.HAT, HAT, at(0.036, 0.058), 0.040, 0.007, 0.040)
-    elif person.hat == "beanie":
-        yield ellipsoid(parts.HAT, HAT, at(0.034, -0.010), 0.052, 0.050, 0.057)
-    elif person.hat == "sunhat":
-        yield ellipsoid(parts.HAT, HAT, at(0.040, -0.004), 0.053, 0.046, 0.060)
+    for rise, forward, *half in HATS.get(person.hat, ()):
+        yield ellipsoid(parts.HAT, HAT, at(rise, forward), *half)
+    if person.hat == "sunhat":
         middle = add(head, UP, 0.036 * height)
         yield primitive(RING, parts.HAT, HAT, middle, add(middle, UP), 0.0, 0.098 * height, hint=hint)
 

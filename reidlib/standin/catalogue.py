@@ -29,28 +29,17 @@ FOLDER = Path(__file__).parent / "domains"
 class _Domains(Mapping[str, Domain]):
     """All domains by name; each file is read when it is first asked for."""
 
+    def __init__(self) -> None:
+        self.files = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
     def __getitem__(self, name: str) -> Domain:
-        if name not in self._names:
-            raise KeyError(name)
-        return _loaded(name)
+        return read_domain(self.files[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self.files)
 
     def __len__(self) -> int:
-        return len(self._names)
-
-    @functools.cached_property
-    def _names(self) -> list[str]:
-        return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-DOMAINS: Mapping[str, Domain] = _Domains()
-
-
-@functools.cache
-def _loaded(name: str) -> Domain:
-    return read_domain(FOLDER / f"{name}.toml")
+        return len(self.files)
 
 
 def domain(name: str, variant: Variant | None = None) -> Domain:
@@ -80,16 +69,13 @@ def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
 # Reading a domain
 
 
+@functools.cache
 def read_domain(path: Path) -> Domain:
     """Read the file of one domain, named after it.
 
     The tables of the file are the classes of `domain.py`. Surfaces, lamps and colours of things are given by name, from
-    the tables `surfaces`, `lamps` and `colours`; a camera may be ``like`` an earlier one, by number.
-
-    Raises
-    ------
-    ReidError
-        A name that is unknown, missing or of the wrong type; says file and key.
+    the tables `surfaces`, `lamps` and `colours`; a camera may be `like` an earlier one, by number. Raises ReidError for
+    a name that is unknown, missing or of the wrong type; says file and key.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -150,12 +136,10 @@ class _Reader:
         for number, table in enumerate(content if isinstance(content, list) else [content], 1):
             here, base = f"{where}[{number}]", {}
             if isinstance(table, dict) and "like" in table:
-                like = table["like"]
+                like = table.pop("like")
                 if type(like) is not int or not 1 <= like < number:
                     raise self.error(f"{here}.like", f"is {like!r}, not the number of an earlier camera")
-                base = {f.name: getattr(built[like - 1], f.name) for f in fields(Camera)}
-                table = {name: part for name, part in table.items() if name != "like"}
-                base = {name: part for name, part in base.items() if name not in table}
+                base = {name: part for name, part in vars(built[like - 1]).items() if name not in table}
             built.append(self.build(Camera, table, f"{here}.", base, {}))
         return tuple(built)
 
@@ -192,6 +176,7 @@ class _Reader:
 
 
 _hints = functools.cache(get_type_hints)
+DOMAINS: Mapping[str, Domain] = _Domains()
 
 
 # Sets on disk
@@ -213,10 +198,7 @@ def is_complete(folder: Path) -> bool:
 def read_manifest(path: Path) -> dict[str, Any] | None:
     """The manifest of a set, or the note about an unfinished one; None where there is no such file.
 
-    Raises
-    ------
-    ReidError
-        It cannot be read, or an entry has the wrong type; says file, entry and what to do.
+    Raises ReidError where it cannot be read, or an entry has the wrong type; says file, entry and what to do.
     """
 
     def error(problem: str) -> ReidError:
@@ -243,16 +225,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 def image_names(folder: Path) -> set[str]:
     """Names, from `folder`, of the JPEG files that are not empty (a crash of the machine can leave empty ones)."""
-    found, inner = set(), [""]
-    while inner:
-        below = inner.pop()
-        if not (folder / below).is_dir():
-            continue
-        with os.scandir(folder / below) as entries:
-            for entry in entries:
-                name = below + entry.name
-                if entry.is_dir():
-                    inner.append(name + "/")
-                elif name.endswith(".jpg") and entry.stat().st_size:
-                    found.add(name)
+    found = set()
+    for where, _, names in os.walk(folder, followlinks=True):
+        below = os.path.relpath(where, folder) + "/"
+        images = [name for name in names if name.endswith(".jpg") and os.path.getsize(f"{where}/{name}")]
+        found |= {(below + name).removeprefix("./") for name in images}
     return found

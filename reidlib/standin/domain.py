@@ -202,18 +202,12 @@ class Sizes:
 class Variant:
     """One factor of a stand-in changed on purpose, everything else left as it is; None is the domain's own.
 
-    Attributes
-    ----------
-    boxes
-        ``tight``: every box as a person would draw it. ``detected``: every box as a detector gives it.
-        ``shift=S``: the same, with a shift of standard deviation S (a share of the box's height, and of 1.5 widths).
-    occlusion
-        Share of images with something in front of the person, 0 to 1. What a lower share occludes stays occluded.
-    resolution
-        Width and height of the images as a share of 64 x 128, above 0 to 1.
-    same_clothes
-        Share of identities that wear, from neck to shoes, what a few others of their group wear, 0 to 1.
-        What they carry, their bodies, heads and ways of walking stay their own.
+    boxes         "tight": every box as a person would draw it. "detected": as a detector gives it. "shift=S": the same,
+                  with a shift of standard deviation S (a share of the box's height, and of 1.5 widths)
+    occlusion     share of images with something in front of the person, 0 to 1; what a lower share occludes stays so
+    resolution    width and height of the images as a share of 64 x 128, above 0 to 1
+    same_clothes  share of identities that wear, from neck to shoes, what a few others of their group wear, 0 to 1; what
+                  they carry, their bodies, heads and ways of walking stay their own
     """
 
     boxes: str | None = None
@@ -222,26 +216,22 @@ class Variant:
     same_clothes: float | None = None
 
     def __post_init__(self) -> None:
-        if self.boxes not in (None, "tight", "detected"):
-            self._shift()
+        _ = self.shift  # an error where `boxes` is unknown
         for name in ("occlusion", "resolution", "same_clothes"):
             share = getattr(self, name)
             if share is not None and not (0 <= share <= 1 and (share or name != "resolution")):
-                raise ReidError(
-                    f"{name.replace('_', ' ')} {share:g} is not a share from 0 to 1; choose for example 0.5"
-                )
+                words = f"{name.replace('_', ' ')} {share:g}"
+                raise ReidError(f"{words} is not a share from 0 to 1; choose for example 0.5")
 
     @property
     def shift(self) -> float | None:
-        """The standard deviation that ``shift=S`` asks for."""
-        return None if self.boxes in (None, "tight", "detected") else self._shift()
-
-    def _shift(self) -> float:
+        """The standard deviation that "shift=S" asks for."""
+        if self.boxes in (None, "tight", "detected"):
+            return None
         match = re.fullmatch(r"shift=(0?\.\d+|0|1(?:\.0*)?)", str(self.boxes))
         if match is None:
-            raise ReidError(
-                f"boxes {self.boxes!r} are unknown; choose tight, detected, or shift=0.2 (any share up to 1)"
-            )
+            known = "tight, detected, or shift=0.2 (any share up to 1)"
+            raise ReidError(f"boxes {self.boxes!r} are unknown; choose {known}")
         return float(match[1])
 
 
@@ -299,10 +289,7 @@ LEFT_OUT_AT_DEFAULT = {"lamps", "lights", "occluders", "variant"}
 def parameters(value: Any) -> Any:
     """A domain as plain lists and dictionaries, for its digest: everything but its layout."""
     if is_dataclass(value):
-        return {
-            f.name: parameters(part)
-            for f in fields(value)
-            for part in [getattr(value, f.name)]
-            if f.name != "layout" and not (f.name in LEFT_OUT_AT_DEFAULT and part == f.default)
-        }
+        parts = [(f, getattr(value, f.name)) for f in fields(value) if f.name != "layout"]
+        old = LEFT_OUT_AT_DEFAULT
+        return {f.name: parameters(part) for f, part in parts if not (f.name in old and part == f.default)}
     return [parameters(part) for part in value] if isinstance(value, tuple) else value

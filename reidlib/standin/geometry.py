@@ -28,14 +28,8 @@ def dot(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Cross product over the last axis of size 3."""
-    return np.stack(
-        [
-            p[..., 1] * q[..., 2] - p[..., 2] * q[..., 1],
-            p[..., 2] * q[..., 0] - p[..., 0] * q[..., 2],
-            p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0],
-        ],
-        axis=-1,
-    )
+    pairs = ((1, 2), (2, 0), (0, 1))
+    return np.stack([p[..., i] * q[..., j] - p[..., j] * q[..., i] for i, j in pairs], axis=-1)
 
 
 def unit(p: np.ndarray) -> np.ndarray:
@@ -48,30 +42,21 @@ def place(rows: np.ndarray, heading: float, x: float, z: float) -> np.ndarray:
     cos, sin = np.cos(heading), np.sin(heading)
     placed = rows.copy()
     for columns in (A, B, HINT):
-        block = rows[:, columns]
-        placed[:, columns] = np.stack(
-            [block[:, 0] * cos + block[:, 2] * sin, block[:, 1], block[:, 2] * cos - block[:, 0] * sin], axis=1
-        )
+        side, _, ahead = rows[:, columns].T
+        placed[:, columns.start] = side * cos + ahead * sin
+        placed[:, columns.start + 2] = ahead * cos - side * sin
     for columns in (A, B):
-        placed[:, columns.start] += x
-        placed[:, columns.start + 2] += z
+        placed[:, columns] += (x, 0.0, z)
     return placed
 
 
 class Solids:
-    """The local spaces of the primitives of one image.
+    """The local spaces of the P primitives of one image, float64.
 
-    Attributes
-    ----------
-    kind : (P,) int
-    origin : (P, 3) float64
-        Where the local space begins, metres.
-    axes : (P, 3, 3) float64
-        Unit axes: sideways, along, and their cross product.
-    scale : (P, 3) float64
-        Metres of a local unit on each axis.
-    low, high : (P, 3) float64
-        The primitive's bounding box in its local space.
+    origin     (P, 3), where the local space begins, metres
+    axes       (P, 3, 3), unit axes: sideways, along, and their cross product
+    scale      (P, 3), metres of a local unit on each axis
+    low, high  (P, 3), the primitive's bounding box in its local space
     """
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -136,33 +121,22 @@ def extents(solids: Solids, eye: Eye) -> tuple[np.ndarray, np.ndarray]:
 def pack(
     solids: Solids, eye: Eye, window: tuple[float, float, float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The numbers that the ray caster needs of the primitives in the window.
+    """The numbers that the ray caster needs of the primitives in the window (left, top, right, bottom as tangents).
 
-    Parameters
-    ----------
-    window
-        Left, top, right, bottom of the image as tangents.
+    Returns three arrays:
 
-    Returns
-    -------
-    kept : (K,) int64
-        Which primitives are in the window.
-    packed : (K, PACKED) float32
-        A pixel (u, v) looks along the local direction ``RAY + u RAY_U + v RAY_V`` from the local point
-        ``START + DEPTH (u RAY_U + v RAY_V)``, which lies near the primitive: single precision then suffices.
-    pixels : (K, 4) int32
-        First column, first row, last column + 1, last row + 1 of the pixels it may cover.
+    kept    (K,) int64, which primitives are in the window
+    packed  (K, PACKED) float32. A pixel (u, v) looks along the local direction `RAY + u RAY_U + v RAY_V` from the local
+            point `START + DEPTH (u RAY_U + v RAY_V)`, which lies near the primitive: single precision then suffices
+    pixels  (K, 4) int32: first column, first row, last column + 1, last row + 1 of the pixels it may cover
     """
     left, top, right, bottom = window
     boxes, nearest = extents(solids, eye)
     step_x, step_y = (right - left) / WIDTH, (bottom - top) / HEIGHT
     # Pixel centres are at +0.5; a hundredth of a pixel is added against rounding.
-    first_x = np.ceil((boxes[:, 0] - left) / step_x - 0.51)
-    first_y = np.ceil((boxes[:, 1] - top) / step_y - 0.51)
-    last_x = np.floor((boxes[:, 2] - left) / step_x - 0.49) + 1
-    last_y = np.floor((boxes[:, 3] - top) / step_y - 0.49) + 1
-    pixels = np.stack([first_x, first_y, last_x, last_y], axis=1)
-    pixels = np.clip(pixels, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.int32)
+    first = np.ceil((boxes[:, :2] - (left, top)) / (step_x, step_y) - 0.51)
+    last = np.floor((boxes[:, 2:] - (left, top)) / (step_x, step_y) - 0.49) + 1
+    pixels = np.clip(np.hstack([first, last]), 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.int32)
     seen = (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1]) & (nearest > NEAREST)
     kept = np.flatnonzero(seen)
 
@@ -174,19 +148,6 @@ def pack(
     start = dot(axes, (eye.point - solids.origin[kept])[:, None, :]) + depth[:, None] * ray
     rows = solids.rows[kept]
     solid = (solids.kind[kept] == ELLIPSOID) | (solids.kind[kept] == BOX)
-    packed = np.concatenate(
-        [
-            start,
-            ray,
-            ray_u,
-            ray_v,
-            depth[:, None],
-            solids.height[kept][:, None],
-            rows[:, [R0, R1]],
-            axes.reshape(-1, 9),
-            rows[:, [SX, U0, V0]],
-            np.where(solid, rows[:, R0], 1.0)[:, None],
-        ],
-        axis=1,
-    ).astype(np.float32)
-    return kept, packed, pixels[kept]
+    local = (start, ray, ray_u, ray_v, depth, solids.height[kept], rows[:, [R0, R1]], axes.reshape(-1, 9))
+    packed = np.column_stack([*local, rows[:, [SX, U0, V0]], np.where(solid, rows[:, R0], 1.0)])
+    return kept, packed.astype(np.float32), pixels[kept]

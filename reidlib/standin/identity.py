@@ -81,15 +81,7 @@ def jittered(random: Random, colour: Colour, amount: float) -> Colour:
 
 
 def draw_person(random: Random, domain: Domain) -> Person:
-    """Draw a person from the domain's wardrobe.
-
-    Parameters
-    ----------
-    random
-        The person's own stream: the same stream gives the same person.
-    domain
-        Palette and wardrobe.
-    """
+    """Draw a person from the domain's palette and wardrobe; the same stream gives the same person."""
     palette, wardrobe = domain.palette, domain.wardrobe
     colours = dict(palette.colours)
 
@@ -98,9 +90,8 @@ def draw_person(random: Random, domain: Domain) -> Person:
 
     def contrasting(first: Colour, choices: tuple[tuple[str, float], ...]) -> Colour:
         # A pattern in the colour of its ground would be no pattern: the most different of three draws.
-        return max(
-            (colour(choices) for _ in range(3)), key=lambda c: sum(abs(x - y) for x, y in zip(c, first, strict=True))
-        )
+        draws = [colour(choices) for _ in range(3)]
+        return max(draws, key=lambda c: sum(abs(x - y) for x, y in zip(c, first, strict=True)))
 
     woman = random.random() < 0.46
     skin = jittered(random, pick(random, palette.skin), 0.02)
@@ -152,12 +143,10 @@ def draw_person(random: Random, domain: Domain) -> Person:
 def _numbers(random: Random, pattern: str) -> tuple[float, float, float]:
     """A pattern's numbers in metres: period, share of the second colour, offset (a print: half width, bottom, top)."""
     a, b, c = random.random(), random.random(), random.random()
-    if pattern == "print":
-        return 0.07 + 0.06 * a, 0.24 + 0.06 * b, 0.42 + 0.05 * c
-    if pattern == "halves":
-        return 0.18 + 0.22 * a, b, c
-    if pattern == "diagonal":
-        return (0.6 if b < 0.5 else -0.6) * (0.7 + 0.6 * a), 0.3 + 0.06 * c, 0.16 + 0.1 * c
-    if pattern == "checks":
-        return 0.10 + 0.08 * a, b, c
-    return 0.065 + 0.065 * a, 0.32 + 0.3 * b, c
+    special = {
+        "print": (0.07 + 0.06 * a, 0.24 + 0.06 * b, 0.42 + 0.05 * c),
+        "halves": (0.18 + 0.22 * a, b, c),
+        "diagonal": ((0.6 if b < 0.5 else -0.6) * (0.7 + 0.6 * a), 0.3 + 0.06 * c, 0.16 + 0.1 * c),
+        "checks": (0.10 + 0.08 * a, b, c),
+    }
+    return special.get(pattern, (0.065 + 0.065 * a, 0.32 + 0.3 * b, c))

@@ -49,10 +49,10 @@ def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[
 
 def _market_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
     identity, camera = pair
-    tight, when = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
+    tight, (walk, film, frame) = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
     box = 0 if tight else 1 + domain.stream(seed, "box", identity, camera, moment).randrange(4)
-    name = f"{identity:04d}_c{camera}s{when.film}_{when.frame:06d}_{box:02d}.jpg"
-    return ImageSpec(folder, name, "person", identity, camera, moment, when.walk, when.film, tight)
+    name = f"{identity:04d}_c{camera}s{film}_{frame:06d}_{box:02d}.jpg"
+    return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, tight)
 
 
 def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: int) -> ImageSpec:
@@ -96,16 +96,16 @@ def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[Imag
 
 
 def _duke_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
-    identity, camera = pair
-    when = moment_of(domain, seed, pair, moment)
+    (identity, camera), (walk, film, frame) = pair, moment_of(domain, seed, pair, moment)
     # Frames count through all films of a camera.
-    name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * when.film + when.frame:07d}.jpg"
-    return ImageSpec(folder, name, "person", identity, camera, moment, when.walk, when.film, False)
+    name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * film + frame:07d}.jpg"
+    return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False)
 
 
 # CUHK03
 
 LABELED, DETECTED = "labeled", "detected"
+CUHK_FOLDERS = tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST))
 TESTSETS = "testsets.mat"
 MOST_PER_VIEW = 5
 CLASSIC_PAIRS = 3
@@ -176,10 +176,9 @@ def _cuhk_sample(random: Random, moments: Moments, many: int) -> set[tuple[Pair,
 
 
 def _cuhk_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, boxes: str) -> ImageSpec:
-    identity, camera = pair
-    when, tight = moment_of(domain, seed, pair, moment), boxes == LABELED
+    (identity, camera), (walk, film, _) = pair, moment_of(domain, seed, pair, moment)
     name = f"{identity:04d}_c{(camera - 1) % 2 + 1}_{moment + 1}.jpg"
-    return ImageSpec(f"{boxes}/{folder}", name, "person", identity, camera, moment, when.walk, when.film, tight)
+    return ImageSpec(f"{boxes}/{folder}", name, "person", identity, camera, moment, walk, film, boxes == LABELED)
 
 
 def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, bytes]:
@@ -233,12 +232,10 @@ def msmt_images(domain: Domain[MsmtSizes], scale: float, seed: int) -> list[Imag
 
 
 def _msmt_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, label: int, number: int) -> ImageSpec:
-    identity, camera = pair
-    when = moment_of(domain, seed, pair, moment)
-    day, time = divmod(when.film - 1, len(domain.lights))
-    light = domain.lights[time].name
-    name = f"{label:04d}_{number:03d}_{camera:02d}_{DAYS[day]}{light}_{when.frame % 10_000:04d}_0.jpg"
-    return ImageSpec(folder, f"{label:04d}/{name}", "person", identity, camera, moment, when.walk, when.film, False)
+    (identity, camera), (walk, film, frame) = pair, moment_of(domain, seed, pair, moment)
+    day, time = divmod(film - 1, len(domain.lights))
+    name = f"{label:04d}_{number:03d}_{camera:02d}_{DAYS[day]}{domain.lights[time].name}_{frame % 10_000:04d}_0.jpg"
+    return ImageSpec(folder, f"{label:04d}/{name}", "person", identity, camera, moment, walk, film, False)
 
 
 def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, bytes]:
@@ -249,27 +246,20 @@ def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, 
     spare = [index for index, spec in enumerate(train) if spec.name.split("_")[1] != "000"]
     many = min(len(spare), scaled(domain.sizes.val_images, scale, 1))
     chosen = set(domain.stream(seed, "validation").sample(spare, many))
-    lists: dict[str, list[ImageSpec]] = {name: [] for name in LISTS}
-    for index, spec in enumerate(train):
-        lists["val" if index in chosen else "train"].append(spec)
-    for spec in specs:
-        if spec.folder == MSMT_TEST:
-            is_query = spec.moment == people.test[spec.identity, spec.camera]
-            lists["query" if is_query else "gallery"].append(spec)
-    lines = {name: (f"{spec.name} {int(spec.name[:4])}\n" for spec in some) for name, some in lists.items()}
-    return {LISTS[name]: "".join(some).encode() for name, some in lines.items()}
+    lines: dict[str, list[str]] = {file: [] for file in LISTS.values()}
+    for index, spec in enumerate(train + [spec for spec in specs if spec.folder == MSMT_TEST]):
+        if index < len(train):
+            name = "val" if index in chosen else "train"
+        else:
+            name = "query" if spec.moment == people.test[spec.identity, spec.camera] else "gallery"
+        lines[LISTS[name]].append(f"{spec.name} {int(spec.name[:4])}\n")
+    return {file: "".join(some).encode() for file, some in lines.items()}
 
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": Layout(MarketSizes, (TRAIN, TEST, QUERY, TIGHT), market_images),
     "dukemtmc": Layout(DukeSizes, (TRAIN, TEST, QUERY), duke_images),
-    "cuhk03": Layout(
-        CuhkSizes,
-        tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST)),
-        cuhk_images,
-        (TESTSETS,),
-        cuhk_files,
-    ),
+    "cuhk03": Layout(CuhkSizes, CUHK_FOLDERS, cuhk_images, (TESTSETS,), cuhk_files),
     "msmt17": Layout(MsmtSizes, (MSMT_TRAIN, MSMT_TEST), msmt_images, tuple(LISTS.values()), msmt_files),
 }
 """The `layout` of a domain's file."""

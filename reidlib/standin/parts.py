@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .domain import Colour
 
@@ -20,15 +21,14 @@ PART_NAMES += ("other person", "scenery")
 FIGURE = range(HEAD, HAT + 1)
 """The parts of the person whom an image shows, and of what they wear and carry."""
 
-PATTERNS: dict[str, int] = {"plain": 0, "stripes": 1, "vertical": 2, "checks": 3, "dots": 4, "print": 5, "halves": 6}
-PATTERNS |= {"diagonal": 7, "side": 8, "open": 9, "face": 10, "belt": 11}
+_PATTERNS = "plain stripes vertical checks dots print halves diagonal side open face belt"
+PATTERNS: dict[str, int] = {name: number for number, name in enumerate(_PATTERNS.split())}
 STRAPS: dict[str, int] = {"none": 0, "backpack": 1, "shoulder": 2}
 
 # Columns of a primitive's row.
 KIND, MATERIAL, PART = 0, 1, 2
 A, B, HINT = slice(3, 6), slice(6, 9), slice(9, 12)
 SX, SZ, R0, R1, U0, V0 = range(12, 18)
-ROW_LENGTH = 18
 
 # Columns of a material's row.
 M_FIRST, M_SECOND, M_STRAP = 0, 3, 6
@@ -63,37 +63,20 @@ def primitive(
 ) -> Row:
     """One primitive.
 
-    Parameters
-    ----------
-    kind
-        CONE: two spheres of radius `r0` at `a` and `r1` at `b` and what lies between, stretched sideways by `sx`, `sz`.
-        FRUSTUM: the same with flat ends. ELLIPSOID and BOX: centre `a`, half sizes `sx`, `r0` (towards `b`), `sz`.
-        RING: flat, centre `a`, facing `b`, from radius `r0` to `r1`, stretched by `sx`, `sz`.
-    part, material
-        What it shows (see `PART_NAMES`) and the row of its material.
-    hint
-        The primitive's sideways direction, as nearly as its axis allows.
-    u0, v0
-        Where its texture starts, metres.
+    kind            CONE: two spheres of radius `r0` at `a` and `r1` at `b` and what lies between, stretched sideways by
+                    `sx`, `sz`. FRUSTUM: the same with flat ends. ELLIPSOID and BOX: centre `a`, half sizes `sx`, `r0`
+                    (towards `b`), `sz`. RING: flat, centre `a`, facing `b`, from radius `r0` to `r1`, stretched by both
+    part, material  what it shows (see `PART_NAMES`) and the row of its material
+    hint            its sideways direction, as nearly as its axis allows
+    u0, v0          where its texture starts, metres
     """
     return (float(kind), float(material), float(part), *a, *b, *hint, sx, sz, r0, r1, u0, v0)
 
 
-def solid(
-    kind: int,
-    part: int,
-    material: int,
-    middle: Vector,
-    up: Vector,
-    half: Vector,
-    *,
-    hint: Vector = (1.0, 0.0, 0.0),
-    v0: float = 0.0,
-) -> Row:
-    """An ELLIPSOID or BOX about `middle`, its half sizes sideways, along `up`, and across both."""
-    return primitive(
-        kind, part, material, middle, add(middle, up), half[1], 0.0, hint=hint, sx=half[0], sz=half[2], v0=v0
-    )
+def solid(kind: int, part: int, material: int, middle: Vector, up: Vector, half: Vector, **more: Any) -> Row:
+    """An ELLIPSOID or BOX about `middle`, its half sizes sideways, along `up`, and across both; `hint` and `v0`."""
+    sx, r0, sz = half
+    return primitive(kind, part, material, middle, add(middle, up), r0, 0.0, sx=sx, sz=sz, **more)
 
 
 def material(
@@ -108,6 +91,4 @@ def material(
     folds: float = 0.12,
 ) -> Row:
     """One material: two colours and a pattern between them, a strap across it, and the depth of its folds."""
-    n0, n1, n2 = numbers
-    kinds = float(PATTERNS[pattern]), float(STRAPS[straps])
-    return (*first, *(second or first), *strap, kinds[0], n0, n1, n2, side, kinds[1], folds)
+    return (*first, *(second or first), *strap, float(PATTERNS[pattern]), *numbers, side, float(STRAPS[straps]), folds)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
@@ -43,21 +42,12 @@ class ImageSpec(NamedTuple):
         return f"{self.folder}/{self.name}"
 
 
-@dataclass(frozen=True)
-class Population:
+class Population(NamedTuple):
     """Who passes which camera how often: images of each (identity, camera) pair; `others` are in neither split."""
 
     train: dict[Pair, int]
     test: dict[Pair, int]
     others: list[int]
-
-
-class Moment(NamedTuple):
-    """When a camera films a person: the number of the walk (0 or 1), the film (from 1), the frame."""
-
-    walk: int
-    film: int
-    frame: int
 
 
 def plan(domain: Domain, scale: float, seed: int) -> list[ImageSpec]:
@@ -87,11 +77,8 @@ def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Popu
     test_pairs = _pairs(random, domain, test, scaled(sizes.query_images, scale, 2 * test_many))
     train_share = _shares(random, len(train_pairs), scaled(sizes.train_images, scale, len(train_pairs)))
     test_share = _shares(random, len(test_pairs), scaled(sizes.gallery_images, scale, len(test_pairs)))
-    return Population(
-        dict(zip(train_pairs, train_share, strict=True)),
-        dict(zip(test_pairs, test_share, strict=True)),
-        identities[train_many + test_many :],
-    )
+    split = (dict(zip(*both, strict=True)) for both in ((train_pairs, train_share), (test_pairs, test_share)))
+    return Population(*split, identities[train_many + test_many :])
 
 
 def _pairs(random: Random, domain: Domain, identities: list[int], total: int) -> list[Pair]:
@@ -129,11 +116,11 @@ def apportion(weights: Sequence[float], total: int) -> list[int]:
     return shares
 
 
-def moment_of(domain: Domain, seed: int, pair: Pair, moment: int) -> Moment:
-    """When the person of (identity, camera) is filmed for the `moment`-th time; some return in another film."""
+def moment_of(domain: Domain, seed: int, pair: Pair, moment: int) -> tuple[int, int, int]:
+    """When (identity, camera) is filmed for the `moment`-th time: number of the walk (0 or 1), film (from 1), frame."""
     films, starts, turn = _visits(domain, seed, pair)
     walk = int(moment % MOST_MOMENTS >= turn)
-    return Moment(walk, films[walk] + 1, starts[walk] + 25 * moment)
+    return walk, films[walk] + 1, starts[walk] + 25 * moment
 
 
 @functools.lru_cache(maxsize=1024)

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import body, geometry, parts, props
-from .domain import Camera, Domain, Surface, Thing
+from .domain import Camera, Domain, Thing
 from .identity import Person, between, draw_person, pick, spread
 from .plan import ImageSpec
 
-SURFACES = 4
-SURFACE_COLUMNS = 24
 CASTERS = 3
 ALIKE = 8
 
@@ -26,30 +24,20 @@ Window = tuple[float, float, float, float]
 
 @dataclass
 class Scene:
-    """One image as numbers, ready for the ray caster.
+    """One image as numbers, ready for the ray caster. Arrays of real numbers are float32.
 
-    Attributes
-    ----------
-    packed, kind, material, part, pixels
-        Its primitives, see `geometry.pack`.
-    materials : (M, parts.MATERIAL_LENGTH) float32
-    surfaces : (SURFACES, SURFACE_COLUMNS) float32
-        Ground, far ground, two walls.
-    ray : (9,) float32
-        Direction of the window's corner, and its change per column and per row (world).
-    place : (4,) float32
-        Eye height; the line between the two grounds (sine, cosine, distance).
-    walls : (6,) float32
-        The same three numbers of each wall.
-    light : (9,) float32
-        Direction to the sun, its colour, the sky's colour.
-    shadows : (CASTERS, 4) float32
-        Feet (x, z) of those who cast a shadow, and the shadow's end.
-    look : (9,) float32
-        Gains, contrast, saturation, exposure, blur, coarse, noise.
-    seed, quality : int
-    factors : dict
-        Everything that was drawn for it; see `groundtruth.FACTORS`.
+    packed, kind, material, part, pixels   its primitives, see `geometry.pack`
+    materials  (M, parts.MATERIAL_LENGTH)
+    surfaces   (4, 24): ground, far ground, two walls
+    ray        (9,), direction of the window's corner, and its change per column and per row (world)
+    place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
+    walls      (6,), the same three numbers of each wall
+    light      (9,), direction to the sun, its colour, the sky's colour
+    shadows    (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
+    look       (9,), gains, contrast, saturation, exposure, blur, coarse, noise
+    seed       of the noise
+    quality    JPEG's
+    factors    everything that was drawn for it; see `groundtruth.FACTORS`
     """
 
     packed: np.ndarray
@@ -87,12 +75,10 @@ def person_of(domain: Domain, seed: int, key: str) -> Person:
     person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
     if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
-    for number in itertools.count():
-        other = draw_person(domain.stream(seed, "alike", int(key) // ALIKE, number), domain)
-        if other.woman == person.woman:
-            clothes = {name: getattr(other, name) for name in ("upper", "inner", "lower", "length", "shoes")}
-            return replace(person, **clothes)
-    raise AssertionError("count() has no end")
+    streams = (domain.stream(seed, "alike", int(key) // ALIKE, number) for number in itertools.count())
+    others = (draw_person(stream, domain) for stream in streams)
+    other = next(other for other in others if other.woman == person.woman)
+    return replace(person, **{name: getattr(other, name) for name in ("upper", "inner", "lower", "length", "shoes")})
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,19 +90,16 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
         more, own = props.build(thing, parts.SCENERY, len(materials))
         rows += more
         materials += own
-    return np.array(rows, dtype=np.float64), np.array(materials, dtype=np.float64)
+    return np.array(rows), np.array(materials)
 
 
 @functools.lru_cache(maxsize=64)
 def _surfaces(domain: Domain, camera: int) -> np.ndarray:
     view = domain.cameras[camera - 1]
     kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
-    return np.array([_surface_row(kind) for kind in kinds], dtype=np.float32)
-
-
-def _surface_row(s: Surface) -> tuple[float, ...]:
-    colours = (*s.base, *s.line, *s.alt, *s.plinth_colour, *s.top_colour)
-    return (*colours, *s.cell, s.joint, s.vary, s.alt_share, s.grain, s.grain_size, s.plinth, s.top)
+    names = ("base", "line", "alt", "plinth_colour", "top_colour", "cell", "joint", "vary", "alt_share")
+    names += ("grain", "grain_size", "plinth", "top")
+    return np.array([np.hstack([getattr(kind, name) for name in names]) for kind in kinds], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -134,328 +117,257 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     z += math.cos(heading) * along + spread(image, 0.08)
     z = min(view.far, max(view.near, z))
     phase = 2.0 * math.pi * (first_phase + 0.37 * moment + 0.2 * image.random())
-    pose = body.Pose(
-        phase, 0.12 if standing else between(image, 0.85, 1.1), spread(image, 0.25), between(image, 0.15, 0.4)
-    )
-    return Walker(
-        person_of(domain, seed, key), pose, heading + math.radians(spread(image, rates.heading_image)), x, z
-    ), image
-
-
-class _Stage:
-    """Collects the rows and materials of one image."""
-
-    def __init__(self, domain: Domain, camera: int) -> None:
-        self.view: Camera = domain.cameras[camera - 1]
-        self.eye = geometry.Eye(self.view.height, math.radians(self.view.pitch))
-        rows, materials = _scenery(domain, camera)
-        self.rows, self.materials = [rows], [materials]
-        self.count = len(materials)
-        self.feet: list[tuple[float, float, float]] = []
-        self.company, self.occluder = False, "none"
-
-    def person(self, walker: Walker, part: int | None = None) -> Window:
-        """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
-        rows = np.array(body.figure(walker.person, walker.pose), dtype=np.float64)
-        rows = geometry.place(rows, walker.heading, walker.x, walker.z)
-        boxes, _ = geometry.extents(geometry.Solids(rows), self.eye)
-        figure = boxes[rows[:, parts.PART] != parts.BAG]
-        if part is not None:
-            rows[:, parts.PART] = part
-        self._add(rows, body.materials(walker.person))
-        self.feet.append((walker.x, walker.z, walker.person.height))
-        left, top, right, bottom = figure[:, 0].min(), figure[:, 1].min(), figure[:, 2].max(), figure[:, 3].max()
-        return float(left), float(top), float(right), float(bottom)
-
-    def thing(self, thing: Thing) -> None:
-        rows, materials = props.build(thing, parts.OCCLUDER, 0)
-        self._add(np.array(rows, dtype=np.float64), materials)
-
-    def _add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
-        rows[:, parts.MATERIAL] += self.count
-        self.rows.append(rows)
-        self.materials.append(np.array(materials, dtype=np.float64))
-        self.count += len(materials)
+    stride = 0.12 if standing else between(image, 0.85, 1.1)
+    pose = body.Pose(phase, stride, spread(image, 0.25), between(image, 0.15, 0.4))
+    heading += math.radians(spread(image, rates.heading_image))
+    return Walker(person_of(domain, seed, key), pose, heading, x, z), image
 
 
 def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
     """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
-    stage = _Stage(domain, spec.camera)
-    if spec.kind == "person":
-        walker, random = walk(domain, seed, str(spec.identity), spec.camera, spec.walk, spec.moment)
-        box = stage.person(walker)
-        _others(domain, seed, spec, stage, random, walker)
-        window = _cut(domain, seed, spec, random, box)
-    elif spec.kind == "junk":
-        window, random, walker, box = _junk(domain, seed, stage, spec)
-    else:
-        window, random, walker, box = _distractor(domain, seed, stage, spec)
-    scene = _finish(domain, seed, spec, stage, random, window)
-    scene.factors |= {
-        "kind": spec.kind,
-        "identity": spec.identity,
-        "camera": spec.camera,
-        "film": spec.film,
-        "moment": spec.moment,
-        "company": stage.company,
-        "occluder": stage.occluder,
-        **_seen(walker if box else None),
-        **_boxed(box, window),
-    }
-    return scene
+    return _Stage(domain, seed, spec).scene()
 
 
-def _seen(walker: Walker | None) -> dict[str, Any]:
-    """The factors of the person and the moment."""
-    if walker is None:
-        return {}
-    person, pose = walker.person, walker.pose
-    same = (
-        "height",
-        "build",
-        "woman",
-        "skin",
-        "hair",
-        "hair_colour",
-        "hat",
-        "hat_colour",
-        "bag",
-        "bag_colour",
-        "carried",
-    )
-    return {name: getattr(person, name) for name in same} | {
-        "phase": pose.phase % (2.0 * math.pi),
-        "stride": pose.stride,
-        "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
-        "distance": math.hypot(walker.x, walker.z),
-        "upper": person.upper.cut,
-        "upper_colour": person.upper.colour,
-        "upper_second": person.upper.second,
-        "upper_pattern": person.upper.pattern,
-        "lower": person.lower.cut,
-        "lower_colour": person.lower.colour,
-        "lower_pattern": person.lower.pattern,
-        "shoes_colour": person.shoes,
-    }
+class _Stage:
+    """Collects the rows and materials of one image, and what is known of it. `random` is the image's own stream."""
 
+    def __init__(self, domain: Domain, seed: int, spec: ImageSpec) -> None:
+        self.domain, self.seed, self.spec = domain, seed, spec
+        self.view: Camera = domain.cameras[spec.camera - 1]
+        self.eye = geometry.Eye(self.view.height, math.radians(self.view.pitch))
+        rows, materials = _scenery(domain, spec.camera)
+        self.rows, self.materials = [rows], [materials]
+        self.count = len(materials)
+        self.feet: list[tuple[float, float, float]] = []
+        self.company, self.occluder = False, "none"
+        key, number = str(spec.identity), spec.walk
+        if spec.kind != "person":
+            key, number = f"{spec.kind}/{self.stream(f'{spec.kind}-who', spec.moment).randrange(600)}", 0
+        self.walker, self.random = walk(domain, seed, key, spec.camera, number, spec.moment)
 
-def _boxed(box: Window | None, window: Window) -> dict[str, float]:
-    """The factors of the box: its position and size relative to the figure."""
-    wide, high = window[2] - window[0], window[3] - window[1]
-    aspect = {"box_aspect": wide / high}
-    if box is None:
-        return aspect
-    return aspect | {
-        "box_shift_x": 0.5 * (window[0] + window[2] - box[0] - box[2]) / wide,
-        "box_shift_y": 0.5 * (window[1] + window[3] - box[1] - box[3]) / high,
-        "box_scale": high / (box[3] - box[1]),
-    }
+    def stream(self, *purpose: object) -> Random:
+        return self.domain.stream(self.seed, *purpose)
 
+    def person(self, walker: Walker, part: int | None = None) -> Window:
+        """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
+        rows = geometry.place(np.array(body.figure(walker.person, walker.pose)), walker.heading, walker.x, walker.z)
+        boxes, _ = geometry.extents(geometry.Solids(rows), self.eye)
+        figure = boxes[rows[:, parts.PART] != parts.BAG]
+        if part is not None:
+            rows[:, parts.PART] = part
+        self.add(rows, body.materials(walker.person))
+        self.feet.append((walker.x, walker.z, walker.person.height))
+        return (*figure[:, :2].min(0).tolist(), *figure[:, 2:].max(0).tolist())
 
-def _others(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, walker: Walker) -> None:
-    """Company behind or beside the person, and things in front of them."""
-    rates, share = domain.rates, domain.variant.occlusion
-    if random.random() < rates.company:
-        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-        side = random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
-        stage.person(
-            Walker(passer.person, passer.pose, passer.heading, walker.x + side, walker.z + between(random, 0.5, 2.5)),
-            parts.OTHER,
+    def add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
+        rows[:, parts.MATERIAL] += self.count
+        self.rows.append(rows)
+        self.materials.append(np.array(materials))
+        self.count += len(materials)
+
+    def passer(self, random: Random, camera: int = 1) -> Walker:
+        """Somebody else, at a moment of a walk past a camera."""
+        key = f"passer/{random.randrange(400)}"
+        return walk(self.domain, self.seed, key, camera, 0, random.randrange(8))[0]
+
+    def framed(self) -> tuple[Window, Window | None]:
+        """Fill the stage; the image's box, and that of the figure if there is one."""
+        if self.spec.kind == "distractor" and self.random.random() < self.domain.rates.patch:
+            return self.false_alarm(), None
+        box = self.person(self.walker)
+        if self.spec.kind == "junk":
+            return self.useless(box), box
+        self.others()
+        return self.cut(box), box
+
+    def others(self) -> None:
+        """Company behind or beside the person, and things in front of them."""
+        random, walker, rates, share = self.random, self.walker, self.domain.rates, self.domain.variant.occlusion
+        if random.random() < rates.company:
+            passer = self.passer(random)
+            x = walker.x + random.choice((-1.0, 1.0)) * between(random, 0.45, 0.8)
+            self.person(replace(passer, x=x, z=walker.z + between(random, 0.5, 2.5)), parts.OTHER)
+            self.company = True
+        mark = random.random()
+        hides = mark < (rates.occluded if share is None else share)
+        if mark < rates.occluded:
+            self.occlude(random, hides)
+        elif hides:
+            # The image's own stream stays where it would be without the variant.
+            spec = self.spec
+            self.occlude(self.stream("occluder", spec.kind, spec.identity, spec.camera, spec.moment), True)
+
+    def occlude(self, random: Random, hides: bool) -> None:
+        """Draw what stands in front of the person, and put it on the stage if it `hides` them."""
+        z = self.walker.z - between(random, 0.7, 1.6)
+        x = self.walker.x * z / self.walker.z
+        what = random.choice(self.domain.occluders)
+        side = random.choice((-1.0, 1.0))
+        if what == "person":
+            passer = self.passer(random)
+            other = replace(passer, heading=self.walker.heading, x=x + side * between(random, 0.38, 0.5), z=z)
+            if hides:
+                self.person(other, parts.OTHER)
+        else:
+            x += props.REACH[what] * side * between(random, 0.4, 1.0)
+            tone = between(random, 0.15, 0.6)
+            colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
+            thing = Thing(what, x, z, between(random, 60.0, 120.0), 1.0, colour)
+            if hides:
+                rows, materials = props.build(thing, parts.OCCLUDER, 0)
+                self.add(np.array(rows), materials)
+        if hides:
+            self.occluder = what
+
+    def cut(self, box: Window) -> Window:
+        """The box around a figure: as a person draws it, or as a detector gives it.
+
+        The image's own stream advances as it does for the domain's own kind of box.
+        """
+        spec, variant, rates, random = self.spec, self.domain.variant, self.domain.rates, self.random
+        left, top, right, bottom = box
+        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
+        # All of the figure, and never much narrower than high.
+        drawn = _window(x, y, max(1.04 * (right - left), 0.35 * high), 1.015 * high)
+        if spec.tight and tight:
+            return drawn
+        if spec.tight:
+            random = self.stream("detector", spec.identity, spec.camera, spec.moment)
+        # A part detector's: a fixed shape, shifted and scaled.
+        shift = rates.shift if variant.shift is None else variant.shift
+        high *= between(random, *rates.grow)
+        wide = high * between(random, 0.37, 0.44)
+        x += spread(random, shift) * wide * 1.5
+        y += spread(random, shift) * high
+        return drawn if tight else _window(x, y, wide, high)
+
+    def useless(self, box: Window) -> Window:
+        """Junk: a box about part of a person, one that is too wide, or one about several people at once."""
+        random, walker = self.random, self.walker
+        left, top, right, bottom = box
+        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
+        wide = 0.45
+        if sort == "part":
+            high *= between(random, 0.3, 0.55)
+            x += spread(random, 0.05) * high
+            y += spread(random, 0.25) * high
+        elif sort == "wide":
+            high *= between(random, 1.6, 2.1)
+            x += spread(random, 0.1) * high
+        elif sort == "half":
+            x += random.choice((-1.0, 1.0)) * between(random, 0.16, 0.24) * high
+            y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
+        else:
+            for side in (-1.0, 1.0)[: 1 + random.randrange(2)]:
+                other = self.passer(random, self.spec.camera)
+                beside = walker.x + side * between(random, 0.3, 0.5)
+                self.person(replace(other, x=beside, z=walker.z + between(random, -0.6, 0.9)), parts.OTHER)
+            self.company = True
+            high *= between(random, 0.95, 1.2)
+            x += spread(random, 0.1) * high
+            wide = between(random, 0.42, 0.6)
+        return _window(x, y, wide * high, high)
+
+    def false_alarm(self) -> Window:
+        """A box about a piece of the background."""
+        random = self.random
+        if random.random() < 0.6:
+            thing = random.choice(self.view.things)
+            x, z = thing.x + spread(random, 0.3), thing.z
+        else:
+            x, z = self.walker.x * 1.4, self.walker.z
+        side, y, _ = self.eye.project(np.array([x, between(random, 0.4, 1.1), z]))
+        high = between(random, 0.8, 1.8) / z
+        return _window(float(side), float(y), 0.45 * high, high)
+
+    def factors(self, window: Window, box: Window | None) -> dict[str, Any]:
+        """What was drawn for the image, the person and the moment, and the box relative to the figure."""
+        wide, high = window[2] - window[0], window[3] - window[1]
+        known = {name: getattr(self.spec, name) for name in ("kind", "identity", "camera", "film", "moment")}
+        known |= {"company": self.company, "occluder": self.occluder, "box_aspect": wide / high}
+        if box is None:
+            return known
+        walker, person, pose = self.walker, self.walker.person, self.walker.pose
+        for name in ("upper", "lower"):
+            garment = getattr(person, name)
+            known |= {name: garment.cut, f"{name}_colour": garment.colour, f"{name}_pattern": garment.pattern}
+        same = ["height", "build", "woman", "skin", "hair", "hair_colour", "hat", "hat_colour", "bag", "bag_colour"]
+        return (
+            known
+            | {name: getattr(person, name) for name in (*same, "carried")}
+            | {
+                "upper_second": person.upper.second,
+                "shoes_colour": person.shoes,
+                "phase": pose.phase % (2.0 * math.pi),
+                "stride": pose.stride,
+                "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
+                "distance": math.hypot(walker.x, walker.z),
+                "box_shift_x": 0.5 * (window[0] + window[2] - box[0] - box[2]) / wide,
+                "box_shift_y": 0.5 * (window[1] + window[3] - box[1] - box[3]) / high,
+                "box_scale": high / (box[3] - box[1]),
+            }
         )
-        stage.company = True
-    mark = random.random()
-    hides = mark < (rates.occluded if share is None else share)
-    if mark < rates.occluded:
-        _occluder(domain, seed, stage if hides else None, random, walker)
-    elif hides:
-        # The image's own stream stays where it would be without the variant.
-        own = domain.stream(seed, "occluder", spec.kind, spec.identity, spec.camera, spec.moment)
-        _occluder(domain, seed, stage, own, walker)
 
+    def scene(self) -> Scene:
+        view, eye = self.view, self.eye
+        window, box = self.framed()
+        rows = np.concatenate(self.rows)
+        solids = geometry.Solids(rows)
+        kept, packed, pixels = geometry.pack(solids, eye, window)
+        left, top, right, bottom = window
+        steps = (right - left) / geometry.WIDTH * eye.right, (bottom - top) / geometry.HEIGHT * eye.down
+        light, (shade_x, shade_z), exposure, factors = self.light()
+        shadows = [(x, z, x + shade_x * height, z + shade_z * height) for x, z, height in self.feet[:CASTERS]]
+        shadows += [(1e4, 1e4, 1e4, 1e4)] * (CASTERS - len(shadows))
+        line, *turns = (math.radians(turn) for turn in (view.ground_line[1], *(wall.yaw for wall in view.walls)))
+        walls = [(math.sin(turn), math.cos(turn), wall.distance) for turn, wall in zip(turns, view.walls, strict=True)]
+        # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a
+        # coarseness below 0 to take from that.
+        coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
+        look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
+        noise = self.random.randrange(2**30)
+        quality = view.quality[0] + self.random.randrange(view.quality[1] - view.quality[0] + 1)
+        return Scene(
+            packed=packed,
+            kind=solids.kind[kept],
+            material=rows[kept, parts.MATERIAL].astype(np.int64),
+            part=rows[kept, parts.PART].astype(np.int64),
+            pixels=pixels,
+            materials=np.concatenate(self.materials).astype(np.float32),
+            surfaces=_surfaces(self.domain, self.spec.camera),
+            ray=np.hstack([eye.ahead + left * eye.right + top * eye.down, *steps]).astype(np.float32),
+            place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
+            walls=np.array(walls, dtype=np.float32).ravel(),
+            light=light,
+            shadows=np.array(shadows, dtype=np.float32),
+            look=np.array(look, dtype=np.float32),
+            seed=noise,
+            quality=quality,
+            factors=self.factors(window, box) | factors | {"quality": quality},
+        )
 
-def _occluder(domain: Domain, seed: int, stage: _Stage | None, random: Random, walker: Walker) -> None:
-    """Draw what stands in front of the person, and put it on the stage if there is one."""
-    nearer = between(random, 0.7, 1.6)
-    z = walker.z - nearer
-    x = walker.x * z / walker.z
-    what = random.choice(domain.occluders)
-    side = random.choice((-1.0, 1.0))
-    if what == "person":
-        passer, _ = walk(domain, seed, f"passer/{random.randrange(400)}", 1, 0, random.randrange(8))
-        other = Walker(passer.person, passer.pose, walker.heading, x + side * between(random, 0.38, 0.5), z)
-        if stage:
-            stage.person(other, parts.OTHER)
-    else:
-        shift = props.REACH[what] * side * between(random, 0.4, 1.0)
-        tone = between(random, 0.15, 0.6)
-        colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
-        thing = Thing(what, x + shift, z, between(random, 60.0, 120.0), 1.0, colour)
-        if stage:
-            stage.thing(thing)
-    if stage:
-        stage.occluder = what
-
-
-def _cut(domain: Domain, seed: int, spec: ImageSpec, random: Random, box: Window) -> Window:
-    """The image's box. The image's own stream advances as it does for the domain's own kind of box."""
-    variant, rates = domain.variant, domain.rates
-    tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
-    if spec.tight and tight:
-        return _tight(box)
-    if spec.tight:
-        random = domain.stream(seed, "detector", spec.identity, spec.camera, spec.moment)
-    detected = _detected(rates.grow, rates.shift if variant.shift is None else variant.shift, random, box)
-    return _tight(box) if tight else detected
-
-
-def _tight(box: Window) -> Window:
-    """The box a person would draw: all of the figure, and never much narrower than high."""
-    left, top, right, bottom = box
-    high = bottom - top
-    wide = max(1.04 * (right - left), 0.35 * high)
-    return _window(0.5 * (left + right), 0.5 * (top + bottom), wide, 1.015 * high)
-
-
-def _detected(grow: tuple[float, float], shift: float, random: Random, box: Window) -> Window:
-    """The box a part detector would give: a fixed shape, shifted and scaled."""
-    left, top, right, bottom = box
-    high = (bottom - top) * between(random, *grow)
-    wide = high * between(random, 0.37, 0.44)
-    x = 0.5 * (left + right) + spread(random, shift) * wide * 1.5
-    y = 0.5 * (top + bottom) + spread(random, shift) * high
-    return _window(x, y, wide, high)
+    def light(self) -> tuple[np.ndarray, tuple[float, float], float, dict[str, Any]]:
+        """Sun and sky of one film of one camera, the shadow of one metre, the exposure, and all this as factors."""
+        view = self.view
+        kind = view.lamps or self.domain.lights[(self.spec.film - 1) % len(self.domain.lights)]
+        random = self.stream("light", self.spec.camera, self.spec.film)
+        azimuth = math.radians(view.sun + kind.turn + spread(random, 20.0))
+        height = math.radians(between(random, *kind.height))
+        towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))
+        strength = 1.0 + spread(random, self.domain.rates.light)
+        sunny = random.random() < view.sun_share
+        sun, sky = kind.sunny if sunny else kind.overcast
+        warm = between(random, *kind.warm) if sunny else -between(random, *kind.cool)
+        bright = (sun * (1 + warm), sun, sun * (1 - warm)), (sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
+        light = (*towards, *(part * tint for source in bright for part, tint in zip(source, kind.tint, strict=True)))
+        reach = -1.0 / math.tan(height) if sunny else 0.0
+        factors = {"time": kind.name, "light": strength, "sunny": sunny, "sun_height": math.degrees(height)}
+        factors["sun_azimuth"] = math.degrees(azimuth) % 360.0
+        shadow = reach * math.sin(azimuth), reach * math.cos(azimuth)
+        return np.array(light, dtype=np.float32), shadow, strength, factors
 
 
 def _window(x: float, y: float, wide: float, high: float) -> Window:
     return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
-
-
-def _junk(domain: Domain, seed: int, stage: _Stage, spec: ImageSpec) -> tuple[Window, Random, Walker, Window]:
-    """A useless box: part of a person, one that is too wide, or several people at once."""
-    choice = domain.stream(seed, "junk-who", spec.moment)
-    walker, random = walk(domain, seed, f"junk/{choice.randrange(600)}", spec.camera, 0, spec.moment)
-    box = stage.person(walker)
-    left, top, right, bottom = box
-    high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
-    sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
-    wide = 0.45
-    if sort == "part":
-        high *= between(random, 0.3, 0.55)
-        x += spread(random, 0.05) * high
-        y += spread(random, 0.25) * high
-    elif sort == "wide":
-        high *= between(random, 1.6, 2.1)
-        x += spread(random, 0.1) * high
-    elif sort == "half":
-        side = random.choice((-1.0, 1.0))
-        x += side * between(random, 0.16, 0.24) * high
-        y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
-    else:
-        for number in range(1 + random.randrange(2)):
-            other, _ = walk(domain, seed, f"passer/{random.randrange(400)}", spec.camera, 0, random.randrange(8))
-            side = (1.0 if number else -1.0) * between(random, 0.3, 0.5)
-            stage.person(
-                Walker(other.person, other.pose, other.heading, walker.x + side, walker.z + between(random, -0.6, 0.9)),
-                parts.OTHER,
-            )
-        stage.company = True
-        high *= between(random, 0.95, 1.2)
-        x += spread(random, 0.1) * high
-        wide = between(random, 0.42, 0.6)
-    return _window(x, y, wide * high, high), random, walker, box
-
-
-def _distractor(
-    domain: Domain, seed: int, stage: _Stage, spec: ImageSpec
-) -> tuple[Window, Random, Walker, Window | None]:
-    """A false alarm on the background (then no figure's box), or a person who is no query."""
-    choice = domain.stream(seed, "distractor-who", spec.moment)
-    walker, random = walk(domain, seed, f"distractor/{choice.randrange(600)}", spec.camera, 0, spec.moment)
-    if random.random() >= domain.rates.patch:
-        box = stage.person(walker)
-        _others(domain, seed, spec, stage, random, walker)
-        return _cut(domain, seed, spec, random, box), random, walker, box
-    things = stage.view.things
-    if random.random() < 0.6:
-        thing = random.choice(things)
-        x, z = thing.x + spread(random, 0.3), thing.z
-    else:
-        x, z = walker.x * 1.4, walker.z
-    wide, y, _ = stage.eye.project(np.array([x, between(random, 0.4, 1.1), z]))
-    high = between(random, 0.8, 1.8) / z
-    return _window(float(wide), float(y), 0.45 * high, high), random, walker, None
-
-
-def _finish(domain: Domain, seed: int, spec: ImageSpec, stage: _Stage, random: Random, window: Window) -> Scene:
-    view, eye = stage.view, stage.eye
-    rows = np.concatenate(stage.rows)
-    solids = geometry.Solids(rows)
-    kept, packed, pixels = geometry.pack(solids, eye, window)
-    left, top, right, bottom = window
-    ray = np.concatenate(
-        [
-            eye.ahead + left * eye.right + top * eye.down,
-            (right - left) / geometry.WIDTH * eye.right,
-            (bottom - top) / geometry.HEIGHT * eye.down,
-        ]
-    )
-    light, shade_length, exposure, factors = _light(domain, seed, spec)
-    shadows = np.full((CASTERS, 4), 1e4)
-    for caster, (x, z, height) in enumerate(stage.feet[:CASTERS]):
-        shadows[caster] = (x, z, x + shade_length[0] * height, z + shade_length[1] * height)
-    line = math.radians(view.ground_line[1])
-    walls = [
-        f
-        for wall in view.walls
-        for f in (math.sin(math.radians(wall.yaw)), math.cos(math.radians(wall.yaw)), wall.distance)
-    ]
-    # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a coarseness
-    # below 0 to take from that.
-    coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
-    look = (*view.gains, view.contrast, view.saturation, view.exposure * exposure, view.blur, coarse, view.noise)
-    noise = random.randrange(2**30)
-    quality = view.quality[0] + random.randrange(view.quality[1] - view.quality[0] + 1)
-    return Scene(
-        packed=packed,
-        kind=solids.kind[kept],
-        material=rows[kept, parts.MATERIAL].astype(np.int64),
-        part=rows[kept, parts.PART].astype(np.int64),
-        pixels=pixels,
-        materials=np.concatenate(stage.materials).astype(np.float32),
-        surfaces=_surfaces(domain, spec.camera),
-        ray=ray.astype(np.float32),
-        place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
-        walls=np.array(walls, dtype=np.float32),
-        light=light,
-        shadows=shadows.astype(np.float32),
-        look=np.array(look, dtype=np.float32),
-        seed=noise,
-        quality=quality,
-        factors=factors | {"quality": quality},
-    )
-
-
-def _light(domain: Domain, seed: int, spec: ImageSpec) -> tuple[np.ndarray, tuple[float, float], float, dict[str, Any]]:
-    """Sun and sky of one film of one camera, the shadow of one metre, the exposure, and all this as factors."""
-    view = domain.cameras[spec.camera - 1]
-    kind = view.lamps or domain.lights[(spec.film - 1) % len(domain.lights)]
-    random = domain.stream(seed, "light", spec.camera, spec.film)
-    azimuth = math.radians(view.sun + kind.turn + spread(random, 20.0))
-    height = math.radians(between(random, *kind.height))
-    towards = (math.cos(height) * math.sin(azimuth), math.sin(height), math.cos(height) * math.cos(azimuth))
-    strength = 1.0 + spread(random, domain.rates.light)
-    sunny = random.random() < view.sun_share
-    sun, sky = kind.sunny if sunny else kind.overcast
-    warm = between(random, *kind.warm) if sunny else -between(random, *kind.cool)
-    bright = (sun * (1 + warm), sun, sun * (1 - warm)), (sky * (1 - 0.4 * warm), sky, sky * (1 + 0.7 * warm))
-    light = (*towards, *(part * tint for source in bright for part, tint in zip(source, kind.tint, strict=True)))
-    reach = -1.0 / math.tan(height)
-    shadow = (reach * math.sin(azimuth), reach * math.cos(azimuth)) if sunny else (0.0, 0.0)
-    factors = {
-        "time": kind.name,
-        "light": strength,
-        "sunny": sunny,
-        "sun_height": math.degrees(height),
-        "sun_azimuth": math.degrees(azimuth) % 360.0,
-    }
-    return np.array(light, dtype=np.float32), shadow, strength, factors

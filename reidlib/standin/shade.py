@@ -13,12 +13,12 @@ from torch import Tensor
 from . import geometry as g
 from . import parts
 from .parts import PATTERNS, STRAPS
-from .raycast import PIXELS, Batch, Hits, Point, take
+from .raycast import PIXELS, Batch, Hits, take
 
 
 @dataclass
 class Setting:
-    """Per image (first axis of size B): the arrays of `scene.Scene` as tensors."""
+    """The arrays of `scene.Scene` as tensors; their last axis counts images, materials or surfaces."""
 
     materials: Tensor
     surfaces: Tensor
@@ -58,17 +58,12 @@ def _frac(x: Tensor) -> Tensor:
     return x - torch.floor(x)
 
 
-def patterned(m: Tensor, u: Tensor, v: Tensor, point: Point, normal: Point) -> tuple[Tensor, Tensor]:
+def patterned(m: Tensor, u: Tensor, v: Tensor, point: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """Where a material shows its second colour, and where its strap (both as truth values).
 
-    Parameters
-    ----------
-    m : (parts.MATERIAL_LENGTH, N)
-        Rows of the materials.
-    u, v
-        Texture coordinates, metres: sideways and along.
-    point, normal
-        Local points and unit normals; the local z axis points ahead on a torso.
+    m              (parts.MATERIAL_LENGTH, N), rows of the materials
+    u, v           texture coordinates, metres: sideways and along
+    point, normal  (3, N), local points and unit normals; the local z axis points ahead on a torso
     """
     pattern, n0, n1, n2 = m[parts.M_PATTERN], m[parts.M_N0], m[parts.M_N1], m[parts.M_N2]
     front, wide = point[2] > 0, torch.abs(u)
@@ -76,9 +71,8 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Point, normal: Point) -> t
     across, along = _frac(u / period + n2), _frac(v / period + n2)
     slanted = v - n1 - u * n0
     du, dv = across - 0.5, along - 0.5
-    cells = hashed(
-        torch.floor(u / 0.032).to(torch.int32), torch.floor(v / 0.032).to(torch.int32), (n0 * 65536.0).to(torch.int32)
-    )
+    cell_u, cell_v = (torch.floor(w / 0.032).to(torch.int32) for w in (u, v))
+    cells = hashed(cell_u, cell_v, (n0 * 65536.0).to(torch.int32))
     eyes = (v > 0.002) & (v < 0.024) & (wide > 0.012) & (wide < 0.042)
     mouth = (v > -0.052) & (v < -0.040) & (wide < 0.02)
     tests = {
@@ -109,22 +103,17 @@ def shaded(batch: Batch, setting: Setting, hits: Hits) -> Tensor:
     packed = take(batch.packed[g.TEX_U : g.PACKED], hits.primitive)
     u = hits.point[0] * packed[0] + packed[1]
     v = hits.point[1] * packed[3] + packed[2]
-    which = take(batch.material, hits.primitive)
-    m = take(setting.materials, which)
+    m = take(setting.materials, take(batch.material, hits.primitive))
     second, strap = patterned(m, u, v, hits.point, hits.normal)
-    image = take(batch.image, hits.primitive)
-    light = take(setting.light, image)
+    light = take(setting.light, take(batch.image, hits.primitive))
     nx, ny, nz = hits.world
     facing = torch.clamp(nx * light[0] + ny * light[1] + nz * light[2], min=0.0)
     sky = 0.70 + 0.30 * ny
     folds = clouds(u * 9.0 + hits.point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, hits.primitive).to(torch.int32))
     depth = 1.0 + m[parts.M_FOLDS] * 2.0 * (folds - 0.5)
-    colours = []
-    for i in range(3):
-        albedo = torch.where(second, m[parts.M_SECOND + i], m[parts.M_FIRST + i])
-        albedo = torch.where(strap, m[parts.M_STRAP + i], albedo)
-        colours.append(albedo * albedo * depth * (light[3 + i] * facing + light[6 + i] * sky))
-    return torch.stack(colours)
+    colours = m[parts.M_FIRST : parts.M_FIRST + 3], m[parts.M_SECOND : parts.M_SECOND + 3]
+    albedo = torch.where(strap, m[parts.M_STRAP : parts.M_STRAP + 3], torch.where(second, colours[1], colours[0]))
+    return albedo * albedo * depth * (light[3:6] * facing + light[6:9] * sky)
 
 
 def backgrounds(setting: Setting, images: int) -> Tensor:
@@ -146,59 +135,41 @@ def backgrounds(setting: Setting, images: int) -> Tensor:
         t = torch.minimum(t, reach)
     x, y, z = t * dx, height + t * dy, t * dz
     ground = which == 0
-    beyond = x * place[1] + z * place[2] > place[3]
-    which = torch.where(ground & beyond, 1, which)
-    second = which == 3
-    sine = torch.where(second, walls[3], walls[0])
-    cosine = torch.where(second, walls[4], walls[1])
+    which = torch.where(ground & (x * place[1] + z * place[2] > place[3]), 1, which)
+    sine, cosine = (torch.where(which == 3, walls[3 + i], walls[i]) for i in range(2))
     along = torch.where(ground, x, x * cosine - z * sine)
     up = torch.where(ground, z, y)
 
     row = which + torch.arange(images, device=device)[:, None] * 4
     s = take(setting.surfaces, row.reshape(-1)).reshape(-1, images, PIXELS)
-    return _surface(s, along, up, which, ground, x, z, setting, light)
+    colour = _surface(s, along, up, which, ground)
+    shadow = torch.where(ground, _shadow(setting, x, z), 0.0)
+    sun = light[3:6] * torch.where(ground, light[1], 0.35) * (1.0 - shadow)
+    sky = light[6:9] * torch.where(ground, 1.0 - 0.45 * shadow, 0.75)
+    return (colour * colour * (sun + sky)).reshape(3, -1)
 
 
-def _surface(
-    s: Tensor,
-    along: Tensor,
-    up: Tensor,
-    which: Tensor,
-    ground: Tensor,
-    x: Tensor,
-    z: Tensor,
-    setting: Setting,
-    light: Tensor,
-) -> Tensor:
-    """Linear light of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
-    cu, cv = along / s[15], up / s[16]
-    column, row = torch.floor(cu), torch.floor(cv)
+def _surface(s: Tensor, along: Tensor, up: Tensor, which: Tensor, ground: Tensor) -> Tensor:
+    """Colours (3, B, PIXELS) of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
+    base, line, alt, plinth_colour, top_colour = (s[i : i + 3] for i in range(0, 15, 3))
+    wide, high, joint_width, vary, alt_share, grain, grain_size, plinth, top = s[15:]
+    cu, cv = along / wide, up / high
+    row = torch.floor(cv)
     # Every second row of small tiles is moved by half a tile, as bricks are.
-    brick = torch.where(s[16] < 0.5 * s[15] + 0.02, 0.5 * (row - 2.0 * torch.floor(row * 0.5)), torch.zeros_like(row))
-    column = torch.floor(cu + brick)
+    cu = cu + torch.where(high < 0.5 * wide + 0.02, 0.5 * (row - 2.0 * torch.floor(row * 0.5)), 0.0)
+    column, down = torch.floor(cu).to(torch.int32), row.to(torch.int32)
     kind = which.to(torch.int32)
-    tile = hashed(column.to(torch.int32), row.to(torch.int32), kind + 7)
-    other = hashed(row.to(torch.int32), column.to(torch.int32), kind + 19)
-    half = 0.5 * s[17]
-    fu, fv = _frac(cu + brick) * s[15], (cv - row) * s[16]
-    joint = (fu < half) | (s[15] - fu < half) | (fv < half) | (s[16] - fv < half)
-    coarse = clouds(along / s[21], up / s[21], kind + 31)
-    fine = clouds(along / (0.37 * s[21]), up / (0.37 * s[21]), kind + 47)
-    bright = 1.0 + s[18] * 2.0 * (tile - 0.5)
-    grain = 1.0 + s[20] * (1.2 * (coarse - 0.5) + 0.8 * (fine - 0.5))
-    low, high = ~ground & (up < s[22]), ~ground & (up > s[23])
-    shadow = _shadow(setting, x, z)
-    sun_side = torch.where(ground, light[1] * torch.ones_like(x), torch.full_like(x, 0.35))
-    colours = []
-    for i in range(3):
-        base = torch.where(other < s[19], s[6 + i], s[i]) * bright
-        base = torch.where(joint, s[3 + i], base)
-        base = torch.where(low, s[9 + i], torch.where(high, s[12 + i], base)) * grain
-        base = torch.clamp(base, 0.03, 1.0)
-        sun = light[3 + i] * sun_side * torch.where(ground, 1.0 - shadow, torch.ones_like(x))
-        sky = light[6 + i] * torch.where(ground, 1.0 - 0.45 * shadow, torch.full_like(x, 0.75))
-        colours.append(base * base * (sun + sky))
-    return torch.stack(colours).reshape(3, -1)
+    tile, other = hashed(column, down, kind + 7), hashed(down, column, kind + 19)
+    half = 0.5 * joint_width
+    fu, fv = _frac(cu) * wide, (cv - row) * high
+    joint = (fu < half) | (wide - fu < half) | (fv < half) | (high - fv < half)
+    coarse = clouds(along / grain_size, up / grain_size, kind + 31)
+    fine = clouds(along / (0.37 * grain_size), up / (0.37 * grain_size), kind + 47)
+    colour = torch.where(other < alt_share, alt, base) * (1.0 + vary * 2.0 * (tile - 0.5))
+    colour = torch.where(joint, line, colour)
+    colour = torch.where(~ground & (up > top), top_colour, colour)
+    colour = torch.where(~ground & (up < plinth), plinth_colour, colour)
+    return torch.clamp(colour * (1.0 + grain * (1.2 * (coarse - 0.5) + 0.8 * (fine - 0.5))), 0.03, 1.0)
 
 
 def _shadow(setting: Setting, x: Tensor, z: Tensor) -> Tensor:
@@ -219,36 +190,33 @@ def _shadow(setting: Setting, x: Tensor, z: Tensor) -> Tensor:
 
 def finished(linear: Tensor, setting: Setting, images: int) -> Tensor:
     """The camera's look: exposure, response, colour, blur, noise. (3, B * PIXELS) light to (B, 128, 64, 3) uint8."""
-    look = setting.look
+    look = setting.look[:, :, None, None]
+    gains, (contrast, saturation, exposure, blur, coarse, noise) = look[:3], look[3:]
     light = linear.reshape(3, images, g.HEIGHT, g.WIDTH)
-
-    def knob(i: int) -> Tensor:
-        return look[i][:, None, None]
-
-    shown = [torch.sqrt(torch.clamp(light[i] * knob(5) * knob(i), min=0.0)) for i in range(3)]
+    shown = torch.sqrt(torch.clamp(light * exposure * gains, min=0.0))
     grey = 0.30 * shown[0] + 0.59 * shown[1] + 0.11 * shown[2]
-    out = []
-    pixel = torch.arange(PIXELS, dtype=torch.int32, device=linear.device).reshape(1, g.HEIGHT, g.WIDTH)
+    colour = grey + saturation * (shown - grey)
+    colour = 0.45 + contrast * (colour - 0.45)
+    # Bright parts bend into white instead of breaking off.
+    over = torch.clamp(colour - 0.75, min=0.0)
+    colour = torch.clamp(colour, max=0.75) + over / (1.0 + 1.6 * over)
+    colour = colour + blur * (_blurred(colour, 1) - colour)
+    colour = colour + coarse * (_blurred(colour, 2) - colour)
+    pixel = torch.arange(PIXELS, dtype=torch.int32, device=linear.device).reshape(g.HEIGHT, g.WIDTH)
     seed = setting.seed.to(torch.int32)[:, None, None]
-    both = hashed(pixel, pixel * 0 + 11, seed) + hashed(pixel, pixel * 0 + 12, seed) - 1.0
-    for i in range(3):
-        colour = grey + knob(4) * (shown[i] - grey)
-        colour = 0.45 + knob(3) * (colour - 0.45)
-        # Bright parts bend into white instead of breaking off.
-        over = torch.clamp(colour - 0.75, min=0.0)
-        colour = torch.minimum(colour, torch.full_like(colour, 0.75)) + over / (1.0 + 1.6 * over)
-        colour = colour + knob(6) * (_blurred(colour, 1) - colour)
-        colour = colour + knob(7) * (_blurred(colour, 2) - colour)
-        own = hashed(pixel, pixel * 0 + 21 + i, seed) + hashed(pixel, pixel * 0 + 31 + i, seed) - 1.0
-        # The sum of two uniform numbers has the standard deviation 0.41.
-        colour = colour + knob(8) * 2.45 * (0.8 * both + 0.6 * own)
-        out.append(torch.floor(torch.clamp(colour, 0.0, 1.0) * 255.0 + 0.5))
-    return torch.stack(out, dim=-1).to(torch.uint8)
+    both, *own = (hashed(pixel, pixel * 0 + n, seed) + hashed(pixel, pixel * 0 + m, seed) - 1.0 for n, m in NOISE)
+    # The sum of two uniform numbers has the standard deviation 0.41.
+    colour = colour + noise * 2.45 * (0.8 * both + 0.6 * torch.stack(own))
+    return torch.floor(torch.clamp(colour, 0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).permute(1, 2, 3, 0).contiguous()
+
+
+NOISE = ((11, 12), (21, 31), (22, 32), (23, 33))
+"""Numbers of the noise that all colours share, then of the noise of red, green and blue."""
 
 
 def _blurred(image: Tensor, step: int) -> Tensor:
-    """A binomial blur of three taps at the given distance both ways; the border repeats."""
-    wide = torch.nn.functional.pad(image[:, None], (step, step, 0, 0), mode="replicate")[:, 0]
-    across = 0.25 * wide[:, :, : -2 * step] + 0.5 * image + 0.25 * wide[:, :, 2 * step :]
-    high = torch.nn.functional.pad(across[:, None], (0, 0, step, step), mode="replicate")[:, 0]
-    return 0.25 * high[:, : -2 * step] + 0.5 * across + 0.25 * high[:, 2 * step :]
+    """A binomial blur (over the last two axes) of three taps at the given distance both ways; the border repeats."""
+    wide = torch.nn.functional.pad(image, (step, step, 0, 0), mode="replicate")
+    across = 0.25 * wide[..., : -2 * step] + 0.5 * image + 0.25 * wide[..., 2 * step :]
+    high = torch.nn.functional.pad(across, (0, 0, step, step), mode="replicate")
+    return 0.25 * high[..., : -2 * step, :] + 0.5 * across + 0.25 * high[..., 2 * step :, :]

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -61,13 +61,8 @@ class Job:
     def head(self) -> dict:
         """What the manifest says of the set, apart from the number of its images."""
         name, variant = self.domain.name, self.domain.variant
-        head = {
-            "name": name,
-            "version": VERSION,
-            "scale": self.scale,
-            "seed": self.seed,
-            "digest": digest(name, scale=self.scale, seed=self.seed, variant=variant),
-        }
+        head = {"name": name, "version": VERSION, "scale": self.scale, "seed": self.seed}
+        head["digest"] = digest(name, scale=self.scale, seed=self.seed, variant=variant)
         if variant != Variant():
             head["variant"] = {key: value for key, value in asdict(variant).items() if value is not None}
         return head
@@ -96,45 +91,32 @@ def render(
     variant: Variant | None = None,
     truth: bool = True,
 ) -> Path:
-    """Render a stand-in into `out`, or finish one that was interrupted.
+    """Render a stand-in into `out`, or finish one that was interrupted. Returns `out`, complete.
 
-    Parameters
-    ----------
-    name
-        The data set it stands for, such as ``market1501``.
-    scale
-        1 for the published numbers of identities and images, less for a smaller set.
-    seed
-        Another seed, other people.
-    out
-        The folder; created if missing.
-    workers
-        Processes; by default one for each processor core, fewer for few images. 1 renders in this process.
-    device
-        Where the rays are cast: ``cpu``, ``cuda``, ...
-    progress
-        Show a progress bar if standard error is a terminal.
-    variant
-        One factor or several changed, everything else the same.
-    truth
-        Write the truth too; it is added to a set that is complete without it, whose images stay as they are.
+    name      the data set it stands for, such as `market1501`
+    scale     1 for the published numbers of identities and images, less for a smaller set
+    seed      another seed, other people
+    out       the folder; created if missing
+    workers   processes; None: one for each processor core, fewer for few images; 1 renders in this process
+    device    where the rays are cast: `cpu`, `cuda`, ...
+    progress  show a progress bar if standard error is a terminal
+    variant   one factor or several changed, everything else the same
+    truth     write the truth too; it is added to a set that is complete without it, whose images stay as they are
 
-    Returns
-    -------
-    Path
-        `out`, complete.
-
-    Raises
-    ------
-    ReidError
-        Wrong arguments; a folder that holds anything else, another stand-in, or a stand-in of another version; a disk
-        that is full or cannot be written. Each says what to do.
+    Raises ReidError for wrong arguments; a folder that holds anything else, another stand-in, or a stand-in of another
+    version; a disk that is full or cannot be written. Each says what to do.
     """
     if not 0 < scale <= 1:
         domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
     job = Job.of(name, scale, seed, out, device, truth, variant)
-    _check_device(device)
+    try:
+        import torch
+
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
     try:
         _prepare(job)
         with _locked(job.out):
@@ -159,14 +141,9 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
         path.unlink()
     if todo:
         count = _workers(workers, len(todo))
-        bar = tqdm(
-            total=len(job.specs),
-            initial=len(job.specs) - len(todo),
-            unit="image",
-            desc=f"render {job.domain.name}",
-            disable=not (progress and sys.stderr.isatty()),
-        )
-        with bar:
+        total, hidden = len(job.specs), not (progress and sys.stderr.isatty())
+        words = dict(unit="image", desc=f"render {job.domain.name}", disable=hidden)
+        with tqdm(total=total, initial=total - len(todo), **words) as bar:
             for number in _in_this_process(job, todo) if count == 1 else _in_workers(job, count):
                 bar.update(number)
     left = job.missing(job.truth)
@@ -180,7 +157,7 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
             log.unlink()
     if not whole:
         for name, content in layout.files(job.domain, job.scale, job.seed).items():
-            _replace(out / name, content)
+            _save(out / name, content)
         counts = Counter(spec.folder for spec in job.specs)
         _save(out / MANIFEST, {**job.head, "counts": {folder: counts[folder] for folder in layout.folders}})
         (out / UNFINISHED).unlink(missing_ok=True)
@@ -195,16 +172,6 @@ def _locked(out: Path) -> Generator[None]:
         yield
     finally:
         os.close(folder)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
 
 
 def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
@@ -271,42 +238,47 @@ def _in_workers(job: Job, count: int) -> Iterator[int]:
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
     words = {key: getattr(job, key) for key in ("scale", "seed", "device", "truth")}
     words |= {"name": job.domain.name, "variant": asdict(job.domain.variant), "out": str(job.out)}
-    processes: list[subprocess.Popen[str]] = []
-    try:
+    start = "import sys; from reidlib.standin.write import work; sys.exit(work(sys.argv[1]))"
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with ExitStack() as stack:
+        alive = []
         for number in range(count):
-            share = json.dumps({"job": words, "number": number, "count": count})
-            command = [sys.executable, "-P", "-m", "reidlib.standin.worker", share]
-            processes.append(
-                subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
-                )
-            )
-        yield from _reports(processes, job.out)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+            command = [sys.executable, "-P", "-c", start, json.dumps({"job": words, "number": number, "count": count})]
+            process = subprocess.Popen(command, env=environment, stdin=none, stdout=pipe, encoding="utf-8")
+            alive.append(stack.enter_context(process))
+            stack.callback(process.terminate)  # does nothing to a process that has ended
+        while alive:
+            for process in list(alive):  # their lines, in turn
+                line = process.stdout.readline() if process.stdout else ""
+                if line.strip().isdigit():
+                    yield int(line)
+                elif line.startswith("stop "):
+                    raise ReidError(line[5:].strip())
+                elif not line:
+                    alive.remove(process)
+                    if process.wait() != 0:
+                        problem = f"a worker rendering {job.out} ended with {process.returncode}"
+                        raise ReidError(f"{problem}; call render again to go on")
 
 
-def _reports(processes: list[subprocess.Popen[str]], out: Path) -> Iterator[int]:
-    """The workers' lines, in turn: a number of images, or why a worker stopped."""
-    alive = list(processes)
-    while alive:
-        for process in list(alive):
-            line = process.stdout.readline() if process.stdout else ""
-            if line.strip().isdigit():
-                yield int(line)
-            elif line.startswith("stop "):
-                raise ReidError(line[5:].strip())
-            elif not line:
-                alive.remove(process)
-                if process.wait() != 0:
-                    raise ReidError(
-                        f"a worker rendering {out} ended with {process.returncode}; call render again to go on"
-                    )
+def work(share: str) -> int:
+    """Render the share of one process that the JSON text describes; report each batch as a number on a line."""
+    import torch
+
+    words = json.loads(share)
+    torch.set_num_threads(1)
+    job = Job.of(**words["job"] | {"variant": Variant(**words["job"]["variant"])})
+    # The share is cut before what is there is left out: other workers are already writing.
+    mine = job.missing(job.truth, job.specs[words["number"] :: words["count"]])
+    try:
+        for number in draw(job, mine, words["number"]):
+            print(number, flush=True)
+    except BrokenPipeError:  # the parent is gone
+        return 1
+    except OSError as error:
+        print("stop", readable(error, job.out), flush=True)
+        return 1
+    return 0
 
 
 def _workers(asked: int | None, images: int) -> int:
@@ -327,10 +299,8 @@ def _prepare(job: Job) -> None:
         there = read_manifest(out / name) or head
         for key in ("name", "version", "scale", "seed", "digest"):
             if there[key] != head[key]:
-                raise ReidError(
-                    f"{out} holds another stand-in ({key} {there[key]}, asked for {head[key]}); "
-                    "delete it or give another folder"
-                )
+                problem = f"{out} holds another stand-in ({key} {there[key]}, asked for {head[key]})"
+                raise ReidError(f"{problem}; delete it or give another folder")
     out.mkdir(parents=True, exist_ok=True)
     paths = {spec.path for spec in job.specs}
     expected = paths | {MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names}
@@ -338,28 +308,20 @@ def _prepare(job: Job) -> None:
     folders = {str(PurePosixPath(path).parent) for path in paths}
     parents = folders | {str(parent) for path in folders for parent in PurePosixPath(path).parents}
     for where, inner, names in os.walk(out):
-        below = Path(where).relative_to(out)
-        strange = [name for name in inner if (below / name).as_posix() not in parents]
-        for name in names:
-            path = (below / name).as_posix()
-            if path not in expected and not fnmatchcase(path, truths.LOGS):
-                strange.append(name)
+        below = (os.path.relpath(where, out) + "/").removeprefix("./")
+        strange = [name for name in inner if below + name not in parents]
+        strange += [n for n in names if below + n not in expected and not fnmatchcase(below + n, truths.LOGS)]
         if strange:
-            raise ReidError(
-                f"{out / below / min(strange)} is not part of the stand-in; move it away or give another folder"
-            )
+            path = out / below / min(strange)
+            raise ReidError(f"{path} is not part of the stand-in; move it away or give another folder")
     for path in folders:
         (out / path).mkdir(parents=True, exist_ok=True)
 
 
-def _save(path: Path, content: dict) -> None:
-    _replace(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+def _save(path: Path, content: bytes | dict) -> None:
+    """Write a file (a dictionary as JSON) whole or not at all."""
     part = path.with_suffix(TEMPORARY)
-    part.write_bytes(content)
+    part.write_bytes(content if isinstance(content, bytes) else (json.dumps(content, indent=2) + "\n").encode())
     os.replace(part, path)
 
 
@@ -369,6 +331,5 @@ def readable(error: OSError, out: Path) -> ReidError:
         return ReidError(f"the disk of {out} is full; free some space and call render again to continue")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
-    return ReidError(
-        f"writing the stand-in to {out} failed ({error.strerror or error}); remove the cause and call render again"
-    )
+    problem = f"writing the stand-in to {out} failed ({error.strerror or error})"
+    return ReidError(f"{problem}; remove the cause and call render again")

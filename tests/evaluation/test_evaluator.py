@@ -11,17 +11,10 @@ from scipy.io import loadmat
 
 from reidlib import cli
 from reidlib.evaluation import ECN, PROTOCOLS, Draws, Features, KReciprocal, Protocol, evaluate
-from reidlib.evaluation.protocols import (
-    CUHK03_CLASSIC,
-    CUHK03_NEW,
-    MARKET1501_MULTI_QUERY,
-    MARKET1501_SINGLE_QUERY,
-    MSMT17,
-    cross_domain,
-    protocol,
-)
+from reidlib.evaluation.protocols import MARKET1501_MULTI_QUERY, MARKET1501_SINGLE_QUERY, cross_domain, protocol
 from reidlib.spec import ReidError
 
+CUHK03_CLASSIC, CUHK03_NEW, MSMT17 = (PROTOCOLS[name] for name in ("cuhk03-classic", "cuhk03-new", "msmt17"))
 METADATA = Path(__file__).parents[1] / "metadata"
 KEYS = ["rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP", "queries", "excluded_queries", "ties"]
 

@@ -225,9 +225,9 @@ def test_intersections_agree_with_a_search_along_the_ray(kind, way, aim, length,
         r1 = r0
     origin = np.array(aim) * 0.7 + 5 * np.array(way) / np.linalg.norm(way)
     ray = (np.array(aim) * 0.7 - origin) * 0.3
-    o, d = ([torch.tensor([v], dtype=torch.float32) for v in vector] for vector in (origin, ray))
+    o, d = (torch.tensor(vector, dtype=torch.float32)[:, None] for vector in (origin, ray))
     shape = [torch.tensor([v], dtype=torch.float32) for v in (length, r0, r1)]
-    t = raycast.INTERSECT[kind](tuple(o), tuple(d), *shape)
+    t = raycast.INTERSECT[kind](o, d, *shape)
     steps = np.linspace(0, 8, 4001)
     found = np.flatnonzero(inside(kind, origin + steps[:, None] * ray, length, r0, r1))
     hit = bool(torch.isfinite(t))
@@ -236,8 +236,8 @@ def test_intersections_agree_with_a_search_along_the_ray(kind, way, aim, length,
         return
     if len(found) > 1:
         assert abs(float(t) - steps[found[0]]) < 0.004
-    point = tuple(a + t * b for a, b in zip(o, d, strict=True))
-    normal = np.array([float(n) for n in raycast._unit(raycast.normals(kind, point, tuple(d), *shape))])
+    point = o + t * d
+    normal = np.array([float(n) for n in raycast.unit(raycast.normals(kind, point, d, *shape))])
     assert np.linalg.norm(normal) == pytest.approx(1, abs=1e-5)
     at = np.array([float(p) for p in point])
     assert not inside(kind, at + 3e-3 * normal, length, r0, r1), "the normal points outward"
