@@ -11,22 +11,22 @@ from reidlib.data.images import normalise, sent
 from reidlib.spec import ReidError
 
 
-def crop_and_mirror(
+def crop_and_flip(
     images: torch.Tensor,
     *,
     scale: tuple[float, float] = (0.64, 1.0),
-    stretch: tuple[float, float] = (1.0, 1.5),
-    mirror: float = 0.5,
+    aspect_ratio: tuple[float, float] = (1.0, 1.5),
+    flip: float = 0.5,
     size: tuple[int, int] | None = None,
     generator: torch.Generator,
 ) -> torch.Tensor:
     """SafeNet's augmentation: a random crop, mirrored or not, resized: uint8 B×3×H×W to float B×3×H'×W', normalised.
 
     scale      the crop's share of the image's area, drawn uniformly from this interval (SafeNet L397: [0.64, 1.0])
-    stretch    the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints the ratio
-               itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So written, it means the
+    aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints the
+               ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So written, it means the
                same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
-    mirror     probability of a left–right flip
+    flip     probability of a left–right flip
     size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so
                keep the images at the size wanted rather than shrink them here.
     generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops. Each image takes five numbers
@@ -34,33 +34,40 @@ def crop_and_mirror(
 
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the
     image is clamped to its border, not drawn again. With the paper's intervals half of the draws are too tall and
-    become full-height crops of width sqrt(area/stretch); both quantities stay inside their intervals.
+    become full-height crops of width sqrt(area/aspect_ratio); both quantities stay inside their intervals.
 
     Raises ReidError for images that are not uint8 B×3×H×W, options out of range, and a generator on another device.
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
-    boxes = crop_boxes(len(images), scale=scale, stretch=stretch, mirror=mirror, generator=generator)
+    boxes = crop_boxes(len(images), scale=scale, aspect_ratio=aspect_ratio, flip=flip, generator=generator)
     return normalise(cut(images, boxes, size or (images.shape[2], images.shape[3])))
 
 
 def crop_boxes(
-    count: int, *, scale: tuple[float, float], stretch: tuple[float, float], mirror: float, generator: torch.Generator
+    count: int,
+    *,
+    scale: tuple[float, float],
+    aspect_ratio: tuple[float, float],
+    flip: float,
+    generator: torch.Generator,
 ) -> torch.Tensor:
     """`count` random boxes (top, left, height, width, sign) in parts of the image: float32, count×5, on CPU.
 
-    0 ≤ top, top + height ≤ 1, the same across; sign −1 asks for the mirrored crop. Options as in `crop_and_mirror`.
+    0 ≤ top, top + height ≤ 1, the same across; sign −1 asks for the mirrored crop. Options as in `crop_and_flip`.
     """
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ReidError(f"scale={scale} is no interval inside (0, 1]; it is the crop's share of the image's area")
-    if not 0 < stretch[0] <= stretch[1]:
-        raise ReidError(f"stretch={stretch} is no interval above 0; it is height/width in multiples of the image's own")
-    if not 0 <= mirror <= 1:
-        raise ReidError(f"mirror={mirror} is no probability; give a number from 0 to 1")
+    if not 0 < aspect_ratio[0] <= aspect_ratio[1]:
+        raise ReidError(
+            f"aspect_ratio={aspect_ratio} is no interval above 0; it is height/width in multiples of the image's own"
+        )
+    if not 0 <= flip <= 1:
+        raise ReidError(f"flip={flip} is no probability; give a number from 0 to 1")
     draws = _drawn(5, count, generator)
-    area, ratio = _between(scale, draws[0]), _log_between(stretch, draws[1])
+    area, ratio = _between(scale, draws[0]), _log_between(aspect_ratio, draws[1])
     height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     top, left = (1 - height) * draws[2], (1 - width) * draws[3]
-    sign = torch.where(draws[4] < mirror, -1.0, 1.0)
+    sign = torch.where(draws[4] < flip, -1.0, 1.0)
     return torch.stack((top, left, height, width, sign), dim=1).float()
 
 

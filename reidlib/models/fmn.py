@@ -166,7 +166,7 @@ class FMN(nn.Module):
     """Feature mask network: a finished GRN, and the MN and LAN that are trained beside it.
 
     No gradient goes into the GRN. Its weights and BatchNorm statistics stay as the first stage left them only if the
-    caller loads them and keeps `grn` in evaluation mode, as training does with a `First(…, into="grn")`.
+    caller loads them and keeps `grn` in evaluation mode, as training does with a `FrozenStage(…, into="grn")`.
 
     identities: K.
     size:       input height and width; the mask has one weight for each place of the masked map.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, Testing, value_of
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings, value_of
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
 
@@ -41,7 +41,7 @@ class Value:
         return cls(name, declared, DEFAULT, "")
 
 
-def given(part: Recipe | Testing | Loss | Settings) -> dict[str, Any]:
+def given(part: Recipe | TestSettings | Loss | Settings) -> dict[str, Any]:
     """The values of a recipe, a loss, test settings, or of the network's options, `Stated` or `Assumed` as declared."""
     if isinstance(part, Loss):
         return {"weight": part.weight, **part.options}

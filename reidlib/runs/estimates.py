@@ -26,7 +26,7 @@ from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
 from reidlib.runs import datasets, records
 from reidlib.runs.devices import Place, cores
 from reidlib.runs.run import Run
-from reidlib.spec import ReidError, Settings, value_of
+from reidlib.spec import ReidError, Settings
 from reidlib.training import cost
 
 COUNTS = Path(__file__).with_name("step_costs.json")
@@ -191,7 +191,7 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
     operations = _operations(known, counts["train"] * recipe["epochs"]) if trains else 0.0
     if first and firsts:
         operations += _operations(counted(first), counts["train"] * first.recipe.resolved()["epochs"])
-    operations += 2.0 * known.multiply_adds * tested * (2 if value_of(settings.testing.mirror) else 1)
+    operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1)
     past = rates(place)
     share = 1 / place.sharing if place.device.is_gpu else place.threads
     model = settings.trained()["model"]

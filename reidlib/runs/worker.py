@@ -296,7 +296,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     bf16 = precision.in_bf16(recipe, device)
     with precision.products(recipe):
         found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
-        if value_of(run.settings.testing.mirror):
+        if run.settings.testing.flip:
             found = found + features.extract(model, (pictures.normalise(batch.flip(3)) for batch in batches), bf16=bf16)
     return Features(found, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reidlib.data.augment import crop_and_mirror, erase, pad_and_crop
+from reidlib.data.augment import crop_and_flip, erase, pad_and_crop
 from reidlib.data.images import sent
 from reidlib.losses import Criterion
 from reidlib.models.backbone import imagenet_file
@@ -112,11 +112,11 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
     """B × 3 × H × W, uint8, to float, normalised. What is switched off draws nothing from the generator."""
     if recipe.pad:
         images = pad_and_crop(images, pad=recipe.pad, generator=generator)
-    images = crop_and_mirror(
+    images = crop_and_flip(
         images,
         scale=recipe.crop_scale,
-        stretch=recipe.aspect_ratio,
-        mirror=recipe.flip,
+        aspect_ratio=recipe.aspect_ratio,
+        flip=recipe.flip,
         size=recipe.size,
         generator=generator,
     )

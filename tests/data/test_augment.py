@@ -1,4 +1,4 @@
-"""Crop geometry, mirror, padding, erasing, determinism; the order of an epoch."""
+"""Crop geometry, flip, padding, erasing, determinism; the order of an epoch."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidlib.data.augment import crop_and_mirror, crop_boxes, cut, erase, erasing_boxes, pad_and_crop
+from reidlib.data.augment import crop_and_flip, crop_boxes, cut, erase, erasing_boxes, pad_and_crop
 from reidlib.data.images import normalise
 from reidlib.data.sampling import epoch_batches
 from reidlib.spec import ReidError
@@ -27,8 +27,8 @@ def interval(low, high):
 
 @settings(max_examples=100, deadline=None)
 @given(interval(0.05, 1.0), interval(0.3, 3.0), st.integers(0, 2**32))
-def test_boxes_lie_inside_with_area_and_stretch_as_asked(scale, stretch, seed):
-    boxes = crop_boxes(200, scale=scale, stretch=stretch, mirror=0.5, generator=seeded(seed)).double()
+def test_boxes_lie_inside_with_area_and_stretch_as_asked(scale, aspect_ratio, seed):
+    boxes = crop_boxes(200, scale=scale, aspect_ratio=aspect_ratio, flip=0.5, generator=seeded(seed)).double()
     top, left, height, width, sign = boxes.unbind(1)
     for start, length in ((top, height), (left, width)):
         assert (start >= 0).all() and (length > 0).all() and (start + length <= 1 + 1e-6).all()
@@ -36,11 +36,11 @@ def test_boxes_lie_inside_with_area_and_stretch_as_asked(scale, stretch, seed):
     fits = (height < 1) & (width < 1)  # the others were clamped to the border
     area, ratio = (height * width)[fits], (height / width)[fits]
     assert (area >= scale[0] - 1e-5).all() and (area <= scale[1] + 1e-5).all()
-    assert (ratio >= stretch[0] - 1e-5).all() and (ratio <= stretch[1] + 1e-5).all()
+    assert (ratio >= aspect_ratio[0] - 1e-5).all() and (ratio <= aspect_ratio[1] + 1e-5).all()
 
 
 def test_with_safenets_intervals_the_clamped_boxes_keep_them_too():
-    boxes = crop_boxes(20_000, scale=(0.64, 1.0), stretch=(1.0, 1.5), mirror=0.5, generator=seeded()).double()
+    boxes = crop_boxes(20_000, scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), flip=0.5, generator=seeded()).double()
     top, left, height, width, sign = boxes.unbind(1)
     area, ratio = height * width, height / width
     assert area.min() >= 0.64 - 1e-6 and area.max() <= 1 + 1e-6
@@ -53,14 +53,14 @@ def test_with_safenets_intervals_the_clamped_boxes_keep_them_too():
 
 def test_a_whole_crop_is_the_image():
     batch = images()
-    same = crop_and_mirror(batch, scale=(1, 1), stretch=(1, 1), mirror=0, generator=seeded())
+    same = crop_and_flip(batch, scale=(1, 1), aspect_ratio=(1, 1), flip=0, generator=seeded())
     torch.testing.assert_close(same, normalise(batch), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(96, 48), (64, 20), (40, 24)])
 def test_a_whole_crop_of_another_size_is_a_plain_resize(size):
     batch = images()
-    resized = crop_and_mirror(batch, scale=(1, 1), stretch=(1, 1), mirror=0, size=size, generator=seeded())
+    resized = crop_and_flip(batch, scale=(1, 1), aspect_ratio=(1, 1), flip=0, size=size, generator=seeded())
     plain = torch.nn.functional.interpolate(batch.float(), size, mode="bilinear", align_corners=False)
     torch.testing.assert_close(resized, normalise(plain), atol=1e-3, rtol=0)
 
@@ -75,45 +75,45 @@ def test_a_box_of_whole_pixels_is_cut_out_exactly():
 @given(st.integers(0, 2**32), st.sampled_from([(48, 24), (47, 23), (33, 50)]))
 def test_mirror_flips_exactly(seed, size):
     batch = images()
-    straight = crop_and_mirror(batch, mirror=0.0, size=size, generator=seeded(seed))
-    flipped = crop_and_mirror(batch, mirror=1.0, size=size, generator=seeded(seed))
+    straight = crop_and_flip(batch, flip=0.0, size=size, generator=seeded(seed))
+    flipped = crop_and_flip(batch, flip=1.0, size=size, generator=seeded(seed))
     assert torch.equal(flipped, straight.flip(3))
 
 
 def test_the_generator_alone_decides():
     batch = images(8)
     torch.manual_seed(1)
-    first = crop_and_mirror(batch, generator=seeded(5))
+    first = crop_and_flip(batch, generator=seeded(5))
     torch.manual_seed(2)
-    assert torch.equal(first, crop_and_mirror(batch, generator=seeded(5)))
-    assert not torch.equal(first, crop_and_mirror(batch, generator=seeded(6)))
+    assert torch.equal(first, crop_and_flip(batch, generator=seeded(5)))
+    assert not torch.equal(first, crop_and_flip(batch, generator=seeded(6)))
     # one generator gives the next batch other crops, and a state taken before gives the same ones again
     generator = seeded(5)
-    crop_and_mirror(batch, generator=generator)
+    crop_and_flip(batch, generator=generator)
     state = generator.get_state()
-    second = crop_and_mirror(batch, generator=generator)
+    second = crop_and_flip(batch, generator=generator)
     assert not torch.equal(first, second)
     generator.set_state(state)
-    assert torch.equal(second, crop_and_mirror(batch, generator=generator))
+    assert torch.equal(second, crop_and_flip(batch, generator=generator))
 
 
 def test_an_option_leaves_the_other_draws_alone():
-    usual = crop_boxes(50, scale=(0.64, 1.0), stretch=(1.0, 1.5), mirror=0.5, generator=seeded())
-    unmirrored = crop_boxes(50, scale=(0.64, 1.0), stretch=(1.0, 1.5), mirror=0.0, generator=seeded())
+    usual = crop_boxes(50, scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), flip=0.5, generator=seeded())
+    unmirrored = crop_boxes(50, scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), flip=0.0, generator=seeded())
     assert torch.equal(usual[:, :4], unmirrored[:, :4])
 
 
 def test_the_batch_and_its_images_are_left_alone():
     batch = images()
     before = batch.clone()
-    out = crop_and_mirror(batch, generator=seeded())
+    out = crop_and_flip(batch, generator=seeded())
     assert torch.equal(batch, before) and out.dtype == torch.float32 and out.shape == (4, 3, 48, 24)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_gpu_sees_the_same_crops():
     batch = images(8)
-    cpu, gpu = crop_and_mirror(batch, generator=seeded()), crop_and_mirror(batch.cuda(), generator=seeded())
+    cpu, gpu = crop_and_flip(batch, generator=seeded()), crop_and_flip(batch.cuda(), generator=seeded())
     torch.testing.assert_close(gpu.cpu(), cpu, atol=1e-3, rtol=0)
 
 
@@ -121,15 +121,15 @@ def test_gpu_sees_the_same_crops():
     (dict(scale=(0.0, 1.0)), r"scale=\(0.0, 1.0\) is no interval inside"),
     (dict(scale=(0.9, 0.5)), "scale=.* is no interval inside"),
     (dict(scale=(0.5, 1.5)), "scale=.* is no interval inside"),
-    (dict(stretch=(0.0, 1.0)), "stretch=.* is no interval above 0"),
-    (dict(mirror=1.5), "mirror=1.5 is no probability; give"),
+    (dict(aspect_ratio=(0.0, 1.0)), "aspect_ratio=.* is no interval above 0"),
+    (dict(flip=1.5), "flip=1.5 is no probability; give"),
     (dict(images=torch.zeros(2, 3, 8, 4)), "images to augment are torch.float32 of shape .*; give uint8"),
     (dict(images=torch.zeros(3, 8, 4, dtype=torch.uint8)), r"of shape \(3, 8, 4\); give uint8 of shape B×3×H×W"),
 ])  # fmt: skip
 def test_bad_options_are_named(change, words):
     arguments = {"images": images(), "generator": seeded(), **change}
     with pytest.raises(ReidError, match=words):
-        crop_and_mirror(arguments.pop("images"), **arguments)
+        crop_and_flip(arguments.pop("images"), **arguments)
 
 
 @settings(max_examples=40, deadline=None)

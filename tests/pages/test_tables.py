@@ -14,7 +14,7 @@ from reidlib.pages import chapter, declared, figures, tables
 from reidlib.pages.chapter import Chapter, against, ladder, variants
 from reidlib.papers import safenet
 from reidlib.runs.run import read_runs, reported_numbers
-from reidlib.spec import OURS, Assumed, Claim, First, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, Claim, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
 
 PROTOCOL = "market1501-single-query"
 CROSS_ENTROPY = Loss(losses.cross_entropy)
@@ -255,7 +255,7 @@ def test_the_recipe_shows_the_source_of_every_value():
                 options=dict(smoothing=Assumed(0.1, because="usual")),
             )
         },
-        first=First(before, into="grn"),
+        first=FrozenStage(before, into="grn"),
     )
     ranked = Row(
         "re-ranked",
@@ -274,7 +274,7 @@ def test_the_recipe_shows_the_source_of_every_value():
 
 def test_a_training_before_shows_what_it_has_otherwise():
     before = Settings(IDE, Recipe(momentum=Stated(0.8, where="§2")), {"cross_entropy": CROSS_ENTROPY})
-    base = Settings(IDE, Recipe(), {"cross_entropy": CROSS_ENTROPY}, first=First(before, into="grn"))
+    base = Settings(IDE, Recipe(), {"cross_entropy": CROSS_ENTROPY}, first=FrozenStage(before, into="grn"))
     lines = tables.recipe(Runs(declare(Row("Ours"), base=base), {})).texts()
     heading = next(number for number, line in enumerate(lines) if "is trained first" in line[0])
     assert lines[heading + 1] == ["momentum", "0.8", "stated", "§2"] and len(lines) == heading + 2

@@ -296,7 +296,7 @@ def test_a_row_that_learns_nothing_has_a_record_without_a_curve(house, row):
 @pytest.mark.parametrize(
     "testing",
     [
-        dict(mirror=True),
+        dict(flip=True),
         dict(multi_query=True),
         dict(reranking="k-reciprocal", reranking_options=dict(k1=5, k2=2)),
         dict(reranking="ECN", reranking_options=dict(k=10, t=2, q=3)),
