@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings, value_of
+from reidlib.spec import Assumed, Recipe, Row, Settings, Stated, Table
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
 
@@ -41,20 +41,13 @@ class Value:
         return cls(name, declared, DEFAULT, "")
 
 
-def given(part: Recipe | TestSettings | Loss | Settings) -> dict[str, Any]:
-    """The values of a recipe, a loss, test settings, or of the network's options, `Stated` or `Assumed` as declared."""
-    if isinstance(part, Loss):
-        return {"weight": part.weight, **part.options}
-    return part.options if isinstance(part, Settings) else vars(part)
-
-
 def values(of: Settings | Row, before: str = "") -> Iterator[Value]:
     """Every value that settings declare, or that a row changes, and those of a training that goes before."""
     if isinstance(of, Settings):
-        parts = {"recipe": given(of.recipe), "network": given(of), "test": given(of.testing)}
+        parts = {"recipe": of.recipe.given(), "network": of.given(), "test": of.testing.given()}
     else:
         parts = {"recipe": of.recipe, "network": of.options, "test": of.testing}
-    parts |= {f"loss {name}": given(loss) for name, loss in of.losses.items() if loss is not None}
+    parts |= {f"loss {name}": loss.given() for name, loss in of.losses.items() if loss is not None}
     if options := parts["test"].get("reranking_options"):
         parts["re-ranking"] = options
     for part, entries in parts.items():
@@ -73,9 +66,9 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
     """
     found = []
     for name in read_fields(used):
-        if like and value_of(given(used)[name]) == value_of(given(like)[name]):
+        if like and getattr(used, name) == getattr(like, name):
             continue
-        value, published = (Value.of(name, given(recipe)[name]) for recipe in (used, paper))
+        value, published = (Value.of(name, recipe.given()[name]) for recipe in (used, paper))
         if name in changed and published.kind == STATED:
             why = f"{value.why} (paper: {published.value}, {published.why})"
             value = Value(name, value.value, "changed for the budget", why)
@@ -85,8 +78,8 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
 
 def read_fields(recipe: Recipe) -> list[str]:
     """The fields of a recipe that its schedule reads."""
-    unread = () if value_of(recipe.schedule) == "step" else ("milestones", "decay")
-    return [name for name in given(recipe) if name not in unread]
+    unread = () if recipe.schedule == "step" else ("milestones", "decay")
+    return [name for name in recipe.given() if name not in unread]
 
 
 def module_of(paper: str) -> ModuleType | None:

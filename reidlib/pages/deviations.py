@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from reidlib.pages.declared import ASSUMED, BEFORE, STATED, Value, assumptions, differences, given, values, written
+from reidlib.pages.declared import ASSUMED, BEFORE, STATED, Value, assumptions, differences, values, written
 from reidlib.pages.formatting import paper_title
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, caption, heading, table
 from reidlib.spec import Table
@@ -125,7 +125,7 @@ def _changes(tables: Sequence[Table], budgets: Sequence[str]) -> list[Change]:
     for own in tables:
         for budget in budgets:
             for name, declared in own.budgets.get(budget, {}).items():
-                pair = Value.of(name, given(own.base.recipe)[name]), Value.of(name, declared)
+                pair = Value.of(name, own.base.recipe.given()[name]), Value.of(name, declared)
                 published, here = (replace(value, value=written(value.value)) for value in pair)
                 published = replace(published, why=published.why if published.kind == STATED else "")
                 met.setdefault(Change(published, budget, here), []).append(own.name)

@@ -10,7 +10,7 @@ from reidlib import losses
 from reidlib.models.backbone import CHANNELS, Backbone
 from reidlib.models.hamr import CAM, HAMR, LEVELS, MPFE, SAM, drop_block
 from reidlib.papers.hamr import RECIPE
-from reidlib.training.loop import rate_factor
+from reidlib.training import rate_factor
 
 SIZE = (128, 64)
 LIGHT = dict(parts="global", extractor="average")  # for tests that end at the fused map
@@ -218,7 +218,7 @@ def test_the_losses_are_the_means_of_equation_4(images):
 
 def test_the_schedule_is_equation_5():
     """lr(e) for every epoch e = 1 … 150: 3·10⁻⁴·e/10 up to 10, then 0.01, halved behind epochs 60, 90 and 120."""
-    recipe = RECIPE.resolved()
+    recipe = RECIPE
     rates = {e: 0.01 * rate_factor(recipe, 3 * (e - 1) + step, 3) for e in range(1, 151) for step in range(3)}
     by_hand = {1: 3e-5, 2: 6e-5, 5: 1.5e-4, 9: 2.7e-4, 10: 3e-4, 11: 0.01, 60: 0.01, 61: 0.005, 90: 0.005}
     by_hand |= {91: 0.0025, 120: 0.0025, 121: 0.00125, 150: 0.00125}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reidlib import losses
+from reidlib import losses, papers
 from reidlib.evaluation import statistics
 from reidlib.models.ide import IDE
 from reidlib.pages import chapter, declared, figures, tables
@@ -170,8 +170,9 @@ def test_figures_keep_variants_apart(two):
 # What the paper prints ------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_others_stand_in_the_papers_order():
-    table = declare(OURS_ROW, RELEASED, not_retrained={"A": "why not", "Plain": "why not", "elsewhere": "why not"})
+def test_rows_of_others_stand_in_the_papers_order(monkeypatch):
+    table, others = declare(OURS_ROW, RELEASED), {"A": "why not", "Plain": "why not", "elsewhere": "why not"}
+    monkeypatch.setattr(tables.papers, "not_retrained", lambda asked: others if asked is table else {})
     view = tables.comparison(Runs(table, SCORES), printed(A=10, Ours=61, Plain=33))
     lines = view.texts()
     assert [line[:3] for line in lines] == [
@@ -186,9 +187,10 @@ def test_rows_of_others_stand_in_the_papers_order():
     )
 
 
-def test_a_label_of_others_may_be_retrained_as_a_variant():
+def test_a_label_of_others_may_be_retrained_as_a_variant(monkeypatch):
+    monkeypatch.setattr(tables.papers, "not_retrained", lambda asked: {"PCB": "of another recipe"})
     mine = Row("PCB", dict(depth=101), variant="under our recipe")
-    table = declare(OURS_ROW, mine, not_retrained={"PCB": "of another recipe"})
+    table = declare(OURS_ROW, mine)
     runs = Runs(table, SCORES | {("PCB", "under our recipe"): 0.2})
     lines = tables.comparison(runs, printed(PCB=30, Ours=61)).texts()
     assert [line[:3] for line in lines][:2] == [["PCB", "", "30.0"], ["PCB", "under our recipe", "–"]]
@@ -297,7 +299,7 @@ def test_a_chapter_finds_what_its_paper_prints_claims_and_assumes():
     runs = read_runs("safenet/table5", budget="small")
     page = Chapter(runs)
     assert page.reported.equals(reported_numbers(runs.table, "market1501")) and len(page.reported)
-    assert page.claims == [claim for claim in safenet.CLAIMS if claim.table == "table5"]
+    assert page.claims == [claim for claim in papers.claims("safenet") if claim.table == "table5"]
     shown = page.sources().tables()[-1].frame["because"].tolist()
     assert {assumed.because for assumed in safenet.ASSUMED.values()} < set(shown)
 
