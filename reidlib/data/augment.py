@@ -23,8 +23,8 @@ def crop_and_flip(
     """SafeNet's augmentation: a random crop, mirrored or not, resized: uint8 B×3×H×W to float B×3×H'×W', normalised.
 
     scale      the crop's share of the image's area, drawn uniformly from this interval (SafeNet L397: [0.64, 1.0])
-    aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints the
-               ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So written, it means the
+    aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints
+               the ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means the
                same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
     flip     probability of a left–right flip
     size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so

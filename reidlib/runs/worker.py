@@ -39,7 +39,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlib import __version__, paths, standin, training
+import reidlib
+from reidlib import paths, standin, training
 from reidlib.data import images as pictures
 from reidlib.data.table import Dataset
 from reidlib.evaluation import TIE_RULE, Draws, Features, Ranking, evaluate, features, protocols
@@ -367,7 +368,7 @@ def _header(run: Run) -> Record:
 @cache
 def _versions() -> dict[str, str]:
     packages = ("torch", "torchvision", "numpy", "pillow")
-    own = {"python": platform.python_version(), "reidlib": __version__}  # which need not be installed
+    own = {"python": platform.python_version(), "reidlib": reidlib.__version__}  # which need not be installed
     return own | {name: version(name) for name in packages}
 
 

@@ -251,6 +251,6 @@ def test_descriptors_and_rerankings_share_one_network_and_masked_layers_do_not()
 
 @pytest.mark.parametrize("budget", ["small", "medium"])
 def test_the_rates_name_submodules_of_both_stages(budget):
-    rates = paper.FULL.recipe.but(**paper.BUDGETS[budget]).resolved()["rates"]
+    rates = paper.FULL.recipe.but(**paper.TABLE_1.budgets[budget]).rates
     for model in (fmn(), GRN(5)):
         assert set(rates) - {"rest"} <= {name for name, _ in model.named_children()}

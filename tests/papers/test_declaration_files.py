@@ -43,6 +43,7 @@ def write(tmp_path, monkeypatch):
     """Writes lines of results/claims.tsv of another checkout, under the right header."""
     monkeypatch.setenv("REID_HOME", str(tmp_path))
     (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "reported.tsv").write_text("", encoding="utf-8")  # makes it a checkout
 
     def write(*lines, columns=COLUMNS):
         text = "".join("\t".join(line) + "\n" for line in (columns, *lines))
