@@ -13,11 +13,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reidlib.spec import ReidError
 
@@ -254,8 +254,9 @@ def train_rows(given: argparse.Namespace) -> None:
 
     if given.again and not given.row:
         raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
-    asked = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
-    runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
+    again = given.row if given.again else ()
+    asked: dict[str, Any] = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
+    runs = runs_of(given.table, rows=given.row, again=again, **asked)
     chosen = [run for run in runs if given.variant in (None, run.row.variant)]
     if not chosen:
         known = ", ".join(dict.fromkeys(run.row.variant for run in runs))
@@ -302,7 +303,7 @@ def reproduce(given: argparse.Namespace) -> None:
         return
     limit = 60 * given.time_limit if given.time_limit else None
     with live.Table(len(places), len(plan.jobs)) as table:
-        ways = dict(minutes=given.minutes, time_limit=limit, deterministic=given.deterministic)
+        ways: dict[str, Any] = dict(minutes=given.minutes, time_limit=limit, deterministic=given.deterministic)
         result = engine.train(plan.jobs, places, **ways, say=table.say, watch=table.watch)
     if result.left:
         print(f"{batch.many(len(result.left), 'run')} left for another call:")
@@ -428,7 +429,7 @@ def evaluate(given: argparse.Namespace) -> None:
 
     options = {name: getattr(given, name) for name in ("k1", "k2", "lambda_", "k", "t", "q", "distance")}
     rerank = evaluation.reranking(given.rerank, **options)
-    asked = dict(multi=given.multi, protocol=given.protocol, metric=given.metric, rerank=rerank)
+    asked: dict[str, Any] = dict(multi=given.multi, protocol=given.protocol, metric=given.metric, rerank=rerank)
     answer = evaluation.evaluate_files(given.query, given.gallery, **asked)
     if given.json:
         print(json.dumps(answer))
@@ -484,7 +485,7 @@ def main(line: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals() -> Generator[None]:
     """Has SIGTERM, and SIGHUP unless nohup ignores it, end the command like Ctrl-C, which stops what it has started."""
 
     def stop(number: int, frame: object) -> None:

@@ -35,7 +35,7 @@ class Job:
     after: tuple[Path, ...] = ()
     trains: bool = True
     firsts: bool = True
-    estimate: Estimate | None = None
+    estimate: Estimate = estimates.UNKNOWN
 
     @property
     def name(self) -> str:
@@ -112,9 +112,9 @@ def plan(
         for dataset in part.datasets:
             if dataset in left_out or dataset not in chosen:
                 continue
-            of = dict(budget=budget, source=source, dataset=dataset, seeds=seeds_of(dataset, seeds), rows=part.rows)
+            of: dict[str, Any] = dict(budget=budget, source=source, dataset=dataset, rows=part.rows)
             try:
-                found = runs_of(part.table, **of)
+                found = runs_of(part.table, seeds=seeds_of(dataset, seeds), **of)
             except ReidError as fault:
                 if source != "real":
                     raise
@@ -158,13 +158,13 @@ def jobs_of(missing: Sequence[Run]) -> list[Job]:
     maker: dict[Path, Path] = {}  # folder of a network -> record of the run that trains it
     jobs = []
     for run in missing:
-        first = run.settings.first and run.folder_of(run.network_of(run.settings.first.settings))
-        folders = [folder for folder in (first, run.work_folder) if folder]
+        first = run.folder_of(run.network_of(run.settings.first.settings)) if run.settings.first else None
+        folders = [first, run.work_folder] if first else [run.work_folder]
         after = tuple(dict.fromkeys(maker[folder] for folder in folders if folder in maker))
         made = {folder: folder in maker or (folder / training.WEIGHTS).exists() for folder in folders}
         for folder in folders:
             maker.setdefault(folder, run.record_file)
-        jobs.append(Job(run, after, trains=not made[run.work_folder], firsts=bool(first) and not made[first]))
+        jobs.append(Job(run, after, trains=not made[run.work_folder], firsts=first is not None and not made[first]))
     return jobs
 
 
@@ -177,7 +177,7 @@ def estimated(jobs: Sequence[Job], places: Sequence[Place]) -> list[Job]:
     def estimate(job: Job) -> Estimate:
         return estimates.estimate(job.run, places[0], trains=job.trains, firsts=job.firsts)
 
-    return [job if job.estimate else replace(job, estimate=estimate(job)) for job in jobs]
+    return [job if job.estimate != estimates.UNKNOWN else replace(job, estimate=estimate(job)) for job in jobs]
 
 
 def makespan(jobs: Sequence[Job], places: int) -> float:

@@ -86,7 +86,7 @@ def ensure(
     threads: CPU threads of each run. A failed run does not stop the others; when all have been tried, the first
     failure is raised.
     """
-    asked = dict(budget=budget, dataset=dataset, source=source, seeds=seeds)
+    asked: dict[str, Any] = dict(budget=budget, dataset=dataset, source=source, seeds=seeds)
     slug = f"{paper}/{table}"
     wanted = runs_of(slug, rows=rows, **asked)
     repeats = runs_of(slug, rows=again, again=again, **asked) if again else []
@@ -179,6 +179,8 @@ class _Worker:
         finally:
             os.close(theirs)
         os.set_blocking(self.events, False)
+        assert self.process.stdin is not None  # it is a pipe
+        self.tasks = self.process.stdin
 
     def begin(self, job: Job) -> None:
         """Sends a job. A worker that has died is noticed by `has_ended`."""
@@ -187,8 +189,8 @@ class _Worker:
         how = {"device": self.place.device.kind, "threads": self.place.threads, "deterministic": self.deterministic}
         task = {"run": job.run.task(), "key": job.run.key, **how}
         with suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(task).encode() + b"\n")
-            self.process.stdin.flush()
+            self.tasks.write(json.dumps(task).encode() + b"\n")
+            self.tasks.flush()
 
     def read(self) -> list[dict[str, Any]]:
         """The events since the last call."""
@@ -215,7 +217,7 @@ class _Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         with suppress(OSError):
-            self.process.stdin.close()
+            self.tasks.close()
         os.close(self.events)
 
 
@@ -238,8 +240,8 @@ class _Scheduler:
     def __post_init__(self) -> None:
         self.selector = selectors.DefaultSelector()
 
-    def working(self) -> list[_Worker]:
-        return [worker for worker in self.workers if worker.job]
+    def working(self) -> list[Job]:
+        return [worker.job for worker in self.workers if worker.job]
 
     def work(self) -> None:
         while self.waiting or self.working():
@@ -253,7 +255,7 @@ class _Scheduler:
 
     def begin(self) -> None:
         """Starts what may start: what it shares is made or given up, and no other process is making it."""
-        unmade = {job.run.record_file for job in (*self.waiting, *(worker.job for worker in self.working()))}
+        unmade = {job.run.record_file for job in (*self.waiting, *self.working())}
         left = {job.run.record_file for job in self.result.left}
         for job in list(self.waiting):
             if not self.places and len(self.working()) == len(self.workers):
@@ -333,7 +335,7 @@ class _Scheduler:
             if worker.has_ended():
                 self.take_in(worker)  # what it said last
                 if worker.job:
-                    self.died(worker)
+                    self.died(worker, worker.job)
                 elif worker in self.workers:
                     self.drop(worker)
             elif not worker.job:
@@ -348,8 +350,8 @@ class _Scheduler:
                 self.line("stopped", worker.job, "the time is over; its checkpoint is kept")
                 self.drop(worker)
 
-    def died(self, worker: _Worker) -> None:
-        job, code = worker.job, worker.process.returncode
+    def died(self, worker: _Worker, job: Job) -> None:
+        code = worker.process.returncode
         self.drop(worker)
         file = job.run.record_file
         self.deaths[file] = self.deaths.get(file, 0) + 1

@@ -66,6 +66,10 @@ class Estimate:
     is_guess: bool = False
 
 
+UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)
+"""Of a run that nothing was estimated for yet."""
+
+
 @dataclass(frozen=True)
 class Count:
     """What one image of a training batch costs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ TRIES = 4
 
 
 @contextmanager
-def locked(file: Path, *, wait: bool = False, holder: str = "") -> Iterator[None]:
+def locked(file: Path, *, wait: bool = False, holder: str = "") -> Generator[None]:
     """Holds a lock that the kernel frees when the process dies. Without `wait`, a held lock raises Busy."""
     if not file.parent.is_dir():  # the first thing that is made in a new cache
         records.prepare_cache()

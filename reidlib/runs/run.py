@@ -177,7 +177,7 @@ def runs_of(
 ) -> list[Run]:
     """The runs behind a table: every row in `rows` (all where empty) with every seed; those in `again` are repeats."""
     table = papers.table(slug)
-    check_choice(slug, "budget", budget, table.budgets)
+    check_choice(slug, "budget", budget, list(table.budgets))
     check_choice(slug, "source", source, SOURCES)
     dataset = dataset or table.datasets[0]
     check_choice(slug, "data set", dataset, table.datasets)
@@ -273,8 +273,9 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
                 for budget in table.budgets
             }
             for row in table.rows:
-                line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
-                line |= {"dataset": dataset, "state": {b: states[b][row.label, row.variant] for b in table.budgets}}
+                line: dict[str, Any] = {"paper": table.paper, "table": table.name, "row": row.label}
+                line |= {"variant": row.variant, "dataset": dataset}
+                line["state"] = {budget: states[budget][row.label, row.variant] for budget in table.budgets}
                 lines.append(line)
     return lines
 

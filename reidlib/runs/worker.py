@@ -93,9 +93,9 @@ def execute(
     records.check_writable(run.record_file.parent)
     reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
-        if run.is_made():
+        if run.is_made() and (made := run.record()):
             log(f"finished already: {run.record_file}")
-            return run.record()
+            return made
         _set_aside(run, log)
         record = _header(run)
         try:
@@ -451,6 +451,7 @@ def main(descriptor: int) -> None:
     """Serves the engine until stdin ends. A run that fails leaves its reason in its record and in the event."""
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+    gc.freeze()  # the libraries' objects stay: `reset` need not look through them for garbage
     while True:
         task = json.loads(tasks.get())
 
@@ -474,8 +475,8 @@ def main(descriptor: int) -> None:
             device = torch.device(task["device"])
             if device.type == "cuda":
                 devices.check_usable(devices.devices()[0])
-            how = dict(device=device, threads=task["threads"], deterministic=task["deterministic"])
-            record = execute(run, log, **how, event=send)
+            threads, deterministic = task["threads"], task["deterministic"]
+            record = execute(run, log, device=device, threads=threads, deterministic=deterministic, event=send)
         except Exception as fault:
             if not isinstance(fault, ReidError):
                 traceback.print_exc()
