@@ -31,7 +31,7 @@ from reidlib.training import cost
 
 COUNTS = Path(__file__).with_name("step_costs.json")
 
-DEFAULT_RATES = {"cpu": 6e10, "cuda": 3e13}
+DEFAULT_RATES = {"cpu": 5e10, "cuda": 3e13}
 """Operations a second: of one thread of a CPU, and of a GPU. A guess for devices that no record was made on."""
 
 START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
@@ -40,7 +40,7 @@ START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
 DECODED = 1500.0
 """Images a second that one core decodes and resizes."""
 
-RENDERED = 12.0
+RENDERED = 60.0
 """Images a second that one core renders."""
 
 PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}
