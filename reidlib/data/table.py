@@ -286,8 +286,8 @@ def check_all_read(folder: Path, names: list[str], layout: Layout) -> None:
     named = sorted(name for name in passed_over if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0]))
     if named:
         raise ReidError(
-            f"{len(named):,} files in {folder} are named as {layout.title}'s images but would not be read, as they do "
-            f"not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
+            f"{len(named):,} files in {folder} are named as {layout.title}'s images but would not be read, since they "
+            f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
         )
 
 

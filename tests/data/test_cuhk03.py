@@ -244,6 +244,18 @@ def test_a_place_that_is_taken_by_a_file(root, tmp_path):
         load("cuhk03-np-labeled", root, extracted=tmp_path / "file")
 
 
+@pytest.mark.parametrize("change", [
+    lambda text: text.replace("1_001", "x_001", 1), lambda text: text.replace("\t", "\tten", 1),
+    lambda text: text.replace("1_001_1", "9_001_1", 1), lambda text: "\0" + text,
+])  # fmt: skip
+def test_an_odd_index_of_extracted_images_is_written_again(root, change):
+    before = load("cuhk03-np-labeled", root)
+    index = before.root / "labeled.tsv"
+    written = index.read_text()
+    index.write_text(change(written))
+    assert load("cuhk03-np-labeled", root).digest == before.digest and index.read_text() == written
+
+
 def test_images_of_another_release_are_not_taken_for_this_one(root):
     load("cuhk03-np-labeled", root)
     with (root / "cuhk-03.mat").open("ab") as file:
@@ -422,6 +434,10 @@ NEW, CLASSIC = "cuhk03-np-labeled", "cuhk03-classic-labeled-01"
      "cuhk03_new_protocol_config_labeled.mat is missing in .*; put this published file of the new protocol beside"),
     (NEW, cut(CONFIG.format(boxes="labeled"), 300), "config_labeled.mat cannot be read as a MATLAB file .*; copy it"),
     (NEW, lambda root: config(root, camId=np.ones((1, 1))), "has not the structure of the published config.*copy it"),
+    (NEW, lambda root: config(root, train_idx=np.array([0])), "no whole numbers from 1 to .*; copy it again"),
+    (NEW, lambda root: config(root, gallery_idx=np.array([1.5])), "no whole numbers from 1 to .*; copy it again"),
+    (NEW, lambda root: config(root, labels=np.full((39, 1), 1e19)), "no whole numbers from 1 to 1,467.*copy it again"),
+    (NEW, lambda root: config(root, camId=np.array(["x"])), "no whole numbers from 1 to 2.*copy it again"),
     (NEW, lambda root: config(root, train_idx=np.array([9_999])), "has not the structure of the published config file"),
     (NEW, lambda root: (root / CONFIG.format(boxes="labeled")).write_bytes(
         (METADATA / CONFIG.format(boxes="labeled")).read_bytes()),
@@ -451,6 +467,11 @@ def put(name):
      "identity 11 is among the images, but the test sets are of 10 persons; .* two different sets"),
     (CLASSIC, lambda root: list_test_sets(root, persons=np.array([[1.0, 2.0]])),
      r"test set 1 of .*testsets.mat is no list of \(pair 1 to 5, person\); pairs of \[1, 2\] persons"),
+    (CLASSIC, lambda root: list_test_sets(root, persons=np.array(["one"])),
+     "testsets.mat has values that are no whole numbers from 0 to 1,467 as the persons of each pair; copy it again"),
+    (CLASSIC, lambda root: list_test_sets(root, persons=np.array([[1e300, 1, 1, 1, 1]])), "no whole numbers from 0"),
+    (CLASSIC, lambda root: list_test_sets(root, testsets=np.array([["a"]] * 20, dtype=object)),
+     r"test set 1 of .*testsets.mat is no list of \(pair 1 to 5, person\)"),
     (CLASSIC, lambda root: savemat(root / "testsets.mat", {"other": 1}), "testsets.mat lists 0 test sets instead of"),
     (CLASSIC, cut("testsets.mat", 200), "testsets.mat cannot be read as a MATLAB file .*copy it again"),
 ])  # fmt: skip

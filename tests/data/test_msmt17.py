@@ -99,6 +99,15 @@ def test_the_digest_sees_sizes_and_lists(root):
     assert load(root).digest != before
 
 
+def test_an_image_that_no_list_names_is_shown(root):
+    checks = {check.what: check for check in load(root).checks}
+    assert checks["images that no list names"].ok
+    (root / "train" / "0009").mkdir()
+    (root / "train" / "0009" / "0009_000_01_0303morning_0008_0.jpg").write_bytes(b"x")
+    check = {check.what: check for check in load(root).checks}["images that no list names"]
+    assert (check.found, check.ok) == ("1", False)
+
+
 def test_a_stand_in_counts_its_sub_folders(root):
     manifest = dict(name="msmt17", version=1, scale=0.05, seed=0, digest="0123456789abcdef")
     (root / "standin.json").write_text(json.dumps({**manifest, "counts": {"train": 3, "test": 5}}))
@@ -128,6 +137,9 @@ def rename(name):
      "line 3 of .*list_train.txt is '0002/0002_000_16_.* 2'; expected the form .* with cameras 01 to 15, a space"),
     (add("list_query.txt", "0000/0000_000_01_0303morning_0015_0.jpg"), "line 3 of .*list_query.txt is .*; expected"),
     (add("list_query.txt", "0000/0000_000_01_0303morning_0015_0.jpg x"), "line 3 of .*list_query.txt is .*; expected"),
+    (add("list_gallery.txt", f"0000/0000_000_01_0303morning_0015_0.jpg {10**19}"), "_gallery.txt is .*a label: unpack"),
+    (add("list_gallery.txt", f"0000/0000_000_01_0303morning_0015_0.jpg {'9' * 5000}"), "_gallery.txt is .*a label"),
+    (add("list_gallery.txt", "0000/0000_000_01_0303morning_0015_0.jpg \u0663"), "_gallery.txt is .*a label: unpack"),
     (add("list_val.txt", "1041/1041_000_01_0303morning_0008_0.jpg 1041"),
      "line 2 of .*list_val.txt has label 1041, but training labels end at 1,040; unpack the list again"),
     (add("list_train.txt", "0002/0002_000_11_0303morning_0008_0.jpg 2"),
