@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from reidlib.runs import batch, devices, locks, records
+from reidlib.runs import batch, datasets, devices, estimates, locks, records
 from reidlib.runs.batch import Job, duration
 from reidlib.runs.devices import Place
 from reidlib.runs.run import Run, Runs, runs_of
@@ -267,7 +267,7 @@ class _Scheduler:
                 self.waiting.remove(job)
                 self.result.elsewhere.append(job)
                 self.line("made by another process", job)
-            elif left.intersection(job.after) or now + job.estimate.seconds > self.deadline:
+            elif left.intersection(job.after) or now + self.expected(job) > self.deadline:
                 self.waiting.remove(job)
                 self.result.left.append(job)
                 left.add(file)
@@ -279,6 +279,16 @@ class _Scheduler:
                     self.free_worker(job).begin(job)
                 except OSError as fault:
                     self.fail(job, f"cannot be started ({fault}); free some space or memory and call again")
+
+    def expected(self, job: Job) -> float:
+        """Seconds until a job would end that starts now; a worker that must start and images to render are counted."""
+        seconds, run = job.estimate.seconds, job.run
+        if self.deadline < float("inf"):
+            seconds += 0.0 if len(self.working()) < len(self.workers) else estimates.WORKER_SECONDS
+            if datasets.is_to_be_rendered(run.dataset, run.source, run.budget):
+                names = {datasets.rendered_as(part) for part in datasets.parts_of(run.dataset)}
+                seconds += sum(estimates.rendering(name, run.budget)[0] for name in names)
+        return seconds
 
     def is_busy(self, job: Job, who: str) -> None:
         if job.run.record_file not in self.busy:
@@ -345,10 +355,11 @@ class _Scheduler:
                 self.drop(worker)
                 self.give_up(job, f"no sign of life for {quiet}: it counts as hanging and was stopped")
             elif time.monotonic() > self.deadline:
-                self.result.left.append(worker.job)
-                self.result.stopped.append(worker.job)
-                self.line("stopped", worker.job, "the time is over; its checkpoint is kept")
+                job = worker.job
                 self.drop(worker)
+                self.result.left.append(job)
+                self.result.stopped.append(job)
+                self.line("stopped", job, "the time is over; its checkpoint is kept")
 
     def died(self, worker: _Worker, job: Job) -> None:
         code = worker.process.returncode

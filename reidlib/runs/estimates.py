@@ -37,6 +37,9 @@ DEFAULT_RATES = {"cpu": 5e10, "cuda": 3e13}
 START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
 """What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
 
+WORKER_SECONDS = 6.0
+"""Until a new worker has imported its libraries."""
+
 DECODED = 1500.0
 """Images a second that one core decodes and resizes."""
 

@@ -195,13 +195,17 @@ def test_nothing_is_started_that_is_not_expected_to_end_in_time(fake, monkeypatc
         return batch.replace(estimate, seconds=seconds[run.row.label])
 
     monkeypatch.setattr("reidlib.runs.estimates.estimate", known)
+    monkeypatch.setattr("reidlib.runs.estimates.WORKER_SECONDS", 0.0)
+    monkeypatch.setattr("reidlib.runs.datasets.is_to_be_rendered", lambda *run: False)
     result, _ = train(jobs(*seconds), minutes=1.0)
     assert labels(result.made) == ["stage 1", "stage 3"] and labels(result.left) == ["stage 2"]
     assert not result.stopped
     fake.does(stage_1=[["sleep 60"]])
     seconds["stage 1"] = 0.1
     result, lines = train(jobs("stage 1"), minutes=0.5 / 60)
-    assert labels(result.stopped) == labels(result.left) == ["stage 1"]
+    assert labels(result.stopped) == labels(result.left) == ["stage 1"] and lines[-1].startswith("[1/1] stopped")
+    monkeypatch.setattr("reidlib.runs.estimates.WORKER_SECONDS", 60.0)
+    assert labels(train(jobs("stage 1"), minutes=1.0)[0].left) == ["stage 1"], "a worker needs its time to start"
     assert "the time is over; its checkpoint is kept" in lines[-1]
 
 
