@@ -111,7 +111,7 @@ def execute(
             if full:
                 raise OutOfMemory(why) from fault
             raise
-        records.write(run.record_file, record, per_query)
+        record = records.write(run.record_file, record, per_query)
     log(f"record {run.record_file}")
     return record
 

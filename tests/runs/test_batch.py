@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 
+import made_up
 import pytest
 
 from reidlib import cli, papers, paths, training
 from reidlib.book import chapters
-from reidlib.runs import batch, devices, records
+from reidlib.runs import batch, devices
 from reidlib.runs.devices import Device, Place
 from reidlib.spec import ReidError
 
@@ -23,14 +24,6 @@ def planned(*asked, **options):
 
 def notebooks(*asked):
     return chapters.plan(asked, budget="smoke")[1]
-
-
-def written(run, status="finished"):
-    """A record of this run, made up: only its place and its state matter here."""
-    record = records.Record(
-        run.key, run.network, status, {"paper": run.table.paper}, run.budget, run.seed, {}, {}, {}, error="because"
-    )
-    records.write(run.record_file, record)
 
 
 def test_a_network_is_trained_once_whatever_tables_share_it(house):
@@ -96,7 +89,7 @@ def test_a_figure_is_planned_as_it_is_drawn(house):
 
 def test_a_figure_whose_weights_are_gone_is_planned_with_their_repeat(house):
     run = planned("safenet/figure3").runs[0]
-    written(run)
+    made_up.write(run)
     plan = planned("safenet/figure3")
     (job,) = plan.jobs
     assert job.run.again and job.trains and job.run.command()[-1] == "--again"
@@ -176,7 +169,7 @@ def test_the_plan_for_programs_has_one_command_for_a_table_a_data_set_and_a_seed
 
 
 def test_rows_that_have_records_are_left_out_of_a_command(cpu, house, capsys):
-    written(planned().runs[0])
+    made_up.write(planned().runs[0])
     assert cli.main(["reproduce", TABLE, "--budget", "smoke", "--dry-run", "--json"]) == 0
     (job,) = json.loads(capsys.readouterr().out)["jobs"]
     assert job["command"][-2:] == ["--row", planned().runs[1].row.label]
@@ -201,7 +194,7 @@ def test_what_a_command_cannot_use_is_refused(capsys):
 
 def test_without_papermill_there_are_no_notebooks_and_the_plan_is_the_same(cpu, house, monkeypatch, capsys):
     for job in planned("hamr/table5").jobs:
-        written(job.run)
+        made_up.write(job.run)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["reproduce", "hamr/table5", "--budget", "smoke"]) == 0
     text = capsys.readouterr().out
@@ -210,12 +203,12 @@ def test_without_papermill_there_are_no_notebooks_and_the_plan_is_the_same(cpu, 
 
 def test_a_kernel_that_dies_does_not_stop_the_other_notebooks(house, monkeypatch):
     for run in planned("hamr/table5", "hamr/table3").runs:
-        written(run)
+        made_up.write(run)
 
-    def dies(*given):
+    def dies(*given, **options):
         raise RuntimeError("Kernel died")
 
-    monkeypatch.setattr("reidlib.book.notebooks._papermill", dies)
+    monkeypatch.setattr("reidlib.book.kernel.execute", dies)
     left = chapters.write(notebooks("hamr/table5", "hamr/table3"))
     assert len(left) == 2 and all("Kernel died" in why for _, why in left)
     missing = planned("hamr/table3").runs[0].record_file

@@ -2,9 +2,10 @@
 
 import random
 
+import made_up
 import pytest
 
-from reidlib.runs import datasets, estimates, records
+from reidlib.runs import datasets, estimates
 from reidlib.runs.devices import Device, Place
 from reidlib.runs.estimates import Count
 from reidlib.runs.run import runs_of
@@ -66,13 +67,8 @@ def test_a_network_that_has_no_count_is_counted_once(monkeypatch):
 
 
 def made(run, rate, device, threads):
-    record = records.Record(
-        *(run.key, run.network, "finished", {}, run.budget, run.seed, run.settings.trained(), {}, {}),
-        images_per_second=rate,
-        device=device,
-        threads=threads,
-    )
-    records.write(run.record_file, record)
+    kind = device.partition(" ")[0]
+    made_up.write(run, images_per_second=rate, device=device, device_kind=kind, threads=threads)
 
 
 def test_rates_are_those_of_past_records_of_this_device():
