@@ -182,13 +182,12 @@ class ECN:
         queries, (total, count) = len(answer), (len(images), 2 * (self.t + self.t * self.q))
         similarity = torch.empty_like(answer)
         of_queries, of_gallery = (_rows(lists, part) for part in (slice(0, queries), slice(queries, total)))
-        for rows in _blocks(0, queries, total):
-            similarity[rows] = _product(of_gallery, _rows(expanded, rows).to_dense().T).T
         for rows in _blocks(queries, total, total):
             columns = slice(rows.start - queries, rows.stop - queries)
-            similarity[:, columns] += _product(of_queries, _rows(expanded, rows).to_dense().T)
+            similarity[:, columns] = _product(of_queries, _rows(expanded, rows).to_dense().T)
         for rows in _blocks(0, queries, total):
-            answer[rows] = torch.where(similarity[rows] > 0, similarity[rows] / -count, answer[rows])
+            both = similarity[rows] + _product(of_gallery, _rows(expanded, rows).to_dense().T).T
+            answer[rows] = torch.where(both > 0, both / -count, answer[rows])
 
     def _by_original(self, answer: Tensor, points: Vectors, around: Tensor) -> None:
         """Mean of |a − b|²/2 over the a around p and a fixed b: from the mean of the a and of their squares."""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -144,7 +144,7 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
         total, hidden = len(job.specs), not (progress and sys.stderr.isatty())
         words = dict(unit="image", desc=f"render {job.domain.name}", disable=hidden)
         with tqdm(total=total, initial=total - len(todo), **words) as bar:
-            for number in _in_this_process(job, todo) if count == 1 else _in_workers(job, count):
+            for number in draw(job, todo) if count == 1 else _in_workers(job, count):
                 bar.update(number)
     left = job.missing(job.truth)
     if left:
@@ -177,13 +177,19 @@ def _locked(out: Path) -> Generator[None]:
 def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
     """Render and write images and, in the log of worker `number`, their truth; yields how many, batch by batch.
 
-    An image that is there already keeps its file.
+    An image that is there already keeps its file. One thread works: several would only wait for each other on pieces
+    this small.
     """
+    import torch
+
     from .rendering import pixels
     from .scene import compose
 
     batch = BATCH if job.device == "cpu" else DEVICE_BATCH
-    with truths.open_log(job.out, number) if job.truth else nullcontext() as log:
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        log = stack.enter_context(truths.open_log(job.out, number)) if job.truth else None
         for start in range(0, len(specs), batch):
             some = specs[start : start + batch]
             scenes = [compose(job.domain, job.seed, spec) for spec in some]
@@ -213,18 +219,6 @@ def _write_image(path: Path, pixels: np.ndarray, quality: int, resolution: float
     part = path.with_suffix(TEMPORARY)
     image.save(part, format="JPEG", quality=quality, optimize=True)  # an eighth smaller, the same pixels
     os.replace(part, path)
-
-
-def _in_this_process(job: Job, todo: list[ImageSpec]) -> Iterator[int]:
-    """Render with one thread: several would only wait for each other on pieces this small."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield from draw(job, todo)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_workers(job: Job, count: int) -> Iterator[int]:
@@ -263,10 +257,7 @@ def _in_workers(job: Job, count: int) -> Iterator[int]:
 
 def work(share: str) -> int:
     """Render the share of one process that the JSON text describes; report each batch as a number on a line."""
-    import torch
-
     words = json.loads(share)
-    torch.set_num_threads(1)
     job = Job.of(**words["job"] | {"variant": Variant(**words["job"]["variant"])})
     # The share is cut before what is there is left out: other workers are already writing.
     mine = job.missing(job.truth, job.specs[words["number"] :: words["count"]])
@@ -283,11 +274,9 @@ def work(share: str) -> int:
 
 def _workers(asked: int | None, images: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked is None:
-        return max(1, min(cores, images // IMAGES_PER_WORKER))
-    if asked < 1:
+    if asked is not None and asked < 1:
         raise ReidError(f"workers is {asked}; give at least 1")
-    return max(1, min(asked, images))
+    return max(1, min(cores, images // IMAGES_PER_WORKER) if asked is None else min(asked, images))
 
 
 def _prepare(job: Job) -> None:
