@@ -54,9 +54,8 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`.
-    Labels on a GPU are not, since reading them would wait for all of its work: training checks them before it copies
-    them there.
+    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`;
+    on a GPU that would wait for all of its work, so training checks them before it copies them there.
     """
     _check_reduction(reduction)
     features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
@@ -160,9 +159,9 @@ class Criterion(nn.Module):
     identities  K
     widths      F of each vector in the model's `output.features`
 
-    A loss's weight scales its gradient for the network. It does not slow down the loss's own parameters: their gradient
-    is that of the unweighted loss, so that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre
-    loss). Give `own_groups()` to an SGD of their own, without momentum and weight decay.
+    A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
+    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an
+    SGD of their own, without momentum and weight decay.
     """
 
     def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:

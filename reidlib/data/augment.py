@@ -29,8 +29,8 @@ def crop_and_mirror(
     mirror     probability of a left–right flip
     size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so
                keep the images at the size wanted rather than shrink them here.
-    generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops. Each image takes five numbers
-               whatever the options are, so a change of one option leaves the other draws alone.
+    generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops; five numbers an image, whatever
+               the options are
 
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the
     image is clamped to its border, not drawn again. With the paper's intervals half of the draws are too tall and
@@ -130,8 +130,7 @@ def erase(
     none fits stays as it is; the place is uniform among those inside the image. Sides are rounded to whole pixels, at
     least one.
 
-    Raises ReidError for images that are not floats of shape B×3×H×W, options out of range, and a generator on another
-    device.
+    Raises ReidError for images that are not floats B×3×H×W, options out of range, a generator on another device.
     """
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]

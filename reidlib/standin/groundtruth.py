@@ -76,9 +76,8 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             parts[row] = np.frombuffer(mask, np.uint8).reshape(HEIGHT, WIDTH)
         return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
     except FileNotFoundError:
-        raise ReidError(
-            f"{path} is missing; call `reid render` with the same arguments again, it adds the truth to the set"
-        ) from None
+        again = "call `reid render` with the same arguments again, it adds the truth to the set"
+        raise ReidError(f"{path} is missing; {again}") from None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         what = f"{path} is damaged ({type(error).__name__})"
         raise ReidError(f"{what}; delete it and call `reid render` with the same arguments again") from error
@@ -88,9 +87,8 @@ def _positions(path: Path, known: Sequence[str], names: Sequence[str]) -> np.nda
     position = {name: i for i, name in enumerate(known)}
     unknown = [name for name in names if name not in position]
     if unknown:
-        raise ReidError(
-            f"{path} does not hold {unknown[0]} ({len(unknown)} such names); give paths of images in its folder"
-        )
+        problem = f"{path} does not hold {unknown[0]} ({len(unknown)} such names)"
+        raise ReidError(f"{problem}; give paths of images in its folder")
     return np.array([position[name] for name in names], dtype=np.int64)
 
 

@@ -149,11 +149,13 @@ def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[Imag
     known = _cuhk_moments(random, train, 0, MOST_PER_VIEW, scaled(sizes.train_images, scale))
     # The first moment of a test view is the query.
     gallery = _cuhk_moments(random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, scale))
-    unlabeled = _cuhk_sample(random, gallery, scaled(sizes.gallery_unlabeled, scale))
-    undetected = _cuhk_sample(random, known, scaled(sizes.train_undetected, scale))
+    missing = []
+    for boxes, moments, few in ((LABELED, gallery, sizes.gallery_unlabeled), (DETECTED, known, sizes.train_undetected)):
+        late = [(view, moment) for view, moment in moments if moment > 1]  # never the first two of a view
+        missing.append((boxes, set(random.sample(late, min(len(late), scaled(few, scale))))))
     return [
         _cuhk_person(domain, seed, pair, moment, folder, boxes)
-        for boxes, without in ((LABELED, unlabeled), (DETECTED, undetected))
+        for boxes, without in missing
         for folder, moments in ((TRAIN, known), (QUERY, [(pair, 0) for pair in test]), (TEST, gallery))
         for pair, moment in moments
         if (pair, moment) not in without
@@ -167,12 +169,6 @@ def _cuhk_moments(random: Random, views: list[Pair], first: int, most: int, tota
     for view in random.sample(spare, min(len(spare), max(0, most * len(views) - total))):
         shares[view] -= 1
     return [(view, first + moment) for view, share in shares.items() for moment in range(share)]
-
-
-def _cuhk_sample(random: Random, moments: Moments, many: int) -> set[tuple[Pair, int]]:
-    """A few moments, never the first two of a view."""
-    late = [(view, moment) for view, moment in moments if moment > 1]
-    return set(random.sample(late, min(len(late), many)))
 
 
 def _cuhk_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, boxes: str) -> ImageSpec:

@@ -94,11 +94,6 @@ def frustum(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Ten
     return best
 
 
-def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
-    """Ray and unit sphere (an ellipsoid in its local space)."""
-    return _sphere(o, d, torch.ones_like(o[0]))
-
-
 def box(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
     """Ray and the cube from -1 to 1."""
     inverse = [1.0 / _safe(step) for step in d]
@@ -113,6 +108,11 @@ def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
     """Ray and flat ring at y = 0 between the radii."""
     t, square = _level(o, d, torch.zeros_like(r0))
     return torch.where((square >= r0 * r0) & (square <= r1 * r1), t, MISS)
+
+
+def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
+    """Ray and unit sphere (an ellipsoid in its local space)."""
+    return _sphere(o, d, torch.ones_like(o[0]))
 
 
 INTERSECT = {CONE: cone, ELLIPSOID: ellipsoid, BOX: box, FRUSTUM: frustum, RING: ring}

@@ -31,13 +31,11 @@ def gather(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
     first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
     return Batch(
         packed=every("packed").T.contiguous(),
-        kind=every("kind"),
         image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
         material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
         own=every("material"),
-        part=every("part"),
         order=joined(np.arange(len(p.kind)) for p in scenes),
-        pixels=every("pixels"),
+        **{name: every(name) for name in ("kind", "part", "pixels")},
         images=len(scenes),
         materials=every("materials").T.contiguous(),
         surfaces=every("surfaces").T.contiguous(),

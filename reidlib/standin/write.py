@@ -2,8 +2,6 @@
 
 An image gets its final name only when its file is complete, and the manifest appears only when every image has its
 name; so an interrupted set is never mistaken for a complete one, and the next call continues it.
-The truth (see `groundtruth.py`) may be added to a complete set that was rendered without it; its images stay as they
-are.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -119,8 +117,12 @@ def render(
         raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
     try:
         _prepare(job)
-        with _locked(job.out):
+        folder = os.open(job.out, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # a second render waits here, then finds the work done
             _complete(job, workers, progress)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise readable(error, job.out) from error
     return job.out
@@ -161,17 +163,6 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
         counts = Counter(spec.folder for spec in job.specs)
         _save(out / MANIFEST, {**job.head, "counts": {folder: counts[folder] for folder in layout.folders}})
         (out / UNFINISHED).unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(out: Path) -> Generator[None]:
-    """Keep other renders out of the folder; a second one waits here, then finds the work done."""
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
