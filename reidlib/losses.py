@@ -7,7 +7,7 @@ product that autocast would lower.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -57,17 +57,17 @@ def triplet(
     Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`;
     on a GPU that would wait for all of its work, so training checks them before it copies them there.
     """
-    _check_reduction(reduction)
+    reduce = _reduction(reduction)
     features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
     if not features:
         raise ReidError("the triplet loss has no vectors to compare; the model gives none in `features`")
     same = labels[:, None] == labels[None, :]  # B × B
     if labels.device.type == "cpu":
         check_triplets(labels)
-    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduction) for vectors in features]).mean()
+    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduce) for vectors in features]).mean()
 
 
-def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) -> Tensor:
+def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduce: Callable[[Tensor], Tensor]) -> Tensor:
     """vectors: B × F; same: B × B, whether two images show one identity."""
     with torch.no_grad():
         # The hardest pairs are found first, then measured again with a gradient: this keeps B × F numbers instead of
@@ -78,7 +78,7 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) ->
     # vector_norm, unlike a square root of squares, has the gradient 0 (not NaN) for a vector of zeros
     to_positive = torch.linalg.vector_norm(vectors - vectors[positive], dim=1)  # B
     to_negative = torch.linalg.vector_norm(vectors - vectors[negative], dim=1)  # B
-    return _reduced(functional.relu(to_positive - to_negative + margin), reduction)
+    return reduce(functional.relu(to_positive - to_negative + margin))
 
 
 def check_triplets(labels: Tensor) -> None:
@@ -133,13 +133,11 @@ class Centre(nn.Module):
         self, identities: int, widths: Sequence[int], *, rate: float, reduction: str = "mean", seed: int = 0
     ) -> None:
         super().__init__()
-        _check_reduction(reduction)
         if not widths:
             raise ReidError("the centre loss has no vectors to compare; the model gives none in `features`")
         generator = torch.Generator().manual_seed(seed)
         self.centres = nn.ParameterList(torch.randn(identities, width, generator=generator) for width in widths)
-        self.rate = rate
-        self.reduction = reduction
+        self.rate, self.reduce = rate, _reduction(reduction)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """One scalar, with gradients for features and centres alike. labels: B, 0..K−1."""
@@ -148,7 +146,7 @@ class Centre(nn.Module):
             raise ReidError(f"the centres have widths {own}, the model's features {widths}; build them for this model")
         pairs = zip(output.features, self.centres, strict=True)
         offsets = [_wide(vectors) - centres[labels] for vectors, centres in pairs]  # B × F each
-        return torch.stack([_reduced(0.5 * offset.square().sum(1), self.reduction) for offset in offsets]).mean()
+        return torch.stack([self.reduce(0.5 * offset.square().sum(1)) for offset in offsets]).mean()
 
 
 class Criterion(nn.Module):
@@ -201,11 +199,7 @@ def _wide(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
-
-
-def _reduced(values: Tensor, reduction: str) -> Tensor:
-    """values: B, one for each image of the batch."""
-    return values.mean() if reduction == "mean" else values.sum()
+def _reduction(name: str) -> Callable[[Tensor], Tensor]:
+    if name not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', not {name!r}")
+    return getattr(torch, name)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TypeVar
 
-from .domain import Colour, Domain
-
-T = TypeVar("T")
+from .domain import Colour, Domain, T
 
 
 @dataclass(frozen=True)

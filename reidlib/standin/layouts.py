@@ -1,6 +1,6 @@
 """The layouts of the data sets: folders, file names, which images there are, and the files beside them.
 
-One section for each data set, one entry in `LAYOUTS` at the end.
+One data set after the other, one entry in `LAYOUTS` at the end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from .domain import Domain, Layout, Sizes
 from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled
 
 TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
-
-
-# Market-1501
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,6 @@ def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: i
     return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
 
 
-# DukeMTMC-reID
-
 FILM_FRAMES = 45_000
 
 
@@ -101,8 +96,6 @@ def _duke_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str
     name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * film + frame:07d}.jpg"
     return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False)
 
-
-# CUHK03
 
 LABELED, DETECTED = "labeled", "detected"
 CUHK_FOLDERS = tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST))
@@ -195,8 +188,6 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     # The file begins with 116 bytes of free text, in which scipy writes the time of day: the same set, the same bytes.
     return {TESTSETS: b"MATLAB 5.0 MAT-file".ljust(116) + content.getvalue()[116:]}
 
-
-# MSMT17
 
 MSMT_TRAIN, MSMT_TEST = "train", "test"
 LISTS = {name: f"list_{name}.txt" for name in ("train", "val", "query", "gallery")}

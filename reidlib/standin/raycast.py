@@ -7,6 +7,7 @@ directions are tensors (3, N); the sums over their coordinates are written out, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -48,21 +49,6 @@ class Batch:
     shadows: Tensor
     look: Tensor
     seed: Tensor
-
-
-@dataclass
-class Hits:
-    """What the rays met first: flat pixel numbers and primitives (N), local points and normals, world normals (3, N).
-
-    `figure` are the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat).
-    """
-
-    pixel: Tensor
-    primitive: Tensor
-    point: Tensor
-    normal: Tensor
-    world: Tensor
-    figure: Tensor
 
 
 def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -110,12 +96,13 @@ def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
     return torch.where((square >= r0 * r0) & (square <= r1 * r1), t, MISS)
 
 
-def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
-    """Ray and unit sphere (an ellipsoid in its local space)."""
-    return _sphere(o, d, torch.ones_like(o[0]))
-
-
-INTERSECT = {CONE: cone, ELLIPSOID: ellipsoid, BOX: box, FRUSTUM: frustum, RING: ring}
+# An ellipsoid is the unit sphere in its local space.
+INTERSECT: dict[int, Callable[..., Tensor]] = {
+    CONE: cone,
+    ELLIPSOID: lambda o, d, *_: _sphere(o, d, torch.ones_like(o[0])),
+    BOX: box,
+}
+INTERSECT |= {FRUSTUM: frustum, RING: ring}
 
 
 def normals(kind: int, p: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -151,15 +138,19 @@ def take(values: Tensor, which: Tensor) -> Tensor:
     return values.index_select(-1, which)
 
 
-def cast(batch: Batch, culled: bool = True) -> Hits:
-    """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests)."""
+def cast(batch: Batch, culled: bool = True) -> list[Tensor]:
+    """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests).
+
+    Returns the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat); then
+    of N hits: flat pixel numbers and primitives (N), local points, local normals, world normals (3, N).
+    """
     chosen = {kind: torch.nonzero(batch.kind == kind).flatten() for kind in INTERSECT}
     found = [(kind, *_meet(batch, kind, some, culled)) for kind, some in chosen.items() if len(some)]
     nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=batch.kind.device)
     for _, pixel, key, *_ in found:
         nearest.scatter_reduce_(0, pixel, key, "amin")
     hits = [_first(batch, nearest, *candidates) for candidates in found]
-    return Hits(*(torch.cat(parts, dim=-1) for parts in zip(*hits, strict=True)))
+    return [torch.cat(parts, dim=-1) for parts in zip(*hits, strict=True)]
 
 
 def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> tuple[Tensor, ...]:
@@ -198,7 +189,7 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> tuple[Tensor
 def _first(
     batch: Batch, nearest: Tensor, kind: int, pixel: Tensor, key: Tensor, primitive: Tensor, hit: Tensor, *rays: Tensor
 ) -> tuple[Tensor, ...]:
-    """The fields of `Hits` for the candidates that are nearest on their pixels."""
+    """What `cast` returns, of the candidates that are nearest on their pixels."""
     part = take(batch.part, primitive)
     figure = pixel[(part >= FIGURE[0]) & (part <= FIGURE[-1])]
     won = torch.nonzero(key == take(nearest, pixel)).flatten()
@@ -209,7 +200,7 @@ def _first(
     axes = packed[g.AXES - g.LENGTH :]
     local = normals(kind, point, ray, *packed[:3])
     world = axes[0:3] * local[0] + axes[3:6] * local[1] + axes[6:9] * local[2]
-    return take(pixel, won), primitive, point, unit(local), unit(world), figure
+    return figure, take(pixel, won), primitive, point, unit(local), unit(world)
 
 
 def unit(p: Tensor) -> Tensor:

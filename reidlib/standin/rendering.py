@@ -67,14 +67,13 @@ def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) ->
 def render_gathered(batch: Batch, culled: bool = True) -> Rendered:
     """The same, of scenes that are gathered on the device already."""
     linear = backgrounds(batch)
-    mask, figure = (
-        torch.zeros(batch.images * PIXELS, dtype=kind, device=batch.packed.device) for kind in (torch.uint8, torch.bool)
-    )
+    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=batch.packed.device)
+    figure = torch.zeros_like(mask, dtype=torch.bool)
     if len(batch.kind):
-        hits = cast(batch, culled)
-        linear[:, hits.pixel] = shaded(batch, hits)
-        mask[hits.pixel] = batch.part[hits.primitive].to(torch.uint8)
-        figure[hits.figure] = True
+        shown, pixel, primitive, *rest = cast(batch, culled)
+        linear[:, pixel] = shaded(batch, primitive, *rest)
+        mask[pixel] = batch.part[primitive].to(torch.uint8)
+        figure[shown] = True
     seen = (figure & (mask >= FIGURE[0]) & (mask <= FIGURE[-1])).reshape(batch.images, -1).sum(1)
     whole = figure.reshape(batch.images, -1).sum(1)
     hidden = (whole - seen) / torch.clamp(whole, min=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import geometry as g
 from . import parts
 from .parts import PATTERNS, STRAPS
-from .raycast import PIXELS, Batch, Hits, take
+from .raycast import PIXELS, Batch, take
 
 
 def hashed(x: Tensor, y: Tensor, seed: Tensor | int) -> Tensor:
@@ -44,7 +44,7 @@ def _frac(x: Tensor) -> Tensor:
 def patterned(m: Tensor, u: Tensor, v: Tensor, point: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """Where a material shows its second colour, and where its strap (both as truth values).
 
-    m              (parts.MATERIAL_LENGTH, N), rows of the materials
+    m              (16, N), rows of the materials
     u, v           texture coordinates, metres: sideways and along
     point, normal  (3, N), local points and unit normals; the local z axis points ahead on a torso
     """
@@ -81,18 +81,18 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Tensor, normal: Tensor) ->
     return second, strap
 
 
-def shaded(batch: Batch, hits: Hits) -> Tensor:
-    """Linear light (3, N) that comes from what the rays hit."""
-    packed = take(batch.packed[g.TEX_U : g.PACKED], hits.primitive)
-    u = hits.point[0] * packed[0] + packed[1]
-    v = hits.point[1] * packed[3] + packed[2]
-    m = take(batch.materials, take(batch.material, hits.primitive))
-    second, strap = patterned(m, u, v, hits.point, hits.normal)
-    light = take(batch.light, take(batch.image, hits.primitive))
-    nx, ny, nz = hits.world
+def shaded(batch: Batch, primitive: Tensor, point: Tensor, normal: Tensor, world: Tensor) -> Tensor:
+    """Linear light (3, N) that comes from what the rays hit (see `raycast.cast`)."""
+    packed = take(batch.packed[g.TEX_U : g.PACKED], primitive)
+    u = point[0] * packed[0] + packed[1]
+    v = point[1] * packed[3] + packed[2]
+    m = take(batch.materials, take(batch.material, primitive))
+    second, strap = patterned(m, u, v, point, normal)
+    light = take(batch.light, take(batch.image, primitive))
+    nx, ny, nz = world
     facing = torch.clamp(nx * light[0] + ny * light[1] + nz * light[2], min=0.0)
     sky = 0.70 + 0.30 * ny
-    folds = clouds(u * 9.0 + hits.point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, hits.primitive).to(torch.int32))
+    folds = clouds(u * 9.0 + point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, primitive).to(torch.int32))
     depth = 1.0 + m[parts.M_FOLDS] * 2.0 * (folds - 0.5)
     colours = m[parts.M_FIRST : parts.M_FIRST + 3], m[parts.M_SECOND : parts.M_SECOND + 3]
     albedo = torch.where(strap, m[parts.M_STRAP : parts.M_STRAP + 3], torch.where(second, colours[1], colours[0]))

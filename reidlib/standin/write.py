@@ -104,6 +104,8 @@ def render(
     Raises ReidError for wrong arguments; a folder that holds anything else, another stand-in, or a stand-in of another
     version; a disk that is full or cannot be written. Each says what to do.
     """
+    if workers is not None and workers < 1:
+        raise ReidError(f"workers is {workers}; give at least 1")
     if not 0 < scale <= 1:
         domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
@@ -142,7 +144,8 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
     for path in out.rglob("*" + TEMPORARY):
         path.unlink()
     if todo:
-        count = _workers(workers, len(todo))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = max(1, min(cores, len(todo) // IMAGES_PER_WORKER) if workers is None else min(workers, len(todo)))
         total, hidden = len(job.specs), not (progress and sys.stderr.isatty())
         words = dict(unit="image", desc=f"render {job.domain.name}", disable=hidden)
         with tqdm(total=total, initial=total - len(todo), **words) as bar:
@@ -255,19 +258,11 @@ def work(share: str) -> int:
     try:
         for number in draw(job, mine, words["number"]):
             print(number, flush=True)
-    except BrokenPipeError:  # the parent is gone
-        return 1
     except OSError as error:
-        print("stop", readable(error, job.out), flush=True)
+        if not isinstance(error, BrokenPipeError):  # else the parent is gone
+            print("stop", readable(error, job.out), flush=True)
         return 1
     return 0
-
-
-def _workers(asked: int | None, images: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked is not None and asked < 1:
-        raise ReidError(f"workers is {asked}; give at least 1")
-    return max(1, min(cores, images // IMAGES_PER_WORKER) if asked is None else min(asked, images))
 
 
 def _prepare(job: Job) -> None:
