@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,7 @@ def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> 
 
 
 def triplet(
-    output: Output,
-    labels: Tensor,
-    *,
-    margin: float,
-    reduction: str = "mean",
-    which: Literal["all"] | Sequence[int] = "all",
+    output: Output, labels: Tensor, *, margin: float, reduction: str = "mean", which: str | Sequence[int] = "all"
 ) -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, eq. 5; MROS eq. 1), averaged over the vectors in `output.features`.
 
@@ -152,10 +147,9 @@ class Centre(nn.Module):
 class Criterion(nn.Module):
     """The named, weighted losses of one training; those with parameters of their own (Centre) are submodules.
 
-    losses      by name; functions are called with (output, labels, **options), classes built once with
-                (identities, widths, **options) and called with (output, labels)
-    identities  K
-    widths      F of each vector in the model's `output.features`
+    losses              by name; functions are called with (output, labels, **options), classes built once with
+                        (identities, widths, **options) and called with (output, labels)
+    identities, widths  K; F of each vector in the model's `output.features`
 
     A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
     that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an

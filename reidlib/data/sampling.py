@@ -23,10 +23,8 @@ def identity_batches(
 ) -> list[torch.Tensor]:
     """One epoch in batches of P identities with K images each: int64 index tensors of P·K images (on CPU), by identity.
 
-    labels        N, the identity of each training image
-    batch         P·K
-    per_identity  K
-    generator     a CPU generator; the same state gives the same epoch
+    labels     N, the identity of each training image; `batch` is P·K, `per_identity` K
+    generator  a CPU generator; the same state gives the same epoch
 
     The field's P×K sampling (Hermans et al. 2017, §2; the papers leave the bookkeeping open). Each identity's images
     are shuffled and cut into groups of K; a rest of fewer than K images is left out of this epoch. An identity with

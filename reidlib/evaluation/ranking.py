@@ -26,7 +26,6 @@ Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
 CUTS = (1, 5, 10, 20)
 """The ranks at which CMC is reported."""
-
 _PRECISIONS = ("ap", "ap_trapezoid", "inp")
 _BLOCK_BYTES = 64 * 2**20
 """Memory for one block of distances where the caller states no block size."""
@@ -82,10 +81,7 @@ class Ranking:
 
 @dataclass(eq=False)
 class Draws:
-    """The same queries ranked against galleries drawn at random, one ranking for each draw.
-
-    `protocol`, `valid`, `ap`, `ap_trapezoid` and `inp` are as in `Ranking`: the means over the draws, query by query.
-    """
+    """The same queries ranked against galleries drawn at random; arrays as in `Ranking`, means over the draws."""
 
     rankings: tuple[Ranking, ...]
 

@@ -133,6 +133,7 @@ class _Stage:
 
     def __init__(self, domain: Domain, seed: int, spec: ImageSpec) -> None:
         self.domain, self.seed, self.spec = domain, seed, spec
+        self.stream = functools.partial(domain.stream, seed)
         self.view: Camera = domain.cameras[spec.camera - 1]
         self.eye = geometry.Eye(self.view.height, math.radians(self.view.pitch))
         rows, materials = _scenery(domain, spec.camera)
@@ -144,9 +145,6 @@ class _Stage:
         if spec.kind != "person":
             key, number = f"{spec.kind}/{self.stream(f'{spec.kind}-who', spec.moment).randrange(600)}", 0
         self.walker, self.random = walk(domain, seed, key, spec.camera, number, spec.moment)
-
-    def stream(self, *purpose: object) -> Random:
-        return self.domain.stream(self.seed, *purpose)
 
     def person(self, walker: Walker, part: int | None = None) -> Window:
         """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""

@@ -190,11 +190,8 @@ def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]
             rendered = pixels(scenes, job.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
-                lines = (
-                    truths.line_of(spec, {**scene.factors, "occlusion": share}, mask)
-                    for spec, scene, share, mask in zip(some, scenes, hidden, masks, strict=True)
-                )
-                log.write(b"".join(lines))
+                for spec, scene, share, mask in zip(some, scenes, hidden, masks, strict=True):
+                    log.write(truths.line_of(spec, {**scene.factors, "occlusion": share}, mask))
                 log.flush()
             for spec, scene, image in zip(some, scenes, rendered.images.cpu().numpy(), strict=True):
                 _write_image(job.out / spec.path, image, scene.quality, job.domain.variant.resolution)
