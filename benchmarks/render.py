@@ -36,11 +36,11 @@ def in_memory(domain: Domain, images: int, device: str, batch: int) -> tuple[flo
     scenes = [compose(domain, 0, spec) for spec in specs]
     composing = time.perf_counter() - begin
     batches = [gather(scenes[start : start + batch], device) for start in range(0, len(scenes), batch)]
-    render_gathered(*batches[0])
+    render_gathered(batches[0])
     _wait(device)
     begin = time.perf_counter()
     for one in batches:
-        render_gathered(*one)
+        render_gathered(one)
     _wait(device)
     casting = time.perf_counter() - begin
     return composing / len(specs), casting / len(specs)

@@ -7,9 +7,9 @@ product that autocast would lower.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,7 @@ def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> 
 
 
 def triplet(
-    output: Output,
-    labels: Tensor,
-    *,
-    margin: float,
-    reduction: str = "mean",
-    which: Literal["all"] | Sequence[int] = "all",
+    output: Output, labels: Tensor, *, margin: float, reduction: str = "mean", which: str | Sequence[int] = "all"
 ) -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, eq. 5; MROS eq. 1), averaged over the vectors in `output.features`.
 
@@ -54,21 +49,20 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`.
-    Labels on a GPU are not, since reading them would wait for all of its work: training checks them before it copies
-    them there.
+    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`;
+    on a GPU that would wait for all of its work, so training checks them before it copies them there.
     """
-    _check_reduction(reduction)
+    reduce = _reduction(reduction)
     features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
     if not features:
         raise ReidError("the triplet loss has no vectors to compare; the model gives none in `features`")
     same = labels[:, None] == labels[None, :]  # B × B
     if labels.device.type == "cpu":
         check_triplets(labels)
-    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduction) for vectors in features]).mean()
+    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduce) for vectors in features]).mean()
 
 
-def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) -> Tensor:
+def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduce: Callable[[Tensor], Tensor]) -> Tensor:
     """vectors: B × F; same: B × B, whether two images show one identity."""
     with torch.no_grad():
         # The hardest pairs are found first, then measured again with a gradient: this keeps B × F numbers instead of
@@ -79,7 +73,7 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduction: str) ->
     # vector_norm, unlike a square root of squares, has the gradient 0 (not NaN) for a vector of zeros
     to_positive = torch.linalg.vector_norm(vectors - vectors[positive], dim=1)  # B
     to_negative = torch.linalg.vector_norm(vectors - vectors[negative], dim=1)  # B
-    return _reduced(functional.relu(to_positive - to_negative + margin), reduction)
+    return reduce(functional.relu(to_positive - to_negative + margin))
 
 
 def check_triplets(labels: Tensor) -> None:
@@ -134,13 +128,11 @@ class Centre(nn.Module):
         self, identities: int, widths: Sequence[int], *, rate: float, reduction: str = "mean", seed: int = 0
     ) -> None:
         super().__init__()
-        _check_reduction(reduction)
         if not widths:
             raise ReidError("the centre loss has no vectors to compare; the model gives none in `features`")
         generator = torch.Generator().manual_seed(seed)
         self.centres = nn.ParameterList(torch.randn(identities, width, generator=generator) for width in widths)
-        self.rate = rate
-        self.reduction = reduction
+        self.rate, self.reduce = rate, _reduction(reduction)
 
     def forward(self, output: Output, labels: Tensor) -> Tensor:
         """One scalar, with gradients for features and centres alike. labels: B, 0..K−1."""
@@ -149,20 +141,19 @@ class Centre(nn.Module):
             raise ReidError(f"the centres have widths {own}, the model's features {widths}; build them for this model")
         pairs = zip(output.features, self.centres, strict=True)
         offsets = [_wide(vectors) - centres[labels] for vectors, centres in pairs]  # B × F each
-        return torch.stack([_reduced(0.5 * offset.square().sum(1), self.reduction) for offset in offsets]).mean()
+        return torch.stack([self.reduce(0.5 * offset.square().sum(1)) for offset in offsets]).mean()
 
 
 class Criterion(nn.Module):
     """The named, weighted losses of one training; those with parameters of their own (Centre) are submodules.
 
-    losses      by name; functions are called with (output, labels, **options), classes built once with
-                (identities, widths, **options) and called with (output, labels)
-    identities  K
-    widths      F of each vector in the model's `output.features`
+    losses              by name; functions are called with (output, labels, **options), classes built once with
+                        (identities, widths, **options) and called with (output, labels)
+    identities, widths  K; F of each vector in the model's `output.features`
 
-    A loss's weight scales its gradient for the network. It does not slow down the loss's own parameters: their gradient
-    is that of the unweighted loss, so that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre
-    loss). Give `own_groups()` to an SGD of their own, without momentum and weight decay.
+    A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
+    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an
+    SGD of their own, without momentum and weight decay.
     """
 
     def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:
@@ -202,11 +193,7 @@ def _wide(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
-
-
-def _reduced(values: Tensor, reduction: str) -> Tensor:
-    """values: B, one for each image of the batch."""
-    return values.mean() if reduction == "mean" else values.sum()
+def _reduction(name: str) -> Callable[[Tensor], Tensor]:
+    if name not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', not {name!r}")
+    return getattr(torch, name)

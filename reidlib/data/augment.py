@@ -6,31 +6,34 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from reidlib.data.images import normalise, sent
 from reidlib.spec import ReidError
 
+Interval = tuple[float, float]
+
 
 def crop_and_flip(
-    images: torch.Tensor,
+    images: Tensor,
     *,
-    scale: tuple[float, float] = (0.64, 1.0),
-    aspect_ratio: tuple[float, float] = (1.0, 1.5),
+    scale: Interval = (0.64, 1.0),
+    aspect_ratio: Interval = (1.0, 1.5),
     flip: float = 0.5,
     size: tuple[int, int] | None = None,
-    generator: torch.Generator,
-) -> torch.Tensor:
+    generator: Generator,
+) -> Tensor:
     """SafeNet's augmentation: a random crop, mirrored or not, resized: uint8 B×3×H×W to float B×3×H'×W', normalised.
 
     scale      the crop's share of the image's area, drawn uniformly from this interval (SafeNet L397: [0.64, 1.0])
     aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints
-               the ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means the
-               same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
+               the ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means
+               the same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
     flip     probability of a left–right flip
     size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so
                keep the images at the size wanted rather than shrink them here.
-    generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops. Each image takes five numbers
-               whatever the options are, so a change of one option leaves the other draws alone.
+    generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops; five numbers an image, whatever
+               the options are
 
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the
     image is clamped to its border, not drawn again. With the paper's intervals half of the draws are too tall and
@@ -43,14 +46,7 @@ def crop_and_flip(
     return normalise(cut(images, boxes, size or (images.shape[2], images.shape[3])))
 
 
-def crop_boxes(
-    count: int,
-    *,
-    scale: tuple[float, float],
-    aspect_ratio: tuple[float, float],
-    flip: float,
-    generator: torch.Generator,
-) -> torch.Tensor:
+def crop_boxes(count: int, *, scale: Interval, aspect_ratio: Interval, flip: float, generator: Generator) -> Tensor:
     """`count` random boxes (top, left, height, width, sign) in parts of the image: float32, count×5, on CPU.
 
     0 ≤ top, top + height ≤ 1, the same across; sign −1 asks for the mirrored crop. Options as in `crop_and_flip`.
@@ -71,7 +67,7 @@ def crop_boxes(
     return torch.stack((top, left, height, width, sign), dim=1).float()
 
 
-def cut(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def cut(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The boxes of `crop_boxes`, cut from B×3×H×W and resized bilinearly: float32, B×3×H'×W', values 0 to 255.
 
     The pixel rule is that of `interpolate(mode="bilinear", align_corners=False)`; the border repeats its last pixel.
@@ -85,12 +81,12 @@ def cut(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> tor
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _centres(count: int, device: torch.device) -> torch.Tensor:
+def _centres(count: int, device: torch.device) -> Tensor:
     """Centres of `count` pixels between −1 and 1, symmetric to the last bit: a mirrored crop is a flipped one."""
     return (2 * torch.arange(count, device=device, dtype=torch.float32) + 1 - count) / count
 
 
-def pad_and_crop(images: torch.Tensor, *, pad: int, generator: torch.Generator) -> torch.Tensor:
+def pad_and_crop(images: Tensor, *, pad: int, generator: Generator) -> Tensor:
     """A black border of `pad` pixels, then a crop of the images' own size: uint8 B×3×H×W to the same (MROS L526).
 
     pad        pixels on each side; 0 gives the images back
@@ -116,13 +112,13 @@ ERASING_CANDIDATES = 10
 
 
 def erase(
-    images: torch.Tensor,
+    images: Tensor,
     *,
     probability: float,
-    area: tuple[float, float] = (0.02, 0.4),
-    ratio: tuple[float, float] = (0.3, 3.33),
-    generator: torch.Generator,
-) -> torch.Tensor:
+    area: Interval = (0.02, 0.4),
+    ratio: Interval = (0.3, 3.33),
+    generator: Generator,
+) -> Tensor:
     """Random erasing (Zhong et al. 2020): one rectangle filled with 0, in float B×3×H×W normalised, to the same.
 
     0 after normalisation is ImageNet's mean colour. The batch given is left alone; with probability 0 it comes back.
@@ -137,8 +133,7 @@ def erase(
     none fits stays as it is; the place is uniform among those inside the image. Sides are rounded to whole pixels, at
     least one.
 
-    Raises ReidError for images that are not floats of shape B×3×H×W, options out of range, and a generator on another
-    device.
+    Raises ReidError for images that are not floats B×3×H×W, options out of range, a generator on another device.
     """
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]
@@ -153,14 +148,8 @@ def erase(
 
 
 def erasing_boxes(
-    count: int,
-    size: tuple[int, int],
-    *,
-    probability: float,
-    area: tuple[float, float],
-    ratio: tuple[float, float],
-    generator: torch.Generator,
-) -> torch.Tensor:
+    count: int, size: tuple[int, int], *, probability: float, area: Interval, ratio: Interval, generator: Generator
+) -> Tensor:
     """`count` rectangles (top, left, height, width) in pixels of an image of `size` = (H, W): int64, count×4, on CPU.
 
     An image that keeps all its pixels has height and width 0. Options as in `erase`.
@@ -188,12 +177,12 @@ def erasing_boxes(
 DECODED = "augment", "uint8 of shape B×3×H×W as decoded, not yet normalised"
 
 
-def _check_images(images: torch.Tensor, right: bool, purpose: str, wanted: str) -> None:
+def _check_images(images: Tensor, right: bool, purpose: str, wanted: str) -> None:
     if not right or images.ndim != 4 or images.shape[1] != 3:
         raise ReidError(f"images to {purpose} are {images.dtype} of shape {tuple(images.shape)}; give {wanted}")
 
 
-def _drawn(numbers: int, count: int, generator: torch.Generator) -> torch.Tensor:
+def _drawn(numbers: int, count: int, generator: Generator) -> Tensor:
     """`numbers` uniform numbers for each of `count` images: float64, numbers × count, on CPU."""
     if generator.device.type != "cpu":
         what = f"the generator of the augmentation is on {generator.device}"
@@ -201,9 +190,9 @@ def _drawn(numbers: int, count: int, generator: torch.Generator) -> torch.Tensor
     return torch.rand(numbers, count, generator=generator, dtype=torch.float64)
 
 
-def _between(interval: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
+def _between(interval: Interval, draws: Tensor) -> Tensor:
     return interval[0] + (interval[1] - interval[0]) * draws
 
 
-def _log_between(interval: tuple[float, float], draws: torch.Tensor) -> torch.Tensor:
+def _log_between(interval: Interval, draws: Tensor) -> Tensor:
     return torch.exp(_between((math.log(interval[0]), math.log(interval[1])), draws))

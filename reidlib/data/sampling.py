@@ -7,17 +7,15 @@ import torch
 from reidlib.spec import ReidError
 
 
-def epoch_batches(n: int, batch: int, generator: torch.Generator, drop_last: bool = True) -> list[torch.Tensor]:
+def epoch_batches(n: int, batch: int, generator: torch.Generator) -> list[torch.Tensor]:
     """One epoch over `n` images in a new random order: a list of int64 index tensors of `batch` images each (on CPU).
 
-    drop_last  leave out the last n mod `batch` images (others each epoch), so that batch norm sees full batches only
-
-    Raises ReidError when not even one batch fits.
+    The last n mod `batch` images (others each epoch) are left out, so that batch norm sees full batches only. Raises
+    ReidError when not even one batch fits.
     """
-    if batch < 1 or n < 1 or (drop_last and n < batch):
+    if batch < 1 or n < batch:
         raise ReidError(f"{n} training images do not fill one batch of {batch}; use a smaller batch or a larger set")
-    batches = torch.randperm(n, generator=generator).split(batch)
-    return [indices for indices in batches if len(indices) == batch or not drop_last]
+    return list(torch.randperm(n, generator=generator).split(batch)[: n // batch])
 
 
 def identity_batches(
@@ -25,10 +23,8 @@ def identity_batches(
 ) -> list[torch.Tensor]:
     """One epoch in batches of P identities with K images each: int64 index tensors of P·K images (on CPU), by identity.
 
-    labels        N, the identity of each training image
-    batch         P·K
-    per_identity  K
-    generator     a CPU generator; the same state gives the same epoch
+    labels     N, the identity of each training image; `batch` is P·K, `per_identity` K
+    generator  a CPU generator; the same state gives the same epoch
 
     The field's P×K sampling (Hermans et al. 2017, §2; the papers leave the bookkeeping open). Each identity's images
     are shuffled and cut into groups of K; a rest of fewer than K images is left out of this epoch. An identity with

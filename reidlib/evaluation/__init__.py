@@ -14,16 +14,5 @@ from reidlib.evaluation.protocols import PROTOCOLS, Protocol
 from reidlib.evaluation.ranking import Draws, Ranking
 from reidlib.evaluation.reranking import ECN, KReciprocal, reranking
 
-__all__ = [
-    "ECN",
-    "PROTOCOLS",
-    "TIE_RULE",
-    "Draws",
-    "Features",
-    "KReciprocal",
-    "Protocol",
-    "Ranking",
-    "evaluate",
-    "evaluate_files",
-    "reranking",
-]
+__all__ = ["ECN", "PROTOCOLS", "TIE_RULE", "Draws", "Features", "KReciprocal", "Protocol", "Ranking"]
+__all__ += ["evaluate", "evaluate_files", "reranking"]

@@ -70,10 +70,9 @@ class Vectors:
         # where half of the images are at one point, the farthest; where all are, any unit will do
         unit = like.unit if like else float(lengths.median()) or float(lengths.max()) or 1.0
         if float(lengths.max()) / unit > 1e150:
-            raise ReidError(
-                f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away from the "
-                f"others, where {unit:.1e} is typical; look at that image, or compare by cosine"
-            )
+            row = f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away"
+            typical = f"from the others, where {unit:.1e} is typical"
+            raise ReidError(f"{row} {typical}; look at that image, or compare by cosine")
         points /= unit
         zero = zero / unit / unit  # the square of an extreme unit leaves float64
         return cls(points, zero, torch.linalg.vecdot(points, points) + zero, centre, unit)

@@ -27,10 +27,7 @@ def evaluate(
     block: int | None = None,
     seed: int = 0,
 ) -> Ranking | Draws:
-    """Ranks the gallery for every query and scores it:
-
-        query, gallery = Features.read("query.npz"), Features.read("gallery.npz")
-        print(evaluate(query, gallery, rerank=KReciprocal(k1=20)).metrics())
+    """Ranks the gallery for every query, on the device of the queries' features, and scores it.
 
     multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
     metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: euclidean, but for ECN, whose
@@ -39,8 +36,8 @@ def evaluate(
     block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
     seed    of the random galleries of a protocol with draws
 
-    The work is done on the device of the queries' features. Results are a `Ranking`, or `Draws` under a protocol that
-    draws its gallery; both have `.metrics()`, in percent. Raises ReidError naming the set, the value and the remedy.
+    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent. Raises
+    ReidError naming the set, the value and the remedy.
     """
     if protocol.multi_query != (multi is not None):
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
@@ -61,11 +58,19 @@ def evaluate(
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
         return rank_distances(distances, *labels, protocol=protocol, partial=True)
 
-    if protocol.draws:
-        generator = torch.Generator().manual_seed(seed)
-        answer = Draws(tuple(_one_draw(query, gallery, protocol, generator, once) for _ in range(protocol.draws)))
-    else:
-        answer = once(query, gallery)
+    def drawn(generator: torch.Generator) -> Ranking:
+        """The queries of each camera against the gallery drawn for it."""
+        answer = Ranking.excluded(protocol, len(query))
+        for camera, places in drawn_galleries(query, gallery, generator).items():
+            asked = query.cameras == camera
+            part = once(query[asked], gallery[places], partial=True)
+            for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid", "ties"):
+                getattr(answer, name)[asked.numpy()] = getattr(part, name)
+        return answer
+
+    generator = torch.Generator().manual_seed(seed)
+    draws = tuple(drawn(generator) for _ in range(protocol.draws))
+    answer = Draws(draws) if draws else once(query, gallery)
     if not answer.valid.any():
         raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
     return answer
@@ -84,17 +89,6 @@ def drawn_galleries(query: Features, gallery: Features, generator: torch.Generat
             first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
             found[camera] = others[first]
     return found
-
-
-def _one_draw(query: Features, gallery: Features, protocol: Protocol, generator: torch.Generator, once) -> Ranking:
-    """The queries of each camera against the gallery drawn for it."""
-    answer = Ranking.excluded(protocol, len(query))
-    for camera, drawn in drawn_galleries(query, gallery, generator).items():
-        asked = query.cameras == camera
-        part = once(query[asked], gallery[drawn], partial=True)
-        for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid", "ties"):
-            getattr(answer, name)[asked.numpy()] = getattr(part, name)
-    return answer
 
 
 def evaluate_files(

@@ -57,10 +57,9 @@ class Features:
     def read(cls, file: Path | str) -> Features:
         """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
         wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
-        if not Path(file).exists() or not str(file):
-            raise ReidError(f"{str(file)!r} is missing; give the .npz file of the features")
-        if not Path(file).is_file():
-            raise ReidError(f"{file} is not a regular file; give the .npz file of the features")
+        if not Path(file).is_file() or not str(file):
+            problem = "not a regular file" if str(file) and Path(file).exists() else "missing"
+            raise ReidError(f"{str(file)!r} is {problem}; give the .npz file of the features")
         try:
             _check_size(file)
             loaded = np.load(file, allow_pickle=False)
@@ -116,8 +115,8 @@ def check_same_dimensions(one: Features, other: Features) -> None:
 def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) -> Tensor:
     """The embeddings of all batches, N × D, float32 on the CPU, in order.
 
-    model: any network of the study, put into evaluation mode here. batches: B × 3 × H × W, normalised, on the model's
-    device. bf16: run the network in bf16 autocast, as it was trained; the embedding is returned in float32.
+    model: any network of the study, put into evaluation mode here. batches: B × 3 × H × W, normalised, on its device.
+    bf16: run the network in bf16 autocast, as it was trained.
     """
     model.eval()
     embeddings = []

@@ -26,7 +26,6 @@ Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
 CUTS = (1, 5, 10, 20)
 """The ranks at which CMC is reported."""
-
 _PRECISIONS = ("ap", "ap_trapezoid", "inp")
 _BLOCK_BYTES = 64 * 2**20
 """Memory for one block of distances where the caller states no block size."""
@@ -37,9 +36,9 @@ class Ranking:
     """Results query by query, in the order of the queries. Arrays of length Q.
 
     protocol      the rules that held
-    ap            average precision, plain sum, 0 to 1 (NaN for an excluded query)
-    ap_trapezoid  average precision by the rule of Market-1501's MATLAB code (NaN for an excluded query)
-    inp           true matches / rank of the last of them, 0 to 1 (NaN for an excluded query)
+    ap            average precision, plain sum, 0 to 1; as the next two NaN for an excluded query
+    ap_trapezoid  average precision by the rule of Market-1501's MATLAB code
+    inp           true matches / rank of the last of them, 0 to 1
     first_hit     rank of the first true match, from 1 (0 for an excluded query)
     matches       how many true matches the gallery holds under the protocol
     valid         False for an excluded query: one without any true match, which enters no mean
@@ -82,10 +81,7 @@ class Ranking:
 
 @dataclass(eq=False)
 class Draws:
-    """The same queries ranked against galleries drawn at random, one ranking for each draw.
-
-    `protocol`, `valid`, `ap`, `ap_trapezoid` and `inp` are as in `Ranking`: the means over the draws, query by query.
-    """
+    """The same queries ranked against galleries drawn at random; arrays as in `Ranking`, means over the draws."""
 
     rankings: tuple[Ranking, ...]
 
@@ -156,14 +152,11 @@ def rank(
 ) -> Ranking:
     """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
 
-    metric  "euclidean" of the features as they are, or "cosine": of the features scaled to length 1; there a zero
-            vector is orthogonal to everything
-    block   how many queries at a time (None: as many as keep a block of distances within 64 MiB); results do not
-            depend on it. The work is done on the device of the queries' features.
-    partial part of a test: no query needs to have a true match
+    metric   "euclidean" (features as they are) or "cosine" (scaled to length 1; a zero vector is orthogonal to all)
+    block    how many queries at a time (None: within 64 MiB of distances); results do not depend on it
+    partial  part of a test: no query needs to have a true match
 
-    Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a true
-    match.
+    Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a match.
     """
     check_same_dimensions(query, gallery)
     sets = f"{query.name} and {gallery.name}"

@@ -71,8 +71,7 @@ class KReciprocal:
         query Q×D and gallery G×D, without junk; metric "euclidean" (as given) or "cosine" (scaled to length 1); block:
         how many images are compared with all others at a time. Raises ReidError when the set is smaller than k1 or k2.
         """
-        everyone = _together(query, gallery)
-        _check_size(len(everyone), k1=self.k1 + 1, k2=self.k2)
+        everyone = _together(query, gallery, k1=self.k1 + 1, k2=self.k2)
         with _full_precision(everyone.device):
             points = Vectors.of(everyone, metric or self.metric)
             # more neighbours than the sets need: their distances will not have to be computed a second time
@@ -152,27 +151,22 @@ class ECN:
         Arguments and errors as `KReciprocal.distances`. The original distance is half the squared one in units of the
         spread; where the mean of the rank-list distances is exactly 0 it replaces them.
         """
-        everyone = _together(query, gallery)
         ranked = self.distance == "rank-list"
-        longest = max(self.k if ranked else 1, self.t + 1, self.q + 1)
-        _check_size(len(everyone), k=self.k if ranked else 1, t=self.t + 1, q=self.q + 1)
+        needed = {"k": self.k if ranked else 1, "t": self.t + 1, "q": self.q + 1}
+        everyone = _together(query, gallery, **needed)
         with _full_precision(everyone.device):
             points = Vectors.of(everyone, metric or self.metric)
-            near = _neighbours(points, longest, len(query), block)
+            near = _neighbours(points, max(needed.values()), len(query), block)
             answer = near.original.div_(2)
-            around = self._around(near.images, len(points))
+            # how often each image is among the expanded neighbours of each: sparse N × N, rows that sum to t + t·q
+            first = near.images[:, 1 : self.t + 1]
+            expanded = torch.cat((first, near.images[:, 1 : self.q + 1][first].flatten(1)), dim=1)
+            around = _sparse(expanded, torch.ones(expanded.shape, device=first.device), len(points))
             if ranked:
                 self._by_rank_lists(answer, near.images, around)
             else:
                 self._by_original(answer, points, around)
         return answer
-
-    def _around(self, images: Tensor, total: int) -> Tensor:
-        """How often each image is among the expanded neighbours of each: sparse N × N, rows that sum to t + t·q."""
-        first = images[:, 1 : self.t + 1]
-        second = images[:, 1 : self.q + 1][first].flatten(1)
-        expanded = torch.cat((first, second), dim=1)
-        return _sparse(expanded, torch.ones(expanded.shape, device=images.device), total)
 
     def _by_rank_lists(self, answer: Tensor, images: Tensor, around: Tensor) -> None:
         """Similarity of two lists: Σ over the images in both of (k − place)·(k − place). Whole numbers, so exact."""
@@ -182,13 +176,12 @@ class ECN:
         queries, (total, count) = len(answer), (len(images), 2 * (self.t + self.t * self.q))
         similarity = torch.empty_like(answer)
         of_queries, of_gallery = (_rows(lists, part) for part in (slice(0, queries), slice(queries, total)))
-        for rows in _blocks(0, queries, total):
-            similarity[rows] = _product(of_gallery, _rows(expanded, rows).to_dense().T).T
         for rows in _blocks(queries, total, total):
             columns = slice(rows.start - queries, rows.stop - queries)
-            similarity[:, columns] += _product(of_queries, _rows(expanded, rows).to_dense().T)
+            similarity[:, columns] = _product(of_queries, _rows(expanded, rows).to_dense().T)
         for rows in _blocks(0, queries, total):
-            answer[rows] = torch.where(similarity[rows] > 0, similarity[rows] / -count, answer[rows])
+            both = similarity[rows] + _product(of_gallery, _rows(expanded, rows).to_dense().T).T
+            answer[rows] = torch.where(both > 0, both / -count, answer[rows])
 
     def _by_original(self, answer: Tensor, points: Vectors, around: Tensor) -> None:
         """Mean of |a − b|²/2 over the a around p and a fixed b: from the mean of the a and of their squares."""
@@ -367,11 +360,17 @@ def _pieces(lengths: Tensor) -> Iterator[slice]:
         begin += count
 
 
-def _together(query: Tensor, gallery: Tensor) -> Tensor:
+def _together(query: Tensor, gallery: Tensor, **needed: int) -> Tensor:
+    """All features, checked: one size, and as many images as each option needs at least."""
     query, gallery = check_features(query, "query features"), check_features(gallery, "gallery features")
     if query.shape[1] != gallery.shape[1]:
         problem = f"query features have {query.shape[1]} dimensions, gallery features {gallery.shape[1]}"
         raise ReidError(f"{problem}; extract both with the same model and descriptor")
+    total = len(query) + len(gallery)
+    for name, least in needed.items():
+        if least > total:
+            problem = f"{name} needs at least {least} images, but queries and gallery without junk are {total}"
+            raise ReidError(f"re-ranking: {problem}; give a smaller {name}")
     kind = torch.promote_types(query.dtype, gallery.dtype)
     return torch.cat((query.to(kind), gallery.to(query.device, kind)))
 
@@ -380,13 +379,6 @@ def _check_counts(**counts: object) -> None:
     for name, value in counts.items():
         if not isinstance(value, Integral) or value < 1:
             raise ReidError(f"re-ranking: {name}={value}; give a whole number, 1 or more")
-
-
-def _check_size(total: int, **needed: int) -> None:
-    for name, least in needed.items():
-        if least > total:
-            problem = f"{name} needs at least {least} images, but queries and gallery without junk are {total}"
-            raise ReidError(f"re-ranking: {problem}; give a smaller {name}")
 
 
 @contextmanager

@@ -45,21 +45,21 @@ class Spread:
     n: int
 
 
-def interval(*seeds: np.ndarray, resampling: int = 0) -> Interval:
+def interval(*seeds: np.ndarray) -> Interval:
     """Interval of a single row's mean: its values query by query, one array a seed (AP, or CMC at 1: 0 to 1).
 
     The queries of all seeds are the same, so a query is drawn together with its values of every seed: seeds make each
-    query's value steadier, they do not make more queries. resampling: seed of the bootstrap.
+    query's value steadier, they do not make more queries.
     """
-    return _bootstrap(_by_query(seeds), resampling)
+    return _bootstrap(_by_query(seeds))
 
 
-def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, resampling: int = 0) -> Interval:
+def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Interval:
     """Interval of "first − second", paired query by query, seeds pooled: one array a seed on either side.
 
     Raises ReidError where the two were not tested on the same queries.
     """
-    return _bootstrap(_by_query(first) - _by_query(second, like=_by_query(first)), resampling)
+    return _bootstrap(_by_query(first) - _by_query(second, like=_by_query(first)))
 
 
 def over_seeds(values: Sequence[float]) -> Spread:
@@ -108,7 +108,7 @@ def _by_query(seeds: Sequence[np.ndarray], like: np.ndarray | None = None) -> np
     return values
 
 
-def _bootstrap(values: np.ndarray, resampling: int) -> Interval:
+def _bootstrap(values: np.ndarray) -> Interval:
     values = 100 * values
     mean = float(values.mean())
     if len(values) == 1:
@@ -116,7 +116,7 @@ def _bootstrap(values: np.ndarray, resampling: int) -> Interval:
     if np.ptp(values) == 0:
         return Interval(mean, mean, mean, 1.0 if mean == 0 else 2 / (RESAMPLES + 1))
     how = dict(n_resamples=RESAMPLES, confidence_level=LEVEL, method="percentile", batch=256)
-    drawn = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(resampling), **how)
+    drawn = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(0), **how)
     means = drawn.bootstrap_distribution
     # The share of resamples on the far side of 0, the data themselves counted as one of them: never exactly 0.
     p = 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (RESAMPLES + 1)

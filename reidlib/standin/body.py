@@ -39,12 +39,9 @@ def materials(person: Person) -> list[Row]:
     straps = person.bag if person.bag in parts.STRAPS else "none"
     outer = {"straps": straps, "strap": person.bag_colour, "side": float(person.side), "folds": 0.16}
     # Only an open jacket shows what is under it; its pattern is then the opening.
-    if upper.cut == "jacket":
-        torso = material(upper.colour, person.inner, "open", (0.045 + 0.04 * upper.numbers[1], 0.0, 0.0), **outer)
-    elif upper.cut == "polo":
-        torso = material(upper.colour, upper.second, "belt", (0.40, 0.0, 0.0), **outer)
-    else:
-        torso = material(upper.colour, upper.second, upper.pattern, upper.numbers, **outer)
+    jacket, polo = ("open", (0.045 + 0.04 * upper.numbers[1], 0.0, 0.0)), ("belt", (0.40, 0.0, 0.0))
+    pattern = {"jacket": jacket, "polo": polo}.get(upper.cut, (upper.pattern, upper.numbers))
+    torso = material(upper.colour, person.inner if upper.cut == "jacket" else upper.second, *pattern, **outer)
     repeats = upper.pattern in ("stripes", "checks", "dots", "vertical") and upper.cut not in ("jacket", "polo")
     sleeve = "side" if upper.pattern == "side" else upper.pattern if repeats else "plain"
     raglan = upper.second if upper.pattern == "print" and upper.numbers[0] > 0.11 else upper.colour
@@ -54,10 +51,8 @@ def materials(person: Person) -> list[Row]:
         material(person.skin, scaled_colour(person.skin, 0.45), "face", folds=0.03),
         material(person.hair_colour, folds=0.3),
         torso,
-        material(raglan, upper.second, sleeve, upper.numbers, side=1.0, folds=0.16),
-        material(raglan, upper.second, sleeve, upper.numbers, side=-1.0, folds=0.16),
-        material(lower.colour, lower.second, leg, lower.numbers, side=1.0, folds=0.14),
-        material(lower.colour, lower.second, leg, lower.numbers, side=-1.0, folds=0.14),
+        *(material(raglan, upper.second, sleeve, upper.numbers, side=side, folds=0.16) for side in (1.0, -1.0)),
+        *(material(lower.colour, lower.second, leg, lower.numbers, side=side, folds=0.14) for side in (1.0, -1.0)),
         material(lower.colour, lower.second, "plain" if leg in ("side", "halves") else leg, lower.numbers, folds=0.14),
         material(person.shoes, folds=0.1),
         material(person.bag_colour, person.bag_second, "belt", (0.0, 0.0, 0.0), folds=0.1),

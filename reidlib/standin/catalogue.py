@@ -66,9 +66,6 @@ def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-# Reading a domain
-
-
 @functools.cache
 def read_domain(path: Path) -> Domain:
     """Read the file of one domain, named after it.
@@ -177,9 +174,6 @@ class _Reader:
 
 _hints = functools.cache(get_type_hints)
 DOMAINS: Mapping[str, Domain] = _Domains()
-
-
-# Sets on disk
 
 
 def is_complete(folder: Path) -> bool:

@@ -240,9 +240,8 @@ SizesT = TypeVar("SizesT", bound=Sizes)
 
 @dataclass(frozen=True)
 class Layout(Generic[SizesT]):
-    """How a data set is arranged on disk.
+    """How a data set is arranged on disk: `sizes` is the class of its numbers, `folders` hold the images.
 
-    `sizes` is the class of its numbers; `folders` hold the images, their paths given from the root;
     `images(domain, scale, seed)` lists every image; `files(domain, scale, seed)` gives the content of the other files
     in the root, whose `names` are these.
     """
@@ -275,10 +274,7 @@ class Domain(Generic[SizesT]):
     variant: Variant = Variant()
 
     def stream(self, seed: int, *purpose: object) -> Random:
-        """The random numbers for one purpose, the same on every call.
-
-        Version 2 of the renderer leaves the domain's name out of the stream: person 3 has one body in all domains.
-        """
+        """The random numbers for one purpose, the same on every call and in every domain: person 3 has one body."""
         return Random("/".join(map(str, (seed, *purpose))))
 
 

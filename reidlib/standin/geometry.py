@@ -32,11 +32,6 @@ def cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.stack([p[..., i] * q[..., j] - p[..., j] * q[..., i] for i, j in pairs], axis=-1)
 
 
-def unit(p: np.ndarray) -> np.ndarray:
-    """The vectors of the last axis at length 1."""
-    return p / np.sqrt(dot(p, p))[..., None]
-
-
 def place(rows: np.ndarray, heading: float, x: float, z: float) -> np.ndarray:
     """Rows of a person turned by `heading` (radians) about the vertical and moved to (x, z) on the ground."""
     cos, sin = np.cos(heading), np.sin(heading)
@@ -70,7 +65,8 @@ class Solids:
         x = hint - dot(hint, y)[:, None] * y
         lost = dot(x, x) < 1e-6  # the hint runs along the axis: any other direction serves
         x = np.where(lost[:, None], cross(y, np.array([0.0, 0.0, 1.0])) + np.array([0.0, 1e-3, 0.0]), x)
-        x = unit(x - dot(x, y)[:, None] * y)
+        x = x - dot(x, y)[:, None] * y
+        x /= np.sqrt(dot(x, x))[:, None]
         self.axes = np.stack([x, y, cross(x, y)], axis=1)
 
         kind, r0, r1 = self.kind, rows[:, R0], rows[:, R1]

@@ -68,7 +68,12 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
         with np.load(path) as file:
             known, masks, ends = file["names"], file["masks"].tobytes(), file["ends"]
             factors = {key: file["factor " + key] for key in FACTORS}
-        which = np.arange(len(known)) if names is None else _positions(path, known.tolist(), names)
+        position = {name: i for i, name in enumerate(known.tolist())}
+        unknown = [name for name in names if name not in position] if names is not None else []
+        if unknown:
+            problem = f"{path} does not hold {unknown[0]} ({len(unknown)} such names)"
+            raise ReidError(f"{problem}; give paths of images in its folder")
+        which = np.array([position[name] for name in (position if names is None else names)], dtype=np.int64)
         begins = np.concatenate([[0], ends[:-1]])
         parts = np.empty((len(which), HEIGHT, WIDTH), dtype=np.uint8)
         for row, i in enumerate(which):
@@ -76,22 +81,11 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             parts[row] = np.frombuffer(mask, np.uint8).reshape(HEIGHT, WIDTH)
         return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
     except FileNotFoundError:
-        raise ReidError(
-            f"{path} is missing; call `reid render` with the same arguments again, it adds the truth to the set"
-        ) from None
+        again = "call `reid render` with the same arguments again, it adds the truth to the set"
+        raise ReidError(f"{path} is missing; {again}") from None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         what = f"{path} is damaged ({type(error).__name__})"
         raise ReidError(f"{what}; delete it and call `reid render` with the same arguments again") from error
-
-
-def _positions(path: Path, known: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    position = {name: i for i, name in enumerate(known)}
-    unknown = [name for name in names if name not in position]
-    if unknown:
-        raise ReidError(
-            f"{path} does not hold {unknown[0]} ({len(unknown)} such names); give paths of images in its folder"
-        )
-    return np.array([position[name] for name in names], dtype=np.int64)
 
 
 def file_of(split: str) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
-from typing import TypeVar
 
-from .domain import Colour, Domain
-
-T = TypeVar("T")
+from .domain import Colour, Domain, T
 
 
 @dataclass(frozen=True)
@@ -103,9 +100,8 @@ def draw_person(random: Random, domain: Domain) -> Person:
     upper = Garment(cut, first, second, pattern, _numbers(random, pattern))
 
     lower_cut = pick(random, wardrobe.lower_woman if woman else wardrobe.lower_man)
-    if lower_cut == "dress":
-        lower = Garment(lower_cut, first, second, pattern, upper.numbers)
-    else:
+    lower = replace(upper, cut=lower_cut)
+    if lower_cut != "dress":
         ground = colour(palette.lower)
         pattern = pick(random, wardrobe.lower_pattern)
         lower = Garment(lower_cut, ground, contrasting(ground, palette.upper), pattern, _numbers(random, pattern))

@@ -1,6 +1,6 @@
 """The layouts of the data sets: folders, file names, which images there are, and the files beside them.
 
-One section for each data set, one entry in `LAYOUTS` at the end.
+One data set after the other, one entry in `LAYOUTS` at the end.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from .domain import Domain, Layout, Sizes
 from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled
 
 TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
-
-
-# Market-1501
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,6 @@ def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: i
     return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
 
 
-# DukeMTMC-reID
-
 FILM_FRAMES = 45_000
 
 
@@ -101,8 +96,6 @@ def _duke_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str
     name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * film + frame:07d}.jpg"
     return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False)
 
-
-# CUHK03
 
 LABELED, DETECTED = "labeled", "detected"
 CUHK_FOLDERS = tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST))
@@ -149,11 +142,13 @@ def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[Imag
     known = _cuhk_moments(random, train, 0, MOST_PER_VIEW, scaled(sizes.train_images, scale))
     # The first moment of a test view is the query.
     gallery = _cuhk_moments(random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, scale))
-    unlabeled = _cuhk_sample(random, gallery, scaled(sizes.gallery_unlabeled, scale))
-    undetected = _cuhk_sample(random, known, scaled(sizes.train_undetected, scale))
+    missing = []
+    for boxes, moments, few in ((LABELED, gallery, sizes.gallery_unlabeled), (DETECTED, known, sizes.train_undetected)):
+        late = [(view, moment) for view, moment in moments if moment > 1]  # never the first two of a view
+        missing.append((boxes, set(random.sample(late, min(len(late), scaled(few, scale))))))
     return [
         _cuhk_person(domain, seed, pair, moment, folder, boxes)
-        for boxes, without in ((LABELED, unlabeled), (DETECTED, undetected))
+        for boxes, without in missing
         for folder, moments in ((TRAIN, known), (QUERY, [(pair, 0) for pair in test]), (TEST, gallery))
         for pair, moment in moments
         if (pair, moment) not in without
@@ -167,12 +162,6 @@ def _cuhk_moments(random: Random, views: list[Pair], first: int, most: int, tota
     for view in random.sample(spare, min(len(spare), max(0, most * len(views) - total))):
         shares[view] -= 1
     return [(view, first + moment) for view, share in shares.items() for moment in range(share)]
-
-
-def _cuhk_sample(random: Random, moments: Moments, many: int) -> set[tuple[Pair, int]]:
-    """A few moments, never the first two of a view."""
-    late = [(view, moment) for view, moment in moments if moment > 1]
-    return set(random.sample(late, min(len(late), many)))
 
 
 def _cuhk_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, boxes: str) -> ImageSpec:
@@ -199,8 +188,6 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     # The file begins with 116 bytes of free text, in which scipy writes the time of day: the same set, the same bytes.
     return {TESTSETS: b"MATLAB 5.0 MAT-file".ljust(116) + content.getvalue()[116:]}
 
-
-# MSMT17
 
 MSMT_TRAIN, MSMT_TEST = "train", "test"
 LISTS = {name: f"list_{name}.txt" for name in ("train", "val", "query", "gallery")}

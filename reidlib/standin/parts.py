@@ -33,7 +33,6 @@ SX, SZ, R0, R1, U0, V0 = range(12, 18)
 # Columns of a material's row.
 M_FIRST, M_SECOND, M_STRAP = 0, 3, 6
 M_PATTERN, M_N0, M_N1, M_N2, M_SIDE, M_STRAPS, M_FOLDS = range(9, 16)
-MATERIAL_LENGTH = 16
 
 
 def add(p: Vector, q: Vector, scale: float = 1.0) -> Vector:

@@ -1,7 +1,4 @@
-"""Which images a stand-in holds: people, cameras, moments. Nothing is rendered here.
-
-What all data sets share; names and folders are in `layouts.py`.
-"""
+"""Which images a stand-in holds: people, cameras, moments. Names and folders are in `layouts.py`."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ class ImageSpec(NamedTuple):
     """One image to make.
 
     `folder` and `name` are its place under the root; `kind` is person, junk or distractor; `identity` the person's
-    number in the domain (-1 junk, 0 distractor); `camera` counts the domain's cameras from 1; `moment` is the image's
-    number within its identity and camera (all junk, all distractors); `walk` the number of the person's walk past the
-    camera; `film` the camera's film, from 1; `tight` a hand-drawn box instead of a detector's.
+    number in the domain (-1 junk, 0 distractor); `camera` and `film` count from 1; `moment` is the image's number
+    within its identity and camera (all junk, all distractors); `walk` the number of the person's walk past the camera;
+    `tight` a hand-drawn box instead of a detector's.
     """
 
     folder: str
@@ -75,9 +72,11 @@ def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Popu
     train, test = sorted(identities[:train_many]), sorted(identities[train_many : train_many + test_many])
     train_pairs = _pairs(random, domain, train, scaled(sizes.train_pairs, scale, 2 * train_many))
     test_pairs = _pairs(random, domain, test, scaled(sizes.query_images, scale, 2 * test_many))
-    train_share = _shares(random, len(train_pairs), scaled(sizes.train_images, scale, len(train_pairs)))
-    test_share = _shares(random, len(test_pairs), scaled(sizes.gallery_images, scale, len(test_pairs)))
-    split = (dict(zip(*both, strict=True)) for both in ((train_pairs, train_share), (test_pairs, test_share)))
+    split = []
+    for pairs, images in ((train_pairs, sizes.train_images), (test_pairs, sizes.gallery_images)):
+        # At least one image for each pair; most get a few, some many, as in the real sets.
+        weights = [0.25 - math.log(1.0 - random.random()) for _ in pairs]
+        split.append(dict(zip(pairs, apportion(weights, scaled(images, scale, len(pairs))), strict=True)))
     return Population(*split, identities[train_many + test_many :])
 
 
@@ -98,11 +97,6 @@ def _pairs(random: Random, domain: Domain, identities: list[int], total: int) ->
         order = sorted(range(cameras), key=keys.__getitem__)[:many]
         pairs += [(identity, camera + 1) for camera in sorted(order)]
     return pairs
-
-
-def _shares(random: Random, pairs: int, total: int) -> list[int]:
-    """How many images each pair gets: at least one, most a few, some many, as in the real sets."""
-    return apportion([0.25 - math.log(1.0 - random.random()) for _ in range(pairs)], total)
 
 
 def apportion(weights: Sequence[float], total: int) -> list[int]:

@@ -7,6 +7,7 @@ directions are tensors (3, N); the sums over their coordinates are written out, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,14 +22,13 @@ PIXELS = g.WIDTH * g.HEIGHT
 
 @dataclass
 class Batch:
-    """The primitives of several images.
+    """Several images: their number, their P primitives, and what `scene.Scene` knows of each.
 
-    packed                                       (geometry.PACKED, P) float32
-    kind, image, material, own, part, order      (P,) int64; `material` counts over the batch, `own` within the image;
-                                                 `order` counts an image's primitives and decides between two at
-                                                 exactly the same depth
-    pixels                                       (P, 4) int32, screen boxes; see `geometry.pack`
-    images                                       how many
+    packed                                   (geometry.PACKED, P) float32
+    kind, image, material, own, part, order  (P,) int64; `material` counts over the batch, `own` within the image;
+                                             `order` counts an image's primitives and decides at exactly the same depth
+    pixels                                   (P, 4) int32, screen boxes; see `geometry.pack`
+    materials, surfaces                      as in `Scene`, one column each; the others: the images are the last axis
     """
 
     packed: Tensor
@@ -40,35 +40,15 @@ class Batch:
     order: Tensor
     pixels: Tensor
     images: int
-
-
-@dataclass
-class Hits:
-    """What the rays met first: flat pixel numbers and primitives (N), local points and normals, world normals (3, N).
-
-    `figure` are the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat).
-    """
-
-    pixel: Tensor
-    primitive: Tensor
-    point: Tensor
-    normal: Tensor
-    world: Tensor
-    figure: Tensor
-
-
-@dataclass
-class _Candidates:
-    """Rays that hit primitives of one kind; `t`, `origin` and `ray` are of all rays, the others of those that `hit`."""
-
-    kind: int
-    hit: Tensor
-    primitive: Tensor
-    pixel: Tensor
-    key: Tensor
-    t: Tensor
-    origin: Tensor
+    materials: Tensor
+    surfaces: Tensor
     ray: Tensor
+    place: Tensor
+    walls: Tensor
+    light: Tensor
+    shadows: Tensor
+    look: Tensor
+    seed: Tensor
 
 
 def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -100,11 +80,6 @@ def frustum(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Ten
     return best
 
 
-def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
-    """Ray and unit sphere (an ellipsoid in its local space)."""
-    return _sphere(o, d, torch.ones_like(o[0]))
-
-
 def box(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
     """Ray and the cube from -1 to 1."""
     inverse = [1.0 / _safe(step) for step in d]
@@ -121,7 +96,13 @@ def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
     return torch.where((square >= r0 * r0) & (square <= r1 * r1), t, MISS)
 
 
-INTERSECT = {CONE: cone, ELLIPSOID: ellipsoid, BOX: box, FRUSTUM: frustum, RING: ring}
+# An ellipsoid is the unit sphere in its local space.
+INTERSECT: dict[int, Callable[..., Tensor]] = {
+    CONE: cone,
+    ELLIPSOID: lambda o, d, *_: _sphere(o, d, torch.ones_like(o[0])),
+    BOX: box,
+}
+INTERSECT |= {FRUSTUM: frustum, RING: ring}
 
 
 def normals(kind: int, p: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -157,19 +138,26 @@ def take(values: Tensor, which: Tensor) -> Tensor:
     return values.index_select(-1, which)
 
 
-def cast(batch: Batch, culled: bool = True) -> Hits:
-    """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests)."""
+def cast(batch: Batch, culled: bool = True) -> list[Tensor]:
+    """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests).
+
+    Returns the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat); then
+    of N hits: flat pixel numbers and primitives (N), local points, local normals, world normals (3, N).
+    """
     chosen = {kind: torch.nonzero(batch.kind == kind).flatten() for kind in INTERSECT}
-    found = [_meet(batch, kind, some, culled) for kind, some in chosen.items() if len(some)]
-    pixel, key = torch.cat([f.pixel for f in found]), torch.cat([f.key for f in found])
-    nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=key.device)
-    nearest.scatter_reduce_(0, pixel, key, "amin")
-    hits = [_first(batch, f, nearest) for f in found]
-    return Hits(*(torch.cat(parts, dim=-1) for parts in zip(*hits, strict=True)))
+    found = [(kind, *_meet(batch, kind, some, culled)) for kind, some in chosen.items() if len(some)]
+    nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=batch.kind.device)
+    for _, pixel, key, *_ in found:
+        nearest.scatter_reduce_(0, pixel, key, "amin")
+    hits = [_first(batch, nearest, *candidates) for candidates in found]
+    return [torch.cat(parts, dim=-1) for parts in zip(*hits, strict=True)]
 
 
-def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> _Candidates:
-    """Rays of all candidates (primitive, pixel) of one kind; only those that hit are kept."""
+def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> tuple[Tensor, ...]:
+    """Rays of all candidates (primitive, pixel) of one kind.
+
+    Returns pixel, key, primitive and place among all rays of those that hit; parameter, origin and direction of all.
+    """
     left, top, right, bottom = batch.pixels[chosen].unbind(1)
     if not culled:
         left, top = torch.zeros_like(left), torch.zeros_like(top)
@@ -195,22 +183,24 @@ def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> _Candidates:
     pixel = take(batch.image, primitive) * PIXELS + (take(row, hit) * g.WIDTH + take(column, hit))
     # A positive float's bits grow with its value: depth first, then the primitive's order within its image.
     key = (take(far, hit).view(torch.int32).to(torch.int64) << 20) | take(batch.order, primitive)
-    return _Candidates(kind, hit, primitive, pixel, key, t, origin, ray)
+    return pixel, key, primitive, hit, t, origin, ray
 
 
-def _first(batch: Batch, f: _Candidates, nearest: Tensor) -> tuple[Tensor, ...]:
-    """The fields of `Hits` for the candidates that are nearest on their pixels."""
-    part = take(batch.part, f.primitive)
-    figure = f.pixel[(part >= FIGURE[0]) & (part <= FIGURE[-1])]
-    won = torch.nonzero(f.key == take(nearest, f.pixel)).flatten()
-    at, primitive = take(f.hit, won), take(f.primitive, won)
-    ray = take(f.ray, at)
-    point = take(f.origin, at) + take(f.t, at) * ray
+def _first(
+    batch: Batch, nearest: Tensor, kind: int, pixel: Tensor, key: Tensor, primitive: Tensor, hit: Tensor, *rays: Tensor
+) -> tuple[Tensor, ...]:
+    """What `cast` returns, of the candidates that are nearest on their pixels."""
+    part = take(batch.part, primitive)
+    figure = pixel[(part >= FIGURE[0]) & (part <= FIGURE[-1])]
+    won = torch.nonzero(key == take(nearest, pixel)).flatten()
+    primitive = take(primitive, won)
+    t, origin, ray = (take(values, take(hit, won)) for values in rays)
+    point = origin + t * ray
     packed = take(batch.packed[g.LENGTH : g.AXES + 9], primitive)
     axes = packed[g.AXES - g.LENGTH :]
-    local = normals(f.kind, point, ray, *packed[:3])
+    local = normals(kind, point, ray, *packed[:3])
     world = axes[0:3] * local[0] + axes[3:6] * local[1] + axes[6:9] * local[2]
-    return take(f.pixel, won), primitive, point, unit(local), unit(world), figure
+    return figure, take(pixel, won), primitive, point, unit(local), unit(world)
 
 
 def unit(p: Tensor) -> Tensor:

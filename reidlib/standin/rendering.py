@@ -13,10 +13,10 @@ from .geometry import HEIGHT, WIDTH
 from .parts import FIGURE
 from .raycast import PIXELS, Batch, cast
 from .scene import Scene
-from .shade import Setting, backgrounds, finished, shaded
+from .shade import backgrounds, finished, shaded
 
 
-def gather(scenes: Sequence[Scene], device: str = "cpu") -> tuple[Batch, Setting]:
+def gather(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
     """The scenes' arrays joined, materials renumbered, on the device."""
 
     def joined(arrays: Iterable[np.ndarray]) -> Tensor:
@@ -29,20 +29,19 @@ def gather(scenes: Sequence[Scene], device: str = "cpu") -> tuple[Batch, Setting
         return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
 
     first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
-    batch = Batch(
+    return Batch(
         packed=every("packed").T.contiguous(),
-        kind=every("kind"),
         image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
         material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
         own=every("material"),
-        part=every("part"),
         order=joined(np.arange(len(p.kind)) for p in scenes),
-        pixels=every("pixels"),
+        **{name: every(name) for name in ("kind", "part", "pixels")},
         images=len(scenes),
+        materials=every("materials").T.contiguous(),
+        surfaces=every("surfaces").T.contiguous(),
+        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look")},
+        seed=torch.tensor([p.seed for p in scenes], device=device),
     )
-    materials, surfaces = every("materials").T.contiguous(), every("surfaces").T.contiguous()
-    rest = (last(name) for name in ("ray", "place", "walls", "light", "shadows", "look"))
-    return batch, Setting(materials, surfaces, *rest, torch.tensor([p.seed for p in scenes], device=device))
 
 
 class Rendered(NamedTuple):
@@ -61,22 +60,21 @@ class Rendered(NamedTuple):
 @torch.inference_mode()
 def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
     """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
-    return render_gathered(*gather(scenes, device), culled)
+    return render_gathered(gather(scenes, device), culled)
 
 
 @torch.inference_mode()
-def render_gathered(batch: Batch, setting: Setting, culled: bool = True) -> Rendered:
+def render_gathered(batch: Batch, culled: bool = True) -> Rendered:
     """The same, of scenes that are gathered on the device already."""
-    linear = backgrounds(setting, batch.images)
-    mask, figure = (
-        torch.zeros(batch.images * PIXELS, dtype=kind, device=batch.packed.device) for kind in (torch.uint8, torch.bool)
-    )
+    linear = backgrounds(batch)
+    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=batch.packed.device)
+    figure = torch.zeros_like(mask, dtype=torch.bool)
     if len(batch.kind):
-        hits = cast(batch, culled)
-        linear[:, hits.pixel] = shaded(batch, setting, hits)
-        mask[hits.pixel] = batch.part[hits.primitive].to(torch.uint8)
-        figure[hits.figure] = True
+        shown, pixel, primitive, *rest = cast(batch, culled)
+        linear[:, pixel] = shaded(batch, primitive, *rest)
+        mask[pixel] = batch.part[primitive].to(torch.uint8)
+        figure[shown] = True
     seen = (figure & (mask >= FIGURE[0]) & (mask <= FIGURE[-1])).reshape(batch.images, -1).sum(1)
     whole = figure.reshape(batch.images, -1).sum(1)
     hidden = (whole - seen) / torch.clamp(whole, min=1)
-    return Rendered(finished(linear, setting, batch.images), mask.reshape(batch.images, HEIGHT, WIDTH), hidden)
+    return Rendered(finished(linear, batch), mask.reshape(batch.images, HEIGHT, WIDTH), hidden)

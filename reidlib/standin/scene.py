@@ -27,7 +27,7 @@ class Scene:
     """One image as numbers, ready for the ray caster. Arrays of real numbers are float32.
 
     packed, kind, material, part, pixels   its primitives, see `geometry.pack`
-    materials  (M, parts.MATERIAL_LENGTH)
+    materials  (M, 16), see `parts.material`
     surfaces   (4, 24): ground, far ground, two walls
     ray        (9,), direction of the window's corner, and its change per column and per row (world)
     place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
@@ -133,6 +133,7 @@ class _Stage:
 
     def __init__(self, domain: Domain, seed: int, spec: ImageSpec) -> None:
         self.domain, self.seed, self.spec = domain, seed, spec
+        self.stream = functools.partial(domain.stream, seed)
         self.view: Camera = domain.cameras[spec.camera - 1]
         self.eye = geometry.Eye(self.view.height, math.radians(self.view.pitch))
         rows, materials = _scenery(domain, spec.camera)
@@ -144,9 +145,6 @@ class _Stage:
         if spec.kind != "person":
             key, number = f"{spec.kind}/{self.stream(f'{spec.kind}-who', spec.moment).randrange(600)}", 0
         self.walker, self.random = walk(domain, seed, key, spec.camera, number, spec.moment)
-
-    def stream(self, *purpose: object) -> Random:
-        return self.domain.stream(self.seed, *purpose)
 
     def person(self, walker: Walker, part: int | None = None) -> Window:
         """Put a person on the stage; returns the tight box as tangents. `part` overrides all part numbers."""
@@ -294,21 +292,18 @@ class _Stage:
             garment = getattr(person, name)
             known |= {name: garment.cut, f"{name}_colour": garment.colour, f"{name}_pattern": garment.pattern}
         same = ["height", "build", "woman", "skin", "hair", "hair_colour", "hat", "hat_colour", "bag", "bag_colour"]
-        return (
-            known
-            | {name: getattr(person, name) for name in (*same, "carried")}
-            | {
-                "upper_second": person.upper.second,
-                "shoes_colour": person.shoes,
-                "phase": pose.phase % (2.0 * math.pi),
-                "stride": pose.stride,
-                "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
-                "distance": math.hypot(walker.x, walker.z),
-                "box_shift_x": 0.5 * (window[0] + window[2] - box[0] - box[2]) / wide,
-                "box_shift_y": 0.5 * (window[1] + window[3] - box[1] - box[3]) / high,
-                "box_scale": high / (box[3] - box[1]),
-            }
-        )
+        known |= {name: getattr(person, name) for name in (*same, "carried")}
+        return known | {
+            "upper_second": person.upper.second,
+            "shoes_colour": person.shoes,
+            "phase": pose.phase % (2.0 * math.pi),
+            "stride": pose.stride,
+            "viewpoint": math.degrees(walker.heading - math.atan2(walker.x, walker.z)) % 360.0,
+            "distance": math.hypot(walker.x, walker.z),
+            "box_shift_x": 0.5 * (window[0] + window[2] - box[0] - box[2]) / wide,
+            "box_shift_y": 0.5 * (window[1] + window[3] - box[1] - box[3]) / high,
+            "box_scale": high / (box[3] - box[1]),
+        }
 
     def scene(self) -> Scene:
         view, eye = self.view, self.eye

@@ -5,30 +5,13 @@ As in `raycast.py`, only exactly rounded operations and integer hashes touch pix
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from . import geometry as g
 from . import parts
 from .parts import PATTERNS, STRAPS
-from .raycast import PIXELS, Batch, Hits, take
-
-
-@dataclass
-class Setting:
-    """The arrays of `scene.Scene` as tensors; their last axis counts images, materials or surfaces."""
-
-    materials: Tensor
-    surfaces: Tensor
-    ray: Tensor
-    place: Tensor
-    walls: Tensor
-    light: Tensor
-    shadows: Tensor
-    look: Tensor
-    seed: Tensor
+from .raycast import PIXELS, Batch, take
 
 
 def hashed(x: Tensor, y: Tensor, seed: Tensor | int) -> Tensor:
@@ -61,7 +44,7 @@ def _frac(x: Tensor) -> Tensor:
 def patterned(m: Tensor, u: Tensor, v: Tensor, point: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """Where a material shows its second colour, and where its strap (both as truth values).
 
-    m              (parts.MATERIAL_LENGTH, N), rows of the materials
+    m              (16, N), rows of the materials
     u, v           texture coordinates, metres: sideways and along
     point, normal  (3, N), local points and unit normals; the local z axis points ahead on a torso
     """
@@ -98,31 +81,31 @@ def patterned(m: Tensor, u: Tensor, v: Tensor, point: Tensor, normal: Tensor) ->
     return second, strap
 
 
-def shaded(batch: Batch, setting: Setting, hits: Hits) -> Tensor:
-    """Linear light (3, N) that comes from what the rays hit."""
-    packed = take(batch.packed[g.TEX_U : g.PACKED], hits.primitive)
-    u = hits.point[0] * packed[0] + packed[1]
-    v = hits.point[1] * packed[3] + packed[2]
-    m = take(setting.materials, take(batch.material, hits.primitive))
-    second, strap = patterned(m, u, v, hits.point, hits.normal)
-    light = take(setting.light, take(batch.image, hits.primitive))
-    nx, ny, nz = hits.world
+def shaded(batch: Batch, primitive: Tensor, point: Tensor, normal: Tensor, world: Tensor) -> Tensor:
+    """Linear light (3, N) that comes from what the rays hit (see `raycast.cast`)."""
+    packed = take(batch.packed[g.TEX_U : g.PACKED], primitive)
+    u = point[0] * packed[0] + packed[1]
+    v = point[1] * packed[3] + packed[2]
+    m = take(batch.materials, take(batch.material, primitive))
+    second, strap = patterned(m, u, v, point, normal)
+    light = take(batch.light, take(batch.image, primitive))
+    nx, ny, nz = world
     facing = torch.clamp(nx * light[0] + ny * light[1] + nz * light[2], min=0.0)
     sky = 0.70 + 0.30 * ny
-    folds = clouds(u * 9.0 + hits.point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, hits.primitive).to(torch.int32))
+    folds = clouds(u * 9.0 + point[2] * packed[0] * 5.0, v * 6.0, take(batch.own, primitive).to(torch.int32))
     depth = 1.0 + m[parts.M_FOLDS] * 2.0 * (folds - 0.5)
     colours = m[parts.M_FIRST : parts.M_FIRST + 3], m[parts.M_SECOND : parts.M_SECOND + 3]
     albedo = torch.where(strap, m[parts.M_STRAP : parts.M_STRAP + 3], torch.where(second, colours[1], colours[0]))
     return albedo * albedo * depth * (light[3:6] * facing + light[6:9] * sky)
 
 
-def backgrounds(setting: Setting, images: int) -> Tensor:
+def backgrounds(batch: Batch) -> Tensor:
     """Linear light (3, B * PIXELS) of ground and walls where nothing stands."""
-    device = setting.ray.device
+    device = batch.ray.device
     flat = torch.arange(PIXELS, device=device)
     u = (flat % g.WIDTH).to(torch.float32)[None] + 0.5
     v = torch.div(flat, g.WIDTH, rounding_mode="floor").to(torch.float32)[None] + 0.5
-    ray, place, walls, light = (t[:, :, None] for t in (setting.ray, setting.place, setting.walls, setting.light))
+    ray, place, walls, light = (t[:, :, None] for t in (batch.ray, batch.place, batch.walls, batch.light))
     dx, dy, dz = (ray[i] + u * ray[3 + i] + v * ray[6 + i] for i in range(3))
     far = torch.full_like(dx, 60.0)
     height = place[0]
@@ -140,10 +123,10 @@ def backgrounds(setting: Setting, images: int) -> Tensor:
     along = torch.where(ground, x, x * cosine - z * sine)
     up = torch.where(ground, z, y)
 
-    row = which + torch.arange(images, device=device)[:, None] * 4
-    s = take(setting.surfaces, row.reshape(-1)).reshape(-1, images, PIXELS)
+    row = which + torch.arange(batch.images, device=device)[:, None] * 4
+    s = take(batch.surfaces, row.reshape(-1)).reshape(-1, batch.images, PIXELS)
     colour = _surface(s, along, up, which, ground)
-    shadow = torch.where(ground, _shadow(setting, x, z), 0.0)
+    shadow = torch.where(ground, _shadow(batch.shadows, x, z), 0.0)
     sun = light[3:6] * torch.where(ground, light[1], 0.35) * (1.0 - shadow)
     sky = light[6:9] * torch.where(ground, 1.0 - 0.45 * shadow, 0.75)
     return (colour * colour * (sun + sky)).reshape(3, -1)
@@ -172,10 +155,10 @@ def _surface(s: Tensor, along: Tensor, up: Tensor, which: Tensor, ground: Tensor
     return torch.clamp(colour * (1.0 + grain * (1.2 * (coarse - 0.5) + 0.8 * (fine - 0.5))), 0.03, 1.0)
 
 
-def _shadow(setting: Setting, x: Tensor, z: Tensor) -> Tensor:
+def _shadow(casters: Tensor, x: Tensor, z: Tensor) -> Tensor:
     """How much of the sun is kept from points of the ground, 0 to 1: soft streaks from the feet, dark at the feet."""
     total = torch.zeros_like(x)
-    for caster in setting.shadows.unbind(0):
+    for caster in casters.unbind(0):
         fx, fz, ex, ez = (part[:, None] for part in caster)
         px, pz, sx, sz = x - fx, z - fz, ex - fx, ez - fz
         length = torch.clamp(sx * sx + sz * sz, min=1e-6)
@@ -188,11 +171,11 @@ def _shadow(setting: Setting, x: Tensor, z: Tensor) -> Tensor:
     return total
 
 
-def finished(linear: Tensor, setting: Setting, images: int) -> Tensor:
+def finished(linear: Tensor, batch: Batch) -> Tensor:
     """The camera's look: exposure, response, colour, blur, noise. (3, B * PIXELS) light to (B, 128, 64, 3) uint8."""
-    look = setting.look[:, :, None, None]
+    look = batch.look[:, :, None, None]
     gains, (contrast, saturation, exposure, blur, coarse, noise) = look[:3], look[3:]
-    light = linear.reshape(3, images, g.HEIGHT, g.WIDTH)
+    light = linear.reshape(3, batch.images, g.HEIGHT, g.WIDTH)
     shown = torch.sqrt(torch.clamp(light * exposure * gains, min=0.0))
     grey = 0.30 * shown[0] + 0.59 * shown[1] + 0.11 * shown[2]
     colour = grey + saturation * (shown - grey)
@@ -203,7 +186,7 @@ def finished(linear: Tensor, setting: Setting, images: int) -> Tensor:
     colour = colour + blur * (_blurred(colour, 1) - colour)
     colour = colour + coarse * (_blurred(colour, 2) - colour)
     pixel = torch.arange(PIXELS, dtype=torch.int32, device=linear.device).reshape(g.HEIGHT, g.WIDTH)
-    seed = setting.seed.to(torch.int32)[:, None, None]
+    seed = batch.seed.to(torch.int32)[:, None, None]
     both, *own = (hashed(pixel, pixel * 0 + n, seed) + hashed(pixel, pixel * 0 + m, seed) - 1.0 for n, m in NOISE)
     # The sum of two uniform numbers has the standard deviation 0.41.
     colour = colour + noise * 2.45 * (0.8 * both + 0.6 * torch.stack(own))

@@ -2,8 +2,6 @@
 
 An image gets its final name only when its file is complete, and the manifest appears only when every image has its
 name; so an interrupted set is never mistaken for a complete one, and the next call continues it.
-The truth (see `groundtruth.py`) may be added to a complete set that was rendered without it; its images stay as they
-are.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -106,6 +104,8 @@ def render(
     Raises ReidError for wrong arguments; a folder that holds anything else, another stand-in, or a stand-in of another
     version; a disk that is full or cannot be written. Each says what to do.
     """
+    if workers is not None and workers < 1:
+        raise ReidError(f"workers is {workers}; give at least 1")
     if not 0 < scale <= 1:
         domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
@@ -119,8 +119,12 @@ def render(
         raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
     try:
         _prepare(job)
-        with _locked(job.out):
+        folder = os.open(job.out, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # a second render waits here, then finds the work done
             _complete(job, workers, progress)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise readable(error, job.out) from error
     return job.out
@@ -140,11 +144,12 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
     for path in out.rglob("*" + TEMPORARY):
         path.unlink()
     if todo:
-        count = _workers(workers, len(todo))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        count = max(1, min(cores, len(todo) // IMAGES_PER_WORKER) if workers is None else min(workers, len(todo)))
         total, hidden = len(job.specs), not (progress and sys.stderr.isatty())
         words = dict(unit="image", desc=f"render {job.domain.name}", disable=hidden)
         with tqdm(total=total, initial=total - len(todo), **words) as bar:
-            for number in _in_this_process(job, todo) if count == 1 else _in_workers(job, count):
+            for number in draw(job, todo) if count == 1 else _in_workers(job, count):
                 bar.update(number)
     left = job.missing(job.truth)
     if left:
@@ -163,38 +168,30 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
         (out / UNFINISHED).unlink(missing_ok=True)
 
 
-@contextmanager
-def _locked(out: Path) -> Generator[None]:
-    """Keep other renders out of the folder; a second one waits here, then finds the work done."""
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
 def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]:
     """Render and write images and, in the log of worker `number`, their truth; yields how many, batch by batch.
 
-    An image that is there already keeps its file.
+    An image that is there already keeps its file. One thread works: several would only wait for each other on pieces
+    this small.
     """
+    import torch
+
     from .rendering import pixels
     from .scene import compose
 
     batch = BATCH if job.device == "cpu" else DEVICE_BATCH
-    with truths.open_log(job.out, number) if job.truth else nullcontext() as log:
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        log = stack.enter_context(truths.open_log(job.out, number)) if job.truth else None
         for start in range(0, len(specs), batch):
             some = specs[start : start + batch]
             scenes = [compose(job.domain, job.seed, spec) for spec in some]
             rendered = pixels(scenes, job.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
-                lines = (
-                    truths.line_of(spec, {**scene.factors, "occlusion": share}, mask)
-                    for spec, scene, share, mask in zip(some, scenes, hidden, masks, strict=True)
-                )
-                log.write(b"".join(lines))
+                for spec, scene, share, mask in zip(some, scenes, hidden, masks, strict=True):
+                    log.write(truths.line_of(spec, {**scene.factors, "occlusion": share}, mask))
                 log.flush()
             for spec, scene, image in zip(some, scenes, rendered.images.cpu().numpy(), strict=True):
                 _write_image(job.out / spec.path, image, scene.quality, job.domain.variant.resolution)
@@ -213,18 +210,6 @@ def _write_image(path: Path, pixels: np.ndarray, quality: int, resolution: float
     part = path.with_suffix(TEMPORARY)
     image.save(part, format="JPEG", quality=quality, optimize=True)  # an eighth smaller, the same pixels
     os.replace(part, path)
-
-
-def _in_this_process(job: Job, todo: list[ImageSpec]) -> Iterator[int]:
-    """Render with one thread: several would only wait for each other on pieces this small."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield from draw(job, todo)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_workers(job: Job, count: int) -> Iterator[int]:
@@ -263,31 +248,18 @@ def _in_workers(job: Job, count: int) -> Iterator[int]:
 
 def work(share: str) -> int:
     """Render the share of one process that the JSON text describes; report each batch as a number on a line."""
-    import torch
-
     words = json.loads(share)
-    torch.set_num_threads(1)
     job = Job.of(**words["job"] | {"variant": Variant(**words["job"]["variant"])})
     # The share is cut before what is there is left out: other workers are already writing.
     mine = job.missing(job.truth, job.specs[words["number"] :: words["count"]])
     try:
         for number in draw(job, mine, words["number"]):
             print(number, flush=True)
-    except BrokenPipeError:  # the parent is gone
-        return 1
     except OSError as error:
-        print("stop", readable(error, job.out), flush=True)
+        if not isinstance(error, BrokenPipeError):  # else the parent is gone
+            print("stop", readable(error, job.out), flush=True)
         return 1
     return 0
-
-
-def _workers(asked: int | None, images: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if asked is None:
-        return max(1, min(cores, images // IMAGES_PER_WORKER))
-    if asked < 1:
-        raise ReidError(f"workers is {asked}; give at least 1")
-    return max(1, min(asked, images))
 
 
 def _prepare(job: Job) -> None:

@@ -283,12 +283,11 @@ def test_bad_options_of_padding_and_erasing_are_named(function, change, words):
 
 def test_an_epoch_shows_every_image_once_in_a_new_order():
     generator = seeded()
-    first, second = (epoch_batches(23, 5, generator, drop_last=False) for _ in range(2))
-    assert [len(batch) for batch in first] == [5, 5, 5, 5, 3]
+    first, second = (epoch_batches(20, 5, generator) for _ in range(2))
     for epoch in (first, second):
-        assert torch.cat(epoch).sort().values.tolist() == list(range(23))
+        assert torch.cat(epoch).sort().values.tolist() == list(range(20))
     assert torch.cat(first).tolist() != torch.cat(second).tolist()
-    assert torch.cat(first).tolist() == torch.cat(epoch_batches(23, 5, seeded(), drop_last=False)).tolist()
+    assert torch.cat(first).tolist() == torch.cat(epoch_batches(20, 5, seeded())).tolist()
     full = epoch_batches(23, 5, seeded())
     assert [len(batch) for batch in full] == [5, 5, 5, 5] and len(set(torch.cat(full).tolist())) == 20
 
