@@ -116,7 +116,7 @@ class Merged:
     conflicting: list[Path] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def lines(self) -> list[str]:
+    def __str__(self) -> str:
         """One line for each kind that occurs, with its number and what it concerns."""
         lines = [f"{len(self.added)} added"]
         if self.skipped:
@@ -126,7 +126,7 @@ class Merged:
             lines.append(f"{kept}: {'; '.join(map(str, self.conflicting))}")
         if self.refused:
             lines.append(f"{len(self.refused)} refused: {'; '.join(self.refused.values())}")
-        return lines
+        return "\n".join(lines)
 
 
 def merge(file: Path) -> Merged:
