@@ -104,14 +104,12 @@ def orphans(plan: Plan) -> list[Path]:
     for file in unknown:
         with suppress(ReidError):
             seeds.add(records.read(file, arrays=False).seed)
-    places = {(run.table.paper, run.dataset) for run in plan.runs} if seeds else ()
-    known = {
-        run.record_file
-        for paper, dataset in places
-        for table in papers.tables().values()
-        if table.paper == paper and dataset in table.datasets and plan.budget in table.budgets
-        for run in runs_of(table.slug, budget=plan.budget, source=plan.source, dataset=dataset, seeds=sorted(seeds))
-    }
+    known = set()
+    for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if seeds else ():
+        place = dict(budget=plan.budget, source=plan.source, dataset=dataset)
+        for table in papers.tables().values():
+            if table.paper == paper and dataset in table.datasets and plan.budget in table.budgets:
+                known |= {run.record_file for run in runs_of(table.slug, seeds=sorted(seeds), **place)}
     return sorted(unknown - known)
 
 
@@ -191,18 +189,16 @@ def clean(kinds: Sequence[str]) -> dict[str, float]:
     for place in (place for places in chosen.values() for place in places):
         if not place.parent.resolve().is_relative_to(cache):
             raise ReidError(f"{place.parent} is a link that leads out of the cache; remove what it holds by hand")
-    freed = {}
-    for kind, places in chosen.items():
-        freed[kind] = size_mb(places)
-        for place in places:
-            try:
-                if place.is_dir() and not place.is_symlink():
-                    shutil.rmtree(place)
-                else:
-                    place.unlink(missing_ok=True)
-            except OSError as fault:
-                where = fault.filename or place
-                raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
+    freed = {kind: size_mb(places) for kind, places in chosen.items()}
+    for place in (place for places in chosen.values() for place in places):
+        try:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        except OSError as fault:
+            where = fault.filename or place
+            raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
     return freed
 
 

@@ -72,14 +72,14 @@ def load(
         without_weights = finished and wanted.record_file.exists()
         if not train:
             first = f"delete {wanted.record_file} and " if without_weights else ""
-            raise ReidError(f"{_name(run)}: {why}; {first}run `{command}`")
-        log(f"{_name(run)}: {why}; training it now (`{command}`)")
+            raise ReidError(f"{run.name}: {why}; {first}run `{command}`")
+        log(f"{run.name}: {why}; training it now (`{command}`)")
         if without_weights:
             wanted.record_file.unlink()
         engine.train_in_a_process(wanted, log)
         model = _model(run)
         if model is None:
-            raise ReidError(f"{_name(run)}: its training left no weights in {wanted.work_folder}; empty that folder")
+            raise ReidError(f"{run.name}: its training left no weights in {wanted.work_folder}; empty that folder")
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
@@ -95,7 +95,7 @@ def origin(run: Run) -> tuple[str, Run]:
     """
     kept = _with_weights(run)
     if not kept:
-        raise ReidError(f"{_name(run)}: the cache has no weights of its network; load it first")
+        raise ReidError(f"{run.name}: the cache has no weights of its network; load it first")
     if kept[0].again and not run.again:
         return REPEAT, kept[0]
     record, curve = run.record(), []
@@ -135,7 +135,3 @@ def _with_weights(run: Run) -> list[Run]:
 
 def _is_trained(run: Run) -> bool:
     return bool(run.settings.recipe.resolved()["epochs"])
-
-
-def _name(run: Run) -> str:
-    return f"{run.table.slug} {run.row.label!r} seed {run.seed}, {run.budget}"
