@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import made_up
 import pytest
 
 from reidlib import cli, papers, standin, training
@@ -193,11 +194,7 @@ def test_what_another_process_makes_is_waited_for(house, monkeypatch):
     def said(text):
         lines.append(text)
         if "waiting" in text:  # the other process has finished
-            worker_record = records.Record(
-                *(run.key, run.network, "finished", {}, run.budget, run.seed, {}, {}, {}),
-                metrics={run.protocol: {"rank1": 1.0, "mAP": 1.0}},
-            )
-            records.write(run.record_file, worker_record)
+            made_up.write(run)
             holder.__exit__(None, None, None)
 
     engine.train_runs([run], log=said)
@@ -227,17 +224,6 @@ def test_a_corrupt_image_stops_the_run_and_is_named(house, capsys):
     said = fails(capsys, "train", TABLE, "--row", ROW, "--budget", "smoke")
     assert path.name in said
     assert run.record().status == "failed"
-
-
-def test_a_record_is_written_whole_or_not_at_all(finished, tmp_path, monkeypatch):
-    record = records.read(finished[1])
-    file = tmp_path / f"{record.key}.json"
-    records.write(file, record)
-    before = file.read_bytes()
-    monkeypatch.setattr(records.json, "dumps", lambda *given, **options: (_ for _ in ()).throw(OSError(28, "full")))
-    with pytest.raises(ReidError, match="record cannot be written"):
-        records.write(file, record)
-    assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize("dataset", ["dukemtmc", "cuhk03-np-detected", "cuhk03-classic3-labeled-07", "duke-to-market"])
