@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from reidlib import paths
 from reidlib.data import table
-from reidlib.data.table import Check, Dataset, Layout, shown
+from reidlib.data.table import FOLDERS, Check, Dataset, Layout, shown
 from reidlib.spec import ReidError
 
 NAME = "cuhk03"
@@ -67,7 +67,7 @@ READINGS = {
     "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
     "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
 }
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+"""What the notes of a classic table say about the reading of its protocol."""
 LAYOUT = Layout(
     name=NAME,
     title="CUHK03",

@@ -22,6 +22,8 @@ from reidlib.spec import ReidError
 
 COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+"""Where Market-1501 and the data sets after it keep each split."""
 JUNK = -1
 """Identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong."""
 DISTRACTOR = 0
