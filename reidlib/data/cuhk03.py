@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from reidlib import paths
 from reidlib.data import table
-from reidlib.data.table import Check, Dataset, Layout, shown
+from reidlib.data.table import FOLDERS, Check, Dataset, Layout, shown
 from reidlib.spec import ReidError
 
 NAME = "cuhk03"
@@ -67,7 +67,7 @@ READINGS = {
     "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
     "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
 }
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+"""What the notes of a classic table say about the reading of its protocol."""
 LAYOUT = Layout(
     name=NAME,
     title="CUHK03",
@@ -130,9 +130,7 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
     Classic protocol: query and gallery both hold all images of the test persons, as published toolkits give them; which
     of them one trial compares is a matter of the test. Persons whom only one camera saw are in the gallery alone.
 
-    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
-    for everything that would make a number wrong: files or folders missing, a .mat cut short or of another structure,
-    names that do not parse, a query without a match in the other camera, a stand-in that is not whole.
+    Raises ReidError, one line, as `table.load_folders`, and for a .mat cut short or of another structure.
     """
     if name not in VARIANTS:
         raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
@@ -310,10 +308,9 @@ def _extraction_folder(mat: Path, boxes: str, extracted: Path | str | None) -> P
     if extracted is not None:
         return Path(extracted).resolve()
     beside = mat.with_name(EXTRACTED)
-    whole = (beside / f"{boxes}.tsv").is_file()
-    if whole or os.access(beside if beside.is_dir() else mat.parent, os.W_OK):
-        return beside
-    return paths.cache() / EXTRACTED
+    is_there = (beside / f"{boxes}.tsv").is_file()
+    usable = is_there or os.access(beside if beside.is_dir() else mat.parent, os.W_OK)
+    return beside if usable else paths.cache() / EXTRACTED
 
 
 def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...], str]:

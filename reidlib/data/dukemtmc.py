@@ -14,10 +14,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
 
 NAME = "dukemtmc"
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors in 2019; this study never offers a download of it"
 
 PUBLISHED = {

@@ -44,20 +44,16 @@ def decode(
     def fill(position: int) -> None:
         pixels[position] = read_image(paths[position], size)
 
-    with ThreadPoolExecutor(workers or _cores()) as pool:
+    # Linux: the cores that this process may use, such as a container's share
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(workers or cores) as pool:
         try:
-            for _ in pool.map(fill, range(len(paths))):
-                pass
+            list(pool.map(fill, range(len(paths))))
         except ReidError:
             pool.shutdown(cancel_futures=True)
             raise
     # permuted here: on the device both orders would be in memory at once
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
-
-
-def _cores() -> int:
-    """Cores that this process may use; a container's share where the system reports it (Linux)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -94,8 +90,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             f"image {path} has transparent pixels, or values (mode {image.mode}) that 8-bit RGB cannot show; save it "
             "as RGB with 8 bits a channel"
         )
-    if size is not None and rgb.size != (size[1], size[0]):
-        rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    if size is not None and rgb.size != size[::-1]:
+        rgb = rgb.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(rgb)
 
 

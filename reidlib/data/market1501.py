@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
 
 NAME = "market1501"
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 PUBLISHED = {
     "train images": 12_936,
     "train identities": 751,

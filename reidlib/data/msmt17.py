@@ -60,9 +60,8 @@ def load(root: Path | str | None = None) -> Dataset:
     root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is corrected and
           noted in the checks. None: looked for under REID_DATA.
 
-    Split sizes of a real set that differ from the published ones are shown in the checks. Raises ReidError, one line,
-    for lists or folders missing, a line that does not parse, an image that is listed but not there or listed twice,
-    a query without a match in another camera, a stand-in that is not whole.
+    Raises ReidError, one line, as `table.load_folders`, and for lists missing, a line that does not parse, an image
+    that is listed but not there or listed twice.
     """
     folder, note = table.find_root(root, LAYOUT)
     manifest = table.read_manifest(folder, NAME)

@@ -22,6 +22,8 @@ from reidlib.spec import ReidError
 
 COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
+FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+"""Where Market-1501 and the data sets after it keep each split."""
 JUNK = -1
 """Identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong."""
 DISTRACTOR = 0
@@ -44,25 +46,17 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set as a checked table. The images themselves are read later, by `images.decode`.
+    """A data set as a checked table. The images themselves are read later, by `images.decode`."""
 
-    name    what the loader is called ("market1501")
-    root    the folder that `path` is relative to
-    source  "stand-in" (rendered by this study) or "real"; their numbers never share a column
-    table   one row an image: path (str), identity (int64; junk −1, distractor 0), camera (int64, from 1),
-            split ("train", "query", "gallery" or "multi-query")
-    digest  names the content in the key of a run; a stand-in's comes from its manifest (version, parameters, seed)
-    checks  what was checked, in the order in which it is printed
-    notes   what a reader of numbers must know of this data set, a sentence each
-    """
-
-    name: str
-    root: Path
-    source: str
+    name: str  #: what the loader is called ("market1501")
+    root: Path  #: the folder that `path` is relative to
+    source: str  #: "stand-in" (rendered by this study) or "real"; their numbers never share a column
     table: pd.DataFrame
-    digest: str
-    checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()
+    """one row an image: path (str), identity (int64; junk −1, distractor 0), camera (int64, from 1), split ("train",
+    "query", "gallery" or "multi-query")"""
+    digest: str  #: names the content in the key of a run; a stand-in's comes from its manifest
+    checks: tuple[Check, ...]  #: what was checked, in the order in which it is printed
+    notes: tuple[str, ...] = ()  #: what a reader of numbers must know of this data set, a sentence each
 
     def __post_init__(self) -> None:
         if self.source not in ("stand-in", "real"):
@@ -110,24 +104,15 @@ def describe(dataset: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk, and what messages call it.
+    """How a data set lies on disk, and what messages call it."""
 
-    name        of the data set in `reid render` and in the manifest of its stand-in ("market1501")
-    title       as people write it ("Market-1501")
-    root_names  usual names of the root folder, the release's first; only these are looked for below REID_DATA
-    forms       the ways in which it is found on disk, best first: the folders, and the files (with a suffix), of each
-    pattern     of the file names: group 1 is the identity, group 2 the camera
-    expected    the pattern in words
-    suffixes    of the image files, in lower case
-    """
-
-    name: str
-    title: str
-    root_names: tuple[str, ...]
-    forms: tuple[tuple[str, ...], ...]
-    pattern: re.Pattern
-    expected: str
-    suffixes: tuple[str, ...] = (".jpg", ".jpeg")
+    name: str  #: in `reid render` and in the manifest of its stand-in ("market1501")
+    title: str  #: as people write it ("Market-1501")
+    root_names: tuple[str, ...]  #: of the root folder, the release's first; only these are looked for below REID_DATA
+    forms: tuple[tuple[str, ...], ...]  #: best first: the folders, and the files (with a suffix), that make it whole
+    pattern: re.Pattern  #: of the file names: group 1 is the identity, group 2 the camera
+    expected: str  #: the pattern in words
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg")  #: of the image files, in lower case
 
     @property
     def render(self) -> str:
@@ -242,11 +227,10 @@ def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.D
     Files that are no images (Thumbs.db, hidden files) are skipped. Raises ReidError for a folder that is missing or
     empty, for names that are not of the layout's pattern, and for files so named that do not end as images do.
     """
-    missing = [folder for folder in folders.values() if not (root / folder).is_dir()]
-    if missing:
-        raise ReidError(
-            f"folder {missing[0]} is missing in {root}; unpack the data set again, or render: {layout.render}"
-        )
+    for folder in folders.values():
+        if not (root / folder).is_dir():
+            remedy = f"unpack the data set again, or render: {layout.render}"
+            raise ReidError(f"folder {folder} is missing in {root}; {remedy}")
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
@@ -372,25 +356,24 @@ def sizes(
     published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
                identities); a real set that differs is shown, not refused, for cut-down copies are in use
     """
-    if manifest:
-        return [_whole_folder(root, folder, size, manifest, layout) for folder, size in manifest["counts"].items()]
     checks = []
+    if manifest:
+        again = f"--scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}"
+        for folder, size in manifest["counts"].items():
+            found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
+            if found != size:
+                raise ReidError(
+                    f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render "
+                    f"it again: `reid render {layout.name} {again}`"
+                )
+            checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
+        return checks
     for what, size in published.items():
         split, kind = what.rsplit(" ", 1)
         identities = table.loc[table["split"] == split, "identity"]
         found = len(identities) if kind == "images" else identities[identities > DISTRACTOR].nunique()
         checks.append(Check(what, f"{size:,}", f"{found:,}", found == size))
     return checks
-
-
-def _whole_folder(root: Path, folder: str, size: int, manifest: dict, layout: Layout) -> Check:
-    found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
-    if found != size:
-        raise ReidError(
-            f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it again: "
-            f"`reid render {layout.name} --scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}`"
-        )
-    return Check(f"images in {folder}", f"{size:,}", f"{found:,}", True)
 
 
 def consistency(table: pd.DataFrame, root: Path) -> list[Check]:

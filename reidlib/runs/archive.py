@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 
 from reidlib import paths
 from reidlib.runs import records
-from reidlib.runs.records import Record
 from reidlib.spec import ReidError
 
 COMMENT = b"records of reid pack"
@@ -116,7 +115,7 @@ class Merged:
     conflicting: list[Path] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def lines(self) -> list[str]:
+    def __str__(self) -> str:
         """One line for each kind that occurs, with its number and what it concerns."""
         lines = [f"{len(self.added)} added"]
         if self.skipped:
@@ -126,7 +125,7 @@ class Merged:
             lines.append(f"{kept}: {'; '.join(map(str, self.conflicting))}")
         if self.refused:
             lines.append(f"{len(self.refused)} refused: {'; '.join(self.refused.values())}")
-        return lines
+        return "\n".join(lines)
 
 
 def merge(file: Path) -> Merged:
@@ -187,7 +186,16 @@ def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
     """One record of an archive into the results folder, or into the list of those that were not taken."""
     target = paths.results() / name
     try:
-        record = _checked(name, content, arrays)
+        record = records.parse(content, name)
+        if record.place != Path(name):
+            raise ReidError(f"{name}: belongs at {record.place}; pack it again from there")
+        if record.results_version != records.RESULTS_VERSION:
+            versions = f"{record.results_version}, this code makes {records.RESULTS_VERSION}"
+            raise ReidError(f"{name}: results version {versions}; run its row again")
+        if record.ok:
+            records.parse_per_query(arrays, record, records.arrays_of(Path(name)))
+        elif arrays:
+            raise ReidError(f"{name}: a failed run has no per-query file; pack it again")
         if not target.resolve().is_relative_to(paths.results().resolve() / "records"):
             raise ReidError(f"{name}: {target.parent} leads out of the results folder; remove that link")
     except ReidError as fault:
@@ -207,31 +215,11 @@ def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
         merged.conflicting.append(_beside(target, content, arrays))
 
 
-def _checked(name: str, content: bytes, arrays: bytes) -> Record:
-    record = records.parse(content, name)
-    if record.place != Path(name):
-        raise ReidError(f"{name}: belongs at {record.place}; pack it again from there")
-    if record.results_version != records.RESULTS_VERSION:
-        versions = f"{record.results_version}, this code makes {records.RESULTS_VERSION}"
-        raise ReidError(f"{name}: results version {versions}; run its row again")
-    if record.ok:
-        records.parse_per_query(arrays, record, name.removesuffix(".json") + ".npz")
-    elif arrays:
-        raise ReidError(f"{name}: a failed run has no per-query file; pack it again")
-    return record
-
-
 def _beside(target: Path, content: bytes, arrays: bytes) -> Path:
     """Where a record that differs from `target` is kept; one that is kept already is not kept twice."""
+    for kept in target.parent.glob(f"{target.name}.{OTHER}*"):
+        if kept.is_file() and kept.read_bytes() == content:
+            return kept
     aside = records.free_name(target, OTHER)
-    try:
-        for kept in target.parent.glob(f"{target.name}.{OTHER}*"):
-            if kept.read_bytes() == content:
-                return kept
-        for place, data in ((records.arrays_of(aside), arrays), (aside, content)):
-            if data:
-                with records.atomic(place) as stream:
-                    stream.write(data)
-    except OSError as fault:
-        raise ReidError(f"{aside}: cannot be written ({fault.strerror}); free some space, then merge again") from fault
+    records.write_bytes(aside, content, arrays)
     return aside

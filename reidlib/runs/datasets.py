@@ -120,7 +120,11 @@ def decoded(
                 if (found := _mapped(file, shape)) is None:
                     if file.exists():
                         log(f"{file}: damaged, decoded again")
-                    _decode_into(file, data, split, size)
+                    with records.atomic(file) as stream:
+                        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                        np.lib.format.write_array_header_1_0(stream, header)
+                        for start in range(0, len(frame), CHUNK):
+                            stream.write(images.decode(data, frame[start : start + CHUNK], size).numpy().data)
                     found = _mapped(file, shape)
         except OSError as fault:
             log(f"{file}: cannot be written ({fault.strerror}); these images are decoded into memory")
@@ -133,22 +137,11 @@ def decoded_file(data: Dataset, split: str, size: tuple[int, int]) -> Path:
     return paths.cache() / "images" / name
 
 
-def _decode_into(file: Path, data: Dataset, split: str, size: tuple[int, int]) -> None:
-    frame = data.split(split)
-    with records.atomic(file) as stream:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(frame), 3, *size)}
-        np.lib.format.write_array_header_1_0(stream, header)
-        for start in range(0, len(frame), CHUNK):
-            stream.write(images.decode(data, frame[start : start + CHUNK], size).numpy().data)
-
-
 def _mapped(file: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The array in this file as a tensor; None where it is missing, cut short or another one."""
     try:
         array = np.lib.format.open_memmap(file, mode="c")  # copy on write: torch warns of a read-only map
     except (OSError, ValueError, EOFError):
         return None
-    if not isinstance(array, np.memmap) or array.dtype != np.uint8 or array.shape != shape:
-        return None
-    whole = file.stat().st_size == array.offset + array.nbytes and array.flags.c_contiguous
-    return torch.from_numpy(array) if whole else None
+    whole = array.dtype == np.uint8 and array.shape == shape and array.flags.c_contiguous
+    return torch.from_numpy(array) if whole and file.stat().st_size == array.offset + array.nbytes else None

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reidlib.runs import records
@@ -23,8 +23,7 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Generator[Non
         records.prepare_cache()
         file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as stream:
-        tries = 1 if wait else TRIES
-        for left in reversed(range(tries)):
+        for left in reversed(range(TRIES)):
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 break
@@ -45,12 +44,9 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Generator[Non
 
 def holder_of(file: Path) -> str | None:
     """The number of the process that holds a lock ("?" where it is unknown); None where no process holds it."""
-    try:
-        with file.open(encoding="utf-8") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return stream.read().strip() or "?"
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError), file.open(encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return stream.read().strip() or "?"
     return None

@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from reidlib.spec import ReidError
 
 TIE_RULE_1 = "squared distance within 1e-6"
 """The rule by which the metrics of every record of schema 1 were computed."""
+BUDGETS_1 = {"cpu": "small", "gpu": "medium", "paper": "full"}
+"""Budgets under the names that they had first, and today's."""
 
 
 def migrate(results: Path, log: Callable[[str], None] = print) -> dict[str, int]:
@@ -35,26 +37,27 @@ def migrate(results: Path, log: Callable[[str], None] = print) -> dict[str, int]
     """
     counts = dict.fromkeys(("upgraded", "renamed", "asked for", "orphaned"), 0)
     for file in sorted(results.glob("records/**/*.json")):
-        content = _json(file)
-        if content.get("schema", 1) == 1:
-            upgraded = upgrade(
-                content, _bytes(file.with_suffix(".npz")) if content.get("status") == "finished" else b""
-            )
-            records.check(upgraded, file)
-            records.write_bytes(file, records.as_json(upgraded))
+        beside = file.with_suffix(".npz")
+        try:
+            arrays = beside.read_bytes() if beside.is_file() else b""
+            content = json.loads(file.read_text(encoding="utf-8"))
+            old = content.get("schema", 1) == 1
+            content = upgrade(content, arrays) if old else content
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+            why = f"{type(fault).__name__}: {fault}"
+            raise ReidError(f"{file}: not a record ({why}); delete it and run its row again") from None
+        if old:
+            records.check(content, file)
+            file = _put(records.Record(**content), arrays, file, results)
             counts["upgraded"] += 1
         record = records.read(file)
         wanted = _runs(record)
         if any(run.key == record.key for run in wanted):
             counts["asked for"] += 1
         elif record.ok and (run := _same_settings(record, wanted)):
-            new = rekeyed(record, run)
-            target = results / new.place
-            records.write_bytes(target, records.as_json(asdict(new)), _bytes(file.with_suffix(".npz")))
-            records.read(target)
-            file.with_suffix(".npz").unlink()
-            file.unlink()
-            log(f"{file}: renamed to {target.name}")
+            trained, tested = run.settings.trained(), run.settings.tested()
+            new = replace(record, key=run.key, network=run.network, settings=trained, tested=tested)
+            log(f"{file}: renamed to {_put(new, arrays, file, results).name}")
             counts["renamed"] += 1
         else:
             log(f"{file}: no row of today's tables asks for it; left as it is")
@@ -69,14 +72,15 @@ def upgrade(content: dict[str, Any], arrays: bytes) -> dict[str, Any]:
     numbers there ("cpu (AMD EPYC, 1 thread, fp32 for bf16)").
     """
     device, data = content["device"], content["data"]
-    recipe = content["settings"].get("recipe", {})
-    precision = recipe.get("precision", "")
+    budget = BUDGETS_1.get(content["budget"], content["budget"])
+    precision = content["settings"].get("recipe", {}).get("precision", "")
     if precision == "bf16" and "fp32 for bf16" in device:
         precision = "fp32"
     threads = re.search(r"(\d+) threads?\b", device)
     if (pair := cross_domain.PAIRS.get(data["name"])) and "train_digest" not in data:
-        data = data | {"train_digest": data_digest(pair[0], data["source"], content["budget"])}
-    new = {
+        data = data | {"train_digest": data_digest(pair[0], data["source"], budget)}
+    return content | {
+        "budget": budget,
         "data": data,
         "start_digest": "",  # of schema 1 there are networks from scratch only: the keys of others would not follow
         "held_out": {},
@@ -93,39 +97,42 @@ def upgrade(content: dict[str, Any], arrays: bytes) -> dict[str, Any]:
         "results_version": 1,
         "schema": 2,
     }
-    order = [one.name for one in fields(records.Record)]
-    return dict(sorted((content | new).items(), key=lambda one: order.index(one[0]) if one[0] in order else -1))
 
 
-def rekeyed(record: records.Record, run: Run) -> records.Record:
-    """The record under the key of this run, which has the same settings spelled as today."""
-    return replace(
-        record, key=run.key, network=run.network, settings=run.settings.trained(), tested=run.settings.tested()
-    )
+def _put(record: records.Record, arrays: bytes, file: Path, results: Path) -> Path:
+    """Writes a record to its place, which no other may have, and removes it from where it was (`file`)."""
+    target = results / record.place
+    moved = target.resolve() != file.resolve()
+    if moved and target.exists():
+        raise ReidError(f"{file}: becomes {target}, which exists already; delete one of them")
+    records.write_bytes(target, records.as_json(asdict(record)), arrays)
+    records.read(target)
+    if moved:
+        file.with_suffix(".npz").unlink(missing_ok=True)
+        file.unlink()
+    return target
 
 
 def _runs(record: records.Record) -> list[Run]:
     """Every run of today's tables, of the record's paper, that is trained on the same data from the same seed."""
-    found = []
-    for table in papers.tables().values():
-        data = record.data
-        if table.paper != record.made_for["paper"] or data["name"] not in table.datasets:
-            continue
-        if record.budget in table.budgets:
-            dataset, source, seeds = data["name"], data["source"], (record.seed,)
-            runs = runs_of(table.slug, budget=record.budget, dataset=dataset, source=source, seeds=seeds)
-            found += [run for run in runs if run.data_digest == data["digest"]]
-    return found
+    asked = {"dataset": record.data["name"], "budget": record.budget, "source": record.data["source"]}
+    return [
+        run
+        for table in papers.tables().values()
+        if table.paper == record.made_for["paper"]
+        if asked["dataset"] in table.datasets and record.budget in table.budgets
+        for run in runs_of(table.slug, seeds=(record.seed,), **asked)
+        if run.data_digest == record.data["digest"]
+    ]
 
 
 def _same_settings(record: records.Record, runs: Sequence[Run]) -> Run | None:
     """The run of the record's own row whose settings say all that the record's say, and perhaps more."""
+    row = tuple(record.made_for[name] for name in ("table", "row", "variant"))
     for run in runs:
-        own = run.table.name, run.row.label, run.row.variant
-        said = run.settings.trained(), run.settings.tested()
-        if own == tuple(record.made_for[name] for name in ("table", "row", "variant")) and all(
-            _contains(now, then) for now, then in zip(said, (record.settings, record.tested), strict=True)
-        ):
+        now = [run.settings.trained(), run.settings.tested()]
+        same_row = row == (run.table.name, run.row.label, run.row.variant)
+        if same_row and all(map(_contains, now, (record.settings, record.tested))):
             return run
     return None
 
@@ -135,24 +142,6 @@ def _contains(now: Any, then: Any) -> bool:
     if isinstance(then, dict) and isinstance(now, dict):
         return all(name in now and _contains(now[name], value) for name, value in then.items())
     return now == then
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        content["device"], content["data"]["name"], content["settings"], content["curve"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
-        raise ReidError(
-            f"{file}: not a record ({type(fault).__name__}: {fault}); delete it and run its row again"
-        ) from None
-    return content
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as fault:
-        raise ReidError(f"{file}: cannot be read ({fault.strerror}); delete its record and run its row again") from None
 
 
 def main(line: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -33,9 +33,6 @@ RESULTS_VERSION = 1
 SCHEMA = 2
 """Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it."""
 
-STATUSES = ("finished", "failed")
-PRECISIONS = ("bf16", "fp32", "bf16 imitated")
-STEPS = ("eager", "cuda graph")
 CACHE_MARKER = ".reid-cache"
 """File in a cache folder that reid created: `reid clean` removes nothing from a folder without it."""
 
@@ -168,8 +165,7 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
     if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
         raise ReidError(f"{name}: not the per-query numbers of its record (SHA-256 differs); {remedy}")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as members:
-            size = sum(member.file_size for member in members.infolist())
+        size = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(content)).infolist())
         if size > _ARRAY_BYTES:
             raise ValueError(f"{size:,} bytes unpacked")
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -215,8 +211,8 @@ def check(content: dict[str, Any], name: Path | str) -> None:
     if odd := sorted(set(content) ^ _RULES.keys()):
         kinds = [f"{_short(one)} {'unknown' if one in content else 'missing'}" for one in odd[:3]]
         raise ReidError(f"{name}: not a record of this version ({', '.join(kinds)}); {_AGAIN}")
-    for one, (wanted, holds) in _RULES.items():
-        if not (_plain(content[one]) and holds(content[one])):
+    for one, (wanted, shape) in _RULES.items():
+        if not (_plain(content[one]) and _fits(content[one], shape)):
             raise ReidError(f"{name}: {one} is {_short(content[one])}, not {wanted}; {_AGAIN}")
     if problem := _contradiction(content):
         raise ReidError(f"{name}: {problem}; {_AGAIN}")
@@ -230,11 +226,31 @@ def _plain(value: Any, depth: int = 16) -> bool:
         return depth > 0 and all(_plain(one, depth - 1) for one in inner)
     if isinstance(value, int):
         return abs(value) < 2**63
-    return value is None or (value.isprintable() if isinstance(value, str) else math.isfinite(value))
+    if isinstance(value, str):
+        return value.isprintable()
+    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a plain value has this shape: a type, a pattern of text, one of several words (a tuple), a list of one
+    shape, a mapping (of names to their shapes, where "name?" may be missing; "*" stands for any name), or a test."""
+    if isinstance(shape, type):
+        return isinstance(value, shape)
+    if isinstance(shape, str):
+        return isinstance(value, str) and re.fullmatch(shape, value) is not None
+    if isinstance(shape, tuple):
+        return value in shape
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
+    if not isinstance(shape, dict):
+        return shape(value)
+    if not isinstance(value, dict):
+        return False
+    if "*" in shape:
+        return all(_fits(one, shape["*"]) for one in value.values())
+    known = {name.rstrip("?"): inner for name, inner in shape.items()}
+    needed = {name for name in shape if not name.endswith("?")}
+    return needed <= value.keys() <= known.keys() and all(_fits(one, known[name]) for name, one in value.items())
 
 
 def _count(value: Any) -> bool:
@@ -249,46 +265,15 @@ def _number(value: Any) -> bool:
     return _signed(value) and value >= 0
 
 
-def _matches(pattern: str) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-_digest, _word = _matches("[0-9a-f]{16}"), _matches(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def _named(value: Any, holds: Callable[[Any], bool]) -> bool:
-    return isinstance(value, dict) and all(map(holds, value.values()))
-
-
 def _metrics(value: Any) -> bool:
-    return _named(value, _number) and all(
+    return _fits(value, {"*": _number}) and all(
         _count(one) if name.endswith("queries") else one <= 100 for name, one in value.items()
     )
 
 
-_DATA_RULES: dict[str, Callable[[Any], bool]] = {
-    "name": _word,
-    "source": lambda value: value in ("stand-in", "real"),
-    **dict.fromkeys(("digest", "train_digest"), _digest),
-    **dict.fromkeys(("renderer", "identities"), _count),
-    "images": lambda value: _named(value, _count),
-}
-
-
-def _data(value: Any) -> bool:
-    if not isinstance(value, dict) or not {"name", "source", "digest"} <= value.keys() <= _DATA_RULES.keys():
-        return False
-    return all(_DATA_RULES[name](one) for name, one in value.items())
-
-
-def _made_for(value: Any) -> bool:
-    return _named(value, _text) and value.keys() == {"paper", "table", "row", "variant"} and _word(value["paper"])
-
-
 def _curve(value: Any) -> bool:
-    if not isinstance(value, list) or not all(_named(point, _signed) for point in value):
-        return False
-    return [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
+    whole = _fits(value, [{"*": _signed}])
+    return whole and [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
 
 
 def _time(value: Any) -> bool:
@@ -298,39 +283,40 @@ def _time(value: Any) -> bool:
         return False
 
 
-_Rule = tuple[str, Callable[[Any], bool]]
-_TEXT: _Rule = ("printable text", _text)
-_KEY: _Rule = ("16 hex digits", _digest)
-_COUNT: _Rule = ("a whole number from 0 to 2^63 − 1", _count)
-_NUMBER: _Rule = ("a finite number from 0", _number)
-_SETTINGS: _Rule = ("plain settings, printable and finite", lambda value: isinstance(value, dict))
+_HEX, _WORD = "[0-9a-f]{16}", r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_DATA = {
+    "name": _WORD, "source": ("stand-in", "real"), "digest": _HEX, "train_digest?": _HEX,
+    "renderer?": _count, "identities?": _count, "images?": {"*": _count},
+}  # fmt: skip
 
-_RULES: dict[str, _Rule] = {
+_RULES: dict[str, tuple[str, Any]] = {
     "schema": (str(SCHEMA), lambda value: _count(value) and value == SCHEMA),
-    **dict.fromkeys(("key", "network"), _KEY),
-    **dict.fromkeys(("settings", "tested"), _SETTINGS),
-    **dict.fromkeys(("results_version", "seed", "threads", "runs_at_once"), _COUNT),
-    **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), _NUMBER),
-    **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), _TEXT),
-    "status": (f"one of {', '.join(STATUSES)}", lambda value: value in STATUSES),
-    "made_for": ("paper, table, row and variant, as printable text", _made_for),
-    "budget": ("a word", _word),
-    "data": ("name, source, digest and sizes of a data set", _data),
-    "start_digest": ("16 hex digits or nothing", _matches("([0-9a-f]{16})?")),
-    "metrics": ("percentages from 0 to 100 by protocol and name", lambda value: _named(value, _metrics)),
+    **dict.fromkeys(("key", "network"), ("16 hex digits", _HEX)),
+    **dict.fromkeys(("settings", "tested"), ("plain settings, printable and finite", dict)),
+    **dict.fromkeys(
+        ("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0 to 2^63 − 1", _count)
+    ),
+    **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), ("a finite number from 0", _number)),
+    **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), ("printable text", str)),
+    "status": ("one of finished, failed", ("finished", "failed")),
+    "made_for": ("paper, table, row and variant", {"paper": _WORD, "table": str, "row": str, "variant": str}),
+    "budget": ("a word", _WORD),
+    "data": ("name, source, digest and sizes of a data set", _DATA),
+    "start_digest": ("16 hex digits or nothing", f"({_HEX})?"),
+    "metrics": ("percentages from 0 to 100 by protocol and name", {"*": _metrics}),
     "held_out": ("percentages from 0 to 100 by name", _metrics),
     "curve": ("finite numbers for epochs 1, 2, …", _curve),
-    "overhead_seconds": ("finite numbers from 0 by name", lambda value: _named(value, _number)),
-    "device_kind": ("cpu, cuda or nothing", lambda value: value in ("", "cpu", "cuda")),
-    "precision": (f"one of {', '.join(PRECISIONS)}, or nothing", lambda value: value in ("", *PRECISIONS)),
-    "step": (f"one of {', '.join(STEPS)}, or nothing", lambda value: value in ("", *STEPS)),
-    "deterministic": ("true or false", lambda value: isinstance(value, bool)),
-    "versions": ("printable text by name", lambda value: _named(value, _text)),
+    "overhead_seconds": ("finite numbers from 0 by name", {"*": _number}),
+    "device_kind": ("cpu, cuda or nothing", ("", "cpu", "cuda")),
+    "precision": ("bf16, fp32, bf16 imitated or nothing", ("", "bf16", "fp32", "bf16 imitated")),
+    "step": ("eager, cuda graph or nothing", ("", "eager", "cuda graph")),
+    "deterministic": ("true or false", bool),
+    "versions": ("printable text by name", {"*": str}),
     "finished": ("a time in ISO 8601", _time),
-    "notes": ("a list of printable sentences", lambda value: isinstance(value, list) and all(map(_text, value))),
-    "per_query_sha256": ("64 hex digits or nothing", _matches("([0-9a-f]{64})?")),
+    "notes": ("a list of printable sentences", [str]),
+    "per_query_sha256": ("64 hex digits or nothing", "([0-9a-f]{64})?"),
 }
-"""What each field must be, beyond plain and printable: as text for messages, and as a test."""
+"""What each field must be, beyond plain and printable: as text for messages, and as `_fits` reads it."""
 assert _RULES.keys() == {one.name for one in fields(Record)}, "every field has a rule"
 
 
@@ -449,7 +435,7 @@ def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
     """A record and its per-query file, as they are, in place: arrays first. Raises ReidError where that fails."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        for place, content in ((file.with_suffix(".npz"), arrays), (file, record)):
+        for place, content in ((arrays_of(file), arrays), (file, record)):
             if content:
                 with atomic(place) as stream:
                     stream.write(content)
@@ -514,12 +500,9 @@ def check_writable(folder: Path) -> None:
         probe = place / f".writable-{os.getpid()}"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            try:
-                with probe.open("wb") as stream:
-                    stream.write(bytes(2**20))
-                    settle(stream)
-            finally:
-                probe.unlink(missing_ok=True)
+            with atomic(probe) as stream:
+                stream.write(bytes(2**20))
+            probe.unlink()
         except OSError as fault:
             remedy = f"{_SPACE}, or set {variable} to another folder"
             raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault

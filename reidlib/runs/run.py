@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -42,19 +42,19 @@ class Run:
     again: bool = False
     train_digest: str = ""
 
+    _PLAIN: ClassVar = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
+
     @classmethod
     def of_task(cls, task: dict[str, Any]) -> Run:
         """The run that `task` describes; no digest is computed again."""
         table = papers.table(task["table"])
         row = next(row for row in table.rows if [row.label, row.variant] == [task["row"], task["variant"]])
-        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
-        return cls(table, row, **{name: task[name] for name in names})
+        return cls(table, row, **{name: task[name] for name in cls._PLAIN})
 
     def task(self) -> dict[str, Any]:
         """The run as plain data, for another process."""
-        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
         own = {"table": self.table.slug, "row": self.row.label, "variant": self.row.variant}
-        return own | {name: getattr(self, name) for name in names}
+        return own | {name: getattr(self, name) for name in self._PLAIN}
 
     @property
     def name(self) -> str:
@@ -87,9 +87,7 @@ class Run:
     def protocol(self) -> str:
         """Name of the protocol of its test."""
         name = self.table.protocol_of(self.dataset)
-        if self.settings.testing.multi_query:
-            return name.replace("single-query", "multi-query")
-        return name
+        return name.replace("single-query", "multi-query") if self.settings.testing.multi_query else name
 
     @property
     def _place(self) -> Path:
@@ -131,10 +129,8 @@ class Run:
         record = records.read(self.record_file, arrays=False)
         arrays = records.read_per_query(self.record_file, record)
         if name.startswith("rank") and name not in arrays:
-            values = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
-        else:
-            values = arrays[name]
-        return values[arrays["valid"]]
+            arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
+        return arrays[name][arrays["valid"]]
 
     def state(self) -> str:
         """ "finished", "failed" or "missing"."""
@@ -255,28 +251,18 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
 
     asked: a paper or a table ("hamr", "hamr/table6"); all where empty.
     """
-    if "/" in asked:
-        chosen = [papers.table(asked)]
-    else:
-        chosen = [table for table in papers.tables().values() if asked in ("", table.paper)]
+    tables = papers.tables().values()
+    chosen = [papers.table(asked)] if "/" in asked else [table for table in tables if asked in ("", table.paper)]
     if not chosen:
-        known = dict.fromkeys(table.paper for table in papers.tables().values())
-        check_choice("reid list", "paper or table", asked, list(known))
+        check_choice("reid list", "paper or table", asked, list(dict.fromkeys(table.paper for table in tables)))
     lines = []
     for table in chosen:
         for dataset in table.datasets:
-            states = {
-                budget: {
-                    (run.row.label, run.row.variant): run.state()
-                    for run in runs_of(table.slug, budget=budget, dataset=dataset)
-                }
-                for budget in table.budgets
-            }
-            for row in table.rows:
-                line: dict[str, Any] = {"paper": table.paper, "table": table.name, "row": row.label}
-                line |= {"variant": row.variant, "dataset": dataset}
-                line["state"] = {budget: states[budget][row.label, row.variant] for budget in table.budgets}
-                lines.append(line)
+            runs = {budget: runs_of(table.slug, budget=budget, dataset=dataset) for budget in table.budgets}
+            for number, row in enumerate(table.rows):
+                line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
+                state = {budget: runs[budget][number].state() for budget in table.budgets}
+                lines.append(line | {"dataset": dataset, "state": state})
     return lines
 
 
@@ -285,9 +271,8 @@ def show_record(file: Path) -> str:
     if not file.exists():
         found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
         if len(found) != 1:
-            raise ReidError(
-                f"{file}: {len(found)} records begin so under {paths.results()}; give a path or a longer key"
-            )
+            where = f"{len(found)} records begin so under {paths.results()}"
+            raise ReidError(f"{file}: {where}; give a path or a longer key")
         file = found[0]
     record = records.read(file)
     lines = [f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}"]

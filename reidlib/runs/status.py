@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from reidlib import papers, paths, training
 from reidlib.runs import locks, records
 from reidlib.runs.run import Run, runs_of
 from reidlib.spec import ReidError, check_choice
+
+if TYPE_CHECKING:
+    from reidlib.runs.batch import Plan
 
 KEPT = {
     "checkpoints": "of unfinished runs: they would start from the beginning",
@@ -33,19 +36,6 @@ STATES = ("done", "running", "failed", "missing")
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-class Plan(Protocol):
-    """What this module reads of a plan: its runs, and the record files of each table and data set."""
-
-    @property
-    def runs(self) -> Sequence[Run]: ...
-    @property
-    def tables(self) -> dict[tuple[str, str], tuple[Path, ...]]: ...
-    @property
-    def budget(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class State:
     """The state of one run. what: one of `STATES`. more: the reason of a failure, or how far a run is."""
@@ -58,7 +48,7 @@ class State:
         """The state, and the command that makes this run, or repeats it beside its record."""
         more = f"  {self.more}" if self.more else ""
         command = [*self.run.command(), *(["--again"] if self.what == "done" else [])]
-        return f"{self.what:<8}{name_of(self.run)}{more}\n        {shlex.join(command)}"
+        return f"{self.what:<8}{self.run.name}{more}\n        {shlex.join(command)}"
 
 
 def states(plan: Plan) -> list[State]:
@@ -84,20 +74,9 @@ def state(run: Run) -> State:
     return State(run, "missing", "has a checkpoint" if begun else "")
 
 
-def name_of(run: Run) -> str:
-    """Table, row, data set and seed of a run, for people."""
-    variant = "" if run.row.variant == "as-published" else f" ({run.row.variant})"
-    return f"{run.table.slug} {run.row.label!r}{variant} {run.dataset} seed {run.seed}"
-
-
-def log_of(run: Run) -> Path:
-    """The log of a run that a batch started."""
-    return paths.cache() / "logs" / run.source / run.dataset / run.budget / run.table.paper / f"{run.key}.log"
-
-
 def _last_line(run: Run) -> str:
     with suppress(OSError):
-        lines = log_of(run).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
         return f": {records.printable(lines[-1])}" if lines else ""
     return ""
 
@@ -121,15 +100,15 @@ def orphans(plan: Plan) -> list[Path]:
     differ, so they are never used. A record that cannot be read counts as one, unless the plan asks for it.
     """
     files = {file for run in plan.runs for file in run.record_file.parent.glob("*.json")}
-    unknown = files - {run.record_file for run in plan.runs}
-    known, seeds = set(), set()
+    unknown, seeds = files - {run.record_file for run in plan.runs}, set()
     for file in unknown:
         with suppress(ReidError):
             seeds.add(records.read(file, arrays=False).seed)
+    known = set()
     for paper, dataset in {(run.table.paper, run.dataset) for run in plan.runs} if seeds else ():
+        place = dict(budget=plan.budget, source=plan.source, dataset=dataset)
         for table in papers.tables().values():
             if table.paper == paper and dataset in table.datasets and plan.budget in table.budgets:
-                place = dict(budget=plan.budget, source=plan.source, dataset=dataset)
                 known |= {run.record_file for run in runs_of(table.slug, seeds=sorted(seeds), **place)}
     return sorted(unknown - known)
 
@@ -140,25 +119,24 @@ def orphans(plan: Plan) -> list[Path]:
 def kept() -> dict[str, list[Path]]:
     """What is in the cache, by the kinds of `KEPT`. What belongs to a running run is left out.
 
-    Which stand-in, log or repeat a running run needs is not known here: all of them are left out until none is running.
+    Which stand-in, image, log or repeat a run needs is not known here: all are left out until none is running.
     """
-    cache = paths.cache()
-    busy = running()
-    idle = not busy
+    cache, busy = paths.cache(), running()
     runs = [folder for folder in _entries(cache / "runs") if folder not in busy]
-    own = [folder for folder in runs if not folder.name.endswith("-again")]
+    again = [folder for folder in runs if folder.name.endswith("-again")]
+    own = [folder for folder in runs if folder not in again]
     partial = [file for folder in own for file in (*folder.glob("checkpoint*"), *folder.glob("*.partial"))]
+    rendered = [folder for folder in _entries(cache / "stand-in") if folder.is_dir()]
+    shared = {
+        "repeats": [cache / "again", *again],
+        "stand-ins": [folder for folder in rendered if not _is_held(folder.with_name(f"{folder.name}.lock"))],
+        "images": [cache / "images"],
+        "logs": [cache / "logs"],
+    }
     return {
         "checkpoints": partial,
         "weights": [file for folder in own for file in folder.glob("weights*") if file not in partial],
-        "repeats": [cache / "again", *(folder for folder in runs if folder.name.endswith("-again"))] if idle else [],
-        "stand-ins": [
-            folder
-            for folder in _entries(cache / "stand-in")
-            if idle and folder.is_dir() and not _is_held(folder.with_name(f"{folder.name}.lock"))
-        ],
-        "images": [cache / "images"] if idle else [],
-        "logs": [cache / "logs"] if idle else [],
+        **{kind: [] if busy else places for kind, places in shared.items()},
         "predictions": [cache / "predictions"],
     }
 
@@ -211,18 +189,16 @@ def clean(kinds: Sequence[str]) -> dict[str, float]:
     for place in (place for places in chosen.values() for place in places):
         if not place.parent.resolve().is_relative_to(cache):
             raise ReidError(f"{place.parent} is a link that leads out of the cache; remove what it holds by hand")
-    freed = {}
-    for kind, places in chosen.items():
-        freed[kind] = size_mb(places)
-        for place in places:
-            try:
-                if place.is_dir() and not place.is_symlink():
-                    shutil.rmtree(place)
-                else:
-                    place.unlink(missing_ok=True)
-            except OSError as fault:
-                where = fault.filename or place
-                raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
+    freed = {kind: size_mb(places) for kind, places in chosen.items()}
+    for place in (place for places in chosen.values() for place in places):
+        try:
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        except OSError as fault:
+            where = fault.filename or place
+            raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
     return freed
 
 
@@ -232,9 +208,9 @@ def check_own_cache() -> None:
     marker = cache / records.CACHE_MARKER
     if not cache.exists() or marker.is_file():
         return
-    of_checkout = cache.name == ".cache" and (cache.parent / "results" / "reported.tsv").is_file()
-    if not of_checkout:
-        raise ReidError(
-            f"{cache} was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was "
-            f"removed: set REID_CACHE to another folder, or create {marker} if all in it is reid's"
-        )
+    if cache.name == ".cache" and (cache.parent / "results" / "reported.tsv").is_file():
+        return
+    raise ReidError(
+        f"{cache} was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was "
+        f"removed: set REID_CACHE to another folder, or create {marker} if all in it is reid's"
+    )

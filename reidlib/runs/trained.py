@@ -13,7 +13,6 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import safetensors
 import torch
@@ -73,19 +72,15 @@ def load(
         without_weights = finished and wanted.record_file.exists()
         if not train:
             first = f"delete {wanted.record_file} and " if without_weights else ""
-            raise ReidError(f"{_name(run)}: {why}; {first}run `{command}`")
-        log(f"{_name(run)}: {why}; training it now (`{command}`)")
+            raise ReidError(f"{run.name}: {why}; {first}run `{command}`")
+        log(f"{run.name}: {why}; training it now (`{command}`)")
         if without_weights:
             wanted.record_file.unlink()
-        _train(wanted, log)
+        engine.train_in_a_process(wanted, log)
         model = _model(run)
         if model is None:
-            raise ReidError(f"{_name(run)}: its training left no weights in {wanted.work_folder}; empty that folder")
+            raise ReidError(f"{run.name}: its training left no weights in {wanted.work_folder}; empty that folder")
     return model.to(device).to(memory_format=torch.channels_last).eval()
-
-
-def _train(run: Run, log: Callable[[str], None]) -> None:
-    engine.train_in_a_process(run, log)
 
 
 def has_weights(run: Run) -> bool:
@@ -100,11 +95,14 @@ def origin(run: Run) -> tuple[str, Run]:
     """
     kept = _with_weights(run)
     if not kept:
-        raise ReidError(f"{_name(run)}: the cache has no weights of its network; load it first")
-    record = run.record()
+        raise ReidError(f"{run.name}: the cache has no weights of its network; load it first")
     if kept[0].again and not run.again:
         return REPEAT, kept[0]
-    same = record is not None and _curve(run) == record.curve  # the seconds of its epochs tell two trainings apart
+    record, curve = run.record(), []
+    if _is_trained(run):
+        with safetensors.safe_open(run.work_folder / training.WEIGHTS, framework="pt") as stored:
+            curve = json.loads(stored.metadata()["curve"])
+    same = record is not None and curve == record.curve  # the seconds of its epochs tell two trainings apart
     return OWN if same else OTHER, kept[0]
 
 
@@ -113,11 +111,12 @@ def _model(run: Run) -> nn.Module | None:
     for kept in _with_weights(run):
         settings, record = kept.settings, kept.record()
         assert record is not None, "a run with weights has a finished record"
-        identities, recipe, file = record.data["identities"], settings.recipe.resolved(), _file(kept)
-        if not recipe["epochs"]:
+        identities, file = record.data["identities"], kept.work_folder / training.WEIGHTS
+        if not _is_trained(run):
             return training.build(settings, identities, run.seed)[0]
         # A network trained before it and frozen is a submodule, so this file holds it too.
-        model = settings.model(identities, size=tuple(recipe["size"]), **settings.bare_options())
+        size = tuple(settings.recipe.resolved()["size"])
+        model = settings.model(identities, size=size, **settings.bare_options())
         if training.finished(file, model) is not None:
             return model
         file.replace(file.with_suffix(".corrupt"))
@@ -126,22 +125,13 @@ def _model(run: Run) -> nn.Module | None:
 
 def _with_weights(run: Run) -> list[Run]:
     """The run and its repeat, as far as they have a finished record and weights (which zero epochs do not leave)."""
-    needs_file = bool(run.settings.recipe.resolved()["epochs"])
     both = (run, replace(run, again=True))
-    return [one for one in both if one.is_made() and (not needs_file or _file(one).is_file())]
+    return [
+        one
+        for one in both
+        if one.is_made() and (not _is_trained(run) or (one.work_folder / training.WEIGHTS).is_file())
+    ]
 
 
-def _file(run: Run) -> Path:
-    return run.work_folder / training.WEIGHTS
-
-
-def _curve(run: Run) -> list[dict]:
-    """The training curve in a run's file of weights; none where nothing was trained."""
-    if not run.settings.recipe.resolved()["epochs"]:
-        return []
-    with safetensors.safe_open(_file(run), framework="pt") as stored:
-        return json.loads(stored.metadata()["curve"])
-
-
-def _name(run: Run) -> str:
-    return f"{run.table.slug} {run.row.label!r} seed {run.seed}, {run.budget}"
+def _is_trained(run: Run) -> bool:
+    return bool(run.settings.recipe.resolved()["epochs"])

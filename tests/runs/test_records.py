@@ -257,13 +257,14 @@ GOOD = made_up.arrays(excluded=1)
         (stored(GOOD | {"ap": GOOD["ap"][:4]}), "'ap' is float64 of shape (4,)"),
         (stored(GOOD | {"ap": GOOD["ap"].reshape(5, 1)}), "'ap' is float64 of shape (5, 1)"),
         (stored(GOOD | {"valid": np.ones(5, dtype=bool)}), "5 of 5 queries valid, the record says 4"),
+        (stored(GOOD | {"valid": np.array(True)}), "not float64 of (1,)"),
         (stored(GOOD | {"inp": GOOD["ap"] * 3}), "'inp' outside 0 to 1"),
         (stored(GOOD | {"inp": np.full(5, np.nan)}), "'inp' outside 0 to 1"),
         (stored(GOOD | {"ap": GOOD["ap"] / 2}), "mean of mAP 34.375, the record says 68.750"),
         (stored(GOOD | {"first_hit": GOOD["first_hit"] + 1}), "mean of rank1 0.000, the record says 50.000"),
         (stored(GOOD | {"extra": np.array([object()] * 5)}), "unreadable"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_per_query_numbers_that_contradict_their_record_are_refused(copy, content, words):
     """Even under the right digest."""
@@ -421,6 +422,20 @@ def test_records_of_schema_1_keep_their_numbers_and_keys(tmp_path):
     before = [file.stat().st_mtime_ns for file in files]
     assert migrate.migrate(tmp_path, log=print)["upgraded"] == 0
     assert [file.stat().st_mtime_ns for file in files] == before, "a second call changes nothing"
+
+
+def test_a_record_under_an_old_name_of_its_budget_moves(tmp_path):
+    old = as_schema_1(COMMITTED[0], tmp_path, budget="cpu")
+    folder = Path(str(old.parent).replace("/small/", "/cpu/"))
+    folder.parent.mkdir(parents=True)
+    old.parent.rename(folder)
+    assert migrate.migrate(tmp_path) == {"upgraded": 1, "renamed": 0, "asked for": 1, "orphaned": 0}
+    assert records.read(old) == records.read(COMMITTED[0]) and not list(folder.iterdir())
+    again = as_schema_1(COMMITTED[0], tmp_path / "other", budget="cpu")
+    for file in (again, again.with_suffix(".npz")):
+        shutil.copy(file, folder)
+    with pytest.raises(ReidError, match=f"{old.name}: becomes .*, which exists already; delete one of them"):
+        migrate.migrate(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_done_running_failed_and_missing(house):
     assert f"reid train fmn/table2 --row {three.row.label}" in found[2].line()
     (line,) = status.overview(plan, found)
     assert "1 done    0 running    1 failed    1 missing" in line
-    status.log_of(two).parent.mkdir(parents=True)
-    status.log_of(two).write_text("epoch 1\nepoch 2\x1b[2J\n", encoding="utf-8")
+    two.log_file.parent.mkdir(parents=True)
+    two.log_file.write_text("epoch 1\nepoch 2\x1b[2J\n", encoding="utf-8")
     with locks.locked(two.work_folder / "lock"):
         busy = status.state(two)
         assert busy.what == "running" and busy.more == f"process {os.getpid()}: epoch 2\ufffd[2J"
