@@ -144,7 +144,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
     if array.dtype.itemsize not in kinds.get(array.dtype.kind, ()):
         what = "structured" if array.dtype.names else array.dtype.name
         raise ReidError(f"{name} are {what} values; give numbers of at most 64 bits (float32, int64)")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))).reshape(array.shape)
+    # torch warns of arrays that it could not write to, such as a column of a table
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"])).reshape(array.shape)
 
 
 def check_features(values: Any, name: str) -> Tensor:

@@ -26,6 +26,8 @@ from reidlib.evaluation.distances import TIE, Vectors
 from reidlib.evaluation.features import check_features
 from reidlib.spec import ReidError
 
+torch.sparse.check_sparse_tensor_invariants.disable()  # torch warns on a GPU where this is not chosen
+
 _BLOCK_BYTES = 128 * 2**20
 """Memory for one block of distances where the caller states no block size."""
 

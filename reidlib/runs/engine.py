@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reidlib.runs import batch, datasets, devices, estimates, locks, records
@@ -142,6 +142,7 @@ def train(
     for folder in {job.run.record_folder for job in jobs}:
         records.check_writable(folder)
     jobs = batch.estimated(jobs, places)
+    places = [replace(place, sharing=min(place.sharing, len(jobs))) for place in places[: len(jobs)]]
     scheduler = _Scheduler(list(places), time_limit, deterministic, say, watch, list(jobs))
     if minutes is not None:
         scheduler.deadline = time.monotonic() + 60 * minutes
@@ -186,7 +187,8 @@ class _Worker:
         """Sends a job. A worker that has died is noticed by `has_ended`."""
         self.job, self.waits = job, False
         self.started = self.heard = time.monotonic()
-        how = {"device": self.place.device.kind, "threads": self.place.threads, "deterministic": self.deterministic}
+        how = {"device": self.place.device.kind, "threads": self.place.threads, "at_once": self.place.sharing}
+        how["deterministic"] = self.deterministic
         task = {"run": job.run.task(), "key": job.run.key, **how}
         with suppress(BrokenPipeError):
             self.tasks.write(json.dumps(task).encode() + b"\n")
@@ -399,7 +401,3 @@ class _Scheduler:
         for worker in list(self.workers):
             self.drop(worker)
         self.selector.close()
-
-
-def train_in_a_process(run: Run, log: Callable[[str], None] = print) -> None:
-    train_runs([run], log=log)

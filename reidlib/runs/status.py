@@ -27,7 +27,6 @@ KEPT = {
     "stand-ins": "rendered images",
     "images": "decoded images: decoded again when needed",
     "logs": "of runs",
-    "predictions": "measured speeds, and how long runs took",
 }
 """What is in the cache: the kinds that `reid clean` removes."""
 STATES = ("done", "running", "failed", "missing")
@@ -137,7 +136,6 @@ def kept() -> dict[str, list[Path]]:
         "checkpoints": partial,
         "weights": [file for folder in own for file in folder.glob("weights*") if file not in partial],
         **{kind: [] if busy else places for kind, places in shared.items()},
-        "predictions": [cache / "predictions"],
     }
 
 

@@ -76,7 +76,7 @@ def load(
         log(f"{run.name}: {why}; training it now (`{command}`)")
         if without_weights:
             wanted.record_file.unlink()
-        engine.train_in_a_process(wanted, log)
+        engine.train_runs([wanted], log=log)
         model = _model(run)
         if model is None:
             raise ReidError(f"{run.name}: its training left no weights in {wanted.work_folder}; empty that folder")

@@ -83,13 +83,15 @@ def execute(
     *,
     device: torch.device = CPU,
     threads: int = 1,
+    at_once: int = 0,
     deterministic: bool = False,
     event: Event = _ignore,
 ) -> Record:
     """Trains and tests one run in this process and writes its record.
 
     A finished run is not run again; a failed one is. A record that cannot be read is set aside. A failure leaves a
-    record that says so, and is raised. event: called with the events of this module and their fields.
+    record that says so, and is raised. at_once: how many runs share the device, for the record (0: not known). event:
+    called with the events of this module and their fields.
     """
     records.check_writable(run.record_file.parent)
     reset(threads, deterministic, device)
@@ -98,7 +100,7 @@ def execute(
             log(f"finished already: {run.record_file}")
             return made
         _set_aside(run, log)
-        record = _header(run)
+        record = replace(_header(run), runs_at_once=at_once)
         try:
             record = replace(record, **_how(run, device))
             record, per_query = _train_and_test(run, _data(run, log, event), record, device, threads, log, event)
@@ -162,9 +164,14 @@ def fail(run: Run, why: str, record: Record | None = None) -> None:
 def _train_and_test(
     run: Run, data: Dataset, record: Record, device: torch.device, threads: int, log: Log, event: Event
 ) -> tuple[Record, dict]:
+    started = time.monotonic()
+    decoded(run, data, "train", device)
+    decoding = time.monotonic() - started
     before, trained = _trained(run, data, device, threads, log, event)
     event("testing")
+    started = time.monotonic()
     answer = _test(run, trained.model, data, device)
+    testing = time.monotonic() - started
     metrics = answer.metrics()
     log("  ".join(f"{name} {metrics[name]:.1f}" for name in ("rank1", "rank5", "rank10", "mAP")))
     record = replace(
@@ -178,6 +185,7 @@ def _train_and_test(
         metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds + (before.seconds if before else 0),
+        overhead_seconds={"decode": decoding, "test": testing},
         images_per_second=trained.images_per_second,
         peak_memory_mb=_peak_memory_mb(device),
         **_how(run, device),
@@ -477,8 +485,8 @@ def main(descriptor: int) -> None:
             device = torch.device(task["device"])
             if device.type == "cuda":
                 devices.check_usable(devices.devices()[0])
-            threads, deterministic = task["threads"], task["deterministic"]
-            record = execute(run, log, device=device, threads=threads, deterministic=deterministic, event=send)
+            how = {name: task[name] for name in ("threads", "at_once", "deterministic")}
+            record = execute(run, log, device=device, event=send, **how)
         except Exception as fault:
             if not isinstance(fault, ReidError):
                 traceback.print_exc()

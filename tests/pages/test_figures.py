@@ -94,7 +94,7 @@ def pretend(run) -> dict:
 
 
 def test_a_network_comes_with_the_weights_of_its_record(home, monkeypatch):
-    monkeypatch.setattr(engine, "train_in_a_process", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(engine, "train_runs", lambda *given, **more: pytest.fail("trained again"))
     run = run_of()
     before = pretend(run)
     model = trained.load(run)
@@ -139,28 +139,30 @@ def test_a_record_without_weights_is_repeated_and_the_record_stays(home, monkeyp
         write_record(replace(run, again=True))
     before = run.record_file.read_bytes()
 
-    def train(wanted, log):
+    def train(runs, log):
+        (wanted,) = runs
         assert wanted.again and wanted.state() == "missing", "a finished repeat would not train"
         repeats.append(wanted)
         pretend(wanted)
 
-    monkeypatch.setattr(engine, "train_in_a_process", train)
+    monkeypatch.setattr(engine, "train_runs", train)
     for _ in range(2):
         trained.load(run, log=said.append)
     assert len(repeats) == 1 and run.record_file.read_bytes() == before
     assert len(said) == 1 and "training it now (`reid train" in said[0]
     page = str(network_figures.weights(Runs((run,))))
-    assert "trained again on the machine that made this page: mAP 50.0, the record has 50.0" in page
+    assert "trained again on the machine that made this page: mAP 100.0, the record has 100.0" in page
 
 
 def test_a_run_without_a_record_is_trained_as_itself(home, monkeypatch):
     repeats = []
 
-    def train(wanted, log):
+    def train(runs, log):
+        (wanted,) = runs
         repeats.append(wanted.again)
         pretend(wanted)
 
-    monkeypatch.setattr(engine, "train_in_a_process", train)
+    monkeypatch.setattr(engine, "train_runs", train)
     trained.load(run_of(), log=lambda text: None)
     assert repeats == [False]
 
@@ -311,7 +313,7 @@ def test_a_figure_names_rows_of_a_declared_table(slug, table):
 @pytest.mark.parametrize("slug", FIGURES)
 def test_a_figures_notebook_draws_from_records_and_weights(home, shown_by, monkeypatch, slug):
     """Every code cell, in this process, on untrained networks of its rows."""
-    monkeypatch.setattr(engine, "train_in_a_process", lambda *given: pytest.fail("trained"))
+    monkeypatch.setattr(engine, "train_runs", lambda *given, **more: pytest.fail("trained"))
     given = parameters_of(slug)
     for run in runs_of(FIGURES[slug], budget="smoke", dataset=given["dataset"], rows=given["rows"]):
         pretend(run)
