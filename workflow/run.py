@@ -22,9 +22,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from reidlib import paths
+
 HERE = Path(__file__).resolve().parent
-HOME = Path(os.environ.get("REID_HOME", HERE.parent))
-FOLDER = Path(os.environ.get("REID_CACHE", HOME / ".cache")).resolve() / "workflow"
+FOLDER = paths.cache() / "workflow"
 SNAKEMAKE = [sys.executable, "-m", "snakemake"]
 
 
