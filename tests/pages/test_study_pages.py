@@ -161,7 +161,7 @@ def test_the_page_shows_the_records_by_both_rules(executed, runs):
         want += [want[1] - want[0], 100 * np.min(trapezoid - ap)]
         assert int(queries.replace(",", "")) == len(ap)
         assert [number(text) for text in numbers] == pytest.approx(want, abs=0.051)
-        metrics = run.record().metrics[run.table.protocol]
+        metrics = run.record().metrics[run.protocol]
         assert number(numbers[0]) == pytest.approx(metrics["mAP"], abs=0.051)
         assert number(numbers[1]) == pytest.approx(metrics["mAP_trapezoid"], abs=0.051)
     assert sum(isinstance(thing, Figure) for thing in executed) == 2
