@@ -1,4 +1,4 @@
-"""Images a second in training: the bare step, our loop and a conventional pipeline, on the same pictures in one run.
+"""Images per second in training: bare step, our loop and a conventional pipeline, on the same images in one run.
 
     python benchmarks/training.py                            # plain ResNet-50 at two sizes, and the five systems
     python benchmarks/training.py --cases IDE-256 FMN --steps 4
@@ -11,7 +11,7 @@ our loop      `training.train`: resident uint8 images, augmentation in batches o
 conventional  a DataLoader with workers that decodes JPEG files from disk in every epoch and transforms them one by one
               with torchvision, then the same step.
 
-The three take turns, so that a machine that slows down slows all; numbers are medians over the rounds. The pictures are
+The three take turns, so that a machine that slows down slows all; numbers are medians over the rounds. The images are
 random, of Market-1501's size. Every case runs in a process of its own, so that its peak memory is its own: on a CPU
 resident memory, libraries included, else what tensors take on the GPU.
 """
@@ -54,7 +54,7 @@ PHOTO = (128, 64)
 """Height and width of Market-1501's photographs."""
 
 IDENTITIES = 751
-"""Training identities of Market-1501: the classifiers have their real width, however few pictures there are."""
+"""Training identities of Market-1501: the classifiers have their real width, however few images there are."""
 
 KINDS = ("bare step", "our loop", "conventional")
 
@@ -84,7 +84,7 @@ CASES = {
 
 
 class Workload:
-    """What all kinds of a case share: settings, pictures (as files and resident), and the network trained before."""
+    """What all kinds of a case share: settings, images (as files and resident), and the network trained before."""
 
     def __init__(self, given: argparse.Namespace, case: str, folder: Path) -> None:
         self.settings = _settings(CASES[case], given)
@@ -127,7 +127,7 @@ def _settings(case: Case, given: argparse.Namespace) -> Settings:
     table = papers.table(case.table)
     settings = table.settings(papers.rows(table, [case.row])[0], given.budget)
     changes: dict[str, Any] = {"epochs": given.rounds + 1}
-    # Random pictures may make a loss diverge at its real rate; the rate has no influence on the speed.
+    # Random images may make a loss diverge at its real rate; the rate has no influence on the speed.
     changes["rates"] = {name: 1e-3 * rate for name, rate in settings.recipe.resolved()["rates"].items()}
     changes |= {"size": case.size} if case.size else {}
     changes |= {"batch": given.batch} if given.batch else {}

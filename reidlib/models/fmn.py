@@ -42,7 +42,7 @@ ASSUMED = {
     "backbone": Assumed(
         "torchvision's ResNet-50, which halves in the 3×3 convolution of a unit: 4.1 billion multiply-adds at 224×224",
         because="§3.1 gives 3.8 billion, He et al.'s count with the stride in the 1×1 convolution before it; one "
-        "backbone serves all five papers, and its ImageNet weights are those at hand",
+        "backbone serves all five papers, and its ImageNet weights are the ones available",
     ),
     "stride of the last stage": Assumed(2, because="not stated; the unchanged ResNet"),
     "classifiers": Assumed(

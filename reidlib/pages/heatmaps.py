@@ -64,7 +64,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def choose(frame: pd.DataFrame, n: int = 4, *, seed: int = 0) -> pd.DataFrame:
-    """The images that figures show: n rows of `frame`, one a person, drawn by the seed and never by eye.
+    """The images that figures show: n rows of `frame`, one per person, drawn by the seed and never by eye.
 
     frame: rows of a data set's table, as `dataset.split("query")` gives them. The draw depends on nothing but seed,
     identities and paths: fewer images are the first of more, and among some of the rows the order stays the same.
@@ -374,7 +374,7 @@ def bodies_table(columns: Mapping[str, Tensor], bodies: Tensor | None) -> Piece:
         own, other = on_body(maps, bodies), on_body(maps, others)
         means = [float(100 * shares.mean()) for shares in (own, other)]
         lines.append([title, *means, *difference_cells(statistics.difference([own], [other]))])
-    return table([*head, "95 % interval"], lines, f"{plural(len(bodies), 'image')}, one a person")
+    return table([*head, "95 % interval"], lines, f"{plural(len(bodies), 'image')}, one per person")
 
 
 # --- images ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from reidlib.spec import value_of
 from reidlib.standin import parts
 
 MEASURED = 100
-"""On how many images, at most, maps are compared with the truth; one a person."""
+"""On how many images, at most, maps are compared with the truth; one per person."""
 
 BATCH = 16
 """Images of which maps are made at a time."""
@@ -80,7 +80,7 @@ class Images:
 
 
 def images(runs: Runs, n: int = 4) -> Images:
-    """The n queries that every figure of this data set and budget shows: one a person, drawn by seed 0, not by eye."""
+    """The n queries that every figure of this data set and budget shows: one per person, drawn by seed 0, not by eye."""
     return _chosen(runs, n)
 
 

@@ -135,7 +135,7 @@ def _paper_cells(
         return [reported[metric].get(label, np.nan) for metric in printed]
     if row is not None and numbers_are_lost(own):
         return state("lost with the table", columns)
-    return [np.nan] * columns if printed else state("no number at hand", columns)
+    return [np.nan] * columns if printed else state("no number found", columns)
 
 
 def numbers_are_lost(own: Table) -> bool:

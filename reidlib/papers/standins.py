@@ -19,7 +19,7 @@ OURS = "the study's own choice; no paper has this table"
 
 RECIPE = Recipe(
     start=Assumed("imagenet", because="all five papers start there; a run without those weights says so"),
-    size=Assumed((192, 64), because="the pictures have 128×64 pixels; one row asks whether a larger input helps"),
+    size=Assumed((192, 64), because="the images have 128×64 pixels; one row asks whether a larger input helps"),
     crop_scale=Assumed((0.64, 1.0), because="SafeNet's interval; " + OURS),
     epochs=Assumed(60, because=OURS),
     batch=Assumed(32, because=OURS),

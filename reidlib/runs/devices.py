@@ -106,7 +106,7 @@ def _gpus() -> list[Device]:
 
 def check_usable(device: Device) -> None:
     """Refuses a GPU that torch cannot use, with the reason. This opens CUDA in the process."""
-    import torch  # here alone: whoever only lists devices does not wait for it
+    import torch  # here, so that a list of devices does not wait for it
 
     if not device.is_gpu or torch.cuda.is_available():
         return

@@ -331,4 +331,4 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, shown_by, monke
     else:
         panels = [thing for thing in said if type(thing).__name__ == "Figure"]
         assert len(panels) == 1 + (slug == "hamr/figure8")
-        assert "images, one a person" in page
+        assert "images, one per person" in page

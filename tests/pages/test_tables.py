@@ -207,7 +207,7 @@ def test_lost_numbers_are_called_lost():
     assert view.frame["row"][0].note == lost
     assert tables.differences(runs, pd.DataFrame(), [("Ours", "Plain")]).texts()[0][2] == "lost"
     silent = Runs(declare(Row("Ours", note="label of L9")), SCORES)
-    assert tables.comparison(silent, pd.DataFrame()).texts()[0][1] == "no number at hand"
+    assert tables.comparison(silent, pd.DataFrame()).texts()[0][1] == "no number found"
 
 
 def test_a_column_that_the_paper_prints_is_measured_too():
