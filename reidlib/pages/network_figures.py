@@ -80,7 +80,7 @@ class Images:
 
 
 def images(runs: Runs, n: int = 4) -> Images:
-    """The n queries that every figure of this data set and budget shows: one per person, drawn by seed 0, not by eye."""
+    """The n queries that every figure of this data set and budget shows: one per person, drawn by seed 0."""
     return _chosen(runs, n)
 
 
