@@ -132,4 +132,4 @@ def together(found: Sequence[Spent]) -> Page:
         return Page([Text("No network has been trained yet.")])
     if any("cuda" in one.kinds for one in found):
         return Page([bullets(items)])
-    return Page([bullets(items), Text("No GPU hour is among them: nothing has run on a GPU yet.")])
+    return Page([bullets(items), Text("No GPU hour is among them: no table has been trained on a GPU yet.")])

@@ -46,14 +46,14 @@ def test_tables_that_share_networks_share_their_hours(read):
     one, two = hours.spent(read)
     both = str(hours.together([one, two]))
     assert both == str(hours.together([one])), "the second table has trained nothing of its own"
-    assert "2 networks" in both and "nothing has run on a GPU yet" in both
+    assert "2 networks" in both and "no table has been trained on a GPU yet" in both
 
 
 def test_a_gpu_hour_is_one_of_its_device(read):
     (one, _) = hours.spent(read)
     other = replace(one, seconds={("n", "cuda (NVIDIA H200)"): 7200.0}, kinds=("cuda",))
     text = str(hours.together([one, other]))
-    assert "cuda (NVIDIA H200): 1 networks, 2.0 hours" in text and "nothing has run on a GPU" not in text
+    assert "cuda (NVIDIA H200): 1 networks, 2.0 hours" in text and "trained on a GPU" not in text
     assert hours.by_table([other]).frame["device hours"][0] == "2.00"
 
 
