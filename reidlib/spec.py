@@ -482,18 +482,30 @@ class Table:
 class Claim:
     """A sentence of the paper that a comparison of two rows decides.
 
-    better, worse: labels of rows of `table`. quote: the paper's words; where: their place. datasets: those that the
-    paper says it of; () all of the table's.
+    better, worse: labels of rows of `table`. metric: of the evaluation, in percent. quote: the paper's words; where:
+    their place. datasets: those that the paper says it of; () all of the table's. untestable: why nothing here can test
+    it; then better, worse and metric are empty.
     """
 
     paper: str
     table: str
     better: str
     worse: str
-    metric: Literal["rank1", "mAP"]
+    metric: Literal["rank1", "rank5", "rank10", "rank20", "mAP", ""]
     quote: str
     where: str
     datasets: tuple[str, ...] = ()
+    untestable: str = ""
+
+    def __post_init__(self) -> None:
+        compared = bool(self.better), bool(self.worse), bool(self.metric)
+        if any(compared) == bool(self.untestable) or len(set(compared)) == 2:
+            raise ValueError(f"{self.where}: a claim names two rows and a metric, or the reason why it is not testable")
+
+    @property
+    def comparison(self) -> str:
+        """What is compared, or why nothing is."""
+        return self.untestable or f"{self.better} against {self.worse}, {self.metric}"
 
     def of(self, slug: str, dataset: str) -> bool:
         """Whether it is about this table and this data set."""

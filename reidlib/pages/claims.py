@@ -90,7 +90,7 @@ def section(name: str, found: Sequence[Decided]) -> Page:
 
 def _lines(claim: Claim, entries: Sequence[Decided]) -> list[list[str]]:
     """A line for each data set with a record, and one for all others together."""
-    first = [f"“{claim.quote}” ({claim.where})", f"{claim.better} against {claim.worse}, {claim.metric}"]
+    first = [f"“{claim.quote}” ({claim.where})", claim.comparison]
     ran = [entry for entry in entries if entry.decision.here is not None]
     lines = [[*first, entry.dataset, *decision_cells(claim, entry.decision)] for entry in ran]
     rest: dict[str, list[str]] = {}

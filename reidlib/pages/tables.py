@@ -206,7 +206,7 @@ class Decision:
 def decide(runs: Runs, claims: Sequence[Claim]) -> list[Decision]:
     """The claims of one table, decided together. A claim about rows that the table does not retrain is not testable."""
     rows = {run.row.label for run in runs.runs}
-    testable = [{claim.better, claim.worse} <= rows and claim.metric in METRICS for claim in claims]
+    testable = [not claim.untestable and {claim.better, claim.worse} <= rows for claim in claims]
     here = [
         paired(runs, claim.better, claim.worse, claim.metric) if possible else None
         for claim, possible in zip(claims, testable, strict=True)
@@ -226,7 +226,7 @@ def claims(runs: Runs, stated: Sequence[Claim]) -> TableView:
     """Each claim of the paper with what these runs say of it; p is corrected for their number (Holm)."""
     columns = [Column("the paper's words", "quote"), Column("tested as", "label"), "Δ here", "p"]
     lines = [
-        [f"“{claim.quote}” ({claim.where})", f"{claim.better} against {claim.worse}", *decision_cells(claim, found)]
+        [f"“{claim.quote}” ({claim.where})", claim.comparison, *decision_cells(claim, found)]
         for claim, found in zip(stated, decide(runs, stated), strict=True)
     ]
     return table([*columns, Column("on these images", "text")], lines, f"{runs.table.slug}: the paper's claims")
@@ -253,7 +253,7 @@ def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
         return [_no_claim(runs)]
     sentences: list[Piece] = []
     for claim, found in zip(stated, decide(runs, stated), strict=True):
-        parts = [Strong(f"{said[found.verdict]}."), f" {claim.better} against {claim.worse}"]
+        parts = [Strong(f"{said[found.verdict]}."), f" {claim.comparison}"]
         if found.here is not None:
             parts += [
                 f": {number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "

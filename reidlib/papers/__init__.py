@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +93,15 @@ def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
 
 def claims(paper: str = "") -> list[Claim]:
     """The claims of one paper ("safenet"), or of all, in the order of results/claims.tsv."""
-    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where")
+    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where", "untestable")
     found = []
-    for place, line in _read("claims.tsv", columns):
-        check_choice(place, "metric", line["metric"], ("rank1", "mAP"))
+    for place, line in _read("claims.tsv", columns, may_be_empty=(*columns[2:6], "untestable")):
+        check_choice(place, "metric", line["metric"], ("rank1", "rank5", "rank10", "rank20", "mAP", ""))
         line["datasets"] = tuple(filter(None, line["datasets"].split(",")))
-        found.append(Claim(**line))
+        try:
+            found.append(Claim(**line))
+        except ValueError as fault:
+            raise ReidError(f"{place}: {fault}; correct the line") from fault
     return [claim for claim in found if paper in ("", claim.paper)]
 
 
@@ -109,11 +113,10 @@ def not_retrained(table: Table) -> dict[str, str]:
     }
 
 
-def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:
+def _read(name: str, columns: tuple[str, ...], may_be_empty: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
     """The lines of a table in results/ that is part of the declaration, each with "file, line n" for messages.
 
-    A missing file, another header, or a line with a column too few, too many or empty (datasets may be empty: all) is a
-    ReidError.
+    A missing file, another header, or a line with a column too few, too many or empty is a ReidError.
     """
     file: Path = paths.home() / "results" / name
     try:
@@ -129,7 +132,7 @@ def _read(name: str, columns: tuple[str, ...]) -> list[tuple[str, dict[str, Any]
         if len(line) != len(columns):
             raise ReidError(f"{place}: {len(line)} columns, not {len(columns)}; separate them by single tabs")
         entry: dict[str, Any] = dict(zip(columns, line, strict=True))
-        empty = [column for column, text in entry.items() if not text.strip() and column != "datasets"]
+        empty = [column for column, text in entry.items() if not text.strip() and column not in may_be_empty]
         if empty:
             raise ReidError(f"{place}: nothing in column {empty[0]!r}; fill it in or delete the line")
         found.append((place, entry))
