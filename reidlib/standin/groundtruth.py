@@ -8,11 +8,12 @@ deleted. A line that a crash cut short is skipped, and its image is rendered aga
 from __future__ import annotations
 
 import base64
+import io
 import json
-import os
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,11 +70,11 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             known, masks, ends = file["names"], file["masks"].tobytes(), file["ends"]
             factors = {key: file["factor " + key] for key in FACTORS}
         position = {name: i for i, name in enumerate(known.tolist())}
-        unknown = [name for name in names if name not in position] if names is not None else []
-        if unknown:
+        chosen = position if names is None else names
+        if unknown := [name for name in chosen if name not in position]:
             problem = f"{path} does not hold {unknown[0]} ({len(unknown)} such names)"
             raise ReidError(f"{problem}; give paths of images in its folder")
-        which = np.array([position[name] for name in (position if names is None else names)], dtype=np.int64)
+        which = np.array([position[name] for name in chosen], dtype=np.int64)
         begins = np.concatenate([[0], ends[:-1]])
         parts = np.empty((len(which), HEIGHT, WIDTH), dtype=np.uint8)
         for row, i in enumerate(which):
@@ -109,33 +110,26 @@ def noted(out: Path) -> set[str]:
     return {path for path, *_ in _lines(out)}
 
 
-def gathered(out: Path, folder: str, specs: Sequence[ImageSpec], temporary: str) -> None:
-    """Write the truth of one folder, whose images are `specs`, from the logs."""
-    wanted = {spec.path: i for i, spec in enumerate(specs)}
-    masks: list[bytes] = [b""] * len(specs)
-    factors: list[dict] = [{}] * len(specs)
-    for path, mask, known in _lines(out, wanted):
-        masks[wanted[path]], factors[wanted[path]] = base64.b64decode(mask), known
-    columns: dict[str, Any] = {"names": np.array(list(wanted)), "masks": np.frombuffer(b"".join(masks), np.uint8)}
+def gathered(out: Path, paths: Sequence[str]) -> bytes:
+    """Content of the file with the truth of one folder, whose images are `paths`, from the logs."""
+    wanted = set(paths)
+    lines = {path: known for path, *known in _lines(out) if path in wanted}
+    masks = [base64.b64decode(lines[path][0]) for path in paths]
+    columns: dict[str, Any] = {"names": np.array(paths), "masks": np.frombuffer(b"".join(masks), np.uint8)}
     columns["ends"] = np.cumsum([len(mask) for mask in masks])
     for key, (kind, _) in FACTORS.items():
-        values = [_ABSENT[kind] if known.get(key) is None else known[key] for known in factors]
-        columns["factor " + key] = np.array(values, dtype=kind.removeprefix("3"))
-    target = out / file_of(folder)
-    part = target.with_suffix(temporary)
-    with open(part, "wb") as file:
-        np.savez_compressed(file, **columns)
-    os.replace(part, target)
+        values = (lines[path][1].get(key) for path in paths)
+        found = [_ABSENT[kind] if value is None else value for value in values]
+        columns["factor " + key] = np.array(found, dtype=kind.removeprefix("3"))
+    content = io.BytesIO()
+    np.savez_compressed(content, **columns)
+    return content.getvalue()
 
 
-def _lines(out: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, str, dict]]:
+def _lines(out: Path) -> Iterator[tuple[str, str, dict]]:
     """The whole lines of all logs: path, mask, factors."""
     for log in sorted(out.glob(LOGS)):
         with open(log, "rb") as file:
             for line in file:
-                try:
-                    path, mask, factors = json.loads(line)
-                except ValueError:  # empty, or cut short
-                    continue
-                if wanted is None or path in wanted:
-                    yield path, mask, factors
+                with suppress(ValueError):  # empty, or cut short
+                    yield tuple(json.loads(line))
