@@ -96,7 +96,7 @@ class _Reader:
             raise self.error(where, "is not a table")
         return content
 
-    def build(self, kind: Any, content: Any, where: str, given: Mapping[str, Any], types: Mapping[str, Any]) -> Any:
+    def build(self, kind: Any, content: Any, where: str, given: dict[str, Any], types: dict[str, Any]) -> Any:
         """One dataclass from its table; `given` are fields from elsewhere, `types` replace the declared ones."""
         prefix, types = where and f"{where}.", _hints(kind) | types
         own = {f.name: f for f in fields(kind) if f.name not in given and f.name != "variant"}

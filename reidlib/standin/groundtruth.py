@@ -113,7 +113,7 @@ def noted(out: Path) -> set[str]:
 def gathered(out: Path, paths: Sequence[str]) -> bytes:
     """Content of the file with the truth of one folder, whose images are `paths`, from the logs."""
     wanted = set(paths)
-    lines = {path: known for path, *known in _lines(out) if path in wanted}
+    lines = {path: (mask, known) for path, mask, known in _lines(out) if path in wanted}
     masks = [base64.b64decode(lines[path][0]) for path in paths]
     columns: dict[str, Any] = {"names": np.array(paths), "masks": np.frombuffer(b"".join(masks), np.uint8)}
     columns["ends"] = np.cumsum([len(mask) for mask in masks])

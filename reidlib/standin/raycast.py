@@ -7,7 +7,6 @@ directions are tensors (3, N); the sums over their coordinates are written out, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,40 +14,21 @@ from torch import Tensor
 
 from . import geometry as g
 from .parts import BOX, CONE, ELLIPSOID, FIGURE, FRUSTUM, RING
+from .scene import Numbers
 
 MISS = float("inf")
 PIXELS = g.WIDTH * g.HEIGHT
 
 
 @dataclass
-class Batch:
-    """Several images: their number, their P primitives, and what `scene.Scene` knows of each.
+class Batch(Numbers[Tensor]):
+    """Several images and their P primitives, whose `material` counts over the batch."""
 
-    packed                                   (geometry.PACKED, P) float32
-    kind, image, material, own, part, order  (P,) int64; `material` counts over the batch, `own` within the image;
-                                             `order` counts an image's primitives and decides at exactly the same depth
-    pixels                                   (P, 4) int32, screen boxes; see `geometry.pack`
-    materials, surfaces                      as in `Scene`, one column each; the others: the images are the last axis
-    """
-
-    packed: Tensor
-    kind: Tensor
-    image: Tensor
-    material: Tensor
-    own: Tensor
-    part: Tensor
-    order: Tensor
-    pixels: Tensor
-    images: int
-    materials: Tensor
-    surfaces: Tensor
-    ray: Tensor
-    place: Tensor
-    walls: Tensor
-    light: Tensor
-    shadows: Tensor
-    look: Tensor
-    seed: Tensor
+    images: int  # how many
+    seed: Tensor  # (images,)
+    image: Tensor  # (P,) int64, like own and order
+    own: Tensor  # number of the material within the image
+    order: Tensor  # counts an image's primitives and decides at exactly the same depth
 
 
 def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -96,13 +76,12 @@ def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
     return torch.where((square >= r0 * r0) & (square <= r1 * r1), t, MISS)
 
 
-# An ellipsoid is the unit sphere in its local space.
-INTERSECT: dict[int, Callable[..., Tensor]] = {
-    CONE: cone,
-    ELLIPSOID: lambda o, d, *_: _sphere(o, d, torch.ones_like(o[0])),
-    BOX: box,
-}
-INTERSECT |= {FRUSTUM: frustum, RING: ring}
+def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
+    """Ray and the unit sphere, which an ellipsoid is in its local space."""
+    return _sphere(o, d, torch.ones_like(o[0]))
+
+
+INTERSECT = {CONE: cone, ELLIPSOID: ellipsoid, BOX: box, FRUSTUM: frustum, RING: ring}
 
 
 def normals(kind: int, p: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:

@@ -25,22 +25,19 @@ def gather(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
     def every(name: str) -> Tensor:
         return joined(getattr(p, name) for p in scenes)
 
-    def last(name: str) -> Tensor:  # the images are the last axis
+    def last(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
 
     first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
     return Batch(
-        packed=every("packed").T.contiguous(),
-        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
         material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
+        images=len(scenes),
+        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
         own=every("material"),
         order=joined(np.arange(len(p.kind)) for p in scenes),
-        **{name: every(name) for name in ("kind", "part", "pixels")},
-        images=len(scenes),
-        materials=every("materials").T.contiguous(),
-        surfaces=every("surfaces").T.contiguous(),
-        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look")},
-        seed=torch.tensor([p.seed for p in scenes], device=device),
+        **{name: every(name) for name in ("pixels", "kind", "part")},
+        **{name: every(name).T.contiguous() for name in ("packed", "materials", "surfaces")},
+        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look", "seed")},
     )
 
 
@@ -60,14 +57,9 @@ class Rendered(NamedTuple):
 @torch.inference_mode()
 def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
     """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
-    return render_gathered(gather(scenes, device), culled)
-
-
-@torch.inference_mode()
-def render_gathered(batch: Batch, culled: bool = True) -> Rendered:
-    """The same, of scenes that are gathered on the device already."""
+    batch = gather(scenes, device)
     linear = backgrounds(batch)
-    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=batch.packed.device)
+    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
     figure = torch.zeros_like(mask, dtype=torch.bool)
     if len(batch.kind):
         shown, pixel, primitive, *rest = cast(batch, culled)

@@ -7,7 +7,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -20,39 +20,36 @@ CASTERS = 3
 ALIKE = 8
 
 Window = tuple[float, float, float, float]
+Array = TypeVar("Array")
 
 
 @dataclass
-class Scene:
-    """One image as numbers, ready for the ray caster. Arrays of real numbers are float32.
+class Numbers(Generic[Array]):
+    """What the ray caster knows of an image: K primitives, M materials. Real numbers are float32.
 
-    packed, kind, material, part, pixels   its primitives, see `geometry.pack`
-    materials  (M, 16), see `parts.material`
-    surfaces   (4, 24): ground, far ground, two walls
-    ray        (9,), direction of the window's corner, and its change per column and per row (world)
-    place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
-    walls      (6,), the same three numbers of each wall
-    light      (9,), direction to the sun, its colour, the sky's colour
-    shadows    (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
-    look       (9,), gains, contrast, saturation, exposure, blur, coarse, noise
-    seed       of the noise
-    quality    JPEG's
-    factors    everything that was drawn for it; see `groundtruth.FACTORS`
+    Of several images (`raycast.Batch`): those of `packed`, `materials` and `surfaces` are columns, one after another;
+    `kind`, `material`, `part` and `pixels` are joined; of the others the images are the last axis.
     """
 
-    packed: np.ndarray
-    kind: np.ndarray
-    material: np.ndarray
-    part: np.ndarray
-    pixels: np.ndarray
-    materials: np.ndarray
-    surfaces: np.ndarray
-    ray: np.ndarray
-    place: np.ndarray
-    walls: np.ndarray
-    light: np.ndarray
-    shadows: np.ndarray
-    look: np.ndarray
+    packed: Array  # (K, geometry.PACKED); see `geometry.pack`, also for `pixels`
+    pixels: Array  # (K, 4) int32
+    kind: Array  # (K,) int64, like material and part
+    material: Array
+    part: Array
+    materials: Array  # (M, 16), see `parts.material`
+    surfaces: Array  # (4, 24): ground, far ground, two walls
+    ray: Array  # (9,), direction of the window's corner, and its change per column and per row (world)
+    place: Array  # (4,), eye height; the line between the two grounds (sine, cosine, distance)
+    walls: Array  # (6,), the same three numbers of each wall
+    light: Array  # (9,), direction to the sun, its colour, the sky's colour
+    shadows: Array  # (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
+    look: Array  # (9,), gains, contrast, saturation, exposure, blur, coarse, noise
+
+
+@dataclass
+class Scene(Numbers[np.ndarray]):
+    """One image as numbers: also the seed of its noise, JPEG's quality, and all factors (see `groundtruth.FACTORS`)."""
+
     seed: int
     quality: int
     factors: dict[str, Any]
@@ -88,18 +85,17 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
     materials: list[parts.Row] = []
     for thing in domain.cameras[camera - 1].things:
         more, own = props.build(thing, parts.SCENERY, len(materials))
-        rows += more
-        materials += own
+        rows, materials = rows + more, materials + own
     return np.array(rows), np.array(materials)
 
 
 @functools.lru_cache(maxsize=64)
 def _surfaces(domain: Domain, camera: int) -> np.ndarray:
+    """The numbers of the four surfaces that a camera sees: colours first, in the order of `Surface`."""
     view = domain.cameras[camera - 1]
-    kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
-    names = ("base", "line", "alt", "plinth_colour", "top_colour", "cell", "joint", "vary", "alt_share")
-    names += ("grain", "grain_size", "plinth", "top")
-    return np.array([np.hstack([getattr(kind, name) for name in names]) for kind in kinds], dtype=np.float32)
+    kinds = (view.ground, view.far_ground, *(wall.surface for wall in view.walls))
+    ordered = (sorted(vars(kind).values(), key=lambda part: np.size(part) < 3) for kind in kinds)
+    return np.array([np.hstack(numbers) for numbers in ordered], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -223,11 +219,10 @@ class _Stage:
         The image's own stream advances as it does for the domain's own kind of box.
         """
         spec, variant, rates, random = self.spec, self.domain.variant, self.domain.rates, self.random
-        left, top, right, bottom = box
-        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        x, y, high = _middle(box)
         tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
         # All of the figure, and never much narrower than high.
-        drawn = _window(x, y, max(1.04 * (right - left), 0.35 * high), 1.015 * high)
+        drawn = _window(x, y, max(1.04 * (box[2] - box[0]), 0.35 * high), 1.015 * high)
         if spec.tight and tight:
             return drawn
         if spec.tight:
@@ -243,8 +238,7 @@ class _Stage:
     def useless(self, box: Window) -> Window:
         """Junk: a box about part of a person, one that is too wide, or one about several people at once."""
         random, walker = self.random, self.walker
-        left, top, right, bottom = box
-        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        x, y, high = _middle(box)
         sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
         wide = 0.45
         if sort == "part":
@@ -291,8 +285,8 @@ class _Stage:
         for name in ("upper", "lower"):
             garment = getattr(person, name)
             known |= {name: garment.cut, f"{name}_colour": garment.colour, f"{name}_pattern": garment.pattern}
-        same = ["height", "build", "woman", "skin", "hair", "hair_colour", "hat", "hat_colour", "bag", "bag_colour"]
-        known |= {name: getattr(person, name) for name in (*same, "carried")}
+        same = "height build woman skin hair hair_colour hat hat_colour bag bag_colour carried"
+        known |= {name: getattr(person, name) for name in same.split()}
         return known | {
             "upper_second": person.upper.second,
             "shoes_colour": person.shoes,
@@ -366,3 +360,9 @@ class _Stage:
 
 def _window(x: float, y: float, wide: float, high: float) -> Window:
     return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
+
+
+def _middle(box: Window) -> tuple[float, float, float]:
+    """The middle of a box (x, y), and its height."""
+    left, top, right, bottom = box
+    return 0.5 * (left + right), 0.5 * (top + bottom), bottom - top
