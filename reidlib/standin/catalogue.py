@@ -30,23 +30,20 @@ def domain(name: str, variant: Variant | None = None) -> Domain:
     """The domain of a stand-in, by the data set's name, with a factor changed where a variant is given."""
     if name not in DOMAINS:
         raise ReidError(f"no stand-in is called {name!r}; known: {', '.join(DOMAINS)}")
-    return DOMAINS[name] if variant in (None, Variant()) else _changed(name, variant, repr(variant))
-
-
-@functools.cache
-def _changed(name: str, variant: Variant, exactly: str) -> Domain:
-    """`exactly` tells variants apart that are equal and have different digests: shares of 0 and of 0.0."""
-    return replace(DOMAINS[name], variant=variant)
+    if variant in (None, Variant()):
+        return DOMAINS[name]
+    # By all that it says: shares of 0 and of 0.0 are equal, and have different digests.
+    return _CHANGED.setdefault((name, repr(variant)), replace(DOMAINS[name], variant=variant))
 
 
 def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
     """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
-    return _digest(VERSION, domain(name, variant), float(scale), int(seed))
+    return _digest(domain(name, variant), float(scale), int(seed))
 
 
 @functools.cache
-def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
-    content = {"version": version, "domain": parameters(domain), "scale": scale, "seed": seed}
+def _digest(domain: Domain, scale: float, seed: int) -> str:
+    content = {"version": VERSION, "domain": parameters(domain), "scale": scale, "seed": seed}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -149,19 +146,19 @@ class _Reader:
 
 DOMAINS: dict[str, Domain] = {path.stem: read_domain(path) for path in sorted(FOLDER.glob("*.toml"))}
 """All stand-ins, by the data set's name."""
+_CHANGED: dict[tuple[str, str], Domain] = {}
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the folder holds a whole stand-in: a manifest, and as many images as it counts, with or without truth."""
-    folder = Path(folder)
     try:
-        manifest = read_manifest(folder / MANIFEST)
+        manifest = read_manifest(Path(folder) / MANIFEST)
     except ReidError:
         return False
-    return manifest is not None and all(
-        len(image_names(folder / part)) == manifest.get("counts", {}).get(part)
-        for part in DOMAINS[manifest["name"]].layout.folders
-    )
+    if manifest is None:
+        return False
+    counts, folders = manifest.get("counts", {}), DOMAINS[manifest["name"]].layout.folders
+    return all(len(image_names(Path(folder) / part)) == counts.get(part) for part in folders)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

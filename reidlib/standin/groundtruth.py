@@ -26,13 +26,10 @@ from .geometry import HEIGHT, WIDTH
 from .plan import ImageSpec
 
 LOGS = "truth.*.log"
-_TABLE = Path(__file__).with_name("factors.tsv")
-
+_AGAIN = "call `reid render` with the same arguments again"
 NUMBER, WHOLE, YES, WORD, COLOUR = "f4", "i4", "?", "U", "3f4"
-FACTORS: dict[str, tuple[str, str]] = {
-    name: (kind, meaning)
-    for name, kind, meaning in (line.split("\t") for line in _TABLE.read_text(encoding="utf-8").splitlines()[1:])
-}
+_LINES = Path(__file__).with_name("factors.tsv").read_text(encoding="utf-8").splitlines()[1:]
+FACTORS: dict[str, tuple[str, ...]] = {name: tuple(known) for name, *known in (line.split("\t") for line in _LINES)}
 """Kind and meaning of every factor. Without a figure, numbers are nan, words "none" and truth values false."""
 
 _ABSENT = {NUMBER: np.nan, WHOLE: -1, YES: False, WORD: "none", COLOUR: (np.nan,) * 3}
@@ -82,11 +79,9 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             parts[row] = np.frombuffer(mask, np.uint8).reshape(HEIGHT, WIDTH)
         return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
     except FileNotFoundError:
-        again = "call `reid render` with the same arguments again, it adds the truth to the set"
-        raise ReidError(f"{path} is missing; {again}") from None
+        raise ReidError(f"{path} is missing; {_AGAIN}, it adds the truth to the set") from None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        what = f"{path} is damaged ({type(error).__name__})"
-        raise ReidError(f"{what}; delete it and call `reid render` with the same arguments again") from error
+        raise ReidError(f"{path} is damaged ({type(error).__name__}); delete it and {_AGAIN}") from error
 
 
 def file_of(split: str) -> str:

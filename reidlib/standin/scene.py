@@ -13,13 +13,13 @@ import numpy as np
 
 from . import body, geometry, parts, props
 from .domain import Camera, Domain, Thing
+from .geometry import Window
 from .identity import Person, between, draw_person, pick, spread
 from .plan import ImageSpec
 
 CASTERS = 3
 ALIKE = 8
 
-Window = tuple[float, float, float, float]
 Array = TypeVar("Array")
 
 
