@@ -70,13 +70,12 @@ def figure(person: Person, pose: Pose) -> list[Row]:
     height, build = person.height, person.build
     swing = person.stride * pose.stride * math.sin(pose.phase)
 
-    # Legs first: the lower of the two feet decides how high the hips are.
     bone = 0.235 * height  # a thigh, or a shin
     legs = []
     for side, phase in ((1, pose.phase), (-1, pose.phase + math.pi)):
         angle = person.stride * pose.stride * math.sin(phase) + 0.04
-        knee = 0.08 + 0.95 * pose.stride * max(0.0, math.cos(phase + 0.25))
-        legs.append((side, angle, knee))
+        legs.append((side, angle, 0.08 + 0.95 * pose.stride * max(0.0, math.cos(phase + 0.25))))
+    # The lower of the two feet decides how high the hips are.
     hip_height = max(bone * math.cos(angle) + bone * math.cos(angle - knee) for _, angle, knee in legs) + 0.048 * height
     hip_half = 0.052 * height * person.hips
 
@@ -141,10 +140,10 @@ def _torso(person: Person, point: Spine, sideways: Vector) -> Iterator[Row]:
     hem = {"coat": 0.07, "jacket": 0.03, "hoodie": 0.015}.get(cut, 0.045 * person.length - 0.005)
     # The texture's v counts metres above the crotch on every part of the torso, so that stripes run on.
     yield cone(parts.LEG, HIPS, point(0.01), point(0.05), hips * 0.96, waist * 0.94, sz=0.70)
-    chest = {"hint": sideways, "sx": bulk, "sz": deep * bulk, "v0": 0.12 * height}
-    yield cone(parts.TORSO, UPPER, point(0.12), point(0.255), waist, 0.090 * wide, **chest)
-    belly = {"hint": sideways, "sx": bulk**0.5, "sz": 0.76 * bulk**0.5, "v0": hem * height}
-    yield frustum(parts.TORSO, UPPER, point(hem), point(0.15), hips * 1.06, waist * 1.03, **belly)
+    chest = partial(cone, parts.TORSO, UPPER, hint=sideways, sz=deep * bulk, sx=bulk)
+    yield chest(point(0.12), point(0.255), waist, 0.090 * wide, v0=0.12 * height)
+    belly = partial(frustum, parts.TORSO, UPPER, hint=sideways, sz=0.76 * bulk**0.5, sx=bulk**0.5)
+    yield belly(point(hem), point(0.15), hips * 1.06, waist * 1.03, v0=hem * height)
     shoulder_half = 0.094 * height * person.shoulders * (0.85 + 0.15 * build)
     cloth, radii = SKIN if cut == "sleeveless" else UPPER, (0.036 * height * bulk, 0.034 * height * bulk)
     for side in (1, -1):
@@ -159,20 +158,17 @@ def _torso(person: Person, point: Spine, sideways: Vector) -> Iterator[Row]:
 
 
 def _skirt(person: Person, point: Spine, crotch: Vector, swing: float) -> Iterator[Row]:
-    height = person.height
-
-    def skirt(part: int, cloth: int, drop: float, rise: float, flare: float, waist: float, sz: float) -> Row:
-        drop += 0.14 * person.length
-        hem = (crotch[0], crotch[1] - drop * height, crotch[2])
-        return frustum(part, cloth, hem, point(rise), flare, waist, sz=sz, v0=-drop * height)
-
+    height, garments = person.height, []
     if person.lower.cut in ("skirt", "dress"):
         flare = (0.105 + 0.05 * person.lower.numbers[2]) * height * person.hips
         cloth, rise = (UPPER, 0.16) if person.lower.cut == "dress" else (HIPS, 0.10)
-        yield skirt(parts.LEG, cloth, 0.10, rise, flare, 0.073 * height * person.hips, 0.72 + 0.5 * swing)
+        garments.append((parts.LEG, cloth, 0.10, rise, flare, 0.073 * height * person.hips, 0.72 + 0.5 * swing))
     if person.upper.cut == "coat":
         flare = 0.118 * height * person.hips
-        yield skirt(parts.TORSO, UPPER, 0.06, 0.14, flare, 0.083 * height, 0.74 + 0.4 * swing)
+        garments.append((parts.TORSO, UPPER, 0.06, 0.14, flare, 0.083 * height, 0.74 + 0.4 * swing))
+    for part, cloth, drop, rise, flare, waist, deep in garments:
+        drop = (drop + 0.14 * person.length) * height
+        yield frustum(part, cloth, add(crotch, UP, -drop), point(rise), flare, waist, sz=deep, v0=-drop)
 
 
 HELD = {"books": (0.15, 1.5), "umbrella": (0.35, 1.7), "bottle": (0.1, 0.9)}

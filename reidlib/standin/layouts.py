@@ -62,9 +62,6 @@ def _shots(shares: dict[str, dict[Pair, int]]) -> Iterator[tuple[str, Pair, int]
             yield from ((folder, pair, moment) for moment in range(many))
 
 
-FILM_FRAMES = 45_000
-
-
 @dataclass(frozen=True)
 class DukeSizes(Sizes):
     """Besides: people of the gallery whom one camera alone saw, numbered like all others and without a query."""
@@ -86,7 +83,7 @@ def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[Imag
     def person(folder: str, pair: Pair, moment: int) -> ImageSpec:
         walk, film, frame = moment_of(domain, seed, pair, moment)
         # Frames count through all films of a camera.
-        name = f"{pair[0]:04d}_c{pair[1]}_f{FILM_FRAMES * 2 * film + frame:07d}.jpg"
+        name = f"{pair[0]:04d}_c{pair[1]}_f{90_000 * film + frame:07d}.jpg"
         return ImageSpec(folder, name, "person", *pair, moment, walk, film, False)
 
     queries = ((QUERY, pair, many) for pair, many in people.test.items())
@@ -96,7 +93,6 @@ def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[Imag
 LABELED, DETECTED = "labeled", "detected"
 CUHK_FOLDERS = tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST))
 TESTSETS = "testsets.mat"
-CLASSIC_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     from scipy.io import savemat
 
     sizes, counts = domain.sizes, cuhk_persons(domain, scale)
-    everyone = [(pair + 1, person + 1) for pair in range(CLASSIC_PAIRS) for person in range(counts[pair])]
+    everyone = [(pair, 1 + person) for pair in (1, 2, 3) for person in range(counts[pair - 1])]
     # Half the people at most, so that there is something left to train on at any scale.
     size = min(scaled(sizes.classic_test, scale, 2), len(everyone) // 2)
     sets = np.empty((sizes.classic_sets, 1), dtype=object)

@@ -119,11 +119,6 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     return Walker(person_of(domain, seed, key), pose, heading, x, z), image
 
 
-def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
-    """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
-    return _Stage(domain, seed, spec).scene()
-
-
 class _Stage:
     """Collects the rows and materials of one image, and what is known of it. `random` is the image's own stream."""
 
@@ -153,9 +148,9 @@ class _Stage:
         self.feet.append((walker.x, walker.z, walker.person.height))
         return (*figure[:, :2].min(0).tolist(), *figure[:, 2:].max(0).tolist())
 
-    def add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
-        rows[:, parts.MATERIAL] += self.count
-        self.rows.append(rows)
+    def add(self, rows: np.ndarray | list[parts.Row], materials: list[parts.Row]) -> None:
+        self.rows.append(np.array(rows))
+        self.rows[-1][:, parts.MATERIAL] += self.count
         self.materials.append(np.array(materials))
         self.count += len(materials)
 
@@ -208,8 +203,7 @@ class _Stage:
             colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
             thing = Thing(what, x, z, between(random, 60.0, 120.0), 1.0, colour)
             if hides:
-                rows, materials = props.build(thing, parts.OCCLUDER, 0)
-                self.add(np.array(rows), materials)
+                self.add(*props.build(thing, parts.OCCLUDER, 0))
         if hides:
             self.occluder = what
 
@@ -240,26 +234,23 @@ class _Stage:
         random, walker = self.random, self.walker
         x, y, high = _middle(box)
         sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
-        wide = 0.45
-        if sort == "part":
-            high *= between(random, 0.3, 0.55)
-            x += spread(random, 0.05) * high
-            y += spread(random, 0.25) * high
-        elif sort == "wide":
-            high *= between(random, 1.6, 2.1)
-            x += spread(random, 0.1) * high
-        elif sort == "half":
-            x += random.choice((-1.0, 1.0)) * between(random, 0.16, 0.24) * high
-            y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
-        else:
+        if sort == "crowd":
             for side in (-1.0, 1.0)[: 1 + random.randrange(2)]:
                 other = self.passer(random, self.spec.camera)
                 beside = walker.x + side * between(random, 0.3, 0.5)
                 self.person(replace(other, x=beside, z=walker.z + between(random, -0.6, 0.9)), parts.OTHER)
             self.company = True
-            high *= between(random, 0.95, 1.2)
+        if sort == "part":
+            high *= between(random, 0.3, 0.55)
+            x += spread(random, 0.05) * high
+            y += spread(random, 0.25) * high
+        elif sort == "half":
+            x += random.choice((-1.0, 1.0)) * between(random, 0.16, 0.24) * high
+            y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
+        else:
+            high *= between(random, 1.6, 2.1) if sort == "wide" else between(random, 0.95, 1.2)
             x += spread(random, 0.1) * high
-            wide = between(random, 0.42, 0.6)
+        wide = between(random, 0.42, 0.6) if sort == "crowd" else 0.45
         return _window(x, y, wide * high, high)
 
     def false_alarm(self) -> Window:
@@ -310,8 +301,8 @@ class _Stage:
         light, (shade_x, shade_z), exposure, factors = self.light()
         shadows = [(x, z, x + shade_x * height, z + shade_z * height) for x, z, height in self.feet[:CASTERS]]
         shadows += [(1e4, 1e4, 1e4, 1e4)] * (CASTERS - len(shadows))
-        line, *turns = (math.radians(turn) for turn in (view.ground_line[1], *(wall.yaw for wall in view.walls)))
-        walls = [(math.sin(turn), math.cos(turn), wall.distance) for turn, wall in zip(turns, view.walls, strict=True)]
+        lines = [view.ground_line, *((wall.distance, wall.yaw) for wall in view.walls)]
+        turned = [(math.sin(math.radians(turn)), math.cos(math.radians(turn)), away) for away, turn in lines]
         # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a
         # coarseness below 0 to take from that.
         coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
@@ -327,8 +318,8 @@ class _Stage:
             materials=np.concatenate(self.materials).astype(np.float32),
             surfaces=_surfaces(self.domain, self.spec.camera),
             ray=np.hstack([eye.ahead + left * eye.right + top * eye.down, *steps]).astype(np.float32),
-            place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
-            walls=np.array(walls, dtype=np.float32).ravel(),
+            place=np.array([view.height, *turned[0]], dtype=np.float32),
+            walls=np.array(turned[1:], dtype=np.float32).ravel(),
             light=light,
             shadows=np.array(shadows, dtype=np.float32),
             look=np.array(look, dtype=np.float32),
@@ -356,6 +347,11 @@ class _Stage:
         factors["sun_azimuth"] = math.degrees(azimuth) % 360.0
         shadow = reach * math.sin(azimuth), reach * math.cos(azimuth)
         return np.array(light, dtype=np.float32), shadow, strength, factors
+
+
+def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
+    """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
+    return _Stage(domain, seed, spec).scene()
 
 
 def _window(x: float, y: float, wide: float, high: float) -> Window:

@@ -293,5 +293,5 @@ def readable(error: OSError, out: Path) -> ReidError:
         return ReidError(f"the disk of {out} is full; free some space and call render again to continue")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
-    problem = f"writing the stand-in to {out} failed ({error.strerror or error})"
-    return ReidError(f"{problem}; remove the cause and call render again")
+    reason = error.strerror or error
+    return ReidError(f"writing the stand-in to {out} failed ({reason}); remove the cause and call render again")
