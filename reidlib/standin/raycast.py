@@ -39,9 +39,8 @@ def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor
     slope = (r0 - r1) / length
     square = 1.0 - slope * slope
     cosine = torch.sqrt(square)
-    side = _cone_side(o, d, r0 / cosine, slope / cosine)
     best = torch.minimum(_sphere(o, d, r0), _sphere((o[0], o[1] - length, o[2]), d, r1))
-    for t in side:
+    for t in _cone_side(o, d, r0 / cosine, slope / cosine):
         # The sphere that touches the side here must be one between the two ends.
         centre = (o[1] + t * d[1] - slope * r0) / square
         best = torch.where((centre >= 0) & (centre <= length), torch.minimum(best, t), best)
@@ -62,12 +61,11 @@ def frustum(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Ten
 
 def box(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
     """Ray and the cube from -1 to 1."""
-    inverse = [1.0 / _safe(step) for step in d]
+    inverse = (1.0 / _safe(step) for step in d)
     ends = [((-1.0 - start) * i, (1.0 - start) * i) for start, i in zip(o, inverse, strict=True)]
-    x, y, z = (torch.minimum(p, q) for p, q in ends)
-    enter = torch.maximum(torch.maximum(x, y), z)
-    x, y, z = (torch.maximum(p, q) for p, q in ends)
-    return torch.where(enter <= torch.minimum(torch.minimum(x, y), z), enter, MISS)
+    enter = torch.stack([torch.minimum(p, q) for p, q in ends]).amax(0)
+    leave = torch.stack([torch.maximum(p, q) for p, q in ends]).amin(0)
+    return torch.where(enter <= leave, enter, MISS)
 
 
 def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:

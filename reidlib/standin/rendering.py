@@ -1,4 +1,4 @@
-"""A batch of scenes to pixels: gathers their arrays, casts, shades."""
+"""A batch of scenes to pixels: joins their arrays, casts, shades."""
 
 from __future__ import annotations
 
@@ -14,31 +14,6 @@ from .parts import FIGURE
 from .raycast import PIXELS, Batch, cast
 from .scene import Scene
 from .shade import backgrounds, finished, shaded
-
-
-def gather(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
-    """The scenes' arrays joined, materials renumbered, on the device."""
-
-    def joined(arrays: Iterable[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
-
-    def every(name: str) -> Tensor:
-        return joined(getattr(p, name) for p in scenes)
-
-    def last(name: str) -> Tensor:
-        return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
-
-    first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
-    return Batch(
-        material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
-        images=len(scenes),
-        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
-        own=every("material"),
-        order=joined(np.arange(len(p.kind)) for p in scenes),
-        **{name: every(name) for name in ("pixels", "kind", "part")},
-        **{name: every(name).T.contiguous() for name in ("packed", "materials", "surfaces")},
-        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look", "seed")},
-    )
 
 
 class Rendered(NamedTuple):
@@ -57,7 +32,27 @@ class Rendered(NamedTuple):
 @torch.inference_mode()
 def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
     """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
-    batch = gather(scenes, device)
+
+    def joined(arrays: Iterable[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
+
+    def every(name: str) -> Tensor:
+        return joined(getattr(p, name) for p in scenes)
+
+    def last(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
+
+    first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
+    batch = Batch(
+        material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
+        images=len(scenes),
+        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
+        own=every("material"),
+        order=joined(np.arange(len(p.kind)) for p in scenes),
+        **{name: every(name) for name in ("pixels", "kind", "part")},
+        **{name: every(name).T.contiguous() for name in ("packed", "materials", "surfaces")},
+        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look", "seed")},
+    )
     linear = backgrounds(batch)
     mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
     figure = torch.zeros_like(mask, dtype=torch.bool)
