@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from . import parts
 from .identity import Person
@@ -13,6 +16,7 @@ from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, RING, Row, Vector, add, materi
 
 Spine = Callable[[float], Vector]
 UP: Vector = (0.0, 1.0, 0.0)
+SIZES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 cone, frustum = partial(primitive, CONE), partial(primitive, FRUSTUM)
 
 # Rows of a person's materials.
@@ -110,7 +114,7 @@ def _leg(person: Person, side: int, hip: Vector, angle: float, bend: float, bone
     knee = add(hip, down, bone)
     ankle = add(knee, back, bone)
     cloth, bare = LOWER_L if side > 0 else LOWER_R, cut in ("shorts", "skirt", "dress")
-    cover, loose = SKIN if bare else cloth, {"wide": 1.45, "trousers": 1.18}.get(cut, 1.0)
+    cover, loose = SKIN if bare else cloth, SIZES["loose"].get(cut, 1.0)
     r_hip, r_knee, r_ankle = 0.052 * height * thick, 0.034 * height * thick * loose, 0.023 * height
     # A bare thigh begins below the hips, so that no skin shows through shorts or skirt.
     begin = 0.4 if bare else 0.0
@@ -136,8 +140,8 @@ def _torso(person: Person, point: Spine, sideways: Vector) -> Iterator[Row]:
     deep = 0.70 * (0.75 + 0.25 * build)
     waist = (0.072 if person.woman else 0.079) * wide * (0.8 + 0.2 * build)
     hips = 0.083 * height * person.hips * (0.75 + 0.25 * build)
-    bulk = {"coat": 1.14, "jacket": 1.12, "hoodie": 1.12, "long": 1.03}.get(cut, 1.0)
-    hem = {"coat": 0.07, "jacket": 0.03, "hoodie": 0.015}.get(cut, 0.045 * person.length - 0.005)
+    bulk = SIZES["bulk"].get(cut, 1.0)
+    hem = SIZES["hem"].get(cut, 0.045 * person.length - 0.005)
     # The texture's v counts metres above the crotch on every part of the torso, so that stripes run on.
     yield cone(parts.LEG, HIPS, point(0.01), point(0.05), hips * 0.96, waist * 0.94, sz=0.70)
     chest = partial(cone, parts.TORSO, UPPER, hint=sideways, sz=deep * bulk, sx=bulk)
@@ -171,23 +175,19 @@ def _skirt(person: Person, point: Spine, crotch: Vector, swing: float) -> Iterat
         yield frustum(part, cloth, add(crotch, UP, -drop), point(rise), flare, waist, sz=deep, v0=-drop)
 
 
-HELD = {"books": (0.15, 1.5), "umbrella": (0.35, 1.7), "bottle": (0.1, 0.9)}
-"""Angle and bend of an arm that holds something."""
-
-
 def _arm(person: Person, side: int, joint: Vector, angle: float, bend: float, sideways: Vector) -> Iterator[Row]:
     height, thick, cut = person.height, 0.55 + 0.45 * person.build, person.upper.cut
     cloth = SLEEVE_L if side > 0 else SLEEVE_R
     if side == person.side:
-        angle, bend = HELD.get(person.carried, (angle, bend))
+        angle, bend = SIZES["held"].get(person.carried, (angle, bend))
     out = 0.10 + 0.06 * person.build
     upper_dir, fore_dir = _along(angle), _along(angle + bend)
     elbow = add(add(joint, upper_dir, 0.168 * height), sideways, side * out * 0.12 * height)
     wrist = add(add(elbow, fore_dir, 0.14 * height), sideways, -side * 0.012 * height)
     hand = add(wrist, fore_dir, 0.035 * height)
-    puff = {"long": 1.12, "jacket": 1.28, "hoodie": 1.28, "coat": 1.3}.get(cut, 1.0)
+    puff = SIZES["puff"].get(cut, 1.0)
     r_top, r_elbow, r_wrist = 0.028 * height * thick * puff, 0.024 * height * thick * puff, 0.018 * height * puff
-    limb = cloth if cut in ("long", "jacket", "hoodie", "coat") else SKIN
+    limb = cloth if cut in SIZES["puff"] else SKIN
     yield cone(parts.ARM, limb, joint, elbow, r_top, r_elbow)
     yield cone(parts.ARM, limb, elbow, wrist, r_elbow, r_wrist, v0=0.168 * height)
     yield solid(ELLIPSOID, parts.ARM, SKIN, hand, fore_dir, (0.020 * height, 0.042 * height, 0.024 * height))
@@ -223,18 +223,6 @@ def _in_hand(person: Person, hand: Vector, elbow: Vector, wrist: Vector) -> Iter
             yield cone(parts.BAG, BAG2, low, hand, 0.012, 0.010)
 
 
-HAIR_CAP = (0.016, -0.012, 0.0485, 0.060, 0.0535)
-ROUND: dict[str, list[tuple[float, ...]]] = {
-    **dict.fromkeys(("short", "long", "ponytail"), [HAIR_CAP]),
-    "bob": [HAIR_CAP, (-0.022, -0.020, 0.054, 0.058, 0.044)],
-    "bun": [HAIR_CAP, (0.055, -0.042, 0.028, 0.026, 0.026)],
-    "cap": [(0.036, -0.006, 0.053, 0.044, 0.061), (0.036, 0.058, 0.040, 0.007, 0.040)],
-    "beanie": [(0.034, -0.010, 0.052, 0.050, 0.057)],
-    "sunhat": [(0.040, -0.004, 0.053, 0.046, 0.060)],
-}
-"""Ellipsoids of hair and hats, as shares of the person's height: above and ahead of the head's middle, half sizes."""
-
-
 def _head(person: Person, point: Spine, ahead: Vector, turn: float) -> Iterator[Row]:
     height = person.height
     face: Vector = (math.sin(turn), 0.0, math.cos(turn))
@@ -250,14 +238,14 @@ def _head(person: Person, point: Spine, ahead: Vector, turn: float) -> Iterator[
 
     yield cone(parts.HEAD, SKIN, point(0.34), point(0.40), 0.031 * height, 0.028 * height)
     yield ellipsoid(parts.HEAD, FACE, head, 0.044, 0.066, 0.054)
-    for rise, forward, *half in ROUND.get(person.hair, ()):
+    for rise, forward, *half in SIZES["round"][person.hair]:
         yield ellipsoid(parts.HAIR, HAIR, at(rise, forward), *half)
     if person.hair == "long":
         radii = 0.049 * height, 0.036 * height
         yield cone(parts.HAIR, HAIR, at(0.0, -0.024), at(-0.125, -0.052), *radii, hint=hint, sz=0.7, sx=1.15)
     elif person.hair == "ponytail":
         yield cone(parts.HAIR, HAIR, at(0.02, -0.062), at(-0.085, -0.085), 0.022 * height, 0.014 * height)
-    for rise, forward, *half in ROUND.get(person.hat, ()):
+    for rise, forward, *half in SIZES["round"][person.hat]:
         yield ellipsoid(parts.HAT, HAT, at(rise, forward), *half)
     if person.hat == "sunhat":
         middle = at(0.036, 0.0)
