@@ -198,7 +198,7 @@ class _Stage:
             if hides:
                 self.person(other, parts.OTHER)
         else:
-            x += props.REACH[what] * side * between(random, 0.4, 1.0)
+            x += props.SHAPES[what]["reach"] * side * between(random, 0.4, 1.0)
             tone = between(random, 0.15, 0.6)
             colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
             thing = Thing(what, x, z, between(random, 60.0, 120.0), 1.0, colour)
