@@ -10,11 +10,11 @@ import hashlib
 import json
 import os
 import tomllib
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from reidlib.spec import ReidError
 
@@ -26,47 +26,27 @@ MANIFEST = "standin.json"
 FOLDER = Path(__file__).parent / "domains"
 
 
-class _Domains(Mapping[str, Domain]):
-    """All domains by name; each file is read when it is first asked for."""
-
-    def __init__(self) -> None:
-        self.files = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
-
-    def __getitem__(self, name: str) -> Domain:
-        return read_domain(self.files[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.files)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-
 def domain(name: str, variant: Variant | None = None) -> Domain:
     """The domain of a stand-in, by the data set's name, with a factor changed where a variant is given."""
     if name not in DOMAINS:
         raise ReidError(f"no stand-in is called {name!r}; known: {', '.join(DOMAINS)}")
-    return DOMAINS[name] if variant in (None, Variant()) else _changed(name, variant, repr(variant))
-
-
-@functools.cache
-def _changed(name: str, variant: Variant, exactly: str) -> Domain:
-    """`exactly` tells variants apart that are equal and have different digests: shares of 0 and of 0.0."""
-    return replace(DOMAINS[name], variant=variant)
+    if variant in (None, Variant()):
+        return DOMAINS[name]
+    # By all that it says: shares of 0 and of 0.0 are equal, and have different digests.
+    return _CHANGED.setdefault((name, repr(variant)), replace(DOMAINS[name], variant=variant))
 
 
 def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None) -> str:
     """A short hash of renderer version, the domain's parameters, variant, scale and seed; never of bytes."""
-    return _digest(VERSION, domain(name, variant), float(scale), int(seed))
+    return _digest(domain(name, variant), float(scale), int(seed))
 
 
 @functools.cache
-def _digest(version: int, domain: Domain, scale: float, seed: int) -> str:
-    content = {"version": version, "domain": parameters(domain), "scale": scale, "seed": seed}
+def _digest(domain: Domain, scale: float, seed: int) -> str:
+    content = {"version": VERSION, "domain": parameters(domain), "scale": scale, "seed": seed}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-@functools.cache
 def read_domain(path: Path) -> Domain:
     """Read the file of one domain, named after it.
 
@@ -80,16 +60,17 @@ def read_domain(path: Path) -> Domain:
         raise ReidError(f"{path} cannot be read ({error}); restore it") from error
     reader = _Reader(path)
     layout = reader.named("layout", content.pop("layout", None), LAYOUTS)
-    reader.names = {
-        Surface: reader.table("surfaces", content.pop("surfaces", {}), Surface),
-        Light: reader.table("lamps", content.pop("lamps", {}), Light),
-        Colour: reader.table("colours", content.pop("colours", {}), Colour),
-    }
+    for name, kind in (("surfaces", Surface), ("lamps", Light), ("colours", Colour)):
+        table = reader.table(name, content.pop(name, {}))
+        reader.names[kind] = {key: reader.value(kind, part, f"{name}.{key}") for key, part in table.items()}
     domain = reader.build(Domain, content, "", {"name": path.stem, "layout": layout}, {"sizes": layout.sizes})
     for garment in ("upper", "lower", "shoes", "bags", "hats"):
         for colour, _ in getattr(domain.palette, garment):
             reader.named(f"palette.{garment}", colour, dict(domain.palette.colours))
     return domain
+
+
+_hints = functools.cache(get_type_hints)
 
 
 class _Reader:
@@ -107,53 +88,38 @@ class _Reader:
             raise self.error(where, f"is {name!r}; known: {', '.join(known) or 'none'}")
         return known[name]
 
-    def table(self, where: str, content: Any, kind: Any) -> dict[str, Any]:
+    def table(self, where: str, content: Any) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise self.error(where, "is not a table")
-        return {name: self.value(kind, part, f"{where}.{name}") for name, part in content.items()}
+        return content
 
-    def build(self, kind: Any, content: Any, where: str, given: dict[str, Any], hints: dict[str, Any]) -> Any:
-        """One dataclass from its table; `given` are fields from elsewhere, `hints` types that replace the declared."""
-        if not isinstance(content, dict):
-            raise self.error(where, "is not a table")
-        hints = _hints(kind) | hints
+    def build(self, kind: Any, content: Any, where: str, given: dict[str, Any], types: dict[str, Any]) -> Any:
+        """One dataclass from its table; `given` are fields from elsewhere, `types` replace the declared ones."""
+        prefix, types = where and f"{where}.", _hints(kind) | types
         own = {f.name: f for f in fields(kind) if f.name not in given and f.name != "variant"}
         values = dict(given)
-        for name, part in content.items():
+        for name, part in self.table(where, content).items():
             if name not in own:
-                raise self.error(f"{where}{name}", f"is unknown; known: {', '.join(own)}")
-            values[name] = self.value(hints[name], part, f"{where}{name}")
+                raise self.error(prefix + name, f"is unknown; known: {', '.join(own)}")
+            values[name] = self.value(types[name], part, prefix + name)
         for name, f in own.items():
             if name not in values and f.default is MISSING:
-                raise self.error(f"{where}{name}", "is missing")
+                raise self.error(prefix + name, "is missing")
         return kind(**values)
-
-    def cameras(self, content: Any, where: str) -> tuple[Camera, ...]:
-        built: list[Camera] = []
-        for number, table in enumerate(content if isinstance(content, list) else [content], 1):
-            here, base = f"{where}[{number}]", {}
-            if isinstance(table, dict) and "like" in table:
-                like = table.pop("like")
-                if type(like) is not int or not 1 <= like < number:
-                    raise self.error(f"{here}.like", f"is {like!r}, not the number of an earlier camera")
-                base = {name: part for name, part in vars(built[like - 1]).items() if name not in table}
-            built.append(self.build(Camera, table, f"{here}.", base, {}))
-        return tuple(built)
 
     def value(self, kind: Any, content: Any, where: str) -> Any:
         """Content of the file as a value of the type `kind`; lists become tuples, names what they stand for."""
-        if kind == tuple[Camera, ...]:
-            return self.cameras(content, where)
-        if get_origin(kind) in (Union, types.UnionType):
-            kind = get_args(kind)[0]
+        kinds = get_args(kind)
+        if get_origin(kind) is UnionType:
+            kind = kinds[0]
         if isinstance(content, str) and kind in self.names:
             return self.named(where, content, self.names[kind])
         if get_origin(kind) is Literal:
-            return self.named(where, content, {name: name for name in get_args(kind)})
+            return self.named(where, content, dict(zip(kinds, kinds, strict=True)))
         if is_dataclass(kind):
-            return self.build(kind, content, f"{where}.", {}, {})
+            return self.build(kind, content, where, {}, {})
         if get_origin(kind) is tuple:
-            return self.sequence(get_args(kind), content, where)
+            return self.sequence(kinds, content, where)
         allowed = (int, float) if kind is float else (kind,)
         if type(content) not in allowed:
             raise self.error(where, f"is {content!r}, not of the type {kind.__name__}")
@@ -161,32 +127,38 @@ class _Reader:
 
     def sequence(self, kinds: tuple[Any, ...], content: Any, where: str) -> tuple[Any, ...]:
         if isinstance(content, dict):  # names and values in their order
-            content = [list(item) for item in content.items()]
+            content = list(map(list, content.items()))
         if not isinstance(content, list):
             raise self.error(where, f"is {content!r}, not a list")
         if kinds[-1] is Ellipsis:
             kinds = kinds[:1] * len(content)
         if len(content) != len(kinds):
             raise self.error(where, f"has {len(content)} values, not {len(kinds)}")
+        for i, part in enumerate(content):
+            if kinds[i] is Camera and isinstance(part, dict) and "like" in part:
+                like = part.pop("like")
+                if type(like) is not int or not 1 <= like <= i:
+                    raise self.error(f"{where}[{i + 1}].like", f"is {like!r}, not the number of an earlier camera")
+                content[i] = content[like - 1] | part
         pairs = zip(kinds, content, strict=True)
         return tuple(self.value(kind, part, f"{where}[{i}]") for i, (kind, part) in enumerate(pairs, 1))
 
 
-_hints = functools.cache(get_type_hints)
-DOMAINS: Mapping[str, Domain] = _Domains()
+DOMAINS: dict[str, Domain] = {path.stem: read_domain(path) for path in sorted(FOLDER.glob("*.toml"))}
+"""All stand-ins, by the data set's name."""
+_CHANGED: dict[tuple[str, str], Domain] = {}
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the folder holds a whole stand-in: a manifest, and as many images as it counts, with or without truth."""
-    folder = Path(folder)
     try:
-        manifest = read_manifest(folder / MANIFEST)
+        manifest = read_manifest(Path(folder) / MANIFEST)
     except ReidError:
         return False
-    return manifest is not None and all(
-        len(image_names(folder / part)) == manifest.get("counts", {}).get(part)
-        for part in DOMAINS[manifest["name"]].layout.folders
-    )
+    if manifest is None:
+        return False
+    counts, folders = manifest.get("counts", {}), DOMAINS[manifest["name"]].layout.folders
+    return all(len(image_names(Path(folder) / part)) == counts.get(part) for part in folders)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

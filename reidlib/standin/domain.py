@@ -31,25 +31,20 @@ Hair = Literal["short", "bald", "long", "bun", "ponytail", "bob"]
 
 @dataclass(frozen=True)
 class Surface:
-    """A flat piece of the background: tiles or panels with joints, tiles that differ, and grain.
+    """A flat piece of the background: tiles or panels with joints, tiles that differ, and grain."""
 
-    `cell` is the width and height of a tile; `joint` the width of the line between tiles; `vary` how much tiles differ
-    in brightness; `alt_share` the share of tiles in the colour `alt`; `grain` and `grain_size` the strength and the
-    size of the cloudy noise; below `plinth` (walls only) the colour is `plinth_colour`, above `top` it is `top_colour`.
-    """
-
-    base: Colour
-    line: Colour
-    alt: Colour
-    cell: tuple[float, float] = (0.6, 0.6)
-    joint: float = 0.02
-    vary: float = 0.05
-    alt_share: float = 0.0
-    grain: float = 0.1
+    base: Colour  # of a tile
+    line: Colour  # of the joints
+    alt: Colour  # of other tiles
+    cell: tuple[float, float] = (0.6, 0.6)  # width and height of a tile
+    joint: float = 0.02  # width of the line between tiles
+    vary: float = 0.05  # how much tiles differ in brightness
+    alt_share: float = 0.0  # share of tiles in the colour `alt`
+    grain: float = 0.1  # strength of the cloudy noise
     grain_size: float = 0.3
-    plinth: float = -1.0
+    plinth: float = -1.0  # below this height a wall has the colour `plinth_colour`
     plinth_colour: Colour = (0.3, 0.3, 0.3)
-    top: float = 99.0
+    top: float = 99.0  # above this height it has the colour `top_colour`
     top_colour: Colour = (0.8, 0.85, 0.9)
 
 
@@ -76,60 +71,45 @@ class Thing:
 
 @dataclass(frozen=True)
 class Light:
-    """A time of day, or the lamps of a room.
-
-    `height` is the range of the sun's height over the horizon; `turn` is added to the direction in which a camera has
-    the sun; `sunny` and `overcast` are the strengths of sun and sky in either weather; `warm` and `cool` the ranges of
-    the sun's red over the sky's blue, in sun and under clouds; `tint` multiplies red, green and blue of all light.
-    Lamps are a sun without weather or shadows.
-    """
+    """A time of day, or the lamps of a room: a sun without weather or shadows."""
 
     name: str = "day"
-    height: Range = (35.0, 62.0)
-    turn: float = 0.0
-    sunny: tuple[float, float] = (0.72, 0.62)
-    overcast: tuple[float, float] = (0.38, 0.78)
-    warm: Range = (0.0, 0.04)
-    cool: Range = (0.0, 0.03)
-    tint: Colour = (1.0, 1.0, 1.0)
+    height: Range = (35.0, 62.0)  # of the sun over the horizon
+    turn: float = 0.0  # added to the direction in which a camera has the sun
+    sunny: tuple[float, float] = (0.72, 0.62)  # strengths of sun and sky in sunshine
+    overcast: tuple[float, float] = (0.38, 0.78)  # and under clouds
+    warm: Range = (0.0, 0.04)  # the sun's red over the sky's blue in sunshine
+    cool: Range = (0.0, 0.03)  # the sky's blue over the sun's red under clouds
+    tint: Colour = (1.0, 1.0, 1.0)  # multiplies red, green and blue of all light
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: its place, what it sees, how it renders colours.
-
-    `height` and `pitch` place it; people walk between `near` and `far` metres, at most `spread` times their distance
-    to the side, in the directions `headings` (0 is away from the camera, 180 towards it, 90 to the right).
-    `gains` multiply red, green and blue; `contrast` and `saturation` are 1 for no change; `blur` and `coarse` (0 to 1)
-    soften by one and by two pixels (a `coarse` below 0 is a fine sensor, on which distance costs less); `noise` is the
-    standard deviation of the sensor's noise; `quality` is the range of JPEG's. `sun` is the direction of the sun,
-    `sun_share` how often it shines, `popularity` the relative number of people who pass. `lamps` light a camera
-    indoors, at any time of day.
-    """
+    """One camera: its place, what it sees, how it renders colours."""
 
     height: float
-    pitch: float
-    near: float
+    pitch: float  # down from the horizon
+    near: float  # people walk between `near` and `far`
     far: float
-    spread: float
-    headings: tuple[float, ...]
+    spread: float  # at most this share of their distance to the side
+    headings: tuple[float, ...]  # 0 is away from the camera, 180 towards it, 90 to the right
     ground: Surface
     far_ground: Surface
-    ground_line: tuple[float, float]
+    ground_line: tuple[float, float]  # distance of the line where the far ground begins, and its turn
     walls: tuple[Wall, Wall]
     things: tuple[Thing, ...]
-    gains: Colour
-    contrast: float
+    gains: Colour  # of red, green and blue
+    contrast: float  # 1 for no change; likewise saturation and exposure
     saturation: float
     exposure: float
-    blur: float
-    coarse: float
-    noise: float
-    quality: tuple[int, int]
-    sun: float
-    sun_share: float
-    popularity: float
-    lamps: Light | None = None
+    blur: float  # softening by one pixel, 0 to 1
+    coarse: float  # softening by two pixels, 0 to 1; below 0 a fine sensor, on which distance costs less
+    noise: float  # standard deviation of the sensor's noise; 1 is white
+    quality: tuple[int, int]  # JPEG's, lowest and highest
+    sun: float  # its direction, to the right of the view
+    sun_share: float  # how often it shines
+    popularity: float  # relative number of people who pass
+    lamps: Light | None = None  # light a camera indoors, at any time of day
 
 
 @dataclass(frozen=True)
@@ -165,25 +145,18 @@ class Wardrobe:
 
 @dataclass(frozen=True)
 class Rates:
-    """How often, and how strongly, an image is made hard.
+    """How often, and how strongly, an image is made hard. Shares from 0 to 1; spreads are standard deviations."""
 
-    `occluded`: something stands in front of the person; `company`: another person in the image; `standing`: no stride;
-    `shift` and `grow`: the detector's error as a share of the box (standard deviation of the shift; range of the
-    growth); `heading_track` and `heading_image`: standard deviations in degrees of the heading of a walk and of one
-    image of it; `light`: relative spread of the light's strength between films; `second_walk`: share of
-    (identity, camera) pairs filmed in two walks; `patch`: share of distractors that show no person.
-    """
-
-    occluded: float
-    company: float
-    standing: float
-    shift: float
-    grow: Range
-    heading_track: float
-    heading_image: float
-    light: float
-    second_walk: float
-    patch: float
+    occluded: float  # share of images with something in front of the person
+    company: float  # share with another person
+    standing: float  # share of walks without a stride
+    shift: float  # of a detected box, as a share of its height and of 1.5 widths
+    grow: Range  # height of a detected box over the figure's
+    heading_track: float  # of the heading of a walk
+    heading_image: float  # of the heading in one image of it
+    light: float  # of the light's strength between films, relative
+    second_walk: float  # share of (identity, camera) pairs filmed in two walks
+    patch: float  # share of distractors that show no person
 
 
 @dataclass(frozen=True)
@@ -216,7 +189,9 @@ class Variant:
     same_clothes: float | None = None
 
     def __post_init__(self) -> None:
-        _ = self.shift  # an error where `boxes` is unknown
+        if self.boxes not in (None, "tight", "detected") and not _SHIFT.fullmatch(str(self.boxes)):
+            known = "tight, detected, or shift=0.2 (any share up to 1)"
+            raise ReidError(f"boxes {self.boxes!r} are unknown; choose {known}")
         for name in ("occlusion", "resolution", "same_clothes"):
             share = getattr(self, name)
             if share is not None and not (0 <= share <= 1 and (share or name != "resolution")):
@@ -226,15 +201,11 @@ class Variant:
     @property
     def shift(self) -> float | None:
         """The standard deviation that "shift=S" asks for."""
-        if self.boxes in (None, "tight", "detected"):
-            return None
-        match = re.fullmatch(r"shift=(0?\.\d+|0|1(?:\.0*)?)", str(self.boxes))
-        if match is None:
-            known = "tight, detected, or shift=0.2 (any share up to 1)"
-            raise ReidError(f"boxes {self.boxes!r} are unknown; choose {known}")
-        return float(match[1])
+        match = _SHIFT.fullmatch(str(self.boxes))
+        return float(match[1]) if match else None
 
 
+_SHIFT = re.compile(r"shift=(0?\.\d+|0|1(?:\.0*)?)")
 SizesT = TypeVar("SizesT", bound=Sizes)
 
 
@@ -255,11 +226,7 @@ class Layout(Generic[SizesT]):
 
 @dataclass(frozen=True, eq=False)
 class Domain(Generic[SizesT]):
-    """One stand-in: its name, sizes, cameras, clothes, difficulty, and how it is arranged on disk.
-
-    `sequences` is the number of films of each camera; the `lights` take turns, film by film. `occluders` are the things
-    that may stand in front of a person. Two domains are equal only where they are the same object.
-    """
+    """One stand-in. Two domains are equal only where they are the same object."""
 
     name: str
     sizes: SizesT
@@ -267,10 +234,10 @@ class Domain(Generic[SizesT]):
     palette: Palette
     wardrobe: Wardrobe
     rates: Rates
-    sequences: int
+    sequences: int  # films of each camera
     layout: Layout[SizesT]
-    lights: tuple[Light, ...] = (Light(),)
-    occluders: tuple[Occluder, ...] = ("bike", "pole", "bike", "person", "box")
+    lights: tuple[Light, ...] = (Light(),)  # they take turns, film by film
+    occluders: tuple[Occluder, ...] = ("bike", "pole", "bike", "person", "box")  # may stand in front of a person
     variant: Variant = Variant()
 
     def stream(self, seed: int, *purpose: object) -> Random:

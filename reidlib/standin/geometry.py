@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .parts import BOX, CONE, ELLIPSOID, FRUSTUM, HINT, KIND, R0, R1, RING, SX, SZ, U0, V0, A, B
+from .parts import BOX, CONE, ELLIPSOID, HINT, KIND, R0, R1, RING, SX, SZ, U0, V0, A, B
+
+Window = tuple[float, float, float, float]
 
 WIDTH, HEIGHT = 64, 128
 NEAREST = 0.4
@@ -26,22 +28,13 @@ def dot(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return p[..., 0] * q[..., 0] + p[..., 1] * q[..., 1] + p[..., 2] * q[..., 2]
 
 
-def cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Cross product over the last axis of size 3."""
-    pairs = ((1, 2), (2, 0), (0, 1))
-    return np.stack([p[..., i] * q[..., j] - p[..., j] * q[..., i] for i, j in pairs], axis=-1)
-
-
 def place(rows: np.ndarray, heading: float, x: float, z: float) -> np.ndarray:
     """Rows of a person turned by `heading` (radians) about the vertical and moved to (x, z) on the ground."""
     cos, sin = np.cos(heading), np.sin(heading)
     placed = rows.copy()
-    for columns in (A, B, HINT):
-        side, _, ahead = rows[:, columns].T
-        placed[:, columns.start] = side * cos + ahead * sin
-        placed[:, columns.start + 2] = ahead * cos - side * sin
-    for columns in (A, B):
-        placed[:, columns] += (x, 0.0, z)
+    for columns, shift in ((A, (x, 0.0, z)), (B, (x, 0.0, z)), (HINT, (0.0, 0.0, 0.0))):
+        side, up, ahead = rows[:, columns].T
+        placed[:, columns] = np.stack([side * cos + ahead * sin, up, ahead * cos - side * sin], axis=1) + shift
     return placed
 
 
@@ -59,29 +52,27 @@ class Solids:
         self.kind = rows[:, KIND].astype(np.int64)
         self.origin = rows[:, A]
         along = rows[:, B] - self.origin
-        self.length = np.sqrt(dot(along, along))
-        y = along / self.length[:, None]
+        length = np.sqrt(dot(along, along))
+        y = along / length[:, None]
         hint = rows[:, HINT]
         x = hint - dot(hint, y)[:, None] * y
         lost = dot(x, x) < 1e-6  # the hint runs along the axis: any other direction serves
-        x = np.where(lost[:, None], cross(y, np.array([0.0, 0.0, 1.0])) + np.array([0.0, 1e-3, 0.0]), x)
+        x = np.where(lost[:, None], np.cross(y, np.array([0.0, 0.0, 1.0])) + np.array([0.0, 1e-3, 0.0]), x)
         x = x - dot(x, y)[:, None] * y
         x /= np.sqrt(dot(x, x))[:, None]
-        self.axes = np.stack([x, y, cross(x, y)], axis=1)
+        self.axes = np.stack([x, y, np.cross(x, y)], axis=1)
 
         kind, r0, r1 = self.kind, rows[:, R0], rows[:, R1]
         solid = (kind == ELLIPSOID) | (kind == BOX)
         self.scale = np.stack([rows[:, SX], np.where(solid, r0, 1.0), rows[:, SZ]], axis=1)
-        height = np.where(kind == RING, 0.0, self.length)
+        self.height = height = np.where(kind == RING, 0.0, length)
         wide = np.where(solid, 1.0, np.maximum(r0, r1))
         bottom = np.where(kind == CONE, np.minimum(-r0, height - r1), np.where(solid, -1.0, 0.0))
         top = np.where(kind == CONE, np.maximum(height + r1, r0), np.where(solid, 1.0, height))
         self.low = np.stack([-wide, bottom, -wide], axis=1)
         self.high = np.stack([wide, top, wide], axis=1)
-        self.height = height
-        if np.any((kind == CONE) & (np.abs(r0 - r1) >= 0.98 * self.length)):
+        if np.any((kind == CONE) & (np.abs(r0 - r1) >= 0.98 * length)):
             raise ValueError("a cone's one end swallows the other; use an ellipsoid")
-        assert np.all((kind >= CONE) & (kind <= RING) | (kind == FRUSTUM))
 
     def corners(self) -> np.ndarray:
         """World corners of the primitives' boxes, (P, 8, 3)."""
@@ -114,12 +105,8 @@ def extents(solids: Solids, eye: Eye) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1), depth.min(1)
 
 
-def pack(
-    solids: Solids, eye: Eye, window: tuple[float, float, float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pack(solids: Solids, eye: Eye, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The numbers that the ray caster needs of the primitives in the window (left, top, right, bottom as tangents).
-
-    Returns three arrays:
 
     kept    (K,) int64, which primitives are in the window
     packed  (K, PACKED) float32. A pixel (u, v) looks along the local direction `RAY + u RAY_U + v RAY_V` from the local
@@ -137,13 +124,12 @@ def pack(
     kept = np.flatnonzero(seen)
 
     axes = solids.axes[kept] / solids.scale[kept][:, :, None]
-    centre = solids.origin[kept] + 0.5 * (solids.height[kept])[:, None] * solids.axes[kept][:, 1]
+    centre = solids.origin[kept] + 0.5 * solids.height[kept][:, None] * solids.axes[kept][:, 1]
     depth = dot(centre - eye.point, eye.ahead)
     corner = eye.ahead + left * eye.right + top * eye.down
     ray, ray_u, ray_v = dot(axes, corner), dot(axes, step_x * eye.right), dot(axes, step_y * eye.down)
     start = dot(axes, (eye.point - solids.origin[kept])[:, None, :]) + depth[:, None] * ray
     rows = solids.rows[kept]
-    solid = (solids.kind[kept] == ELLIPSOID) | (solids.kind[kept] == BOX)
     local = (start, ray, ray_u, ray_v, depth, solids.height[kept], rows[:, [R0, R1]], axes.reshape(-1, 9))
-    packed = np.column_stack([*local, rows[:, [SX, U0, V0]], np.where(solid, rows[:, R0], 1.0)])
+    packed = np.column_stack([*local, rows[:, [SX, U0, V0]], solids.scale[kept, 1]])
     return kept, packed.astype(np.float32), pixels[kept]

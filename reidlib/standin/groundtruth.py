@@ -8,11 +8,12 @@ deleted. A line that a crash cut short is skipped, and its image is rendered aga
 from __future__ import annotations
 
 import base64
+import io
 import json
-import os
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,13 +26,10 @@ from .geometry import HEIGHT, WIDTH
 from .plan import ImageSpec
 
 LOGS = "truth.*.log"
-_TABLE = Path(__file__).with_name("factors.tsv")
-
+_AGAIN = "call `reid render` with the same arguments again"
 NUMBER, WHOLE, YES, WORD, COLOUR = "f4", "i4", "?", "U", "3f4"
-FACTORS: dict[str, tuple[str, str]] = {
-    name: (kind, meaning)
-    for name, kind, meaning in (line.split("\t") for line in _TABLE.read_text(encoding="utf-8").splitlines()[1:])
-}
+_LINES = Path(__file__).with_name("factors.tsv").read_text(encoding="utf-8").splitlines()[1:]
+FACTORS: dict[str, tuple[str, ...]] = {name: tuple(known) for name, *known in (line.split("\t") for line in _LINES)}
 """Kind and meaning of every factor. Without a figure, numbers are nan, words "none" and truth values false."""
 
 _ABSENT = {NUMBER: np.nan, WHOLE: -1, YES: False, WORD: "none", COLOUR: (np.nan,) * 3}
@@ -69,11 +67,11 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             known, masks, ends = file["names"], file["masks"].tobytes(), file["ends"]
             factors = {key: file["factor " + key] for key in FACTORS}
         position = {name: i for i, name in enumerate(known.tolist())}
-        unknown = [name for name in names if name not in position] if names is not None else []
-        if unknown:
+        chosen = position if names is None else names
+        if unknown := [name for name in chosen if name not in position]:
             problem = f"{path} does not hold {unknown[0]} ({len(unknown)} such names)"
             raise ReidError(f"{problem}; give paths of images in its folder")
-        which = np.array([position[name] for name in (position if names is None else names)], dtype=np.int64)
+        which = np.array([position[name] for name in chosen], dtype=np.int64)
         begins = np.concatenate([[0], ends[:-1]])
         parts = np.empty((len(which), HEIGHT, WIDTH), dtype=np.uint8)
         for row, i in enumerate(which):
@@ -81,11 +79,9 @@ def truth(folder: Path | str, split: str, names: Sequence[str] | None = None) ->
             parts[row] = np.frombuffer(mask, np.uint8).reshape(HEIGHT, WIDTH)
         return Truth(known[which], parts, {key: values[which] for key, values in factors.items()})
     except FileNotFoundError:
-        again = "call `reid render` with the same arguments again, it adds the truth to the set"
-        raise ReidError(f"{path} is missing; {again}") from None
+        raise ReidError(f"{path} is missing; {_AGAIN}, it adds the truth to the set") from None
     except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        what = f"{path} is damaged ({type(error).__name__})"
-        raise ReidError(f"{what}; delete it and call `reid render` with the same arguments again") from error
+        raise ReidError(f"{path} is damaged ({type(error).__name__}); delete it and {_AGAIN}") from error
 
 
 def file_of(split: str) -> str:
@@ -109,33 +105,26 @@ def noted(out: Path) -> set[str]:
     return {path for path, *_ in _lines(out)}
 
 
-def gathered(out: Path, folder: str, specs: Sequence[ImageSpec], temporary: str) -> None:
-    """Write the truth of one folder, whose images are `specs`, from the logs."""
-    wanted = {spec.path: i for i, spec in enumerate(specs)}
-    masks: list[bytes] = [b""] * len(specs)
-    factors: list[dict] = [{}] * len(specs)
-    for path, mask, known in _lines(out, wanted):
-        masks[wanted[path]], factors[wanted[path]] = base64.b64decode(mask), known
-    columns: dict[str, Any] = {"names": np.array(list(wanted)), "masks": np.frombuffer(b"".join(masks), np.uint8)}
+def gathered(out: Path, paths: Sequence[str]) -> bytes:
+    """Content of the file with the truth of one folder, whose images are `paths`, from the logs."""
+    wanted = set(paths)
+    lines = {path: (mask, known) for path, mask, known in _lines(out) if path in wanted}
+    masks = [base64.b64decode(lines[path][0]) for path in paths]
+    columns: dict[str, Any] = {"names": np.array(paths), "masks": np.frombuffer(b"".join(masks), np.uint8)}
     columns["ends"] = np.cumsum([len(mask) for mask in masks])
     for key, (kind, _) in FACTORS.items():
-        values = [_ABSENT[kind] if known.get(key) is None else known[key] for known in factors]
-        columns["factor " + key] = np.array(values, dtype=kind.removeprefix("3"))
-    target = out / file_of(folder)
-    part = target.with_suffix(temporary)
-    with open(part, "wb") as file:
-        np.savez_compressed(file, **columns)
-    os.replace(part, target)
+        values = (lines[path][1].get(key) for path in paths)
+        found = [_ABSENT[kind] if value is None else value for value in values]
+        columns["factor " + key] = np.array(found, dtype=kind.removeprefix("3"))
+    content = io.BytesIO()
+    np.savez_compressed(content, **columns)
+    return content.getvalue()
 
 
-def _lines(out: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, str, dict]]:
+def _lines(out: Path) -> Iterator[tuple[str, str, dict]]:
     """The whole lines of all logs: path, mask, factors."""
     for log in sorted(out.glob(LOGS)):
         with open(log, "rb") as file:
             for line in file:
-                try:
-                    path, mask, factors = json.loads(line)
-                except ValueError:  # empty, or cut short
-                    continue
-                if wanted is None or path in wanted:
-                    yield path, mask, factors
+                with suppress(ValueError):  # empty, or cut short
+                    yield tuple(json.loads(line))

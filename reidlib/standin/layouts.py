@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -31,37 +32,34 @@ def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[
     both = people.train | people.test
     shares = apportion(list(both.values()), scaled(sizes.tight_images, scale, len(both)))
     tight = dict(zip(both, shares, strict=True))
-    specs = [
-        _market_person(domain, seed, pair, moment, folder)
-        for folder, parts in ((TRAIN, people.train), (TEST, people.test), (TIGHT, tight))
-        for pair, many in parts.items()
-        for moment in range(many)
+
+    def person(folder: str, pair: Pair, moment: int) -> ImageSpec:
+        drawn, (walk, film, frame) = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
+        box = 0 if drawn else 1 + domain.stream(seed, "box", *pair, moment).randrange(4)
+        name = f"{pair[0]:04d}_c{pair[1]}s{film}_{frame:06d}_{box:02d}.jpg"
+        return ImageSpec(folder, name, "person", *pair, moment, walk, film, drawn)
+
+    def other(kind: str, identity: int, label: str, moment: int) -> ImageSpec:
+        random = domain.stream(seed, kind, moment)
+        camera, film = 1 + random.randrange(len(domain.cameras)), 1 + random.randrange(domain.sequences)
+        name = f"{label}_c{camera}s{film}_{151 + 25 * moment:06d}_{1 + random.randrange(9):02d}.jpg"
+        return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
+
+    junk, distractors = (scaled(total, scale, 4) for total in (sizes.junk_images, sizes.distractor_images))
+    return [
+        *(person(*shot) for shot in _shots({TRAIN: people.train, TEST: people.test, TIGHT: tight})),
+        # The query is a moment of its own, so that it is never a second box of an image in the gallery.
+        *(person(QUERY, pair, max(many, tight[pair])) for pair, many in people.test.items()),
+        *(other("junk", -1, "-1", moment) for moment in range(junk)),
+        *(other("distractor", 0, "0000", moment) for moment in range(distractors)),
     ]
-    # The query is a moment of its own, so that it is never a second box of an image in the gallery.
-    specs += [_market_person(domain, seed, pair, max(many, tight[pair]), QUERY) for pair, many in people.test.items()]
-    for kind, identity, total in (("junk", -1, sizes.junk_images), ("distractor", 0, sizes.distractor_images)):
-        specs += [_market_other(domain, seed, kind, identity, moment) for moment in range(scaled(total, scale, 4))]
-    return specs
 
 
-def _market_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
-    identity, camera = pair
-    tight, (walk, film, frame) = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
-    box = 0 if tight else 1 + domain.stream(seed, "box", identity, camera, moment).randrange(4)
-    name = f"{identity:04d}_c{camera}s{film}_{frame:06d}_{box:02d}.jpg"
-    return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, tight)
-
-
-def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: int) -> ImageSpec:
-    random = domain.stream(seed, kind, moment)
-    camera = 1 + random.randrange(len(domain.cameras))
-    film = 1 + random.randrange(domain.sequences)
-    label = "-1" if identity < 0 else f"{identity:04d}"
-    name = f"{label}_c{camera}s{film}_{151 + 25 * moment:06d}_{1 + random.randrange(9):02d}.jpg"
-    return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
-
-
-FILM_FRAMES = 45_000
+def _shots(shares: dict[str, dict[Pair, int]]) -> Iterator[tuple[str, Pair, int]]:
+    """Folder, (identity, camera) and moment of every image, from the number of images of each folder and pair."""
+    for folder, own in shares.items():
+        for pair, many in own.items():
+            yield from ((folder, pair, moment) for moment in range(many))
 
 
 @dataclass(frozen=True)
@@ -81,28 +79,20 @@ def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[Imag
     weights = [0.25 + random.random() for _ in strangers]
     alone = apportion(weights, scaled(sizes.distractor_images, scale, len(strangers)))
     gallery = people.test | dict(zip(strangers, alone, strict=True))
-    specs = [
-        _duke_person(domain, seed, pair, moment, folder)
-        for folder, shares in ((TRAIN, people.train), (TEST, gallery))
-        for pair, many in shares.items()
-        for moment in range(many)
-    ]
-    return specs + [_duke_person(domain, seed, pair, many, QUERY) for pair, many in people.test.items()]
 
+    def person(folder: str, pair: Pair, moment: int) -> ImageSpec:
+        walk, film, frame = moment_of(domain, seed, pair, moment)
+        # Frames count through all films of a camera.
+        name = f"{pair[0]:04d}_c{pair[1]}_f{90_000 * film + frame:07d}.jpg"
+        return ImageSpec(folder, name, "person", *pair, moment, walk, film, False)
 
-def _duke_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str) -> ImageSpec:
-    (identity, camera), (walk, film, frame) = pair, moment_of(domain, seed, pair, moment)
-    # Frames count through all films of a camera.
-    name = f"{identity:04d}_c{camera}_f{FILM_FRAMES * 2 * film + frame:07d}.jpg"
-    return ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False)
+    queries = ((QUERY, pair, many) for pair, many in people.test.items())
+    return [person(*shot) for shot in (*_shots({TRAIN: people.train, TEST: gallery}), *queries)]
 
 
 LABELED, DETECTED = "labeled", "detected"
 CUHK_FOLDERS = tuple(f"{boxes}/{folder}" for boxes in (LABELED, DETECTED) for folder in (TRAIN, QUERY, TEST))
 TESTSETS = "testsets.mat"
-MOST_PER_VIEW = 5
-CLASSIC_PAIRS = 3
-Moments = list[tuple[Pair, int]]
 
 
 @dataclass(frozen=True)
@@ -139,35 +129,30 @@ def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[Imag
         [(identity, camera) for identity in sorted(part) for camera in cameras[identity - 1]]
         for part in (identities[:many], identities[many:])
     )
-    known = _cuhk_moments(random, train, 0, MOST_PER_VIEW, scaled(sizes.train_images, scale))
+    known = _cuhk_moments(random, train, range(5), scaled(sizes.train_images, scale))
     # The first moment of a test view is the query.
-    gallery = _cuhk_moments(random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, scale))
-    missing = []
+    gallery = _cuhk_moments(random, test, range(1, 5), scaled(sizes.gallery_images, scale))
+    specs = []
     for boxes, moments, few in ((LABELED, gallery, sizes.gallery_unlabeled), (DETECTED, known, sizes.train_undetected)):
-        late = [(view, moment) for view, moment in moments if moment > 1]  # never the first two of a view
-        missing.append((boxes, set(random.sample(late, min(len(late), scaled(few, scale))))))
-    return [
-        _cuhk_person(domain, seed, pair, moment, folder, boxes)
-        for boxes, without in missing
-        for folder, moments in ((TRAIN, known), (QUERY, [(pair, 0) for pair in test]), (TEST, gallery))
-        for pair, moment in moments
-        if (pair, moment) not in without
-    ]
+        late = [shot for shot in moments if shot[1] > 1]  # never the first two of a view
+        missing = set(random.sample(late, min(len(late), scaled(few, scale))))
+        for folder, shots in ((TRAIN, known), (QUERY, [(pair, 0) for pair in test]), (TEST, gallery)):
+            for pair, moment in (shot for shot in shots if shot not in missing):
+                walk, film, _ = moment_of(domain, seed, pair, moment)
+                name = f"{pair[0]:04d}_c{(pair[1] - 1) % 2 + 1}_{moment + 1}.jpg"
+                place = f"{boxes}/{folder}"
+                specs.append(ImageSpec(place, name, "person", *pair, moment, walk, film, boxes == LABELED))
+    return specs
 
 
-def _cuhk_moments(random: Random, views: list[Pair], first: int, most: int, total: int) -> Moments:
-    """Moments of all views, `total` of them if they can be so many: `most` a view, or a few less, but two at least."""
+def _cuhk_moments(random: Random, views: list[Pair], moments: range, total: int) -> list[tuple[Pair, int]]:
+    """Moments of all views, `total` of them if they can be so many: all of a view, or a few less, but two at least."""
+    most = len(moments)
     shares = dict.fromkeys(views, most)
     spare = [view for view in views for _ in range(most - 2)]
     for view in random.sample(spare, min(len(spare), max(0, most * len(views) - total))):
         shares[view] -= 1
-    return [(view, first + moment) for view, share in shares.items() for moment in range(share)]
-
-
-def _cuhk_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, boxes: str) -> ImageSpec:
-    (identity, camera), (walk, film, _) = pair, moment_of(domain, seed, pair, moment)
-    name = f"{identity:04d}_c{(camera - 1) % 2 + 1}_{moment + 1}.jpg"
-    return ImageSpec(f"{boxes}/{folder}", name, "person", identity, camera, moment, walk, film, boxes == LABELED)
+    return [(view, moment) for view, share in shares.items() for moment in moments[:share]]
 
 
 def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, bytes]:
@@ -176,7 +161,7 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     from scipy.io import savemat
 
     sizes, counts = domain.sizes, cuhk_persons(domain, scale)
-    everyone = [(pair + 1, person + 1) for pair in range(CLASSIC_PAIRS) for person in range(counts[pair])]
+    everyone = [(pair, 1 + person) for pair in (1, 2, 3) for person in range(counts[pair - 1])]
     # Half the people at most, so that there is something left to train on at any scale.
     size = min(scaled(sizes.classic_test, scale, 2), len(everyone) // 2)
     sets = np.empty((sizes.classic_sets, 1), dtype=object)
@@ -203,44 +188,41 @@ class MsmtSizes(Sizes):
 
 def msmt_images(domain: Domain[MsmtSizes], scale: float, seed: int) -> list[ImageSpec]:
     """The images of both folders; queries and gallery share one."""
-    people = population(domain, scale, seed)
+    people, specs = population(domain, scale, seed), []
     # The query is a moment of its own, after those of the gallery.
     seen = {MSMT_TRAIN: people.train, MSMT_TEST: {pair: many + 1 for pair, many in people.test.items()}}
-    specs = []
-    for folder, shares in seen.items():
-        # The numbers in names count from 0 in either folder.
-        labels = {identity: label for label, identity in enumerate(sorted({identity for identity, _ in shares}))}
-        numbers: Counter[int] = Counter()
-        for pair, many in shares.items():
-            for moment in range(many):
-                specs.append(_msmt_person(domain, seed, pair, moment, folder, labels[pair[0]], numbers[pair[0]]))
-                numbers[pair[0]] += 1
+    # The numbers in names count from 0 in either folder.
+    labels = {folder: {who: i for i, who in enumerate(sorted({who for who, _ in seen[folder]}))} for folder in seen}
+    numbers: Counter[tuple[str, int]] = Counter()
+    for folder, (identity, camera), moment in _shots(seen):
+        walk, film, frame = moment_of(domain, seed, (identity, camera), moment)
+        label, number, (day, time) = (
+            labels[folder][identity],
+            numbers[folder, identity],
+            divmod(film - 1, len(domain.lights)),
+        )
+        taken = f"{DAYS[day]}{domain.lights[time].name}_{frame % 10_000:04d}"
+        name = f"{label:04d}/{label:04d}_{number:03d}_{camera:02d}_{taken}_0.jpg"
+        specs.append(ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False))
+        numbers[folder, identity] += 1
     return specs
-
-
-def _msmt_person(domain: Domain, seed: int, pair: Pair, moment: int, folder: str, label: int, number: int) -> ImageSpec:
-    (identity, camera), (walk, film, frame) = pair, moment_of(domain, seed, pair, moment)
-    day, time = divmod(film - 1, len(domain.lights))
-    name = f"{label:04d}_{number:03d}_{camera:02d}_{DAYS[day]}{domain.lights[time].name}_{frame % 10_000:04d}_0.jpg"
-    return ImageSpec(folder, f"{label:04d}/{name}", "person", identity, camera, moment, walk, film, False)
 
 
 def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, bytes]:
     """The four lists of the release: lines of a path within train or test, and a label."""
     people, specs = population(domain, scale, seed), plan(domain, scale, seed)
-    train = [spec for spec in specs if spec.folder == MSMT_TRAIN]
     # An identity's first image is never for validation, so that every identity is trained on.
-    spare = [index for index, spec in enumerate(train) if spec.name.split("_")[1] != "000"]
+    spare = [spec for spec in specs if spec.folder == MSMT_TRAIN and spec.name.split("_")[1] != "000"]
     many = min(len(spare), scaled(domain.sizes.val_images, scale, 1))
     chosen = set(domain.stream(seed, "validation").sample(spare, many))
-    lines: dict[str, list[str]] = {file: [] for file in LISTS.values()}
-    for index, spec in enumerate(train + [spec for spec in specs if spec.folder == MSMT_TEST]):
-        if index < len(train):
-            name = "val" if index in chosen else "train"
+    lines: dict[str, list[str]] = {name: [] for name in LISTS}
+    for spec in specs:
+        if spec.folder == MSMT_TRAIN:
+            name = "val" if spec in chosen else "train"
         else:
             name = "query" if spec.moment == people.test[spec.identity, spec.camera] else "gallery"
-        lines[LISTS[name]].append(f"{spec.name} {int(spec.name[:4])}\n")
-    return {file: "".join(some).encode() for file, some in lines.items()}
+        lines[name].append(f"{spec.name} {int(spec.name[:4])}\n")
+    return {LISTS[name]: "".join(some).encode() for name, some in lines.items()}
 
 
 LAYOUTS: dict[str, Layout] = {

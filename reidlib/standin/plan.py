@@ -15,23 +15,17 @@ Pair = tuple[int, int]
 
 
 class ImageSpec(NamedTuple):
-    """One image to make.
-
-    `folder` and `name` are its place under the root; `kind` is person, junk or distractor; `identity` the person's
-    number in the domain (-1 junk, 0 distractor); `camera` and `film` count from 1; `moment` is the image's number
-    within its identity and camera (all junk, all distractors); `walk` the number of the person's walk past the camera;
-    `tight` a hand-drawn box instead of a detector's.
-    """
+    """One image to make."""
 
     folder: str
-    name: str
-    kind: str
-    identity: int
-    camera: int
-    moment: int
-    walk: int
+    name: str  # within the folder
+    kind: str  # person, junk or distractor
+    identity: int  # the person's number in the domain; -1 junk, 0 distractor
+    camera: int  # from 1, as film
+    moment: int  # number of the image within its identity and camera (all junk, all distractors)
+    walk: int  # number of the person's walk past the camera
     film: int
-    tight: bool
+    tight: bool  # a hand-drawn box instead of a detector's
 
     @property
     def path(self) -> str:

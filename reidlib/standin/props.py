@@ -11,10 +11,7 @@ from . import parts
 from .domain import Colour, Thing
 from .parts import Row, Vector, material, primitive, scaled_colour
 
-SHAPES: dict[str, dict[str, list]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-
-REACH = {"bike": 0.3, "pole": 0.16, "box": 0.35, "bench": 0.3, "rail": 0.3}
-"""How far to the side of a person's middle a thing may stand and still hide part of them, metres."""
+SHAPES: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def build(thing: Thing, part: int, first_material: int) -> tuple[list[Row], list[Row]]:

@@ -7,7 +7,6 @@ directions are tensors (3, N); the sums over their coordinates are written out, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,40 +14,21 @@ from torch import Tensor
 
 from . import geometry as g
 from .parts import BOX, CONE, ELLIPSOID, FIGURE, FRUSTUM, RING
+from .scene import Numbers
 
 MISS = float("inf")
 PIXELS = g.WIDTH * g.HEIGHT
 
 
 @dataclass
-class Batch:
-    """Several images: their number, their P primitives, and what `scene.Scene` knows of each.
+class Batch(Numbers[Tensor]):
+    """Several images and their P primitives, whose `material` counts over the batch."""
 
-    packed                                   (geometry.PACKED, P) float32
-    kind, image, material, own, part, order  (P,) int64; `material` counts over the batch, `own` within the image;
-                                             `order` counts an image's primitives and decides at exactly the same depth
-    pixels                                   (P, 4) int32, screen boxes; see `geometry.pack`
-    materials, surfaces                      as in `Scene`, one column each; the others: the images are the last axis
-    """
-
-    packed: Tensor
-    kind: Tensor
-    image: Tensor
-    material: Tensor
-    own: Tensor
-    part: Tensor
-    order: Tensor
-    pixels: Tensor
-    images: int
-    materials: Tensor
-    surfaces: Tensor
-    ray: Tensor
-    place: Tensor
-    walls: Tensor
-    light: Tensor
-    shadows: Tensor
-    look: Tensor
-    seed: Tensor
+    images: int  # how many
+    seed: Tensor  # (images,)
+    image: Tensor  # (P,) int64, like own and order
+    own: Tensor  # number of the material within the image
+    order: Tensor  # counts an image's primitives and decides at exactly the same depth
 
 
 def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -59,9 +39,8 @@ def cone(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor
     slope = (r0 - r1) / length
     square = 1.0 - slope * slope
     cosine = torch.sqrt(square)
-    side = _cone_side(o, d, r0 / cosine, slope / cosine)
     best = torch.minimum(_sphere(o, d, r0), _sphere((o[0], o[1] - length, o[2]), d, r1))
-    for t in side:
+    for t in _cone_side(o, d, r0 / cosine, slope / cosine):
         # The sphere that touches the side here must be one between the two ends.
         centre = (o[1] + t * d[1] - slope * r0) / square
         best = torch.where((centre >= 0) & (centre <= length), torch.minimum(best, t), best)
@@ -82,12 +61,11 @@ def frustum(o: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Ten
 
 def box(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
     """Ray and the cube from -1 to 1."""
-    inverse = [1.0 / _safe(step) for step in d]
+    inverse = (1.0 / _safe(step) for step in d)
     ends = [((-1.0 - start) * i, (1.0 - start) * i) for start, i in zip(o, inverse, strict=True)]
-    x, y, z = (torch.minimum(p, q) for p, q in ends)
-    enter = torch.maximum(torch.maximum(x, y), z)
-    x, y, z = (torch.maximum(p, q) for p, q in ends)
-    return torch.where(enter <= torch.minimum(torch.minimum(x, y), z), enter, MISS)
+    enter = torch.stack([torch.minimum(p, q) for p, q in ends]).amax(0)
+    leave = torch.stack([torch.maximum(p, q) for p, q in ends]).amin(0)
+    return torch.where(enter <= leave, enter, MISS)
 
 
 def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
@@ -96,13 +74,12 @@ def ring(o: Tensor, d: Tensor, _: Tensor, r0: Tensor, r1: Tensor) -> Tensor:
     return torch.where((square >= r0 * r0) & (square <= r1 * r1), t, MISS)
 
 
-# An ellipsoid is the unit sphere in its local space.
-INTERSECT: dict[int, Callable[..., Tensor]] = {
-    CONE: cone,
-    ELLIPSOID: lambda o, d, *_: _sphere(o, d, torch.ones_like(o[0])),
-    BOX: box,
-}
-INTERSECT |= {FRUSTUM: frustum, RING: ring}
+def ellipsoid(o: Tensor, d: Tensor, *_: Tensor) -> Tensor:
+    """Ray and the unit sphere, which an ellipsoid is in its local space."""
+    return _sphere(o, d, torch.ones_like(o[0]))
+
+
+INTERSECT = {CONE: cone, ELLIPSOID: ellipsoid, BOX: box, FRUSTUM: frustum, RING: ring}
 
 
 def normals(kind: int, p: Tensor, d: Tensor, length: Tensor, r0: Tensor, r1: Tensor) -> Tensor:

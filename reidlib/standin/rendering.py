@@ -1,4 +1,4 @@
-"""A batch of scenes to pixels: gathers their arrays, casts, shades."""
+"""A batch of scenes to pixels: joins their arrays, casts, shades."""
 
 from __future__ import annotations
 
@@ -14,34 +14,6 @@ from .parts import FIGURE
 from .raycast import PIXELS, Batch, cast
 from .scene import Scene
 from .shade import backgrounds, finished, shaded
-
-
-def gather(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
-    """The scenes' arrays joined, materials renumbered, on the device."""
-
-    def joined(arrays: Iterable[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
-
-    def every(name: str) -> Tensor:
-        return joined(getattr(p, name) for p in scenes)
-
-    def last(name: str) -> Tensor:  # the images are the last axis
-        return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
-
-    first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
-    return Batch(
-        packed=every("packed").T.contiguous(),
-        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
-        material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
-        own=every("material"),
-        order=joined(np.arange(len(p.kind)) for p in scenes),
-        **{name: every(name) for name in ("kind", "part", "pixels")},
-        images=len(scenes),
-        materials=every("materials").T.contiguous(),
-        surfaces=every("surfaces").T.contiguous(),
-        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look")},
-        seed=torch.tensor([p.seed for p in scenes], device=device),
-    )
 
 
 class Rendered(NamedTuple):
@@ -60,14 +32,29 @@ class Rendered(NamedTuple):
 @torch.inference_mode()
 def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
     """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
-    return render_gathered(gather(scenes, device), culled)
 
+    def joined(arrays: Iterable[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(list(arrays))).to(device)
 
-@torch.inference_mode()
-def render_gathered(batch: Batch, culled: bool = True) -> Rendered:
-    """The same, of scenes that are gathered on the device already."""
+    def every(name: str) -> Tensor:
+        return joined(getattr(p, name) for p in scenes)
+
+    def last(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
+
+    first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
+    batch = Batch(
+        material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
+        images=len(scenes),
+        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
+        own=every("material"),
+        order=joined(np.arange(len(p.kind)) for p in scenes),
+        **{name: every(name) for name in ("pixels", "kind", "part")},
+        **{name: every(name).T.contiguous() for name in ("packed", "materials", "surfaces")},
+        **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look", "seed")},
+    )
     linear = backgrounds(batch)
-    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=batch.packed.device)
+    mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
     figure = torch.zeros_like(mask, dtype=torch.bool)
     if len(batch.kind):
         shown, pixel, primitive, *rest = cast(batch, culled)

@@ -7,52 +7,49 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from . import body, geometry, parts, props
 from .domain import Camera, Domain, Thing
+from .geometry import Window
 from .identity import Person, between, draw_person, pick, spread
 from .plan import ImageSpec
 
 CASTERS = 3
 ALIKE = 8
 
-Window = tuple[float, float, float, float]
+Array = TypeVar("Array")
 
 
 @dataclass
-class Scene:
-    """One image as numbers, ready for the ray caster. Arrays of real numbers are float32.
+class Numbers(Generic[Array]):
+    """What the ray caster knows of an image: K primitives, M materials. Real numbers are float32.
 
-    packed, kind, material, part, pixels   its primitives, see `geometry.pack`
-    materials  (M, 16), see `parts.material`
-    surfaces   (4, 24): ground, far ground, two walls
-    ray        (9,), direction of the window's corner, and its change per column and per row (world)
-    place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
-    walls      (6,), the same three numbers of each wall
-    light      (9,), direction to the sun, its colour, the sky's colour
-    shadows    (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
-    look       (9,), gains, contrast, saturation, exposure, blur, coarse, noise
-    seed       of the noise
-    quality    JPEG's
-    factors    everything that was drawn for it; see `groundtruth.FACTORS`
+    Of several images (`raycast.Batch`): those of `packed`, `materials` and `surfaces` are columns, one after another;
+    `kind`, `material`, `part` and `pixels` are joined; of the others the images are the last axis.
     """
 
-    packed: np.ndarray
-    kind: np.ndarray
-    material: np.ndarray
-    part: np.ndarray
-    pixels: np.ndarray
-    materials: np.ndarray
-    surfaces: np.ndarray
-    ray: np.ndarray
-    place: np.ndarray
-    walls: np.ndarray
-    light: np.ndarray
-    shadows: np.ndarray
-    look: np.ndarray
+    packed: Array  # (K, geometry.PACKED); see `geometry.pack`, also for `pixels`
+    pixels: Array  # (K, 4) int32
+    kind: Array  # (K,) int64, like material and part
+    material: Array
+    part: Array
+    materials: Array  # (M, 16), see `parts.material`
+    surfaces: Array  # (4, 24): ground, far ground, two walls
+    ray: Array  # (9,), direction of the window's corner, and its change per column and per row (world)
+    place: Array  # (4,), eye height; the line between the two grounds (sine, cosine, distance)
+    walls: Array  # (6,), the same three numbers of each wall
+    light: Array  # (9,), direction to the sun, its colour, the sky's colour
+    shadows: Array  # (CASTERS, 4), feet (x, z) of those who cast a shadow, and the shadow's end
+    look: Array  # (9,), gains, contrast, saturation, exposure, blur, coarse, noise
+
+
+@dataclass
+class Scene(Numbers[np.ndarray]):
+    """One image as numbers: also the seed of its noise, JPEG's quality, and all factors (see `groundtruth.FACTORS`)."""
+
     seed: int
     quality: int
     factors: dict[str, Any]
@@ -88,18 +85,17 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
     materials: list[parts.Row] = []
     for thing in domain.cameras[camera - 1].things:
         more, own = props.build(thing, parts.SCENERY, len(materials))
-        rows += more
-        materials += own
+        rows, materials = rows + more, materials + own
     return np.array(rows), np.array(materials)
 
 
 @functools.lru_cache(maxsize=64)
 def _surfaces(domain: Domain, camera: int) -> np.ndarray:
+    """The numbers of the four surfaces that a camera sees: colours first, in the order of `Surface`."""
     view = domain.cameras[camera - 1]
-    kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
-    names = ("base", "line", "alt", "plinth_colour", "top_colour", "cell", "joint", "vary", "alt_share")
-    names += ("grain", "grain_size", "plinth", "top")
-    return np.array([np.hstack([getattr(kind, name) for name in names]) for kind in kinds], dtype=np.float32)
+    kinds = (view.ground, view.far_ground, *(wall.surface for wall in view.walls))
+    ordered = (sorted(vars(kind).values(), key=lambda part: np.size(part) < 3) for kind in kinds)
+    return np.array([np.hstack(numbers) for numbers in ordered], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -121,11 +117,6 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     pose = body.Pose(phase, stride, spread(image, 0.25), between(image, 0.15, 0.4))
     heading += math.radians(spread(image, rates.heading_image))
     return Walker(person_of(domain, seed, key), pose, heading, x, z), image
-
-
-def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
-    """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
-    return _Stage(domain, seed, spec).scene()
 
 
 class _Stage:
@@ -157,9 +148,9 @@ class _Stage:
         self.feet.append((walker.x, walker.z, walker.person.height))
         return (*figure[:, :2].min(0).tolist(), *figure[:, 2:].max(0).tolist())
 
-    def add(self, rows: np.ndarray, materials: list[parts.Row]) -> None:
-        rows[:, parts.MATERIAL] += self.count
-        self.rows.append(rows)
+    def add(self, rows: np.ndarray | list[parts.Row], materials: list[parts.Row]) -> None:
+        self.rows.append(np.array(rows))
+        self.rows[-1][:, parts.MATERIAL] += self.count
         self.materials.append(np.array(materials))
         self.count += len(materials)
 
@@ -207,13 +198,12 @@ class _Stage:
             if hides:
                 self.person(other, parts.OTHER)
         else:
-            x += props.REACH[what] * side * between(random, 0.4, 1.0)
+            x += props.SHAPES[what]["reach"] * side * between(random, 0.4, 1.0)
             tone = between(random, 0.15, 0.6)
             colour = (tone, tone * between(random, 0.7, 1.0), tone * between(random, 0.6, 1.0))
             thing = Thing(what, x, z, between(random, 60.0, 120.0), 1.0, colour)
             if hides:
-                rows, materials = props.build(thing, parts.OCCLUDER, 0)
-                self.add(np.array(rows), materials)
+                self.add(*props.build(thing, parts.OCCLUDER, 0))
         if hides:
             self.occluder = what
 
@@ -223,11 +213,10 @@ class _Stage:
         The image's own stream advances as it does for the domain's own kind of box.
         """
         spec, variant, rates, random = self.spec, self.domain.variant, self.domain.rates, self.random
-        left, top, right, bottom = box
-        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        x, y, high = _middle(box)
         tight = spec.tight if variant.boxes is None else variant.boxes == "tight"
         # All of the figure, and never much narrower than high.
-        drawn = _window(x, y, max(1.04 * (right - left), 0.35 * high), 1.015 * high)
+        drawn = _window(x, y, max(1.04 * (box[2] - box[0]), 0.35 * high), 1.015 * high)
         if spec.tight and tight:
             return drawn
         if spec.tight:
@@ -243,29 +232,25 @@ class _Stage:
     def useless(self, box: Window) -> Window:
         """Junk: a box about part of a person, one that is too wide, or one about several people at once."""
         random, walker = self.random, self.walker
-        left, top, right, bottom = box
-        high, x, y = bottom - top, 0.5 * (left + right), 0.5 * (top + bottom)
+        x, y, high = _middle(box)
         sort = pick(random, (("part", 4.0), ("half", 3.0), ("crowd", 3.0), ("wide", 1.5)))
-        wide = 0.45
-        if sort == "part":
-            high *= between(random, 0.3, 0.55)
-            x += spread(random, 0.05) * high
-            y += spread(random, 0.25) * high
-        elif sort == "wide":
-            high *= between(random, 1.6, 2.1)
-            x += spread(random, 0.1) * high
-        elif sort == "half":
-            x += random.choice((-1.0, 1.0)) * between(random, 0.16, 0.24) * high
-            y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
-        else:
+        if sort == "crowd":
             for side in (-1.0, 1.0)[: 1 + random.randrange(2)]:
                 other = self.passer(random, self.spec.camera)
                 beside = walker.x + side * between(random, 0.3, 0.5)
                 self.person(replace(other, x=beside, z=walker.z + between(random, -0.6, 0.9)), parts.OTHER)
             self.company = True
-            high *= between(random, 0.95, 1.2)
+        if sort == "part":
+            high *= between(random, 0.3, 0.55)
+            x += spread(random, 0.05) * high
+            y += spread(random, 0.25) * high
+        elif sort == "half":
+            x += random.choice((-1.0, 1.0)) * between(random, 0.16, 0.24) * high
+            y += random.choice((-1.0, 0.0, 1.0)) * between(random, 0.2, 0.4) * high
+        else:
+            high *= between(random, 1.6, 2.1) if sort == "wide" else between(random, 0.95, 1.2)
             x += spread(random, 0.1) * high
-            wide = between(random, 0.42, 0.6)
+        wide = between(random, 0.42, 0.6) if sort == "crowd" else 0.45
         return _window(x, y, wide * high, high)
 
     def false_alarm(self) -> Window:
@@ -291,8 +276,8 @@ class _Stage:
         for name in ("upper", "lower"):
             garment = getattr(person, name)
             known |= {name: garment.cut, f"{name}_colour": garment.colour, f"{name}_pattern": garment.pattern}
-        same = ["height", "build", "woman", "skin", "hair", "hair_colour", "hat", "hat_colour", "bag", "bag_colour"]
-        known |= {name: getattr(person, name) for name in (*same, "carried")}
+        same = "height build woman skin hair hair_colour hat hat_colour bag bag_colour carried"
+        known |= {name: getattr(person, name) for name in same.split()}
         return known | {
             "upper_second": person.upper.second,
             "shoes_colour": person.shoes,
@@ -316,8 +301,8 @@ class _Stage:
         light, (shade_x, shade_z), exposure, factors = self.light()
         shadows = [(x, z, x + shade_x * height, z + shade_z * height) for x, z, height in self.feet[:CASTERS]]
         shadows += [(1e4, 1e4, 1e4, 1e4)] * (CASTERS - len(shadows))
-        line, *turns = (math.radians(turn) for turn in (view.ground_line[1], *(wall.yaw for wall in view.walls)))
-        walls = [(math.sin(turn), math.cos(turn), wall.distance) for turn, wall in zip(turns, view.walls, strict=True)]
+        lines = [view.ground_line, *((wall.distance, wall.yaw) for wall in view.walls)]
+        turned = [(math.sin(math.radians(turn)), math.cos(math.radians(turn)), away) for away, turn in lines]
         # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a
         # coarseness below 0 to take from that.
         coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
@@ -333,8 +318,8 @@ class _Stage:
             materials=np.concatenate(self.materials).astype(np.float32),
             surfaces=_surfaces(self.domain, self.spec.camera),
             ray=np.hstack([eye.ahead + left * eye.right + top * eye.down, *steps]).astype(np.float32),
-            place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
-            walls=np.array(walls, dtype=np.float32).ravel(),
+            place=np.array([view.height, *turned[0]], dtype=np.float32),
+            walls=np.array(turned[1:], dtype=np.float32).ravel(),
             light=light,
             shadows=np.array(shadows, dtype=np.float32),
             look=np.array(look, dtype=np.float32),
@@ -364,5 +349,16 @@ class _Stage:
         return np.array(light, dtype=np.float32), shadow, strength, factors
 
 
+def compose(domain: Domain, seed: int, spec: ImageSpec) -> Scene:
+    """Everything about one image except its pixels. Depends on (domain, seed, spec) alone."""
+    return _Stage(domain, seed, spec).scene()
+
+
 def _window(x: float, y: float, wide: float, high: float) -> Window:
     return x - 0.5 * wide, y - 0.5 * high, x + 0.5 * wide, y + 0.5 * high
+
+
+def _middle(box: Window) -> tuple[float, float, float]:
+    """The middle of a box (x, y), and its height."""
+    left, top, right, bottom = box
+    return 0.5 * (left + right), 0.5 * (top + bottom), bottom - top

@@ -10,15 +10,18 @@ import errno
 import fcntl
 import json
 import os
-import subprocess
+import pickle
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from subprocess import DEVNULL, Popen
+
+import numpy as np
 
 from reidlib.spec import ReidError
 
@@ -26,9 +29,6 @@ from . import groundtruth as truths
 from .catalogue import MANIFEST, VERSION, digest, domain, image_names, read_manifest
 from .domain import Domain, Variant
 from .plan import ImageSpec, plan
-
-if TYPE_CHECKING:
-    import numpy as np
 
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
@@ -40,39 +40,39 @@ IMAGES_PER_WORKER = 400
 class Job:
     """What one call of `render` makes, where, on which device, with truth or without; every worker has its own."""
 
-    domain: Domain
+    name: str
     scale: float
     seed: int
     out: Path
     device: str
     truth: bool
-    specs: list[ImageSpec]
+    variant: Variant | None
 
-    @classmethod
-    def of(
-        cls, name: str, scale: float, seed: int, out: Path, device: str, truth: bool, variant: Variant | None
-    ) -> Job:
-        chosen = domain(name, variant)
-        return cls(chosen, float(scale), int(seed), Path(out), device, truth, plan(chosen, scale, seed))
+    @cached_property
+    def domain(self) -> Domain:
+        return domain(self.name, self.variant)
+
+    @cached_property
+    def specs(self) -> list[ImageSpec]:
+        return plan(self.domain, self.scale, self.seed)
 
     @property
     def head(self) -> dict:
         """What the manifest says of the set, apart from the number of its images."""
-        name, variant = self.domain.name, self.domain.variant
-        head = {"name": name, "version": VERSION, "scale": self.scale, "seed": self.seed}
-        head["digest"] = digest(name, scale=self.scale, seed=self.seed, variant=variant)
-        if variant != Variant():
-            head["variant"] = {key: value for key, value in asdict(variant).items() if value is not None}
+        head = {"name": self.name, "version": VERSION, "scale": self.scale, "seed": self.seed}
+        head["digest"] = digest(self.name, scale=self.scale, seed=self.seed, variant=self.variant)
+        if self.variant not in (None, Variant()):
+            head["variant"] = {key: value for key, value in asdict(self.variant).items() if value is not None}
         return head
 
-    def missing(self, truth: bool, specs: Sequence[ImageSpec] | None = None) -> list[ImageSpec]:
-        """The images that are not there, and with `truth` also those whose truth has not been noted."""
+    def missing(self, truth: bool, share: slice = slice(None)) -> list[ImageSpec]:
+        """The images of the share that are not there, and with `truth` also those whose truth has not been noted."""
         there = {folder: image_names(self.out / folder) for folder in self.domain.layout.folders}
         unknown = {folder for folder in there if truth and not (self.out / truths.file_of(folder)).exists()}
         noted = truths.noted(self.out) if unknown else set()
         return [
             spec
-            for spec in (self.specs if specs is None else specs)
+            for spec in self.specs[share]
             if spec.name not in there[spec.folder] or (spec.folder in unknown and spec.path not in noted)
         ]
 
@@ -106,10 +106,10 @@ def render(
     """
     if workers is not None and workers < 1:
         raise ReidError(f"workers is {workers}; give at least 1")
+    domain(name)  # an unknown name is reported before a wrong scale
     if not 0 < scale <= 1:
-        domain(name)  # an unknown name is reported first
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
-    job = Job.of(name, scale, seed, out, device, truth, variant)
+    job = Job(name, float(scale), int(seed), Path(out), device, truth, variant)
     try:
         import torch
 
@@ -147,17 +147,16 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count = max(1, min(cores, len(todo) // IMAGES_PER_WORKER) if workers is None else min(workers, len(todo)))
         total, hidden = len(job.specs), not (progress and sys.stderr.isatty())
-        words = dict(unit="image", desc=f"render {job.domain.name}", disable=hidden)
+        words = dict(unit="image", desc=f"render {job.name}", disable=hidden)
         with tqdm(total=total, initial=total - len(todo), **words) as bar:
             for number in draw(job, todo) if count == 1 else _in_workers(job, count):
                 bar.update(number)
-    left = job.missing(job.truth)
-    if left:
+    if left := job.missing(job.truth):
         raise ReidError(f"{len(left)} images of {out} are still missing; call render again to finish it")
     if job.truth:
         for folder in layout.folders:
-            if not (out / truths.file_of(folder)).exists():
-                truths.gathered(out, folder, [spec for spec in job.specs if spec.folder == folder], TEMPORARY)
+            if not (file := out / truths.file_of(folder)).exists():
+                _save(file, truths.gathered(out, [spec.path for spec in job.specs if spec.folder == folder]))
         for log in out.glob(truths.LOGS):
             log.unlink()
     if not whole:
@@ -221,40 +220,35 @@ def _in_workers(job: Job, count: int) -> Iterator[int]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"}
-    words = {key: getattr(job, key) for key in ("scale", "seed", "device", "truth")}
-    words |= {"name": job.domain.name, "variant": asdict(job.domain.variant), "out": str(job.out)}
     start = "import sys; from reidlib.standin.write import work; sys.exit(work(sys.argv[1]))"
-    none, pipe = subprocess.DEVNULL, subprocess.PIPE
-    with ExitStack() as stack:
-        alive = []
-        for number in range(count):
-            command = [sys.executable, "-P", "-c", start, json.dumps({"job": words, "number": number, "count": count})]
-            process = subprocess.Popen(command, env=environment, stdin=none, stdout=pipe, encoding="utf-8")
-            alive.append(stack.enter_context(process))
-            stack.callback(process.terminate)  # does nothing to a process that has ended
-        while alive:
-            for process in list(alive):  # their lines, in turn
-                line = process.stdout.readline() if process.stdout else ""
-                if line.strip().isdigit():
-                    yield int(line)
-                elif line.startswith("stop "):
-                    raise ReidError(line[5:].strip())
-                elif not line:
-                    alive.remove(process)
-                    if process.wait() != 0:
-                        problem = f"a worker rendering {job.out} ended with {process.returncode}"
-                        raise ReidError(f"{problem}; call render again to go on")
+    read, write = os.pipe()
+    with ExitStack() as stack, open(read, encoding="utf-8") as lines:
+        workers = []
+        with open(write, "wb") as end:
+            for number in range(count):
+                share = pickle.dumps((replace(job), number, count)).hex()  # without what the job has worked out
+                command = [sys.executable, "-P", "-c", start, share]
+                workers.append(stack.enter_context(Popen(command, env=environment, stdin=DEVNULL, stdout=end)))
+                stack.callback(workers[-1].terminate)  # does nothing to a process that has ended
+        for line in lines:  # of all workers, until the last one ends
+            if line.strip().isdigit():
+                yield int(line)
+            elif line.startswith("stop "):
+                raise ReidError(line[5:].strip())
+        for worker in workers:
+            if worker.wait() != 0:
+                problem = f"a worker rendering {job.out} ended with {worker.returncode}"
+                raise ReidError(f"{problem}; call render again to go on")
 
 
 def work(share: str) -> int:
-    """Render the share of one process that the JSON text describes; report each batch as a number on a line."""
-    words = json.loads(share)
-    job = Job.of(**words["job"] | {"variant": Variant(**words["job"]["variant"])})
+    """Render the share of one process; report each batch as a number on a line."""
+    job, number, count = pickle.loads(bytes.fromhex(share))
     # The share is cut before what is there is left out: other workers are already writing.
-    mine = job.missing(job.truth, job.specs[words["number"] :: words["count"]])
+    mine = job.missing(job.truth, slice(number, None, count))
     try:
-        for number in draw(job, mine, words["number"]):
-            print(number, flush=True)
+        for done in draw(job, mine, number):
+            print(done, flush=True)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # else the parent is gone
             print("stop", readable(error, job.out), flush=True)
@@ -273,21 +267,17 @@ def _prepare(job: Job) -> None:
             if there[key] != head[key]:
                 problem = f"{out} holds another stand-in ({key} {there[key]}, asked for {head[key]})"
                 raise ReidError(f"{problem}; delete it or give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    paths = {spec.path for spec in job.specs}
-    expected = paths | {MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names}
-    expected |= {path.rpartition(".")[0] + TEMPORARY for path in expected}
-    folders = {str(PurePosixPath(path).parent) for path in paths}
-    parents = folders | {str(parent) for path in folders for parent in PurePosixPath(path).parents}
-    for where, inner, names in os.walk(out):
-        below = (os.path.relpath(where, out) + "/").removeprefix("./")
-        strange = [name for name in inner if below + name not in parents]
-        strange += [n for n in names if below + n not in expected and not fnmatchcase(below + n, truths.LOGS)]
-        if strange:
-            path = out / below / min(strange)
+    known = {MANIFEST, UNFINISHED, *map(truths.file_of, layout.folders), *layout.names}
+    known |= {spec.path for spec in job.specs}
+    known |= {path.rpartition(".")[0] + TEMPORARY for path in known}
+    folders = {os.path.dirname(spec.path) for spec in job.specs}
+    known |= folders | {str(parent) for folder in folders for parent in PurePosixPath(folder).parents}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if name not in known and not fnmatchcase(name, truths.LOGS):
             raise ReidError(f"{path} is not part of the stand-in; move it away or give another folder")
-    for path in folders:
-        (out / path).mkdir(parents=True, exist_ok=True)
+    for folder in folders:
+        (out / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _save(path: Path, content: bytes | dict) -> None:
@@ -303,5 +293,5 @@ def readable(error: OSError, out: Path) -> ReidError:
         return ReidError(f"the disk of {out} is full; free some space and call render again to continue")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReidError(f"{error.filename or out} cannot be written; give another folder or change its permissions")
-    problem = f"writing the stand-in to {out} failed ({error.strerror or error})"
-    return ReidError(f"{problem}; remove the cause and call render again")
+    reason = error.strerror or error
+    return ReidError(f"writing the stand-in to {out} failed ({reason}); remove the cause and call render again")
