@@ -224,19 +224,17 @@ def decide(runs: Runs, claims: Sequence[Claim]) -> list[Decision]:
 
 def claims(runs: Runs, stated: Sequence[Claim]) -> TableView:
     """Each claim of the paper with what these runs say of it; p is corrected for their number (Holm)."""
-    columns = [Column("the paper's words", "quote"), Column("tested as", "label"), "Δ here", "p"]
-    lines = [
-        [f"“{claim.quote}” ({claim.where})", claim.comparison, *decision_cells(claim, found)]
-        for claim, found in zip(stated, decide(runs, stated), strict=True)
-    ]
-    return table([*columns, Column("on these images", "text")], lines, f"{runs.table.slug}: the paper's claims")
+    kinds = {"the paper's words": "quote", "tested as": "label", "Δ here": "number", "p": "number"}
+    lines = [claim_cells(claim, found) for claim, found in zip(stated, decide(runs, stated), strict=True)]
+    return table({**kinds, "on these images": "text"}, lines, f"{runs.table.slug}: the paper's claims")
 
 
-def decision_cells(claim: Claim, found: Decision) -> list[str]:
-    """Difference, p and verdict; the verdict over all three where there is no difference."""
-    if found.here is None:
-        return [*state(found.verdict, 3)]
-    return [f"{claim.metric} {change(found.here)}", p_value(found.p), found.verdict]
+def claim_cells(claim: Claim, found: Decision) -> list[str]:
+    """Words, comparison, difference, p and verdict; the verdict over the last three where there is no difference."""
+    said: list[str] = [*state(found.verdict, 3)]
+    if found.here is not None:
+        said = [f"{claim.metric} {change(found.here)}", p_value(found.p), found.verdict]
+    return [f"“{claim.quote}” ({claim.where})", claim.comparison, *said]
 
 
 def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:

@@ -174,10 +174,10 @@ def test_a_claim_stands_with_its_words_and_a_line_a_data_set(found):
         "0.010",
         "supported",
     ]
-    assert second == [*first[:2], "dukemtmc", *[claims.NOT_YET] * 3]
+    assert second == [*first[:2], "dukemtmc", *[NOT_RUN] * 3]
     assert others[0][3].startswith("rank1 −2.0") and len(others) == 2
     html = page.html()
-    assert html.count('rowspan="2"') == 4 and html.count(claims.NOT_YET) == 2
+    assert html.count('rowspan="2"') == 4 and html.count(NOT_RUN) == 2
 
 
 def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkey
     }
     found = claims.decided(declared, read)
     assert [entry.claim for entry in found if entry.dataset == first_dataset(entry.claim)] == declared
-    assert {entry.verdict for entry in found} <= {claims.NOT_YET, "not testable"}
+    assert {entry.decision.verdict for entry in found} <= {NOT_RUN, "not testable"}
     shown = "".join(claims.section(name, found).html() for name in NAMES)
     assert [claim for claim in declared if f"“{escape(claim.quote)}”" not in shown] == []
     assert "no record is here yet" in str(banners.claims(read))
