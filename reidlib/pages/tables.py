@@ -45,7 +45,7 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
     """
     minutes = {run.key: record.seconds / 60 for run, record in runs.records()}
     frame = runs.frame().assign(minutes=lambda lines: lines["key"].map(minutes))
-    printed = [metric for metric in PRINTED if metric in reported and reported[metric].notna().any()]
+    printed = _printed(reported)
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
     several = len({row.variant for row in rows_of(runs)}) > 1
     here = f"here, {runs.runs[0].source} images ({plural(len(seeds_of(runs)), 'seed')})"
@@ -75,33 +75,31 @@ def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
     splits: the runs of one table on each split (`read_runs`). A split counts for a row when all its seeds are finished;
     it enters with the mean over them, so that the deviation is that between splits.
     """
-    runs = splits[0]
-    printed = [metric for metric in METRICS if metric in reported and reported[metric].notna().any()]
-    keys = ["row", "variant"]
-    finished = []
-    for split in splits:
-        frame = split.frame()
-        done = frame.groupby(keys)["state"].transform(lambda states: (states == "finished").all())
-        finished.append(frame[done].groupby(keys).mean(numeric_only=True))
-    found = pd.concat(finished)
+    runs, keys = splits[0], ["row", "variant"]
+    frame = pd.concat([split.frame().assign(split=place) for place, split in enumerate(splits)])
+    frame = frame.reindex(columns=[*keys, "split", "state", *(_column(runs, metric) for metric in METRICS)])
+    done = frame.groupby([*keys, "split"])["state"].transform(lambda states: (states == "finished").all())
+    found = frame[done].groupby([*keys, "split"]).mean(numeric_only=True)
+    printed = [metric for metric in _printed(reported) if metric in METRICS]
     here = f"here, {runs.runs[0].source} images, mean over splits"
     columns = [Column("row", "label"), *_paper_columns(printed)]
     columns += [Column(name, group=here) for name in (*METRICS.values(), "splits")]
     lines = []
     for row in rows_of(runs):
-        own = found[found.index == (row.label, row.variant)]
-        means = (
-            [mean_of(own[_column(runs, metric)]) for metric in METRICS] if len(own) else state(NOT_RUN, len(METRICS))
-        )
+        own = found[found.index.droplevel("split") == (row.label, row.variant)]
+        means = [mean_of(own[name]) for name in own] if len(own) else state(NOT_RUN, len(METRICS))
         cells = _paper_cells(runs.table, row.label, row, reported, printed)
         lines.append([row.label, *cells, *means, f"{len(own)} of {len(splits)}"])
     return table(columns, lines, f"{runs.table.slug}: mean over the splits")
 
 
+def _printed(reported: pd.DataFrame) -> list[str]:
+    return [metric for metric in PRINTED if metric in reported and reported[metric].notna().any()]
+
+
 def _paper_columns(printed: Sequence[str]) -> list[Column]:
-    return [Column(PRINTED[metric], group=PAPER, reported=True) for metric in printed] or [
-        Column("no number", group=PAPER, reported=True)
-    ]
+    names = [PRINTED[metric] for metric in printed] or ["no number"]
+    return [Column(name, group=PAPER, reported=True) for name in names]
 
 
 def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
@@ -133,14 +131,9 @@ def _paper_cells(
         return [np.nan] * columns
     if printed and label in reported.index:
         return [reported[metric].get(label, np.nan) for metric in printed]
-    if row is not None and numbers_are_lost(own):
+    if row is not None and own.numbers_lost:
         return state("lost with the table", columns)
     return [np.nan] * columns if printed else state("no number found", columns)
-
-
-def numbers_are_lost(own: Table) -> bool:
-    """Whether our copy of the paper has lost this table's numbers. Only the notes of its rows say so."""
-    return any("lost" in row.note for row in own.rows if row.variant == PUBLISHED)
 
 
 def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
@@ -159,11 +152,9 @@ def differences(
     columns = [Column("row", "label"), Column("compared with", "label"), Column(f"Δ {metric}, paper", reported=True)]
     lines = []
     for row, other in steps:
-        published = [found for name in (row, other) if (found := row_of(runs, name)) and found.variant == PUBLISHED]
-        printed: str = number(
-            printed_number(runs, reported, row, metric) - printed_number(runs, reported, other, metric), sign=True
-        )
-        if len(published) == 2 and numbers_are_lost(runs.table):
+        one, two = (printed_number(runs, reported, name, metric) for name in (row, other))
+        printed: str = number(one - two, sign=True)
+        if runs.table.numbers_lost and all(_is_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
         found = paired(runs, row, other, metric)
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(found)])
@@ -181,10 +172,14 @@ def difference_cells(found: Interval | None) -> list[Cell]:
 
 def printed_number(runs: Runs, reported: pd.DataFrame, name: Name, metric: str) -> float:
     """The printed number of a row as published; NaN for any other row, and where there is none."""
-    row = row_of(runs, name)
-    if row is None or row.variant != PUBLISHED or metric not in reported:
+    if metric not in reported or not _is_published(runs, name):
         return np.nan
-    return reported[metric].get(row.label, np.nan)
+    return reported[metric].get(name if isinstance(name, str) else name[0], np.nan)
+
+
+def _is_published(runs: Runs, name: Name) -> bool:
+    row = row_of(runs, name)
+    return row is not None and row.variant == PUBLISHED
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
