@@ -21,6 +21,7 @@ from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import declared
 from reidlib.pages.formatting import change, interval, number, p_value, plural
 from reidlib.pages.render import Cell, Code, Column, Page, Piece, Strong, TableView, Text, state, table, terms
+from reidlib.runs.records import Record
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import Claim, Row, Table
 
@@ -232,21 +233,23 @@ def claim_cells(claim: Claim, found: Decision) -> list[str]:
     return [f"“{claim.quote}” ({claim.where})", claim.comparison, *said]
 
 
+SAID = {
+    "supported": "Yes on these images",
+    "contradicted": "No on these images, rather the reverse",
+    "not distinguishable": "These runs cannot tell",
+    "not testable": "Not testable here",
+    NOT_RUN: "Not run yet",
+}
+"""How the answer to a claim begins, by its verdict."""
+
+
 def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
     """One sentence a claim for the top of the page, from the records."""
-    said = {
-        "supported": "Yes on these images",
-        "contradicted": "No on these images, rather the reverse",
-        "not distinguishable": "These runs cannot tell",
-        "not testable": "Not testable here",
-        NOT_RUN: "Not run yet",
-    }
-    first = runs.runs[0]
     if not stated:
         return [_no_claim(runs)]
-    sentences: list[Piece] = []
+    first, sentences = runs.runs[0], []
     for claim, found in zip(stated, decide(runs, stated), strict=True):
-        parts = [Strong(f"{said[found.verdict]}."), f" {claim.comparison}"]
+        parts = [Strong(f"{SAID[found.verdict]}."), f" {claim.comparison}"]
         if found.here is not None:
             parts += [
                 f": {number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "
@@ -260,14 +263,13 @@ def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
 
 def _no_claim(runs: Runs) -> Text:
     """What stands in the place of an answer where the paper claims nothing that rows of this table decide."""
-    rows, budget = rows_of(runs), runs.runs[0].budget
-    finished = {(run.row.label, run.row.variant) for run, _ in runs.records()}
+    finished = dict.fromkeys((run.row.label, run.row.variant) for run, _ in runs.records())
     parts = [Strong("No claim to decide."), " The paper says nothing of this table that its rows could decide. "]
-    parts += [f"{len(finished)} of {plural(len(rows), 'row')} run at budget ", Code(budget)]
+    parts += [f"{len(finished)} of {plural(len(rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
     if finished:
-        reached = {name: pooled(runs, name) for name in finished}
-        best = max(reached, key=lambda name: reached[name].mean)
-        highest = f"{number(reached[best].mean)} {interval(reached[best])}"
+        best = max(finished, key=lambda name: pooled(runs, name).mean)
+        reached = pooled(runs, best)
+        highest = f"{number(reached.mean)} {interval(reached)}"
         parts.append(f"; the highest mAP, {highest}, is that of {title(runs, best)}")
     return Text(*parts, ".")
 
@@ -277,22 +279,20 @@ def _no_claim(runs: Runs) -> Text:
 
 def repeats(runs: Runs) -> Piece:
     """How close this machine came to the committed records it repeated."""
-    pairs = runs.repeated()
-    if not pairs:
+    if not (pairs := runs.repeated()):
         return Text("No row was trained again on the machine that built this page.")
-    columns = [Column("row", "label"), Column("run", "text"), *METRICS.values()]
-    columns += [Column("device", "text"), "images/s", "minutes"]
     names = [_column(runs, metric) for metric in METRICS]
     lines: list[list[Any]] = []
-    for run, there, here in pairs:
-        label = title_of(runs, run.row)
-        scores = [record.metrics[run.protocol] for record in (there, here)]
-        for name, record, found in zip(("committed record", "this machine"), (there, here), scores, strict=True):
+    for run, *records in pairs:
+        label, scores = title_of(runs, run.row), [record.metrics[run.protocol] for record in records]
+        for name, record, found in zip(("committed record", "this machine"), records, scores, strict=True):
             speed = [record.device, f"{record.images_per_second:.0f}", record.seconds / 60]
             lines.append([label, name, *(found[metric] for metric in names), *speed])
         apart = [number(scores[1][metric] - scores[0][metric], sign=True) for metric in names]
         lines.append([label, "difference", *apart, "", "", ""])
-    return table(columns, lines, f"{runs.table.slug}: rows trained again on this machine")
+    kinds = {"row": "label", "run": "text", **dict.fromkeys(METRICS.values(), "number"), "device": "text"}
+    kinds |= {"images/s": "number", "minutes": "number"}
+    return table(kinds, lines, f"{runs.table.slug}: rows trained again on this machine")
 
 
 def recipe(runs: Runs) -> TableView:
@@ -303,68 +303,70 @@ def recipe(runs: Runs) -> TableView:
     """
     own, budget = runs.table, runs.runs[0].budget
     base, changed = own.settings(Row("base"), budget), own.budgets[budget]
-    found: list[declared.Value | Cell] = [*declared.recipe_values(base.recipe, own.base.recipe, changed)]
+    lines = [value.cells() for value in declared.recipe_values(base.recipe, own.base.recipe, changed)]
     if base.first and own.base.first:
         before, paper = base.first.settings, own.base.first.settings.recipe
         other = declared.recipe_values(before.recipe, paper, changed, like=base.recipe)
-        words = (
-            f"{before.model.__name__} is trained first, then held fixed as “{base.first.into}”: with the values above"
-        )
-        found += [Cell(f"{words}{' but for these:' if other else '.'}", across=True), *other]
-    known, of_before = set(), f"{declared.BEFORE}recipe: "  # those are above
+        words = f"{before.model.__name__} is trained first, then held fixed as “{base.first.into}”: with the values "
+        words += "above but for these:" if other else "above."
+        lines += [[Cell(words, across=True), "", "", ""], *(value.cells() for value in other)]
+    known = set()
     for row in (None, *own.rows):
         settings = own.settings(row, budget) if row else base
         read = declared.read_fields(settings.recipe)
         for value in declared.values(settings):
             field = value.name.removeprefix("recipe: ")
-            unchanged = field != value.name and not (row and field in row.recipe and field in read)
-            key = (value.name, str(value.value), value.why)
-            if value.kind == declared.DEFAULT or unchanged or field.startswith(of_before) or key in known:
-                continue
-            known.add(key)
-            name = f"{field} ({title_of(runs, row)})" if row else field
-            found.append(declared.Value(name, value.value, value.kind, value.why))
-    columns = [Column("recipe", "label"), *(Column(name, "text") for name in ("value here", "source"))]
-    lines = [
-        [value, "", "", ""] if isinstance(value, Cell) else [value.name, str(value.value), value.kind, value.why]
-        for value in found
-    ]
-    return table([*columns, Column("where or why", "reason")], lines, f"{own.slug}: recipe at budget {budget}")
+            is_above = field.startswith(f"{declared.BEFORE}recipe: ") or (
+                field != value.name and not (row and field in row.recipe and field in read)
+            )
+            key = (value.name, *value.cells()[1:])
+            if value.kind != declared.DEFAULT and not is_above and key not in known:
+                known.add(key)
+                lines.append([f"{field} ({title_of(runs, row)})" if row else field, *key[1:]])
+    kinds = {"recipe": "label", "value here": "text", "source": "text", "where or why": "reason"}
+    return table(kinds, lines, f"{own.slug}: recipe at budget {budget}")
 
 
 def assumptions(details: Mapping[str, declared.Value], paper: str) -> TableView:
     """What the paper leaves unsaid about the network, what was built, and why."""
-    columns = [Column("detail", "label"), Column("built here", "quote"), Column("because", "reason")]
     lines = [[name, str(value.value), value.why] for name, value in details.items()]
-    return table(columns, lines, f"{paper}: what the paper does not say")
+    kinds = {"detail": "label", "built here": "quote", "because": "reason"}
+    return table(kinds, lines, f"{paper}: what the paper does not say")
 
 
 def provenance(runs: Runs) -> Page:
     """Which record each number comes from, and the command that makes it again."""
-    made = runs.records()
-    if not made:
+    if not (made := runs.records()):
         return Page([Text("No record yet.")])
-    columns = [Column("row", "label"), "seed", Column("record", "code"), Column("start", "text"), "minutes", "images/s"]
     lines = [
         [title_of(runs, run.row), run.seed, run.key, record.start, record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]
         for run, record in made
     ]
-    first = made[0][1]
+    run, first = made[0]
     rule = "plain sum" if runs.table.ap == "plain" else "trapezoids"
-    images = ", ".join(f"{number_:,} {split}" for split, number_ in first.data["images"].items())
+    images = ", ".join(f"{many:,} {split}" for split, many in first.data["images"].items())
     together = {
         "data": f"{first.data['name']}, {first.data['source']}, digest {first.data['digest']}, {images} images, "
         f"{first.data['identities']} training identities",
-        "protocol": f"{protocol(made[0][0].protocol).title} ({made[0][0].protocol}); descriptors compared by cosine; "
-        f"AP compared with the paper: {rule}",
-        "devices": "; ".join(sorted({record.device for _, record in made})),
-        "hours": f"{sum(record.seconds for _, record in made) / 3600:.2f} of training",
-        "code": "; ".join(sorted({record.commit for _, record in made})) + " (a plus marks uncommitted changes)",
+        "protocol": f"{protocol(run.protocol).title} ({run.protocol}); descriptors compared by cosine; AP compared "
+        f"with the paper: {rule}",
+        **machines([record for _, record in made]),
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
     }
-    listed = table([*columns, Column("command", "code")], lines, f"{runs.table.slug}: the record behind each number")
-    return Page([terms(together), listed])
+    kinds = {"row": "label", "seed": "number", "record": "code", "start": "text", "minutes": "number"}
+    kinds |= {"images/s": "number", "command": "code"}
+    return Page([terms(together), table(kinds, lines, f"{runs.table.slug}: the record behind each number")])
+
+
+def machines(records: Sequence[Record]) -> dict[str, str]:
+    """On what, how long and with which code these were trained; a network that several rows share counts once."""
+    seconds = {record.network: record.seconds for record in records}
+    return {
+        "devices": "; ".join(sorted({record.device for record in records})),
+        "hours": f"{sum(seconds.values()) / 3600:.2f} of training",
+        "code": "; ".join(sorted({record.commit for record in records})) + " (a plus marks uncommitted changes)",
+    }
 
 
 # --- rows by name -----------------------------------------------------------------------------------------------------
@@ -381,13 +383,10 @@ def paired_interval(pairs: Sequence[tuple[Run | None, Run | None]], stored: str)
 
     stored: name of the numbers in `Run.per_query`.
     """
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for pair in pairs:
-        for run, side in zip(pair, sides, strict=True):
-            if run is None or run.state() != "finished":
-                return None
-            side.append(run.per_query(stored))
-    return statistics.difference(*sides)
+    if any(run is None or run.state() != "finished" for pair in pairs for run in pair):
+        return None
+    first, second = ([run.per_query(stored) for run in side if run] for side in zip(*pairs, strict=True))
+    return statistics.difference(first, second)
 
 
 def pooled(runs: Runs, name: Name) -> Interval:
