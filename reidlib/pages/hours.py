@@ -25,7 +25,7 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
     for run in (run for runs in read for run in runs.runs if run.is_made()):
         if record := run.record():
             row, images = (run.row.label, run.row.variant), cuhk03.all_splits(run.dataset)
-            line = [run.table.slug, images, run.budget, row, len(run.table.rows), run.seed]
+            line: list[Any] = [run.table.slug, images, run.budget, row, len(run.table.rows), run.seed]
             line += [record.device, record.device_kind, record.peak_memory_mb]
             own = sum(point["seconds"] for point in record.curve)
             lines.append([*line, record.network, own])
@@ -41,8 +41,9 @@ def once(found: pd.DataFrame) -> pd.DataFrame:
 
 def by_table(found: pd.DataFrame) -> TableView:
     """A line a table, data set and budget that has a record."""
-    lines = []
-    for (slug, images, budget), own in found.groupby(["slug", "images", "budget"], sort=False):
+    lines, place = [], ["slug", "images", "budget"]
+    for _, own in found.groupby(place, sort=False):
+        slug, images, budget = own[place].iloc[0]
         paper, _, name = slug.partition("/")
         networks = once(own)
         cells = [f"{paper_title(paper)} {name}", images, budget, f"{own['row'].nunique()} of {own['rows'].iloc[0]}"]

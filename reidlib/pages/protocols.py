@@ -21,7 +21,7 @@ from reidlib.pages import render
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import number, plural
 from reidlib.pages.render import Box, Fragment, Strong, TableView, Text, table
-from reidlib.runs.run import Runs
+from reidlib.runs.run import Run, Runs
 from reidlib.spec import ReidError
 
 SHOWN = {
@@ -212,14 +212,15 @@ FIRST_HITS = {"1": 1, "2": 2, "3": 3, "4–5": 5, "6–10": 10, "11–20": 20, "
 
 def by_first_hit(runs: Runs) -> Figure:
     """What the trapezoids take off, for queries grouped by the rank of their first right image."""
-    lost = np.concatenate([100 * (plain - trapezoid) for plain, trapezoid in _by_row(runs).values()])
-    first = np.concatenate([_pooled(runs, label, "first_hit") for label in _labels(runs)])
+    values = _by_row(runs, ("ap", "ap_trapezoid", "first_hit")).values()
+    plain, trapezoid, first = (np.concatenate(each) for each in zip(*values, strict=True))
+    lost = 100 * (plain - trapezoid)
     group = pd.cut(first, [0, *FIRST_HITS.values()], labels=list(FIRST_HITS))
     groups = {name: lost[group == name] for name in FIRST_HITS}
     names = [f"{name}\n({len(values):,})" for name, values in groups.items()]
     figure, axes = _panel("box: middle half, whiskers: middle 90 %")
-    how = dict(showfliers=False, whis=(5, 95), medianprops={"color": "C0", "linewidth": 2})
-    axes.boxplot(list(groups.values()), tick_labels=names, **how)
+    median = {"color": "C0", "linewidth": 2}
+    axes.boxplot(list(groups.values()), tick_labels=names, showfliers=False, whis=(5, 95), medianprops=median)
     axes.set(xlabel="rank of the first right image (rankings)", ylim=(0, None))
     axes.grid(axis="x", visible=False)
     return finished(figure)
@@ -233,15 +234,12 @@ def _panel(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _labels(runs: Runs) -> list[str]:
-    return list(dict.fromkeys(run.row.label for run in runs.runs))
-
-
-def _by_row(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _by_row(runs: Runs, names: Sequence[str] = ("ap", "ap_trapezoid")) -> dict[str, list[np.ndarray]]:
     """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
     check_finished(runs)
-    return {label: (_pooled(runs, label, "ap"), _pooled(runs, label, "ap_trapezoid")) for label in _labels(runs)}
-
-
-def _pooled(runs: Runs, label: str, name: str) -> np.ndarray:
-    return np.concatenate([run.per_query(name) for run in runs.runs if run.row.label == label])
+    rows: dict[str, list[Run]] = {}
+    for run in runs.runs:
+        rows.setdefault(run.row.label, []).append(run)
+    return {
+        label: [np.concatenate([run.per_query(name) for run in own]) for name in names] for label, own in rows.items()
+    }

@@ -48,7 +48,14 @@ class Cell(str):
     """The id of a heading on the same page, to which the cell links."""
 
     def __new__(
-        cls, text: str, *, note: str = "", grey: bool = False, state: bool = False, across: bool = False, anchor=""
+        cls,
+        text: str,
+        *,
+        note: str = "",
+        grey: bool = False,
+        state: bool = False,
+        across: bool = False,
+        anchor: str = "",
     ) -> Cell:
         cell = super().__new__(cls, text)
         cell.note, cell.grey, cell.state, cell.across, cell.anchor = note, grey, state, across, anchor
