@@ -421,6 +421,7 @@ class Table:
     printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
                   re-ranked rows stand under a word of their own), or either by data set.
     printed_in:   what its `table` column calls this table, where that is not the name.
+    numbers_lost: our copy of the paper has lost the numbers that this table prints.
     ap:           the AP rule of the column that is compared with the paper.
     budgets:      recipe changes by budget name, the same for all rows; a value that is a guess is an `Assumed`.
     """
@@ -436,6 +437,7 @@ class Table:
     ap: Literal["plain", "trapezoid"]
     budgets: dict[str, dict[str, Any]]
     printed_in: str = ""
+    numbers_lost: bool = False
 
     def __post_init__(self) -> None:
         _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from reidlib import papers
 from reidlib.pages import banners, declared, figures, tables
-from reidlib.pages.formatting import paper_title
+from reidlib.pages.formatting import paper_title, plural
 from reidlib.pages.render import Code, Page, Piece, TableView, Text
 from reidlib.pages.tables import PUBLISHED, Name
 from reidlib.runs.run import Runs, reported_numbers
@@ -32,8 +32,6 @@ CORRECTED = (
     " The claims below are decided together: their p is corrected for their number (Holm), and below 0.05 a claim "
     "counts as supported or contradicted, by its sign."
 )
-
-START = {"imagenet": "ImageNet weights", "scratch": "scratch"}
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class Chapter:
         """Reported and reproduced, row by row."""
         return tables.comparison(self.runs, self.reported)
 
-    def ablation(self, metric: str = "mAP") -> Figure:
+    def ablation(self) -> Figure:
         """The same as dots."""
-        return figures.ablation(self.runs, self.reported, metric)
+        return figures.ablation(self.runs, self.reported)
 
     def steps(self, pairs: Sequence[tuple[Name, Name]]) -> Page:
         """Pairs of rows as differences with their intervals, then the paper's claims with their verdicts.
@@ -95,31 +93,30 @@ class Chapter:
 
 def ladder(table: Table) -> list[tuple[Name, Name]]:
     """Each row as published against the one above it, then the variants against their published row."""
-    labels = [row.label for row in table.rows if row.variant == PUBLISHED]
-    return [(row, other) for other, row in pairwise(labels)] + variants(table)
+    return [(row, other) for other, row in pairwise(_published(table))] + variants(table)
 
 
 def against(table: Table, reference: Name) -> list[tuple[Name, Name]]:
     """Every other row as published against one row, then the variants against their published row."""
-    labels = [row.label for row in table.rows if row.variant == PUBLISHED]
-    return [(label, reference) for label in labels if label != reference] + variants(table)
+    return [(label, reference) for label in _published(table) if label != reference] + variants(table)
 
 
 def variants(table: Table) -> list[tuple[Name, Name]]:
     """Every other variant of a row against the row as published; one whose label has no such row is left out."""
-    labels = {row.label for row in table.rows if row.variant == PUBLISHED}
+    labels = _published(table)
     others = [row for row in table.rows if row.variant != PUBLISHED and row.label in labels]
     return [((row.label, row.variant), (row.label, PUBLISHED)) for row in others]
 
 
+def _published(table: Table) -> list[str]:
+    return [row.label for row in table.rows if row.variant == PUBLISHED]
+
+
 def _groups(runs: Runs) -> dict[str, Sequence[Name]]:
-    rows = tables.rows_of(runs)
-    groups: dict[str, Sequence[Name]] = {
-        "as published": [(row.label, row.variant) for row in rows if row.variant == PUBLISHED],
-        "variants": [(row.label, row.variant) for row in rows if row.variant != PUBLISHED],
-    }
-    filled = {heading: names for heading, names in groups.items() if names}
-    return filled if len(filled) > 1 else {"": next(iter(filled.values()))}
+    names = [(row.label, row.variant) for row in tables.rows_of(runs)]
+    published = [name for name in names if name[1] == PUBLISHED]
+    others = [name for name in names if name[1] != PUBLISHED]
+    return {"as published": published, "variants": others} if published and others else {"": names}
 
 
 def _training(runs: Runs) -> Text:
@@ -127,8 +124,7 @@ def _training(runs: Runs) -> Text:
     first, made = runs.runs[0], runs.records()
     base, paper = runs.table.settings(Row("base"), first.budget), runs.table.base.recipe
     starts = sorted({record.start for _, record in made}) or [base.recipe.resolved()["start"]]
-    here = f"{_words(base.recipe)}, from {' or '.join(START[start] for start in starts)}"
-    other = f"{_words(paper)}, from {START[paper.resolved()['start']]}"
+    here, other = _words(base.recipe, starts), _words(paper, [paper.resolved()["start"]])
     text = f" a row is trained for {here}"
     if made:
         value, images = base.recipe.resolved(), made[0][1].data["images"]["train"]
@@ -142,39 +138,39 @@ def _training(runs: Runs) -> Text:
     return Text("At budget ", Code(first.budget), text)
 
 
+def _words(recipe: Recipe, starts: Sequence[str]) -> str:
+    value = recipe.resolved()
+    height, width = value["size"]
+    start = " or ".join("ImageNet weights" if start == "imagenet" else start for start in starts)
+    return f"{plural(value['epochs'], 'epoch')} in batches of {value['batch']} at {height}×{width}, from {start}"
+
+
+SMOKE = "This budget shows that the code runs from the images to this page, and nothing else."
+ENOUGH = (
+    "That is enough to see that every switch is wired as described, whether each network learns, and how far the rows "
+    "lie apart under equal conditions."
+)
+
+
 def _worth(runs: Runs) -> Text:
     """What a verdict on this page is worth, by budget, seeds and images."""
     first, seeds = runs.runs[0], len(tables.seeds_of(runs))
     if not runs.records():
         return Text("No row is finished at this budget: this page shows what would be compared, and nothing else.")
-    if first.budget == "smoke":
-        text = "This budget shows that the code runs from the images to this page, and nothing else. "
-    else:
-        text = "That is enough to see that every switch is wired as described, whether each network learns, and how "
-        text += "far the rows lie apart under equal conditions. "
+    said = [SMOKE if first.budget == "smoke" else ENOUGH]
     if first.source != "real":
-        text += "It is not enough to confirm or refute the paper: rendered people are not photographs. "
+        said.append("It is not enough to confirm or refute the paper: rendered people are not photographs.")
     elif first.budget != "full":
-        text += "It is not enough to confirm or refute the paper, for the training is not the paper's. "
-    if seeds == 1:
-        text += "One seed hides the spread between seeds. "
-    else:
-        text += f"{seeds} seeds show a part of the spread between seeds. "
-    missing = len({(run.row.label, run.row.variant) for run in runs.runs if run.state() != "finished"})
-    if missing:
+        said.append("It is not enough to confirm or refute the paper, for the training is not the paper's.")
+    of_seeds = "One seed hides the" if seeds == 1 else f"{seeds} seeds show a part of the"
+    said.append(f"{of_seeds} spread between seeds.")
+    if missing := len({(run.row.label, run.row.variant) for run in runs.runs if run.state() != "finished"}):
         rows = len(tables.rows_of(runs))
-        text += f"{missing} of the {rows} rows are not finished at this budget, and nothing is said of them. "
-    text += "A verdict on this page is a verdict on these images, at this budget and from "
-    parts: list[str] = [text + ("this seed" if seeds == 1 else "these seeds")]
+        said.append(f"{missing} of the {rows} rows are not finished at this budget, and nothing is said of them.")
+    from_seeds = "this seed" if seeds == 1 else "these seeds"
+    said.append(f"A verdict on this page is a verdict on these images, at this budget and from {from_seeds}.")
     others = [name for name in runs.table.budgets if name not in ("smoke", "small", first.budget)]
-    if first.budget in ("smoke", "small") and others:
-        named = [part for name in others for part in (" and ", Code(name))][1:]
-        parts += [". Budgets ", *named, " lift these limits one by one; the table keeps its shape"]
-    return Text(*parts, ".")
-
-
-def _words(recipe: Recipe) -> str:
-    value = recipe.resolved()
-    height, width = value["size"]
-    epochs = f"{value['epochs']} epoch{'s' * (value['epochs'] != 1)}"
-    return f"{epochs} in batches of {value['batch']} at {height}×{width}"
+    if first.budget not in ("smoke", "small") or not others:
+        return Text(" ".join(said))
+    named = [part for name in others for part in (" and ", Code(name))][1:]
+    return Text(" ".join(said), " Budgets ", *named, " lift these limits one by one; the table keeps its shape.")

@@ -40,6 +40,9 @@ class Value:
             return cls(name, declared.value, ASSUMED, declared.because)
         return cls(name, declared, DEFAULT, "")
 
+    def cells(self) -> list[str]:
+        return [self.name, str(self.value), self.kind, self.why]
+
 
 def values(of: Settings | Row, before: str = "") -> Iterator[Value]:
     """Every value that settings declare, or that a row changes, and those of a training that goes before."""

@@ -9,8 +9,8 @@ import pandas as pd
 
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
-from reidlib.pages.render import Cell, Column, TableView, Text, state, table
-from reidlib.pages.tables import NOT_RUN, mean_of, paired_interval, run_of, seeds_of
+from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
+from reidlib.pages.tables import NOT_RUN, machines, mean_of, paired_interval, run_of, seeds_of
 from reidlib.runs.run import Runs
 
 GOAL = {"small": 10.0, "medium": 25.0}
@@ -22,14 +22,13 @@ CEILING = 90.0
 
 def scores(sets: Sequence[Runs], caption: str) -> TableView:
     """One line a descriptor, rank-1 and mAP on each stand-in: mean over seeds, ± s.d. where there are several."""
-    metrics = {"rank1": "R1", "mAP": "mAP"}
-    columns = [Column(name, group=_title(runs)) for runs in sets for name in metrics.values()]
+    columns = [Column(name, group=_title(runs)) for runs in sets for name in ("R1", "mAP")]
     lines = []
     for label in (row.label for row in sets[0].table.rows):
         cells: list[Any] = [label]
         for runs in sets:
             frame = _finished(runs, label)
-            cells += state(NOT_RUN, 2) if frame.empty else [mean_of(frame[name]) for name in metrics]
+            cells += state(NOT_RUN, 2) if frame.empty else [mean_of(frame[name]) for name in ("rank1", "mAP")]
         lines.append(cells)
     return table([Column("row", "label"), *columns], lines, caption)
 
@@ -47,7 +46,8 @@ def goals(sets: Sequence[Runs], trained: str, simple: Sequence[str]) -> TableVie
     trained: label of the trained network; simple: those of the histograms, of which the best on each set counts.
     """
     goal = GOAL[sets[0].runs[0].budget]
-    columns = [Column("stand-in", "label"), "best histogram", f"trained network beats it by at least {goal:g}"]
+    columns = ["stand-in", "best histogram", f"trained network beats it by at least {goal:g}"]
+    columns.append(f"and stays below {CEILING:g}")
     lines = []
     for runs in sets:
         reached = {label: _finished(runs, label)["mAP"].mean() for label in (trained, *simple)}
@@ -59,7 +59,7 @@ def goals(sets: Sequence[Runs], trained: str, simple: Sequence[str]) -> TableVie
         cells = [f"{best}: {number(reached[best])}", f"{'yes' if ahead >= goal else 'no'} ({number(ahead, sign=True)})"]
         cells.append(f"{'yes' if reached[trained] < CEILING else 'no'} ({number(reached[trained])})")
         lines.append([_title(runs), *cells])
-    return table([*columns, f"and stays below {CEILING:g}"], lines, "Goals that were set before the runs")
+    return table(columns, lines, "Goals that were set before the runs")
 
 
 def transfer(at_home: Mapping[str, Runs], away: Mapping[tuple[str, str], Runs], label: str, caption: str) -> TableView:
@@ -68,7 +68,7 @@ def transfer(at_home: Mapping[str, Runs], away: Mapping[tuple[str, str], Runs], 
     at_home: runs by data set, tested where they were trained; away: runs by (trained on, tested on). A score away from
     home is followed by what is lost against the network trained at home, on the same queries.
     """
-    columns = [Column("trained on ↓, tested on →", "label"), *(DATASETS[name] for name in at_home)]
+    columns = ["trained on ↓, tested on →", *(DATASETS[name] for name in at_home)]
     lines = []
     for source in at_home:
         cells: list[str] = [DATASETS[source]]
@@ -84,22 +84,20 @@ def transfer(at_home: Mapping[str, Runs], away: Mapping[tuple[str, str], Runs], 
     return table(columns, lines, caption)
 
 
-def provenance(sets: Sequence[Runs]) -> Text:
+def provenance(sets: Sequence[Runs]) -> Piece:
     """Where the numbers come from: budget, images, device, hours and code of all finished runs."""
     made = [(run, record) for runs in sets for run, record in runs.records()]
     if not made:
         return Text("No record yet.")
-    devices = sorted({record.device for _, record in made})
-    commits = sorted({record.commit[:7] for _, record in made})
-    trained = {record.network: record.seconds for _, record in made}
     digests = {runs.runs[0].dataset: runs.runs[0].data_digest for runs in sets}
-    said = [
-        f"Budget {made[0][0].budget}, {plural(len({run.seed for run, _ in made}), 'seed')}, {len(made)} records",
-        f"{sum(trained.values()) / 3600:.2f} hours of training on {'; '.join(devices)}",
-        f"code {', '.join(commits)} (a plus marks uncommitted changes)",
-        "stand-ins: " + ", ".join(f"{name} {digest}" for name, digest in digests.items()),
-    ]
-    return Text(f"{'. '.join(said)}.", css="provenance")
+    return terms(
+        {
+            "runs": f"budget {made[0][0].budget}, {plural(len({run.seed for run, _ in made}), 'seed')}, "
+            f"{plural(len(made), 'record')}",
+            **machines([record for _, record in made]),
+            "stand-ins": ", ".join(f"{name} {digest}" for name, digest in digests.items()),
+        }
+    )
 
 
 def _title(runs: Runs) -> str:

@@ -3,106 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from reidlib.data import cuhk03
-from reidlib.pages.formatting import paper_title
-from reidlib.pages.render import Column, Page, TableView, Text, bullets, state, table
-from reidlib.runs.records import Record
-from reidlib.runs.run import Run, Runs
+from reidlib.pages.formatting import paper_title, plural
+from reidlib.pages.render import Page, TableView, Text, bullets, state, table
+from reidlib.runs.run import Runs
+
+COLUMNS = ("slug", "images", "budget", "row", "rows", "seed", "device", "kind", "memory_mb", "network", "seconds")
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What the records of one table on one data set say.
+def spent(read: Sequence[Runs]) -> pd.DataFrame:
+    """A line for each network behind a finished run, its own and the one trained before it, with its seconds.
 
-    done, rows: rows with a record, and all of them. seconds: by network and device, each network once.
-    kinds: of the devices, "cpu" or "cuda".
+    read: a `Runs` for each table and data set, twenty for twenty splits. Rows that share a network have each its whole
+    time in their records, and so in these lines: `once` takes each network once.
     """
-
-    slug: str
-    dataset: str
-    budget: str
-    done: int
-    rows: int
-    seeds: int
-    seconds: dict[tuple[str, str], float]
-    memory_mb: float
-    kinds: tuple[str, ...]
-
-    @property
-    def hours(self) -> float:
-        return sum(self.seconds.values()) / 3600
-
-
-def spent(read: Sequence[Runs]) -> list[Spent]:
-    """One entry a table and data set that has a record; `read` holds a `Runs` for each, twenty for twenty splits.
-
-    Rows that share a network have each its whole time in their records; here it counts once.
-    """
-    together: dict[tuple[str, str, str], list[Run]] = {}
-    for runs in read:
-        for run in runs.runs:
-            together.setdefault((run.table.slug, cuhk03.all_splits(run.dataset), run.budget), []).append(run)
-    found = []
-    for (slug, dataset, budget), runs in together.items():
-        made = [(run, record) for run in runs if run.is_made() and (record := run.record())]
-        if made:
-            found.append(
-                Spent(
-                    slug,
-                    dataset,
-                    budget,
-                    done=len({(run.row.label, run.row.variant) for run, _ in made}),
-                    rows=len(runs[0].table.rows),
-                    seeds=len({run.seed for run, _ in made}),
-                    seconds=dict(part for run, record in made for part in _parts(run, record)),
-                    memory_mb=max(record.peak_memory_mb for _, record in made),
-                    kinds=tuple(sorted({_kind(record) for _, record in made if record.curve})),
-                )
-            )
-    return found
-
-
-def _parts(run: Run, record: Record) -> list[tuple[tuple[str, str], float]]:
-    """The seconds of the record's own network, and of the one trained before it, each by network and device.
-
-    The record has the sum of both; its curve is that of its own.
-    """
-    own = sum(point["seconds"] for point in record.curve)
-    parts = [((record.network, record.device), own)]
-    if first := run.settings.first:
-        parts.append(((run.network_of(first.settings), record.device), record.seconds - own))
-    return parts
-
-
-def _kind(record: Record) -> str:
-    """The kind of its device; records of the first schema have it only as the first word of the device."""
-    return record.device_kind or record.device.partition(" ")[0]
-
-
-def by_table(found: Sequence[Spent]) -> TableView:
-    """A line a table and data set."""
-    columns = [Column("table", "label"), Column("images", "text"), Column("budget", "text"), "rows with a record"]
-    columns += ["seeds", "networks", "device hours", "peak memory, MiB", Column("device", "text")]
     lines = []
-    for one in found:
-        paper, _, name = one.slug.partition("/")
-        cells = [f"{paper_title(paper)} {name}", one.dataset, one.budget, f"{one.done} of {one.rows}", one.seeds]
-        cells += [
-            sum(map(bool, one.seconds.values())),
-            f"{one.hours:.2f}",
-            f"{one.memory_mb:,.0f}",
-            "; ".join(one.kinds) or "–",
-        ]
-        lines.append(cells)
-    return table(columns, lines, "Device hours by table")
+    for run in (run for runs in read for run in runs.runs if run.is_made()):
+        if record := run.record():
+            row, images = (run.row.label, run.row.variant), cuhk03.all_splits(run.dataset)
+            line: list[Any] = [run.table.slug, images, run.budget, row, len(run.table.rows), run.seed]
+            line += [record.device, record.device_kind, record.peak_memory_mb]
+            own = sum(point["seconds"] for point in record.curve)
+            lines.append([*line, record.network, own])
+            if first := run.settings.first:  # the record's seconds are the sum of both, its curve that of its own
+                lines.append([*line, run.network_of(first.settings), record.seconds - own])
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def once(found: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `spent` that took time, each network of a device once."""
+    return found[found["seconds"] > 0].drop_duplicates(["network", "device"], keep="last")
+
+
+def by_table(found: pd.DataFrame) -> TableView:
+    """A line a table, data set and budget that has a record."""
+    lines, place = [], ["slug", "images", "budget"]
+    for _, own in found.groupby(place, sort=False):
+        slug, images, budget = own[place].iloc[0]
+        paper, _, name = slug.partition("/")
+        networks = once(own)
+        cells = [f"{paper_title(paper)} {name}", images, budget, f"{own['row'].nunique()} of {own['rows'].iloc[0]}"]
+        cells += [own["seed"].nunique(), len(networks), f"{networks['seconds'].sum() / 3600:.2f}"]
+        lines.append([*cells, f"{own['memory_mb'].max():,.0f}", "; ".join(sorted(set(networks["kind"]))) or "–"])
+    kinds = {"table": "label", "images": "text", "budget": "text"}
+    numbers = ("rows with a record", "seeds", "networks", "device hours", "peak memory, MiB")
+    return table({**kinds, **dict.fromkeys(numbers, "number"), "device": "text"}, lines, "Device hours by table")
+
+
+def together(found: pd.DataFrame) -> Page:
+    """All of it by device, a network that several tables show once."""
+    networks = once(found)
+    if networks.empty:
+        return Page([Text("No network has been trained yet.")])
+    hours = networks.groupby("device")["seconds"].agg(["size", "sum"]).itertuples(name=None)
+    shown = [bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])]
+    if "cuda" in set(networks["kind"]):
+        return Page(shown)
+    return Page([*shown, Text("No GPU hour is among them: no table has been trained on a GPU yet.")])
 
 
 def speed(measured: Mapping[str, Any]) -> Page:
     """What `benchmarks/training.py --json` has written: images a second of three ways to train, a line a network."""
-    columns = [Column("network", "label"), "input", "batch", "bare step", "our loop", "of the bare step"]
+    columns = ["network", "input", "batch", "bare step", "our loop", "of the bare step"]
     columns += ["conventional pipeline", "our loop against it", "peak memory, MiB"]
     lines = []
     for name, case in measured["cases"].items():
@@ -119,17 +85,3 @@ def speed(measured: Mapping[str, Any]) -> Page:
     )
     caption = f"Images a second, budget {measured['budget']}, on {measured['device']}"
     return Page([table(columns, lines, caption), Text(how, css="provenance")])
-
-
-def together(found: Sequence[Spent]) -> Page:
-    """All of it by device, a network that several tables show once."""
-    once = {name: seconds for one in found for name, seconds in one.seconds.items() if seconds}
-    items = []
-    for device in sorted({device for _, device in once}):
-        own = [seconds for (_, where), seconds in once.items() if where == device]
-        items.append(Text(f"{device}: {len(own)} networks, {sum(own) / 3600:.1f} hours"))
-    if not items:
-        return Page([Text("No network has been trained yet.")])
-    if any("cuda" in one.kinds for one in found):
-        return Page([bullets(items)])
-    return Page([bullets(items), Text("No GPU hour is among them: no table has been trained on a GPU yet.")])

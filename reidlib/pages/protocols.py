@@ -8,8 +8,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reidlib.evaluation import Draws, Features, Protocol, Ranking
@@ -18,8 +20,8 @@ from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import number, plural
-from reidlib.pages.render import Box, Column, Fragment, Strong, TableView, Text, table
-from reidlib.runs.run import Runs
+from reidlib.pages.render import Box, Fragment, Strong, TableView, Text, table
+from reidlib.runs.run import Run, Runs
 from reidlib.spec import ReidError
 
 SHOWN = {
@@ -109,21 +111,19 @@ def terms(caption: str, ranked: Sequence[int]) -> TableView:
 
 def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """A line for each result, a column for each of the metrics `show`, in percent; queries are counted."""
-    measured = {label: result.metrics() for label, result in results.items()}
-    lines = [[label, *(found[name] for name in show)] for label, found in measured.items()]
+    lines = [[label, *map(result.metrics().get, show)] for label, result in results.items()]
     return labelled(caption, ["result", *(SHOWN[name] for name in show)], lines)
 
 
 def columns(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """The same with a column for each result: a re-ranked number never stands in the column of one that is not."""
-    measured = [result.metrics() for result in results.values()]
-    lines = [[SHOWN[name], *(found[name] for found in measured)] for name in show]
+    lines = [[SHOWN[name], *(result.metrics()[name] for result in results.values())] for name in show]
     return labelled(caption, ["metric", *results], lines)
 
 
 def labelled(caption: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> TableView:
     """A small table whose first column are labels and all others numbers."""
-    return table([Column(head[0], "label"), *head[1:]], lines, caption)
+    return table(head, lines, caption)
 
 
 def crowd(
@@ -149,14 +149,17 @@ def crowd(
 
 def named(protocols: Mapping[str, Protocol]) -> TableView:
     """Every protocol that `--protocol` takes, with its rules."""
-    names = ("ignored ids", "wrong ids", "own camera", "query", "gallery")
-    columns = [Column("name", "label"), *(Column(name, "text") for name in names)]
-    lines = []
-    for name, rules in protocols.items():
-        cells = [name, _ids(rules.junk), _ids(rules.distractors), "ignored" if rules.ignore_same_camera else "counts"]
-        cells.append("mean" if rules.multi_query else "one image")
-        lines.append([*cells, f"{rules.draws} draws" if rules.draws else "whole", rules.title])
-    return table([*columns, Column("as captions print it", "reason")], lines, "The named protocols")
+    lines = [
+        [name, _ids(rules.junk), _ids(rules.distractors), "ignored" if rules.ignore_same_camera else "counts"]
+        + [
+            "mean" if rules.multi_query else "one image",
+            f"{rules.draws} draws" if rules.draws else "whole",
+            rules.title,
+        ]
+        for name, rules in protocols.items()
+    ]
+    rules = dict.fromkeys(("ignored ids", "wrong ids", "own camera", "query", "gallery"), "text")
+    return table({"name": "label", **rules, "as captions print it": "reason"}, lines, "The named protocols")
 
 
 def _ids(values: Sequence[int]) -> str:
@@ -197,50 +200,46 @@ def gap(runs: Runs) -> Text:
 def both_rules(runs: Runs) -> Figure:
     """Every query of every row as a point: its AP by the plain sum, and what the trapezoids take off it."""
     plain, trapezoid = (100 * np.concatenate(values) for values in zip(*_by_row(runs).values(), strict=True))
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    figure, axes = _panel(f"{len(plain):,} rankings, {runs.runs[0].source} images")
     axes.scatter(plain, plain - trapezoid, s=9, alpha=0.35, color="C0", linewidth=0)
-    axes.set(xlabel="AP of a query, plain sum (%)", ylabel="points of AP taken off", ylim=(-0.2, None))
-    axes.set_title(f"{len(plain):,} rankings, {runs.runs[0].source} images", fontsize=10)
+    axes.set(xlabel="AP of a query, plain sum (%)", ylim=(-0.2, None))
     return finished(figure)
 
 
-FIRST_HITS = {
-    "1": (1, 1),
-    "2": (2, 2),
-    "3": (3, 3),
-    "4–5": (4, 5),
-    "6–10": (6, 10),
-    "11–20": (11, 20),
-    "> 20": (21, 2**62),
-}
-"""Groups of queries by the rank of their first right image."""
+FIRST_HITS = {"1": 1, "2": 2, "3": 3, "4–5": 5, "6–10": 10, "11–20": 20, "> 20": np.inf}
+"""Groups of queries by the rank of their first right image: the last rank of each."""
 
 
 def by_first_hit(runs: Runs) -> Figure:
     """What the trapezoids take off, for queries grouped by the rank of their first right image."""
-    lost = np.concatenate([100 * (plain - trapezoid) for plain, trapezoid in _by_row(runs).values()])
-    first = np.concatenate([_pooled(runs, label, "first_hit") for label in _labels(runs)])
-    groups = [lost[(first >= low) & (first <= high)] for low, high in FIRST_HITS.values()]
-    names = [f"{name}\n({len(group):,})" for name, group in zip(FIRST_HITS, groups, strict=True)]
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
-    axes.boxplot(groups, tick_labels=names, showfliers=False, whis=(5, 95), medianprops={"color": "C0", "linewidth": 2})
-    axes.set(xlabel="rank of the first right image (rankings)", ylabel="points of AP taken off", ylim=(0, None))
-    axes.set_title("box: middle half, whiskers: middle 90 %", fontsize=10)
+    values = _by_row(runs, ("ap", "ap_trapezoid", "first_hit")).values()
+    plain, trapezoid, first = (np.concatenate(each) for each in zip(*values, strict=True))
+    lost = 100 * (plain - trapezoid)
+    group = pd.cut(first, [0, *FIRST_HITS.values()], labels=list(FIRST_HITS))
+    groups = {name: lost[group == name] for name in FIRST_HITS}
+    names = [f"{name}\n({len(values):,})" for name, values in groups.items()]
+    figure, axes = _panel("box: middle half, whiskers: middle 90 %")
+    median = {"color": "C0", "linewidth": 2}
+    axes.boxplot(list(groups.values()), tick_labels=names, showfliers=False, whis=(5, 95), medianprops=median)
+    axes.set(xlabel="rank of the first right image (rankings)", ylim=(0, None))
     axes.grid(axis="x", visible=False)
     return finished(figure)
 
 
-def _labels(runs: Runs) -> list[str]:
-    return list(dict.fromkeys(run.row.label for run in runs.runs))
+def _panel(title: str) -> tuple[Figure, Axes]:
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    axes.set_title(title, fontsize=10)
+    axes.set_ylabel("points of AP taken off")
+    return figure, axes
 
 
-def _by_row(runs: Runs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _by_row(runs: Runs, names: Sequence[str] = ("ap", "ap_trapezoid")) -> dict[str, list[np.ndarray]]:
     """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
     check_finished(runs)
-    return {label: (_pooled(runs, label, "ap"), _pooled(runs, label, "ap_trapezoid")) for label in _labels(runs)}
-
-
-def _pooled(runs: Runs, label: str, name: str) -> np.ndarray:
-    return np.concatenate([run.per_query(name) for run in runs.runs if run.row.label == label])
+    rows: dict[str, list[Run]] = {}
+    for run in runs.runs:
+        rows.setdefault(run.row.label, []).append(run)
+    return {
+        label: [np.concatenate([run.per_query(name) for run in own]) for name in names] for label, own in rows.items()
+    }

@@ -34,20 +34,18 @@ class Code(str):
 
 
 class Cell(str):
-    """The text of a cell with something besides it.
-
-    note:   a smaller line below the text.
-    grey:   for a difference that cannot be told from zero.
-    state:  says why there is no value ("not run"); see `state`.
-    across: this cell is wider than its column and covers the rest of the row.
-    anchor: the id of a heading on the same page, to which the cell links.
-    """
+    """The text of a cell with something besides it."""
 
     note: str
+    """A smaller line below the text."""
     grey: bool
+    """For a difference that cannot be told from zero."""
     state: bool
+    """Says why there is no value ("not run"); see `state`."""
     across: bool
+    """This cell covers the rest of the row."""
     anchor: str
+    """The id of a heading on the same page, to which the cell links."""
 
     def __new__(
         cls,
@@ -125,16 +123,11 @@ class TableView(Piece):
         return "\n".join([self.caption, *lines, *self.below])
 
     def header(self) -> list[str]:
-        """The name of each column, with its group before it."""
         return [": ".join(filter(None, (column.group, column.name))) for column in self.columns]
 
     def texts(self) -> list[list[str]]:
-        """The cells as they are shown, without notes, line by line; a cell that covers others is repeated."""
-        lines = []
-        for line in self.lines():
-            across = line[0] if isinstance(line[0], Cell) and line[0].across else None
-            lines.append([str(across)] if across else [shown(value) for value in line])
-        return lines
+        """The cells as they are shown, without notes, line by line; the state of several columns is repeated."""
+        return [[shown(value) for value in (line[:1] if _is(line[0], "across") else line)] for line in self.lines()]
 
     def lines(self) -> list[tuple]:
         return list(self.frame.itertuples(index=False, name=None))
@@ -161,11 +154,11 @@ class TableView(Piece):
             for place, line in enumerate(lines):
                 cells: list[_Shown] = []
                 for column, value, before in zip(self.columns, line, (None, *line), strict=False):
-                    if isinstance(value, Cell) and value.state and value is before:
+                    if _is(value, "state") and value is before:
                         cells[-1].columns += 1
                         continue
                     cells.append(_Shown.of(value, column, heads=not cells))
-                    if isinstance(value, Cell) and value.across:
+                    if _is(value, "across"):
                         cells[-1].columns = len(line)
                         break
                 for cell in cells[: self.merged]:
@@ -177,32 +170,35 @@ class TableView(Piece):
         """Of the CSV file: the caption in lower-case letters, digits and hyphens."""
         return re.sub(r"[^a-z0-9]+", "-", self.caption.lower()).strip("-")[:80].rstrip("-") + ".csv"
 
-    def csv(self) -> str:
+    def csv_base64(self) -> str:
         """The table as CSV: numbers with six digits, merged cells repeated, notes in brackets."""
         lines = [[_plain(value) for value in line] for line in self.lines()]
-        return pd.DataFrame(lines, columns=self.header(), dtype=object).to_csv(index=False, lineterminator="\n")
-
-    def csv_base64(self) -> str:
-        return base64.b64encode(self.csv().encode()).decode()
+        csv = pd.DataFrame(lines, columns=self.header(), dtype=object).to_csv(index=False, lineterminator="\n")
+        return base64.b64encode(csv.encode()).decode()
 
 
 def table(
-    columns: Sequence[Column | str],
+    columns: Sequence[Column | str] | Mapping[str, str],
     lines: Iterable[Sequence[Any]],
     caption: str,
     *,
     merged: int = 0,
     below: Sequence[str] = (),
 ) -> TableView:
-    """A table from its lines. A column that is given as text alone holds numbers."""
-    made = tuple(column if isinstance(column, Column) else Column(column) for column in columns)
+    """A table from its lines.
+
+    columns: a kind by name, or one entry a column. An entry that is only a name holds numbers, the first one labels.
+    """
+    if isinstance(columns, Mapping):
+        made = [Column(name, kind) for name, kind in columns.items()]
+    else:
+        kinds = ["label", *["number"] * len(columns)]
+        made = [Column(c, kind) if isinstance(c, str) else c for c, kind in zip(columns, kinds, strict=False)]
     names: Any = [column.name for column in made]
     if any(column.group for column in made):
-        names = pd.MultiIndex.from_tuples(
-            [(column.group, column.name) if column.group else (column.name, "") for column in made]
-        )
+        names = pd.MultiIndex.from_tuples([(c.group, c.name) if c.group else (c.name, "") for c in made])
     frame = pd.DataFrame([list(line) for line in lines], columns=names, dtype=object)
-    return TableView(frame, made, caption, merged, tuple(below))
+    return TableView(frame, tuple(made), caption, merged, tuple(below))
 
 
 def shown(value: Any) -> str:
@@ -214,6 +210,11 @@ def shown(value: Any) -> str:
     if isinstance(value, Spread):
         return spread(value)
     return number(value) if isinstance(value, float) else count(value)
+
+
+def _is(value: Any, what: str) -> bool:
+    """Whether a value of a table is a `Cell` with this mark."""
+    return isinstance(value, Cell) and getattr(value, what)
 
 
 def _plain(value: Any) -> str:
@@ -240,11 +241,9 @@ class _Shown:
 
     @classmethod
     def of(cls, value: Any, column: Column, *, heads: bool) -> _Shown:
-        css, note, anchor = _css(column), "", ""
-        if isinstance(value, Cell):
-            css += " state" * value.state + " inside-spread" * value.grey + " across" * value.across
-            note, anchor = value.note, value.anchor
-        return cls(shown(value), css, note, anchor, scope="row" if heads else "")
+        cell = value if isinstance(value, Cell) else Cell(shown(value))
+        css = _css(column) + " state" * cell.state + " inside-spread" * cell.grey + " across" * cell.across
+        return cls(str(cell), css, cell.note, cell.anchor, scope="row" if heads else "")
 
 
 def _css(column: Column) -> str:
@@ -290,7 +289,7 @@ class Fragment(Piece):
     values: Mapping[str, Any]
 
     def html(self) -> str:
-        return _TEMPLATES.get_template(self.kind).render(piece=self)
+        return _TEMPLATES.get_template(self.kind).render(self.values)
 
     def __str__(self) -> str:
         return self.plain
@@ -404,28 +403,23 @@ _TABLE = """
 _OTHERS = {
     "text": '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
     "banner": '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
-    "heading": '<h2 id="{{ piece.values.anchor }}">{{ piece.values.text }}</h2>',
-    "bullets": "{% if piece.values.before %}<p>{{ piece.values.before }}</p>{% endif %}"
-    "<ul>{% for item in piece.values['items'] %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
-    "terms": '<dl class="provenance">{% for name, text in piece.values.entries.items() %}<dt>{{ name }}</dt>'
+    "heading": '<h2 id="{{ anchor }}">{{ text }}</h2>',
+    "bullets": "{% if before %}<p>{{ before }}</p>{% endif %}"
+    "<ul>{% for item in items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
+    "terms": '<dl class="provenance">{% for name, text in entries.items() %}<dt>{{ name }}</dt>'
     "<dd>{{ text }}</dd>{% endfor %}</dl>",
-    "ranked list": '<p class="example">{{ piece.values.caption }}</p><ol class="ranked-list">'
-    '{% for box in piece.values.boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
+    "ranked list": '<p class="example">{{ caption }}</p><ol class="ranked-list">'
+    '{% for box in boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
     '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
     "{% endfor %}</ol>",
-    "legend": '<p class="part-legend">{% for name, colour in piece.values.colours.items() %}<span class="part">'
+    "legend": '<p class="part-legend">{% for name, colour in colours.items() %}<span class="part">'
     '<span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> {% endfor %}</p>',
 }
-
-
-def _one_line(template: str) -> str:
-    """A template without its line ends: spaces between cells are no part of a table."""
-    return template.replace("\n", "")
-
 
 _TEMPLATES = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.StrictUndefined,
-    loader=jinja2.DictLoader({name: _one_line(_MACROS + text) for name, text in {"table": _TABLE, **_OTHERS}.items()}),
+    # Without line ends: spaces between cells are no part of a table.
+    loader=jinja2.FunctionLoader(lambda name: (_MACROS + {"table": _TABLE, **_OTHERS}[name]).replace("\n", "")),
 )
 _TEMPLATES.filters["marked"] = _marked

@@ -6,9 +6,9 @@ Which image is shown is decided by a rule from the seed, never by eye: a page of
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -74,14 +74,21 @@ class Found:
         with Image.open(self.folder / self.truth.names[place]) as file:
             return np.asarray(file.convert("RGB"))
 
-    def people(self) -> np.ndarray:
-        """Places of the images of people, each moment once; junk and distractors that show nobody are left out."""
-        once = ~np.array([name.startswith(AGAIN) for name in self.truth.names])
-        return np.flatnonzero(once & (self.factor("kind") == "person"))
+    @cached_property
+    def people(self) -> pd.DataFrame:
+        """The images of people by their place in the truth: name, and each factor that is one value.
 
-    def draw(self, purpose: str) -> Random:
-        """A random stream of the set's own seed, one for each purpose."""
-        return Random(f"{self.manifest['seed']}/page/{self.name}/{purpose}")
+        Each moment is there once; junk and distractors that show nobody are left out.
+        """
+        single = {name: values for name, values in self.truth.factors.items() if values.ndim == 1}
+        frame = pd.DataFrame({"name": self.truth.names.astype(str), **single})
+        return frame[~frame["name"].str.startswith(AGAIN) & (frame["kind"] == "person")]
+
+    def shuffled(self, items: list, purpose: str) -> list:
+        """In an order drawn from the set's own seed, another one for each purpose."""
+        order = list(items)
+        Random(f"{self.manifest['seed']}/page/{self.name}/{purpose}").shuffle(order)
+        return order
 
 
 def read(name: str, folder: Path) -> Found:
@@ -159,55 +166,34 @@ def camera_name(name: str, camera: int) -> str:
     return f"{(camera + 1) // 2}{'ba'[camera % 2]}" if name == "cuhk03" else str(camera)
 
 
-def spread(found: Found, pool: Sequence[int], factor: str, purpose: str) -> list[tuple[int, int, int]]:
-    """(round, value of the factor, place) of a pool drawn by the seed: each value has one place in a round."""
-    shuffled = list(pool)
-    found.draw(purpose).shuffle(shuffled)
-    before: Counter[int] = Counter()
-    rounds = []
-    for place in shuffled:
-        value = int(found.factor(factor)[place])
-        rounds.append((before[value], value, place))
-        before[value] += 1
-    return rounds
-
-
 def by_camera(found: Found, many: int) -> dict[int, list[int]]:
     """Camera -> places of `many` images drawn by the seed: as many different people as the camera saw, then more."""
-    people, chosen = found.people(), {}
+    chosen = {}
     for camera in range(1, len(write.domain(found.name).cameras) + 1):
-        pool = [int(place) for place in people if found.factor("camera")[place] == camera]
-        rounds = spread(found, pool, "identity", f"camera {camera}")
-        chosen[camera] = [place for _, _, place in sorted(rounds, key=lambda entry: entry[0])[:many]]
+        places = found.people.index[found.people["camera"] == camera].tolist()
+        pool = found.people.loc[found.shuffled(places, f"camera {camera}")]
+        chosen[camera] = pool.groupby("identity").cumcount().sort_values(kind="stable").index[:many].tolist()
     return chosen
 
 
 def cameras(found: Found, many: int = 6) -> Sheet:
     """The contact sheet of a set: a row a camera."""
-    return Sheet(
-        {
-            camera_name(found.name, camera): [Tile(found.image(place)) for place in places]
-            for camera, places in by_camera(found, many).items()
-            if places
-        }
-    )
+    chosen = {camera_name(found.name, camera): places for camera, places in by_camera(found, many).items() if places}
+    return Sheet({name: [Tile(found.image(place)) for place in places] for name, places in chosen.items()})
 
 
 def most_seen(found: Found, many: int) -> list[int]:
     """The people that most cameras saw; among equals the seed decides. In CUHK03 two cameras saw everybody."""
-    seen: dict[int, set[int]] = {}
-    for place in found.people():
-        seen.setdefault(int(found.factor("identity")[place]), set()).add(int(found.factor("camera")[place]))
-    people = sorted(seen)
-    found.draw("most seen").shuffle(people)
-    return sorted(people, key=lambda who: -len(seen[who]))[:many]
+    seen = found.people.groupby("identity")["camera"].nunique()
+    return sorted(found.shuffled(seen.index.tolist(), "most seen"), key=lambda who: -seen[who])[:many]
 
 
 def moments_of(found: Found, who: int, many: int) -> list[int]:
     """Places of `many` images of one person, spread over the cameras that saw them, in the order of the cameras."""
-    pool = [int(place) for place in found.people() if found.factor("identity")[place] == who]
-    rounds = sorted(spread(found, pool, "camera", f"person {who}"))[:many]
-    return [place for _, _, place in sorted(rounds, key=lambda entry: entry[1])]
+    places = found.people.index[found.people["identity"] == who].tolist()
+    pool = found.people.loc[found.shuffled(places, f"person {who}")]
+    pool = pool.assign(round=pool.groupby("camera").cumcount()).sort_values(["round", "camera"])
+    return pool[:many].sort_values("camera", kind="stable").index.tolist()
 
 
 def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
@@ -232,8 +218,7 @@ def painted(mask: np.ndarray) -> np.ndarray:
 
 def rich_in_parts(found: Found, many: int) -> list[int]:
     """Places of images of different people: each adds most parts to those before it, then shows most parts."""
-    pool = [int(place) for place in found.people()]
-    found.draw("parts").shuffle(pool)
+    pool = found.shuffled(found.people.index.tolist(), "parts")
     masks = found.truth.parts[pool].reshape(len(pool), -1)
     shown = np.stack([(masks == part).sum(1) >= SMALLEST for part in range(1, parts.SCENERY)], axis=1)
     who = found.factor("identity")[pool]
@@ -249,17 +234,11 @@ def rich_in_parts(found: Found, many: int) -> list[int]:
 
 def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
     """Images, each beside its part mask: a row a set."""
-    return Sheet(
-        {
-            found.title: [
-                Tile(pixels)
-                for place in rich_in_parts(found, many)
-                for pixels in (found.image(place), painted(found.truth.parts[place]))
-            ]
-            for found in sets
-        },
-        compact=False,
-    )
+    rows = {}
+    for found in sets:
+        pairs = [(found.image(place), painted(found.truth.parts[place])) for place in rich_in_parts(found, many)]
+        rows[found.title] = [Tile(pixels) for pair in pairs for pixels in pair]
+    return Sheet(rows, compact=False)
 
 
 # --- factors ----------------------------------------------------------------------------------------------------------
@@ -291,7 +270,7 @@ STROKES = dict(zip(DATASETS, ("-", "--", ":", "-."), strict=True))
 
 def values(found: Found, factor: str) -> np.ndarray:
     """A factor of the images of people, as the histograms take it; values beyond the edges count in the last bin."""
-    axis, kept = AXES[factor], found.factor(factor)[found.people()].astype(np.float64)
+    axis, kept = AXES[factor], found.people[factor].to_numpy(np.float64)
     kept = kept[kept > 0] if axis.above_zero else kept
     return np.clip(kept, axis.edges[0], axis.edges[-1])
 
@@ -303,56 +282,38 @@ def factors(sets: Sequence[Found]) -> Figure:
     colours = dict(zip(DATASETS, sns.color_palette("colorblind"), strict=False))
     for axes, (factor, axis) in zip(panels.flat, AXES.items(), strict=False):
         for found in sets:
-            sns.histplot(
-                x=values(found, factor),
-                bins=axis.edges,
-                stat="percent",
-                element="step",
-                fill=False,
-                color=colours[found.name],
-                linestyle=STROKES[found.name],
-                label=found.title,
-                ax=axes,
-            )
+            look = dict(color=colours[found.name], linestyle=STROKES[found.name], label=found.title)
+            how = dict(bins=axis.edges, stat="percent", element="step", fill=False)
+            sns.histplot(x=values(found, factor), ax=axes, **how, **look)
         axes.set_xlabel(axis.label, fontsize=9)
         axes.set_ylim(0, None)
         axes.set_ylabel("% of images" if axes.get_subplotspec().is_first_col() else "", fontsize=9)
-        axes.tick_params(labelsize=8)
     panels.flat[0].set_xticks(range(0, 361, 90))
-    _times(panels[3, 0], sets, colours)
+    times = pd.concat([found.people[["time"]].assign(set=found.title) for found in sets])
+    shares = 100 * pd.crosstab(times["time"], times["set"], normalize="columns").reindex(TIMES, fill_value=0)
+    long = shares.melt(ignore_index=False, value_name="share").reset_index()
+    palette = {found.title: colours[found.name] for found in sets}
+    bars = panels[3, 0]
+    sns.barplot(long, x="share", y="time", hue="set", hue_order=palette, palette=palette, legend=False, ax=bars)
+    bars.set_xlabel("time of day (% of images)", fontsize=9)
+    bars.set_ylabel("")
+    for axes in panels.flat:
+        axes.tick_params(labelsize=8)
     lines, names = panels[0, 0].get_legend_handles_labels()
     panels[3, 1].axis("off")
     panels[3, 1].legend(lines, names, loc="center left", frameon=False, handlelength=3.2)
     return finished(figure)
 
 
-def _times(axes, sets: Sequence[Found], colours: Mapping[str, tuple]) -> None:
-    shares = pd.DataFrame(
-        {
-            found.title: [100 * np.mean(found.factor("time")[found.people()] == time) for time in TIMES]
-            for found in sets
-        },
-        index=pd.Index(TIMES, name="time"),
-    )
-    long = shares.reset_index().melt("time", var_name="set", value_name="share")
-    palette = {found.title: colours[found.name] for found in sets}
-    sns.barplot(long, x="share", y="time", hue="set", palette=palette, legend=False, ax=axes)
-    axes.set_xlabel("time of day (% of images)", fontsize=9)
-    axes.set_ylabel("")
-    axes.tick_params(labelsize=8)
-
-
 def hidden(sets: Sequence[Found]) -> TableView:
     """How often something stands before a person or a second one is in the image, and how often the sun shines."""
     lines = []
     for found in sets:
-        people = found.people()
-        occluder, company = found.factor("occluder")[people] != "none", found.factor("company")[people]
-        shares = [occluder, company, found.factor("occlusion")[people] > 0.1, found.factor("sunny")[people]]
+        people = found.people
+        shares = [people["occluder"] != "none", people["company"], people["occlusion"] > 0.1, people["sunny"]]
         lines.append([found.title, len(people), *(f"{100 * np.mean(share):.0f}" for share in shares)])
-    columns = [Column("set", "label"), "images", "thing before them %", "second person %", "over a tenth hidden %"]
-    caption = "How often something else is in the image, in percent of the images"
-    return table([*columns, "sun shines %"], lines, caption)
+    columns = ["set", "images", "thing before them %", "second person %", "over a tenth hidden %", "sun shines %"]
+    return table(columns, lines, "How often something else is in the image, in percent of the images")
 
 
 # --- controlled variants ----------------------------------------------------------------------------------------------
@@ -360,21 +321,15 @@ def hidden(sets: Sequence[Found]) -> TableView:
 
 def one_person(own: Found, many: int) -> list[str]:
     """Names of `many` images of the person with most of them: queries first, then the gallery."""
-    test = [place for place in own.people() if not own.truth.names[place].startswith("bounding_box_train")]
-    counts = Counter(int(own.factor("identity")[place]) for place in test)
-    who = max(sorted(counts), key=lambda identity: counts[identity])
-    names = [str(own.truth.names[place]) for place in test if own.factor("identity")[place] == who]
+    test = own.people[~own.people["name"].str.startswith("bounding_box_train")]
+    who = test.groupby("identity").size().idxmax()
+    names = test["name"][test["identity"] == who]
     return sorted(names, key=lambda name: (not name.startswith("query"), name))[:many]
 
 
 def one_each(own: Found, many: int) -> list[str]:
     """Names of images of `many` different people, the lowest numbers: the one of each with the least hidden."""
-    people = own.people()
-    names = []
-    for who in sorted({int(own.factor("identity")[place]) for place in people})[:many]:
-        mine = [place for place in people if own.factor("identity")[place] == who]
-        names.append(str(own.truth.names[min(mine, key=lambda place: (own.factor("occlusion")[place], place))]))
-    return names
+    return own.people.sort_values("occlusion", kind="stable").groupby("identity")["name"].first()[:many].tolist()
 
 
 def compared(sets: Mapping[str, Found], names: Sequence[str], *, splits: bool = False) -> Sheet:
@@ -402,10 +357,9 @@ def changes(own: Found, sets: Mapping[str, Found]) -> TableView:
     lines = []
     for label, found in sets.items():
         differ = {name: differing(own, found, name) for name in standin.FACTORS}
-        words = ", ".join(f"{name} ({many})" for name, many in differ.items() if many)
-        lines.append([label, words or "none"])
-    differ = Column(f"factors that differ (in how many of {len(own.truth.names)} images)", "reason")
-    return table([Column("variant", "label"), differ], lines, "What differs from the set as it is")
+        lines.append([label, ", ".join(f"{name} ({many})" for name, many in differ.items() if many) or "none"])
+    differ = f"factors that differ (in how many of {len(own.truth.names)} images)"
+    return table({"variant": "label", differ: "reason"}, lines, "What differs from the set as it is")
 
 
 def differing(own: Found, other: Found, factor: str) -> int:
@@ -422,40 +376,36 @@ def differing(own: Found, other: Found, factor: str) -> int:
 
 def planned(seed: int = 0) -> dict[str, dict[str, int]]:
     """What the stand-ins hold at scale 1, counted in their plans, under the words of the loaders' PUBLISHED."""
-    made = {}
-    for loader in (market1501, dukemtmc):
-        shots = plan(write.domain(loader.NAME), 1.0, seed)
-        made[loader.NAME] = _counted(
-            {split: [s.identity for s in shots if s.folder == folder] for split, folder in loader.FOLDERS.items()}
-        )
-    made |= _cuhk03(seed)
-    lists = write.domain(msmt17.NAME).layout.files(write.domain(msmt17.NAME), 1.0, seed)
+    made = {name: _counted(_planned_people(name, seed)) for name in ("market1501", "dukemtmc")}
+    made |= {f"cuhk03-np-{boxes}": _counted(_planned_people("cuhk03", seed, f"{boxes}/")) for boxes in cuhk03.BOXES}
+    # Both readings of the classic protocol come from the file of its test sets.
+    content = loadmat(io.BytesIO(_lists("cuhk03", seed)[cuhk03.TEST_SETS]))
+    tested, persons = len(content["testsets"][0, 0]), content["persons"].ravel().astype(int)
+    for reading, pairs in cuhk03.PAIRS.items():
+        trained = int(persons[:pairs].sum()) - tested
+        made[f"cuhk03-{reading}"] = {"train identities": trained, "gallery identities": tested}
     people: dict[str, list[int]] = {}
+    lists = _lists("msmt17", seed)
     for name, split in msmt17.LISTS.items():
         # Labels count from 0, which is a person here; from 1 they are counted like everybody else's.
         people.setdefault(split, []).extend(int(line.split()[1]) + 1 for line in lists[name].decode().splitlines())
-    made[msmt17.NAME] = _counted(people)
-    return made
+    return made | {"msmt17": _counted(people)}
 
 
-def _cuhk03(seed: int) -> dict[str, dict[str, int]]:
-    """Both boxes of the new protocol, and both readings of the classic one from the file of its test sets."""
-    chosen = write.domain(cuhk03.NAME)
-    shots = plan(chosen, 1.0, seed)
-    made = {}
-    for boxes in cuhk03.BOXES:
-        folders = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-        made[f"cuhk03-np-{boxes}"] = _counted(
-            {split: [s.identity for s in shots if s.folder == f"{boxes}/{f}"] for split, f in folders.items()}
-        )
-    content = loadmat(io.BytesIO(chosen.layout.files(chosen, 1.0, seed)[cuhk03.TEST_SETS]))
-    tested, persons = len(content["testsets"][0, 0]), content["persons"].ravel().astype(int)
-    for reading, pairs in cuhk03.PAIRS.items():
-        made[f"cuhk03-{reading}"] = {
-            "train identities": int(persons[:pairs].sum()) - tested,
-            "gallery identities": tested,
-        }
-    return made
+def _planned_people(name: str, seed: int, within: str = "") -> dict[str, list[int]]:
+    """The identity of every image of each split, in the folders that are named as Market-1501's."""
+    shots = plan(write.domain(name), 1.0, seed)
+    folders = {f"{within}{folder}": split for split, folder in market1501.FOLDERS.items()}
+    people: dict[str, list[int]] = {split: [] for split in folders.values()}
+    for shot in shots:
+        if shot.folder in folders:
+            people[folders[shot.folder]].append(shot.identity)
+    return people
+
+
+def _lists(name: str, seed: int) -> dict[str, bytes]:
+    domain = write.domain(name)
+    return domain.layout.files(domain, 1.0, seed)
 
 
 def _counted(people: Mapping[str, Sequence[int]]) -> dict[str, int]:
@@ -485,14 +435,13 @@ def sizes(made: Mapping[str, Mapping[str, int]]) -> TableView:
     for name, published in PUBLISHED.items():
         for split in dict.fromkeys(what.split()[0] for what in published):
             cells = [name, split]
-            for kind in ("images", "identities"):
-                wanted, found = published.get(f"{split} {kind}"), made[name].get(f"{split} {kind}")
-                unequal = " ≠" if wanted is not None and wanted != found else ""
-                cells += [count(wanted), count(found) + unequal]
+            for what in (f"{split} images", f"{split} identities"):
+                wanted, found = published.get(what), made[name].get(what)
+                cells += [count(wanted), count(found) + (" ≠" if wanted not in (None, found) else "")]
             lines.append(cells)
-    columns = [Column("set", "label"), Column("split", "label"), "images published", "images at scale 1"]
-    columns += ["identities published", "identities at scale 1"]
-    return table(columns, lines, "Published counts, and the stand-ins at scale 1", merged=1)
+    kinds = {"set": "label", "split": "label", "images published": "number", "images at scale 1": "number"}
+    kinds |= {"identities published": "number", "identities at scale 1": "number"}
+    return table(kinds, lines, "Published counts, and the stand-ins at scale 1", merged=1)
 
 
 def on_disk(sets: Sequence[Found]) -> TableView:
@@ -504,7 +453,7 @@ def on_disk(sets: Sequence[Found]) -> TableView:
         many = sum(manifest["counts"].values())
         cells = [f"{manifest['scale']:g}", many, images / 2**20, images / many / 1024, truth / many / 1024]
         lines.append([found.title, *cells, str(manifest["version"]), manifest["digest"]])
-    columns = [Column("set", "label"), "scale", "images", "JPEG, MiB", "KiB an image", "truth, KiB an image", "version"]
+    columns = ["set", "scale", "images", "JPEG, MiB", "KiB an image", "truth, KiB an image", "version"]
     return table([*columns, Column("digest", "code")], lines, "The sets of this page on disk")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pandas as pd
 
@@ -19,11 +20,12 @@ DEVIATES = 0.02
 
 @dataclass(frozen=True)
 class System:
-    """A network to be counted: the paper it belongs to, what it is called here, and its settings for the paper."""
+    """A network to be counted: its paper, what it is called here, its settings, and whether a switch made it."""
 
     paper: str
     name: str
     settings: Settings
+    switched: bool = False
 
 
 def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = ()) -> list[System]:
@@ -32,21 +34,20 @@ def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = 
     baselines: (slug of a table, label of a row) of rows that a switch makes out of the system itself.
     """
     found: dict[tuple, System] = {}
-    for slug, own in tables.items():
+    for own in tables.values():
         rows = [("", own.base), *((row.label, own.settings(row, "full")) for row in own.rows if row.model)]
         for label, settings in rows:
             if value_of(settings.recipe.epochs) == 0:
                 continue  # descriptors that learn nothing
             key = (own.paper, settings.model, str(settings.recipe.resolved()["size"]))
-            name = settings.model.__name__ + (f" ({slug.split('/')[1]}: {label})" if label else "")
+            name = settings.model.__name__ + (f" ({own.name}: {label})" if label else "")
             found.setdefault(key, System(own.paper, name, settings))
-    listed = list(found.values())
     for slug, label in baselines:
-        row = next(row for row in tables[slug].rows if row.label == label)
-        name = f"{slug.split('/')[1]}: {label}"
-        listed.append(System(tables[slug].paper, name, tables[slug].settings(row, "full")))
-    order = in_order([system.paper for system in listed])
-    return sorted(listed, key=lambda system: order.index(system.paper))
+        own = tables[slug]
+        settings = next(own.settings(row, "full") for row in own.rows if row.label == label)
+        found[slug, label] = System(own.paper, f"{own.name}: {label}", settings, switched=True)
+    order = in_order([system.paper for system in found.values()])
+    return sorted(found.values(), key=lambda system: order.index(system.paper))
 
 
 def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> TableView:
@@ -54,26 +55,28 @@ def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> Tabl
 
     said: results/system-statistics.tsv: paper, model, quantity (a field of `Cost`), value, kind, line, words, how.
     """
-    columns = [Column("network", "label"), "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
+    columns = ["network", "input", "weights", "without classifiers", "multiply-adds", "descriptor"]
     lines: list[list[str | int]] = []
-    blank, paper = [""] * (len(columns) - 1), ""
-    for system in listed:
-        if system.paper != paper:
-            paper = system.paper
-            lines.append([Cell(paper_title(paper), state=True, across=True), *blank])
-        counted = cost(system.settings, identities)
-        height, width = system.settings.recipe.resolved()["size"]
-        millions = [f"{n / 1e6:.2f} M" for n in (counted.parameters, counted.parameters - counted.classifiers)]
-        cells = [f"{height}×{width}", *millions, f"{counted.multiply_adds / 1e9:.2f} G", counted.embedding]
-        lines.append([system.name, *cells])
-        lines += [[Cell(f"The paper: {words}", across=True), *blank] for words in _paper_says(system, counted, said)]
+    blank = [""] * (len(columns) - 1)
+    for paper, systems_ in groupby(listed, key=lambda system: system.paper):
+        lines.append([Cell(paper_title(paper), state=True, across=True), *blank])
+        for system in systems_:
+            counted = cost(system.settings, identities)
+            height, width = system.settings.recipe.resolved()["size"]
+            millions = [f"{n / 1e6:.2f} M" for n in (counted.parameters, counted.parameters - counted.classifiers)]
+            cells = [f"{height}×{width}", *millions, f"{counted.multiply_adds / 1e9:.2f} G", counted.embedding]
+            lines.append([system.name, *cells])
+            lines += [
+                [Cell(f"The paper: {words}", across=True), *blank] for words in _paper_says(system, counted, said)
+            ]
     return table(columns, lines, f"Counted sizes of the networks, with {identities} classes")
 
 
 def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> list[str]:
+    """What the paper says of a system; nothing of one that a switch made: its numbers are of the system as it is."""
+    if system.switched:
+        return []
     own = said[(said["paper"] == system.paper) & (said["model"] == system.settings.model.__name__)]
-    if ": " in system.name and "(" not in system.name:
-        return []  # a switch turned: the paper's number is of the system as it is
     sentences = []
     for line in own.itertuples():
         value, here = float(line.value), getattr(counted, line.quantity)
@@ -129,17 +132,6 @@ def published() -> dict[str, dict[str, int]]:
     }
 
 
-def disagreements(printed: pd.DataFrame) -> list[tuple[str, str, str, str]]:
-    """(paper, data set, quantity, printed value) wherever a paper and the published count differ."""
-    counts = published()
-    columns = [printed[name] for name in ("paper", "dataset", "quantity", "value")]
-    return [
-        (paper, dataset, quantity, value)
-        for paper, dataset, quantity, value in zip(*columns, strict=True)
-        if quantity in counts[dataset] and value != str(counts[dataset][quantity])
-    ]
-
-
 def datasets(printed: pd.DataFrame) -> TableView:
     """Each count that a paper prints, with its line, beside the published one; ≠ marks what differs.
 
@@ -152,14 +144,13 @@ def datasets(printed: pd.DataFrame) -> TableView:
     for dataset, expected in published().items():
         own = printed[printed["dataset"] == dataset]
         first, comma, rest = dataset.partition(",")
-        for quantity in dict.fromkeys([*expected, *own["quantity"]]):
-            of_quantity = own[own["quantity"] == quantity]
-            if of_quantity.empty:
-                continue
-            cells: list[str] = [DATASETS[first] + comma + rest, quantity, count(expected.get(quantity))]
+        known = set(own["quantity"])
+        for quantity in dict.fromkeys([name for name in expected if name in known] + own["quantity"].tolist()):
+            wanted = expected.get(quantity)
+            cells: list[str] = [DATASETS[first] + comma + rest, quantity, count(wanted)]
             for paper in papers:
-                found = of_quantity[of_quantity["paper"] == paper]
-                shown = "; ".join(_printed(value, expected.get(quantity)) for value in found["value"])
+                found = own[(own["quantity"] == quantity) & (own["paper"] == paper)]
+                shown = "; ".join(_printed(value, wanted) for value in found["value"])
                 cells.append(Cell(shown, note=", ".join(found["line"])))
             lines.append(cells)
     return table(columns, lines, "Counts of the data sets, as published and as the papers print them", merged=1)

@@ -21,6 +21,7 @@ from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import declared
 from reidlib.pages.formatting import change, interval, number, p_value, plural
 from reidlib.pages.render import Cell, Code, Column, Page, Piece, Strong, TableView, Text, state, table, terms
+from reidlib.runs.records import Record
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import Claim, Row, Table
 
@@ -45,7 +46,7 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
     """
     minutes = {run.key: record.seconds / 60 for run, record in runs.records()}
     frame = runs.frame().assign(minutes=lambda lines: lines["key"].map(minutes))
-    printed = [metric for metric in PRINTED if metric in reported and reported[metric].notna().any()]
+    printed = _printed(reported)
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
     several = len({row.variant for row in rows_of(runs)}) > 1
     here = f"here, {runs.runs[0].source} images ({plural(len(seeds_of(runs)), 'seed')})"
@@ -75,33 +76,31 @@ def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
     splits: the runs of one table on each split (`read_runs`). A split counts for a row when all its seeds are finished;
     it enters with the mean over them, so that the deviation is that between splits.
     """
-    runs = splits[0]
-    printed = [metric for metric in METRICS if metric in reported and reported[metric].notna().any()]
-    keys = ["row", "variant"]
-    finished = []
-    for split in splits:
-        frame = split.frame()
-        done = frame.groupby(keys)["state"].transform(lambda states: (states == "finished").all())
-        finished.append(frame[done].groupby(keys).mean(numeric_only=True))
-    found = pd.concat(finished)
+    runs, keys = splits[0], ["row", "variant"]
+    frame = pd.concat([split.frame().assign(split=place) for place, split in enumerate(splits)])
+    frame = frame.reindex(columns=[*keys, "split", "state", *(_column(runs, metric) for metric in METRICS)])
+    done = frame.groupby([*keys, "split"])["state"].transform(lambda states: (states == "finished").all())
+    found = frame[done].groupby([*keys, "split"]).mean(numeric_only=True)
+    printed = [metric for metric in _printed(reported) if metric in METRICS]
     here = f"here, {runs.runs[0].source} images, mean over splits"
     columns = [Column("row", "label"), *_paper_columns(printed)]
     columns += [Column(name, group=here) for name in (*METRICS.values(), "splits")]
     lines = []
     for row in rows_of(runs):
-        own = found[found.index == (row.label, row.variant)]
-        means = (
-            [mean_of(own[_column(runs, metric)]) for metric in METRICS] if len(own) else state(NOT_RUN, len(METRICS))
-        )
+        own = found[found.index.droplevel("split") == (row.label, row.variant)]
+        means = [mean_of(own[name]) for name in own] if len(own) else state(NOT_RUN, len(METRICS))
         cells = _paper_cells(runs.table, row.label, row, reported, printed)
         lines.append([row.label, *cells, *means, f"{len(own)} of {len(splits)}"])
     return table(columns, lines, f"{runs.table.slug}: mean over the splits")
 
 
+def _printed(reported: pd.DataFrame) -> list[str]:
+    return [metric for metric in PRINTED if metric in reported and reported[metric].notna().any()]
+
+
 def _paper_columns(printed: Sequence[str]) -> list[Column]:
-    return [Column(PRINTED[metric], group=PAPER, reported=True) for metric in printed] or [
-        Column("no number", group=PAPER, reported=True)
-    ]
+    names = [PRINTED[metric] for metric in printed] or ["no number"]
+    return [Column(name, group=PAPER, reported=True) for name in names]
 
 
 def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
@@ -133,14 +132,9 @@ def _paper_cells(
         return [np.nan] * columns
     if printed and label in reported.index:
         return [reported[metric].get(label, np.nan) for metric in printed]
-    if row is not None and numbers_are_lost(own):
+    if row is not None and own.numbers_lost:
         return state("lost with the table", columns)
     return [np.nan] * columns if printed else state("no number found", columns)
-
-
-def numbers_are_lost(own: Table) -> bool:
-    """Whether our copy of the paper has lost this table's numbers. Only the notes of its rows say so."""
-    return any("lost" in row.note for row in own.rows if row.variant == PUBLISHED)
 
 
 def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
@@ -159,11 +153,9 @@ def differences(
     columns = [Column("row", "label"), Column("compared with", "label"), Column(f"Δ {metric}, paper", reported=True)]
     lines = []
     for row, other in steps:
-        published = [found for name in (row, other) if (found := row_of(runs, name)) and found.variant == PUBLISHED]
-        printed: str = number(
-            printed_number(runs, reported, row, metric) - printed_number(runs, reported, other, metric), sign=True
-        )
-        if len(published) == 2 and numbers_are_lost(runs.table):
+        one, two = (printed_number(runs, reported, name, metric) for name in (row, other))
+        printed: str = number(one - two, sign=True)
+        if runs.table.numbers_lost and all(_is_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
         found = paired(runs, row, other, metric)
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(found)])
@@ -181,10 +173,14 @@ def difference_cells(found: Interval | None) -> list[Cell]:
 
 def printed_number(runs: Runs, reported: pd.DataFrame, name: Name, metric: str) -> float:
     """The printed number of a row as published; NaN for any other row, and where there is none."""
-    row = row_of(runs, name)
-    if row is None or row.variant != PUBLISHED or metric not in reported:
+    if metric not in reported or not _is_published(runs, name):
         return np.nan
-    return reported[metric].get(row.label, np.nan)
+    return reported[metric].get(name if isinstance(name, str) else name[0], np.nan)
+
+
+def _is_published(runs: Runs, name: Name) -> bool:
+    row = row_of(runs, name)
+    return row is not None and row.variant == PUBLISHED
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -224,36 +220,36 @@ def decide(runs: Runs, claims: Sequence[Claim]) -> list[Decision]:
 
 def claims(runs: Runs, stated: Sequence[Claim]) -> TableView:
     """Each claim of the paper with what these runs say of it; p is corrected for their number (Holm)."""
-    columns = [Column("the paper's words", "quote"), Column("tested as", "label"), "Δ here", "p"]
-    lines = [
-        [f"“{claim.quote}” ({claim.where})", claim.comparison, *decision_cells(claim, found)]
-        for claim, found in zip(stated, decide(runs, stated), strict=True)
-    ]
-    return table([*columns, Column("on these images", "text")], lines, f"{runs.table.slug}: the paper's claims")
+    kinds = {"the paper's words": "quote", "tested as": "label", "Δ here": "number", "p": "number"}
+    lines = [claim_cells(claim, found) for claim, found in zip(stated, decide(runs, stated), strict=True)]
+    return table({**kinds, "on these images": "text"}, lines, f"{runs.table.slug}: the paper's claims")
 
 
-def decision_cells(claim: Claim, found: Decision) -> list[str]:
-    """Difference, p and verdict; the verdict over all three where there is no difference."""
-    if found.here is None:
-        return [*state(found.verdict, 3)]
-    return [f"{claim.metric} {change(found.here)}", p_value(found.p), found.verdict]
+def claim_cells(claim: Claim, found: Decision) -> list[str]:
+    """Words, comparison, difference, p and verdict; the verdict over the last three where there is no difference."""
+    said: list[str] = [*state(found.verdict, 3)]
+    if found.here is not None:
+        said = [f"{claim.metric} {change(found.here)}", p_value(found.p), found.verdict]
+    return [f"“{claim.quote}” ({claim.where})", claim.comparison, *said]
+
+
+SAID = {
+    "supported": "Yes on these images",
+    "contradicted": "No on these images, rather the reverse",
+    "not distinguishable": "These runs cannot tell",
+    "not testable": "Not testable here",
+    NOT_RUN: "Not run yet",
+}
+"""How the answer to a claim begins, by its verdict."""
 
 
 def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
     """One sentence a claim for the top of the page, from the records."""
-    said = {
-        "supported": "Yes on these images",
-        "contradicted": "No on these images, rather the reverse",
-        "not distinguishable": "These runs cannot tell",
-        "not testable": "Not testable here",
-        NOT_RUN: "Not run yet",
-    }
-    first = runs.runs[0]
     if not stated:
         return [_no_claim(runs)]
-    sentences: list[Piece] = []
+    first, sentences = runs.runs[0], []
     for claim, found in zip(stated, decide(runs, stated), strict=True):
-        parts = [Strong(f"{said[found.verdict]}."), f" {claim.comparison}"]
+        parts = [Strong(f"{SAID[found.verdict]}."), f" {claim.comparison}"]
         if found.here is not None:
             parts += [
                 f": {number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "
@@ -267,14 +263,13 @@ def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
 
 def _no_claim(runs: Runs) -> Text:
     """What stands in the place of an answer where the paper claims nothing that rows of this table decide."""
-    rows, budget = rows_of(runs), runs.runs[0].budget
-    finished = {(run.row.label, run.row.variant) for run, _ in runs.records()}
+    finished = dict.fromkeys((run.row.label, run.row.variant) for run, _ in runs.records())
     parts = [Strong("No claim to decide."), " The paper says nothing of this table that its rows could decide. "]
-    parts += [f"{len(finished)} of {plural(len(rows), 'row')} run at budget ", Code(budget)]
+    parts += [f"{len(finished)} of {plural(len(rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
     if finished:
-        reached = {name: pooled(runs, name) for name in finished}
-        best = max(reached, key=lambda name: reached[name].mean)
-        highest = f"{number(reached[best].mean)} {interval(reached[best])}"
+        best = max(finished, key=lambda name: pooled(runs, name).mean)
+        reached = pooled(runs, best)
+        highest = f"{number(reached.mean)} {interval(reached)}"
         parts.append(f"; the highest mAP, {highest}, is that of {title(runs, best)}")
     return Text(*parts, ".")
 
@@ -284,22 +279,20 @@ def _no_claim(runs: Runs) -> Text:
 
 def repeats(runs: Runs) -> Piece:
     """How close this machine came to the committed records it repeated."""
-    pairs = runs.repeated()
-    if not pairs:
+    if not (pairs := runs.repeated()):
         return Text("No row was trained again on the machine that built this page.")
-    columns = [Column("row", "label"), Column("run", "text"), *METRICS.values()]
-    columns += [Column("device", "text"), "images/s", "minutes"]
     names = [_column(runs, metric) for metric in METRICS]
     lines: list[list[Any]] = []
-    for run, there, here in pairs:
-        label = title_of(runs, run.row)
-        scores = [record.metrics[run.protocol] for record in (there, here)]
-        for name, record, found in zip(("committed record", "this machine"), (there, here), scores, strict=True):
+    for run, *records in pairs:
+        label, scores = title_of(runs, run.row), [record.metrics[run.protocol] for record in records]
+        for name, record, found in zip(("committed record", "this machine"), records, scores, strict=True):
             speed = [record.device, f"{record.images_per_second:.0f}", record.seconds / 60]
             lines.append([label, name, *(found[metric] for metric in names), *speed])
         apart = [number(scores[1][metric] - scores[0][metric], sign=True) for metric in names]
         lines.append([label, "difference", *apart, "", "", ""])
-    return table(columns, lines, f"{runs.table.slug}: rows trained again on this machine")
+    kinds = {"row": "label", "run": "text", **dict.fromkeys(METRICS.values(), "number"), "device": "text"}
+    kinds |= {"images/s": "number", "minutes": "number"}
+    return table(kinds, lines, f"{runs.table.slug}: rows trained again on this machine")
 
 
 def recipe(runs: Runs) -> TableView:
@@ -310,68 +303,70 @@ def recipe(runs: Runs) -> TableView:
     """
     own, budget = runs.table, runs.runs[0].budget
     base, changed = own.settings(Row("base"), budget), own.budgets[budget]
-    found: list[declared.Value | Cell] = [*declared.recipe_values(base.recipe, own.base.recipe, changed)]
+    lines = [value.cells() for value in declared.recipe_values(base.recipe, own.base.recipe, changed)]
     if base.first and own.base.first:
         before, paper = base.first.settings, own.base.first.settings.recipe
         other = declared.recipe_values(before.recipe, paper, changed, like=base.recipe)
-        words = (
-            f"{before.model.__name__} is trained first, then held fixed as “{base.first.into}”: with the values above"
-        )
-        found += [Cell(f"{words}{' but for these:' if other else '.'}", across=True), *other]
-    known, of_before = set(), f"{declared.BEFORE}recipe: "  # those are above
+        words = f"{before.model.__name__} is trained first, then held fixed as “{base.first.into}”: with the values "
+        words += "above but for these:" if other else "above."
+        lines += [[Cell(words, across=True), "", "", ""], *(value.cells() for value in other)]
+    known = set()
     for row in (None, *own.rows):
         settings = own.settings(row, budget) if row else base
         read = declared.read_fields(settings.recipe)
         for value in declared.values(settings):
             field = value.name.removeprefix("recipe: ")
-            unchanged = field != value.name and not (row and field in row.recipe and field in read)
-            key = (value.name, str(value.value), value.why)
-            if value.kind == declared.DEFAULT or unchanged or field.startswith(of_before) or key in known:
-                continue
-            known.add(key)
-            name = f"{field} ({title_of(runs, row)})" if row else field
-            found.append(declared.Value(name, value.value, value.kind, value.why))
-    columns = [Column("recipe", "label"), *(Column(name, "text") for name in ("value here", "source"))]
-    lines = [
-        [value, "", "", ""] if isinstance(value, Cell) else [value.name, str(value.value), value.kind, value.why]
-        for value in found
-    ]
-    return table([*columns, Column("where or why", "reason")], lines, f"{own.slug}: recipe at budget {budget}")
+            is_above = field.startswith(f"{declared.BEFORE}recipe: ") or (
+                field != value.name and not (row and field in row.recipe and field in read)
+            )
+            key = (value.name, *value.cells()[1:])
+            if value.kind != declared.DEFAULT and not is_above and key not in known:
+                known.add(key)
+                lines.append([f"{field} ({title_of(runs, row)})" if row else field, *key[1:]])
+    kinds = {"recipe": "label", "value here": "text", "source": "text", "where or why": "reason"}
+    return table(kinds, lines, f"{own.slug}: recipe at budget {budget}")
 
 
 def assumptions(details: Mapping[str, declared.Value], paper: str) -> TableView:
     """What the paper leaves unsaid about the network, what was built, and why."""
-    columns = [Column("detail", "label"), Column("built here", "quote"), Column("because", "reason")]
     lines = [[name, str(value.value), value.why] for name, value in details.items()]
-    return table(columns, lines, f"{paper}: what the paper does not say")
+    kinds = {"detail": "label", "built here": "quote", "because": "reason"}
+    return table(kinds, lines, f"{paper}: what the paper does not say")
 
 
 def provenance(runs: Runs) -> Page:
     """Which record each number comes from, and the command that makes it again."""
-    made = runs.records()
-    if not made:
+    if not (made := runs.records()):
         return Page([Text("No record yet.")])
-    columns = [Column("row", "label"), "seed", Column("record", "code"), Column("start", "text"), "minutes", "images/s"]
     lines = [
         [title_of(runs, run.row), run.seed, run.key, record.start, record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]
         for run, record in made
     ]
-    first = made[0][1]
+    run, first = made[0]
     rule = "plain sum" if runs.table.ap == "plain" else "trapezoids"
-    images = ", ".join(f"{number_:,} {split}" for split, number_ in first.data["images"].items())
+    images = ", ".join(f"{many:,} {split}" for split, many in first.data["images"].items())
     together = {
         "data": f"{first.data['name']}, {first.data['source']}, digest {first.data['digest']}, {images} images, "
         f"{first.data['identities']} training identities",
-        "protocol": f"{protocol(made[0][0].protocol).title} ({made[0][0].protocol}); descriptors compared by cosine; "
-        f"AP compared with the paper: {rule}",
-        "devices": "; ".join(sorted({record.device for _, record in made})),
-        "hours": f"{sum(record.seconds for _, record in made) / 3600:.2f} of training",
-        "code": "; ".join(sorted({record.commit for _, record in made})) + " (a plus marks uncommitted changes)",
+        "protocol": f"{protocol(run.protocol).title} ({run.protocol}); descriptors compared by cosine; AP compared "
+        f"with the paper: {rule}",
+        **machines([record for _, record in made]),
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
     }
-    listed = table([*columns, Column("command", "code")], lines, f"{runs.table.slug}: the record behind each number")
-    return Page([terms(together), listed])
+    kinds = {"row": "label", "seed": "number", "record": "code", "start": "text", "minutes": "number"}
+    kinds |= {"images/s": "number", "command": "code"}
+    return Page([terms(together), table(kinds, lines, f"{runs.table.slug}: the record behind each number")])
+
+
+def machines(records: Sequence[Record]) -> dict[str, str]:
+    """On what, how long and with which code these were trained; a network that several rows share counts once."""
+    seconds = {record.network: record.seconds for record in records}
+    return {
+        "devices": "; ".join(sorted({record.device for record in records})),
+        "hours": f"{sum(seconds.values()) / 3600:.2f} of training",
+        "code": "; ".join(sorted({record.commit for record in records})) + " (a plus marks uncommitted changes)",
+    }
 
 
 # --- rows by name -----------------------------------------------------------------------------------------------------
@@ -388,13 +383,10 @@ def paired_interval(pairs: Sequence[tuple[Run | None, Run | None]], stored: str)
 
     stored: name of the numbers in `Run.per_query`.
     """
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for pair in pairs:
-        for run, side in zip(pair, sides, strict=True):
-            if run is None or run.state() != "finished":
-                return None
-            side.append(run.per_query(stored))
-    return statistics.difference(*sides)
+    if any(run is None or run.state() != "finished" for pair in pairs for run in pair):
+        return None
+    first, second = ([run.per_query(stored) for run in side if run] for side in zip(*pairs, strict=True))
+    return statistics.difference(first, second)
 
 
 def pooled(runs: Runs, name: Name) -> Interval:

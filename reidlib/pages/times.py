@@ -13,26 +13,24 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
+from reidlib.data.market1501 import PUBLISHED
 from reidlib.evaluation.distances import Vectors
 from reidlib.evaluation.ranking import blocks
 from reidlib.pages.formatting import number, plural
 from reidlib.pages.render import Column, Page, TableView, Text, state, table
 from reidlib.pages.tables import NOT_RUN, PAPER
-from reidlib.runs.records import Record
 from reidlib.runs.run import Runs
 
-MARKET = (3_368, 15_913)
-"""Queries and gallery of Market-1501's test: 19,732 images without the 3,819 of junk, which are never compared."""
+JUNK = 3_819
+MARKET = (PUBLISHED["query images"], PUBLISHED["gallery images"] - JUNK)
+"""Queries and gallery of Market-1501's test; images of junk are never compared."""
+
+REFERENCE = 1024
+"""The length of the descriptor whose time is 1."""
 
 
 def distances(
-    lengths: Sequence[int],
-    size: tuple[int, int],
-    device: torch.device,
-    machine: str,
-    *,
-    reference: int = 1024,
-    rounds: int = 5,
+    lengths: Sequence[int], size: tuple[int, int], device: torch.device, machine: str, *, rounds: int = 5
 ) -> Page:
     """Measures now, and shows a line for each length of the descriptor: its time as a multiple of the reference's.
 
@@ -40,9 +38,8 @@ def distances(
     """
     seconds = measure(lengths, size, device, rounds=rounds)
     middle = seconds.median()
-    columns = [Column("length", "label"), f"time, {reference} = 1", f"seconds, median of {rounds}"]
     lines = [
-        [str(length), _times(middle[length] / middle[reference]), _seconds(middle[length])]
+        [str(length), _times(middle[length] / middle[REFERENCE]), _seconds(middle[length])]
         + [f"{_seconds(seconds[length].min())} to {_seconds(seconds[length].max())}"]
         for length in lengths
     ]
@@ -51,7 +48,7 @@ def distances(
         f"{size[1]:,}, as this study's evaluator computes them. The vectors are synthetic, random directions from seed "
         "0; no network has a part in it. Our copy of the paper has no numbers of the figure."
     )
-    columns.append("fastest to slowest")
+    columns = ["length", f"time, {REFERENCE} = 1", f"seconds, median of {rounds}", "fastest to slowest"]
     return Page([Text(words), table(columns, lines, "Time of all distances by length of the descriptor")])
 
 
@@ -62,9 +59,9 @@ def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device,
     counted.
     """
     draw = torch.Generator().manual_seed(0)
-    sets = {length: [normalize(torch.randn(n, length, generator=draw)).to(device) for n in size] for length in lengths}
     points = {}
-    for length, (query, gallery) in sets.items():
+    for length in lengths:
+        query, gallery = (normalize(torch.randn(n, length, generator=draw)).to(device) for n in size)
         others = Vectors.of(gallery, "cosine")
         points[length] = Vectors.of(query, "cosine", like=others), others
     turns = [{length: _elapsed(*points[length], device) for length in lengths} for _ in range(1 + rounds)]
@@ -93,49 +90,45 @@ def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView
     reported: of `reported_numbers`, with a column "minutes". Means over the seeds that both rows have. There is no
     ratio where a row has no record, or where the records come from different devices.
     """
-    found = {
-        label: {run.seed: made for run, made in runs.records() if run.row.label == label} for label in (other, row)
-    }
-    seeds = sorted(set(found[row]) & set(found[other]))
-    printed = {label: reported["minutes"].get(label, np.nan) if "minutes" in reported else np.nan for label in found}
-    here = f"here, {runs.runs[0].source} images ({plural(len(seeds), 'seed')})"
+    labels = [other, row]
+    made = pd.DataFrame(
+        [
+            (run.row.label, run.seed, record.seconds, record.images_per_second, record.device)
+            for run, record in runs.records()
+        ],
+        columns=["row", "seed", "seconds", "rate", "device"],
+    )
+    made = made[made["row"].isin(labels)].sort_values("seed")
+    both = made[made.groupby("seed")["row"].transform("nunique") == 2]
+    printed = reported.get("minutes", pd.Series(dtype=float)).reindex(labels)
+    lines = []
+    for label in labels:
+        own, shared = made[made["row"] == label], both[both["row"] == label]
+        if own.empty:
+            cells: list[str] = [*state(NOT_RUN, 3)]
+        else:
+            seconds = (own if shared.empty else shared)["seconds"].mean()
+            cells = [f"{seconds:,.0f}", ", ".join(map(number, own["rate"])), "; ".join(sorted(set(own["device"])))]
+        lines.append([label, printed[label], *cells])
+    if missing := [label for label in labels if label not in set(made["row"])]:
+        cells = [*state(f"no ratio: {' and '.join(missing)} {NOT_RUN}", 3)]
+    elif both.empty:
+        cells = [*state("no ratio: the two rows have no seed in common", 3)]
+    elif both["device"].nunique() > 1:
+        cells = [*state("no ratio: the records come from different devices", 3)]
+    else:
+        means = both.groupby("row")["seconds"].mean()
+        cells = [_times(means[row] / means[other]), "", ""]
+    lines.append([f"{row} / {other}", _times(printed[row] / printed[other]), *cells])
+    here = f"here, {runs.runs[0].source} images ({plural(both['seed'].nunique(), 'seed')})"
     columns = [Column("row", "label"), Column("minutes", group=PAPER, reported=True), Column("seconds", group=here)]
     columns += [Column("images/s, by seed", group=here), Column("device", "text", group=here)]
-    lines = []
-    for label, records in found.items():
-        cells: list[str] = [*state(NOT_RUN, 3)]
-        if records:
-            rates = ", ".join(number(records[seed].images_per_second) for seed in sorted(records))
-            devices = "; ".join(sorted({record.device for record in records.values()}))
-            cells = [f"{_mean(records, seeds or sorted(records)):,.0f}", rates, devices]
-        lines.append([label, printed[label], *cells])
-    if why := _no_ratio(found, seeds):
-        cells = [*state(f"no ratio: {why}", 3)]
-    else:
-        cells = [_times(_mean(found[row], seeds) / _mean(found[other], seeds)), "", ""]
-    lines.append([f"{row} / {other}", _times(printed[row] / printed[other]), *cells])
     words = (
         "A training that had other work beside it is slower than it had to be, and its seconds cannot be compared with "
         "those of one that had the machine to itself. The records do not say what else ran; images per second that "
         "differ between seeds of one row are a hint."
     )
     return table(columns, lines, f"Time of training, {row} against {other}", below=[words])
-
-
-def _no_ratio(found: dict[str, dict[int, Record]], seeds: Sequence[int]) -> str:
-    """Why the two rows' seconds have no ratio; empty where they have one."""
-    if missing := [label for label, records in found.items() if not records]:
-        return f"{' and '.join(missing)} {NOT_RUN}"
-    if not seeds:
-        return "the two rows have no seed in common"
-    if len({records[seed].device for records in found.values() for seed in seeds}) > 1:
-        return "the records come from different devices"
-    return ""
-
-
-def _mean(records: dict[int, Record], seeds: Sequence[int]) -> float:
-    """Seconds of training, mean over some seeds."""
-    return float(np.mean([records[seed].seconds for seed in seeds]))
 
 
 def _times(value: float) -> str:

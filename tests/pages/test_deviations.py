@@ -83,20 +83,19 @@ def test_every_stated_value_is_on_the_page(name):
 
 def test_a_stated_value_that_a_budget_changes_is_shown_as_such():
     found = deviations.gather(module("safenet"))
-    change = next(c for c in found.budgets if c.published.name == "epochs" and c.budget == "small")
-    published = change.published
-    assert (published.value, published.kind, published.why) == ("80", "stated", "§4.1: 80 epochs")
+    published = next(said for name, said, budget, _ in found.lines["budgets"] if (name, budget) == ("epochs", "small"))
+    assert published == "80" and published.note == "stated (§4.1: 80 epochs)"
     stated = deviations.section(found, CONFLICTS).tables()[0].frame
     assert set(stated["changed by a budget"][stated["where"] == "§4.1: 80 epochs"]) == {"small, medium"}
 
 
 def test_rows_as_released_say_what_they_change():
     found = deviations.gather(module("hamr"))
-    differs = {variant.name: variant.differs for variant in found.released}
+    differs = {variant: changed for variant, _, changed, _ in found.lines["released"]}
     assert differs["as-released: mirror image added"] == "test: mirror: off → yes"
-    assert all(differs.values())
-    names = {row.variant for table in found.tables for row in table.rows if row.variant.startswith("as-released")}
-    assert names == set(differs)
+    assert "nothing" not in differs.values()
+    rows = [row for table in papers.tables().values() if table.paper == "hamr" for row in table.rows]
+    assert {row.variant for row in rows if row.variant.startswith("as-released")} == set(differs)
 
 
 def test_the_overview_counts_what_the_sections_list():
@@ -174,10 +173,10 @@ def test_a_claim_stands_with_its_words_and_a_line_a_data_set(found):
         "0.010",
         "supported",
     ]
-    assert second == [*first[:2], "dukemtmc", *[claims.NOT_YET] * 3]
+    assert second == [*first[:2], "dukemtmc", *[NOT_RUN] * 3]
     assert others[0][3].startswith("rank1 −2.0") and len(others) == 2
     html = page.html()
-    assert html.count('rowspan="2"') == 4 and html.count(claims.NOT_YET) == 2
+    assert html.count('rowspan="2"') == 4 and html.count(NOT_RUN) == 2
 
 
 def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkeypatch):
@@ -189,7 +188,7 @@ def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkey
     }
     found = claims.decided(declared, read)
     assert [entry.claim for entry in found if entry.dataset == first_dataset(entry.claim)] == declared
-    assert {entry.verdict for entry in found} <= {claims.NOT_YET, "not testable"}
+    assert {entry.decision.verdict for entry in found} <= {NOT_RUN, "not testable"}
     shown = "".join(claims.section(name, found).html() for name in NAMES)
     assert [claim for claim in declared if f"“{escape(claim.quote)}”" not in shown] == []
     assert "no record is here yet" in str(banners.claims(read))

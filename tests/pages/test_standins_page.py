@@ -76,7 +76,7 @@ def test_every_picture_has_its_truth_and_people_are_told_from_the_rest(sets):
     for found in sets:
         on_disk = {file.relative_to(found.folder).as_posix() for file in found.folder.rglob("*.jpg")}
         assert set(found.truth.names) == on_disk
-        assert found.people().tolist() == people(found)
+        assert found.people.index.tolist() == people(found)
 
 
 def test_a_contact_sheet_shows_each_camera_as_many_people_as_it_saw(sets):

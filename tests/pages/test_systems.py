@@ -68,7 +68,13 @@ def test_published_counts_of_the_data_sets_by_hand():
 
 
 def test_the_known_disagreements_and_no_others():
-    assert page.disagreements(PRINTED) == [
+    counts = page.published()
+    differ = [
+        (line.paper, line.dataset, line.quantity, line.value)
+        for line in PRINTED.itertuples()
+        if line.value != str(counts[line.dataset].get(line.quantity, line.value))
+    ]
+    assert differ == [
         ("safenet", "market1501", "images", "32368"),
         ("fmn", "market1501", "images", "32688"),
         ("hamr", "cuhk03", "images, detected boxes", "13164"),

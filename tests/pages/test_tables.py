@@ -201,7 +201,7 @@ def test_a_label_of_others_may_be_retrained_as_a_variant(monkeypatch):
 
 def test_lost_numbers_are_called_lost():
     lost = f"{OURS}: the printed table is lost"
-    runs = Runs(declare(Row("Ours", note=lost), Row("Plain", dict(depth=101), note=lost)), SCORES)
+    runs = Runs(declare(Row("Ours", note=lost), Row("Plain", dict(depth=101)), numbers_lost=True), SCORES)
     view = tables.comparison(runs, pd.DataFrame())
     assert [line[1] for line in view.texts()] == ["lost with the table"] * 2
     assert view.frame["row"][0].note == lost
