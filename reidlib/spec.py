@@ -23,15 +23,13 @@ OURS = "label of ours"
 class ReidError(Exception):
     """An error that the user can fix. The message is one line: what is wrong, where, and the remedy."""
 
-    status = 1
-    """Exit status of a command that ends with it."""
+    status = 1  # exit status of a command that ends with it
 
 
 class Busy(ReidError):
     """Another process is doing the same work now: try again later."""
 
-    status = 75
-    """EX_TEMPFAIL of sysexits.h, which batch systems take as a reason to try again."""
+    status = 75  # EX_TEMPFAIL of sysexits.h, which batch systems take as a reason to try again
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ class _Declared:
     sources: dict[str, Stated | Assumed]
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-    ALWAYS_IN_KEY: ClassVar[tuple[str, ...]] = ()
-    """Fields that are in the key whatever their value; every other field is there only if it is not at its default."""
+    ALWAYS_IN_KEY: ClassVar[Sequence[str]] = ()
+    """Fields in the key whatever their value: they are older than the rule of `key`."""
     NAME_IN_KEY: ClassVar[dict[str, str]] = {}
     """Fields that the first records know by another name, which is the one that is hashed."""
 
@@ -114,10 +112,7 @@ class _Declared:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def key(self) -> dict[str, Any]:
-        """What is hashed. A value at its default is left out, so that a new field whose default is off keeps old keys.
-
-        The fields in `ALWAYS_IN_KEY` are older than this rule.
-        """
+        """What is hashed. A value at its default is left out, so that a new field whose default is off keeps old keys."""
         default = _defaults(type(self))
         values = self.resolved().items()
         kept = {n: v for n, v in values if n in self.ALWAYS_IN_KEY or v != _plain(default[n])}
@@ -197,33 +192,15 @@ class Recipe(_Declared):
     erasing_ratio: Range = (0.3, 3.33)
 
     ALWAYS_IN_KEY: ClassVar = (
-        "start",
-        "size",
-        "crop_scale",
-        "aspect_ratio",
-        "flip",
-        "epochs",
-        "batch",
-        "rates",
-        "momentum",
-        "nesterov",
-        "weight_decay",
-        "schedule",
-        "milestones",
-        "decay",
-        "warmup",
-        "precision",
-    )
+        "start size crop_scale aspect_ratio flip epochs batch rates momentum nesterov weight_decay schedule milestones "
+        "decay warmup precision"
+    ).split()
     NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
     def _check(self) -> None:
-        for name, choices in (
-            ("start", Start),
-            ("schedule", Schedule),
-            ("precision", Precision),
-            ("optimiser", Optimiser),
-        ):
-            _require(getattr(self, name) in get_args(choices), name, getattr(self, name), f"one of {get_args(choices)}")
+        choices = dict(start=Start, schedule=Schedule, precision=Precision, optimiser=Optimiser)
+        for name, words in choices.items():
+            _require(getattr(self, name) in get_args(words), name, getattr(self, name), f"one of {get_args(words)}")
         _require(len(self.size) == 2 and min(self.size) > 0, "size", self.size, "(height, width) in pixels")
         _require("rest" in self.rates, "rates", self.rates, "a dictionary with the name 'rest'")
         _require(self.batch > 0, "batch", self.batch, "a positive whole number")
@@ -237,7 +214,7 @@ class Recipe(_Declared):
             _require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
 
     def key(self) -> dict[str, Any]:
-        """As for every declared part, without what this recipe does not read."""
+        """Without what this recipe does not read."""
         unread = () if self.erasing else ("erasing_area", "erasing_ratio")
         unread += () if self.warmup_epochs else ("warmup_from", "warmup_to")
         return {name: value for name, value in super().key().items() if name not in unread}
@@ -260,8 +237,7 @@ class TestSettings(_Declared):
     NAME_IN_KEY: ClassVar = {"flip": "mirror"}
 
     def _check(self) -> None:
-        known = get_args(Reranking)
-        _require(self.reranking in known, "reranking", self.reranking, f"one of {known}")
+        _require(self.reranking in get_args(Reranking), "reranking", self.reranking, f"one of {get_args(Reranking)}")
 
 
 @dataclass(frozen=True, init=False)
@@ -275,19 +251,16 @@ class Loss:
     function: FunctionType | type
     weight: float
     options: dict[str, Any]
-    sources: dict[str, Stated | Assumed] = field(init=False, compare=False)
+    sources: dict[str, Stated | Assumed] = field(compare=False)
 
     def __init__(
-        self,
-        function: FunctionType | type,
-        weight: float | Stated | Assumed = 1.0,
-        options: Mapping[str, Any] | None = None,
+        self, function: FunctionType | type, weight: Any = 1.0, options: Mapping[str, Any] | None = None
     ) -> None:
         bare, sources = _separate({**(options or {}), "weight": weight})
-        for name, value in {"function": function, "weight": bare.pop("weight"), "options": bare}.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "sources", sources)
+        weight = bare.pop("weight")
         inspect.signature(function).bind(None, None, **bare)
+        for name, value in dict(function=function, weight=weight, options=bare, sources=sources).items():
+            object.__setattr__(self, name, value)
 
     def given(self) -> dict[str, Any]:
         """Weight and options by name, with their sources."""
@@ -354,14 +327,11 @@ class Settings:
         """The options with their sources."""
         return {**self.options, **self.sources}
 
-    def bare_options(self) -> dict[str, Any]:
-        return dict(self.options)
-
     def trained(self) -> dict[str, Any]:
         """The plain dictionary behind the key of a trained network; defaults of the model's options included."""
         key: dict[str, Any] = {
             "model": f"{self.model.__module__}.{self.model.__qualname__}",
-            "options": {name: value for name, value in self._all_options().items() if name not in self._tested_names()},
+            "options": self._options(tested=False),
             "losses": {name: loss.key() for name, loss in self.losses.items()},
             "recipe": self.recipe.key(),
         }
@@ -371,19 +341,16 @@ class Settings:
 
     def tested(self) -> dict[str, Any]:
         """The options that only choose what is tested, and the test settings that are not at their default."""
-        chosen = {name: value for name, value in self._all_options().items() if name in self._tested_names()}
-        return {**chosen, **({"testing": self.testing.key()} if self.testing.key() else {})}
+        testing = self.testing.key()
+        return self._options(tested=True) | ({"testing": testing} if testing else {})
 
-    def _tested_names(self) -> tuple[str, ...]:
-        return getattr(self.model, "EVALUATION_OPTIONS", ())
-
-    def _all_options(self) -> dict[str, Any]:
-        defaults = {
-            name: parameter.default
-            for name, parameter in _signature(self.model).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
-        }
-        return _plain({**defaults, **self.options})
+    def _options(self, *, tested: bool) -> dict[str, Any]:
+        """All options of the model that only choose what is tested, or all others."""
+        chosen = getattr(self.model, "EVALUATION_OPTIONS", ())
+        known = _signature(self.model).parameters.values()
+        values = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
+        values |= self.options
+        return {name: _plain(value) for name, value in values.items() if (name in chosen) == tested}
 
 
 @dataclass(frozen=True)
@@ -408,8 +375,7 @@ class Row:
     @property
     def changes(self) -> bool:
         """Whether the row differs from its base at all."""
-        own_first = self.first != "as in the base"
-        return bool(self.options or self.recipe or self.losses or self.testing or self.model or own_first)
+        return replace(self, label="", variant="", note="") != Row("", variant="")
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,5 @@ LAYOUT = Layout(
 
 
 def load(root: Path | str | None = None) -> Dataset:
-    """Market-1501 or its stand-in as a checked table; `table.load_folders` names the errors it raises.
-
-    root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
-    """
+    """Market-1501 or its stand-in as a checked table; root and errors as in `table.load_folders`."""
     return load_folders(root, LAYOUT, PUBLISHED, multi_query="gt_bbox")

@@ -35,8 +35,7 @@ def identity_batches(
     Raises ReidError when K does not divide the batch, or there are fewer than P identities.
     """
     if batch < 1 or per_identity < 1 or batch % per_identity:
-        what = f"batch of {batch} is not made of {per_identity} images an identity"
-        raise ReidError(f"{what}; make it a multiple of per_identity")
+        raise ReidError(f"batch of {batch} is not made of {per_identity} images an identity; make it a multiple")
     labels = labels.cpu()
     wanted = batch // per_identity  # P
     order = torch.randperm(len(labels), generator=generator)

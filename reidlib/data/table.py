@@ -1,8 +1,4 @@
-"""The checked table that every data set becomes: one row an image, plus what was checked when it was read.
-
-A loader (one file a data set) lists the images, parses their names and returns a `Dataset`. What all loaders share is
-here.
-"""
+"""The checked table that every data set becomes: one row an image, plus what was checked when it was read."""
 
 from __future__ import annotations
 
@@ -121,16 +117,17 @@ class Layout:
 
     def form_in(self, folder: Path) -> tuple[str, ...] | None:
         """The best form that is whole in `folder`, or None."""
-        return next((form for form in self.forms if all(_has(folder, entry) for entry in form)), None)
+        return next((form for form in self.forms if all(_has(folder, form))), None)
 
 
-def _has(folder: Path, entry: str) -> bool:
-    return (folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir()
+def _has(folder: Path, form: Iterable[str]) -> list[bool]:
+    """Which entries of a form are in `folder`."""
+    return [(folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir() for entry in form]
 
 
 def _begun(folder: Path, form: Iterable[str]) -> bool:
     """Whether `folder` holds anything of this form, or a stand-in that is being rendered."""
-    return any(_has(folder, entry) for entry in form) or bool(unfinished(folder))
+    return any(_has(folder, form)) or bool(unfinished(folder))
 
 
 def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
@@ -141,17 +138,14 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
     Raises ReidError, naming what was looked for and where, when there is none or more than one.
     """
     given = paths.data() if root is None else Path(root)
+    render = f"or render the stand-in: {layout.render}"
     if given is None:
-        raise ReidError(
-            f"no folder given for {layout.name} and REID_DATA is not set; set REID_DATA to the folder that holds "
-            f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
-            f"{layout.render} and give DIR"
-        )
+        names = f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])})"
+        remedy = f"set REID_DATA to the folder that holds {names}, {render} and give DIR"
+        raise ReidError(f"no folder given for {layout.name} and REID_DATA is not set; {remedy}")
     asked = f"REID_DATA={given}" if root is None else f"root {root}"
     if not given.is_dir():
-        raise ReidError(
-            f"{asked} is no folder; give the folder of the data set, or render the stand-in: {layout.render}"
-        )
+        raise ReidError(f"{asked} is no folder; give the folder of the data set, {render}")
     try:
         found = _search(given.resolve(), asked, layout, names_only=root is None)
     except PermissionError as error:
@@ -176,7 +170,7 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
     for form in layout.forms:
         found = [path for path in below if path.name in layout.root_names and _begun(path, form)]
         if not (found or names_only):
-            found = [path for path in below if all(_has(path, entry) for entry in form)]
+            found = [path for path in below if all(_has(path, form))]
         if len(found) == 1:
             return found[0]
         if found:
@@ -201,8 +195,10 @@ def load_folders(
 ) -> Dataset:
     """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
 
-    multi_query: the folder with more images of the query identities, which a copy may lack; those of others are left
-    out. Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
+    root         as in `find_root`
+    multi_query  the folder with more images of the query identities, which a copy may lack; those of others are left out
+
+    Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
 
     Raises ReidError, one line, for everything that would make a number wrong: folders missing or empty, names that do
     not parse, junk or distractors among the training images, a query without a match in another camera, a stand-in
@@ -222,31 +218,26 @@ def load_folders(
 
 
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
-    """The table of a data set that keeps each split in a folder of its own: `folders` maps split to folder.
+    """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped.
 
-    Files that are no images (Thumbs.db, hidden files) are skipped. Raises ReidError for a folder that is missing or
-    empty, for names that are not of the layout's pattern, and for files so named that do not end as images do.
+    Raises ReidError for a folder that is missing or empty, for names that are not of the layout's pattern, and for
+    files so named that do not end as images do.
     """
-    for folder in folders.values():
-        if not (root / folder).is_dir():
-            remedy = f"unpack the data set again, or render: {layout.render}"
-            raise ReidError(f"folder {folder} is missing in {root}; {remedy}")
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
 def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
     """The images of one folder, as rows of `split`; identity and camera from the file names."""
-    place = root / folder
+    place, again = root / folder, f"unpack the data set again, or render: {layout.render}"
+    if not place.is_dir():
+        raise ReidError(f"folder {folder} is missing in {root}; {again}")
     try:
         files = sorted(os.listdir(place))
     except OSError as error:
         raise ReidError(f"folder {place} cannot be read ({error.strerror}); fix its permissions") from None
     names = [name for name in files if _is_image(name, layout)]
     if not names:
-        raise ReidError(
-            f"folder {place} holds no {layout.suffixes[0]} file; unpack the data set again or give the folder that is "
-            f"whole (looked in {place.parent})"
-        )
+        raise ReidError(f"folder {place} holds no {layout.suffixes[0]} file; {again}")
     others = set(files) - set(names)
     if named := sorted(name for name in others if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0])):
         raise ReidError(
@@ -254,16 +245,11 @@ def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
             f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
         )
     matches = {name: layout.pattern.fullmatch(name) for name in names}
-    bad = [name for name, match in matches.items() if match is None]
-    if len(bad) == len(names):
+    if bad := [name for name, match in matches.items() if match is None]:
+        other = f"this is another data set, give the folder of {layout.title}"
         raise ReidError(
-            f"none of the {len(names):,} names in {place} is {layout.title}'s, first {shown(bad)}; "
-            f"expected {layout.expected}: this is another data set, give the folder of {layout.title}"
-        )
-    if bad:
-        raise ReidError(
-            f"{len(bad)} of {len(names)} names in {place} are not {layout.title}'s, first {shown(bad)}; "
-            f"expected {layout.expected}: remove or rename them"
+            f"{len(bad):,} of {len(names):,} names in {place} are not {layout.title}'s, first {shown(bad)}; expected "
+            f"{layout.expected}: {other if len(bad) == len(names) else 'remove or rename them'}"
         )
     known = [match for match in matches.values() if match]
     return rows([f"{folder}/{name}" for name in names], [int(m[1]) for m in known], [int(m[2]) for m in known], split)
@@ -288,10 +274,7 @@ def shown(names: Iterable[str]) -> str:
 
 
 def files_digest(root: Path, paths: Iterable[str]) -> str:
-    """Digest of a real data set: first 16 hex digits of the sha256 over its sorted (relative name, size in bytes).
-
-    Sizes and names, not bytes: it takes a second, not minutes, and tells releases and cut copies apart.
-    """
+    """Digest of a real data set (16 hex digits) from names and sizes in bytes, which takes a second, not minutes."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         try:
@@ -309,15 +292,13 @@ def combined_digest(*parts: str) -> str:
 
 def rows_digest(base: str, table: pd.DataFrame) -> str:
     """Digest of `base` (a digest of the files) and of who is in which split, where file names do not tell it."""
-    lines = table[list(COLUMNS)].to_csv(index=False, sep="\t", lineterminator="\n")
-    return combined_digest(base, lines)
+    return combined_digest(base, table[list(COLUMNS)].to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
 def read_manifest(root: Path, name: str) -> dict | None:
     """The manifest of the stand-in of data set `name` in `root`, or None where `root` is no stand-in.
 
-    Raises ReidError for a half-rendered stand-in (its manifest is not there yet), for one of another data set, and for
-    a manifest that is cut short.
+    Raises ReidError for a stand-in that is half rendered or of another data set, and for a manifest cut short.
     """
     again = f"finish it with the same `reid render {name} … --out {root}`, or render into an empty folder"
     path = root / MANIFEST
@@ -354,21 +335,19 @@ def sizes(
     """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in.
 
     published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
-               identities); a real set that differs is shown, not refused, for cut-down copies are in use
+               identities)
     """
     checks = []
-    if manifest:
-        again = f"--scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}"
-        for folder, size in manifest["counts"].items():
-            found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
-            if found != size:
-                raise ReidError(
-                    f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render "
-                    f"it again: `reid render {layout.name} {again}`"
-                )
-            checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
-        return checks
-    for what, size in published.items():
+    for folder, size in manifest["counts"].items() if manifest else ():
+        found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
+        if found != size:
+            again = f"--scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}"
+            raise ReidError(
+                f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it "
+                f"again: `reid render {layout.name} {again}`"
+            )
+        checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
+    for what, size in published.items() if not manifest else ():
         split, kind = what.rsplit(" ", 1)
         identities = table.loc[table["split"] == split, "identity"]
         found = len(identities) if kind == "images" else identities[identities > DISTRACTOR].nunique()
