@@ -49,8 +49,7 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`;
-    on a GPU that would wait for all of its work, so training checks them before it copies them there.
+    Labels on the CPU are checked by `check_triplets`; on a GPU that would wait for all of its work.
     """
     reduce = _reduction(reduction)
     features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
@@ -81,16 +80,13 @@ def check_triplets(labels: Tensor) -> None:
 
     A single image has no positive; a repeat of it counts as a second image. labels: B, best on the CPU.
     """
-    partners = (labels[:, None] == labels[None, :]).sum(1)  # B, the anchor counted
-    lonely, full = partners == 1, partners == len(labels)
-    if bool(full.any()):
-        shown = f"these {len(labels)} images show identity {int(labels[0])} alone"
-        raise ReidError(
-            f"the triplet loss needs two identities in a batch; {shown}: use a batch larger than per_identity"
-        )
-    if bool(lonely.any()):
-        shown = f"identity {int(labels[lonely][0])} has one in this batch of {len(labels)}"
-        raise ReidError(f"the triplet loss needs two images of each identity; {shown}: set per_identity to 2 or more")
+    identities, counts = labels.unique(return_counts=True)
+    if len(identities) == 1:
+        shown = f"these {len(labels)} images show identity {int(labels[0])} alone: use a batch larger than per_identity"
+        raise ReidError(f"the triplet loss needs two identities in a batch; {shown}")
+    if len(lonely := identities[counts == 1]):
+        shown = f"identity {int(lonely[0])} has one in this batch of {len(labels)}: set per_identity to 2 or more"
+        raise ReidError(f"the triplet loss needs two images of each identity; {shown}")
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
@@ -113,9 +109,8 @@ def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
 class Centre(nn.Module):
     """Centre loss (Wen et al. 2016, eq. 2; MROS eq. 2): ½ ‖f − c_y‖², averaged over the vectors in `output.features`.
 
-    The centres are parameters, learned by gradient descent of their own rate, beside the network's. Wen et al. instead
-    move a centre by the mean of its images' offsets with one more in the count (their eq. 4); with the mean over the
-    batch taken here, a centre moves by rate/B · Σ offsets of its own images, as in the field's later code.
+    The centres are parameters, learned by gradient descent of their own rate: a centre moves by rate/B · Σ offsets of
+    its own images, as in the field's later code; Wen et al. divide by the number of its images plus one (their eq. 4).
 
     identities  K, number of classes
     widths      F of each vector in `output.features`

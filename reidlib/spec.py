@@ -112,7 +112,7 @@ class _Declared:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def key(self) -> dict[str, Any]:
-        """What is hashed. A value at its default is left out, so that a new field whose default is off keeps old keys."""
+        """What is hashed. Values at their default are left out: a new field whose default is off keeps old keys."""
         default = _defaults(type(self))
         values = self.resolved().items()
         kept = {n: v for n, v in values if n in self.ALWAYS_IN_KEY or v != _plain(default[n])}
@@ -180,6 +180,7 @@ class Recipe(_Declared):
     decay: float = 0.1
     warmup: float = 0.0
     precision: Precision = "bf16"
+    ALWAYS_IN_KEY: ClassVar = tuple(__annotations__)  # the fields above
     optimiser: Optimiser = "sgd"
     per_identity: int = 0
     warmup_epochs: int = 0
@@ -191,10 +192,6 @@ class Recipe(_Declared):
     erasing_area: Range = (0.02, 0.4)
     erasing_ratio: Range = (0.3, 3.33)
 
-    ALWAYS_IN_KEY: ClassVar = (
-        "start size crop_scale aspect_ratio flip epochs batch rates momentum nesterov weight_decay schedule milestones "
-        "decay warmup precision"
-    ).split()
     NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
     def _check(self) -> None:

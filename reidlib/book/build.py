@@ -29,17 +29,17 @@ LIBRARY = Path(__file__).resolve().parents[1]
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def build(*, root: Path, stale: Callable[[Path], str | None] = lambda copy: None) -> Path:
+def build(*, root: Path, stale: Callable[[Path], str | None]) -> Path:
     """Builds the book of the checkout at `root` if anything has changed, checks it, and returns its first page.
 
-    stale: for an executed notebook, the reason why it does not fit today's records and code, or None
+    stale: for an executed notebook, the reason why it does not fit today's template, records and code, or None
     (`notebooks.stale`). Raises ReidError if a page is missing or stale, if Sphinx warns, or if a check fails.
     """
     started = time.perf_counter()
     pages = _pages_of_toc(root)
     for page, source in pages.items():
         if source.suffix == ".ipynb":
-            _check_notebook(root, page, source)
+            _check_notebook(page, source)
             if reason := stale(source):
                 raise ReidError(f"{source} is stale: {reason}{_remedy(page)}")
 
@@ -109,24 +109,18 @@ def _remedy(page: str) -> str:
     """How to make the page: an executed notebook with its command, any other page by hand."""
     parts = Path(page).parts
     if page.startswith(STUDY_PAGES):
-        return f": `reid book` makes it from {_template(page)}; write that, or take the page out of _toc.yml"
+        template = f"notebooks/{page.removeprefix(EXECUTED)}.ipynb"
+        return f": `reid book` makes it from {template}; write that, or take the page out of _toc.yml"
     if not page.startswith(EXECUTED) or len(parts) < 7:
         return ": write it, or take it out of _toc.yml"
     dataset, budget, table = parts[3], parts[4], "/".join(parts[5:])
     return f": make it with `reid run {table} --budget {budget} --dataset {dataset}`, or take it out of _toc.yml"
 
 
-def _template(page: str) -> Path:
-    """The notebook from which an executed one is made, relative to the root."""
-    below = page.removeprefix(EXECUTED).split("/")
-    return Path("notebooks", *(below if page.startswith(STUDY_PAGES) else below[3:])).with_suffix(".ipynb")
-
-
-def _check_notebook(root: Path, page: str, source: Path) -> None:
-    """Raises ReidError unless every cell was executed without an error and the copy was made from today's template."""
+def _check_notebook(page: str, source: Path) -> None:
+    """Raises ReidError unless every cell was executed without an error."""
     try:
-        notebook = json.loads(source.read_text(encoding="utf-8"))
-        cells, metadata = notebook["cells"], notebook["metadata"]
+        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError) as error:
         raise ReidError(f"{source} is not a notebook ({error!r}){_remedy(page)}") from error
     for number, cell in enumerate(cells, start=1):
@@ -137,15 +131,6 @@ def _check_notebook(root: Path, page: str, source: Path) -> None:
                 raise ReidError(f"cell {number} of {source} failed with {output['ename']}{_remedy(page)}")
         if "".join(cell["source"]).strip() and cell["execution_count"] is None:
             raise ReidError(f"cell {number} of {source} was never executed{_remedy(page)}")
-    if not page.startswith(EXECUTED):
-        return
-    template = root / _template(page)
-    if not template.is_file():
-        raise ReidError(
-            f"{source} was made from {template}, which does not exist: restore it, or take the page out of _toc.yml"
-        )
-    if metadata.get("reid", {}).get("template_sha256") != hashlib.sha256(template.read_bytes()).hexdigest():
-        raise ReidError(f"{source} is stale: {template} has changed since it was executed{_remedy(page)}")
 
 
 def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
@@ -158,9 +143,8 @@ def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
 
 def _digest(root: Path, sources: Sequence[Path]) -> str:
     """A digest of the sources, of reidlib (which pages show) and of the tools used."""
-    digest = hashlib.sha256()
     tools = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
-    digest.update(json.dumps({tool: version(tool) for tool in tools}).encode())
+    digest = hashlib.sha256(json.dumps({tool: version(tool) for tool in tools}).encode())
     for path in [*(root / path for path in sources), *sorted(LIBRARY.rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path} {len(content)}\n".encode())
@@ -186,14 +170,9 @@ def _run_jupyter_book(root: Path, source: Path) -> Path:
     code = "from jupyter_book.cli.main import main; main()"  # the console script of this environment
     search = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", code, "build", str(source), "--path-output", str(output), "-W", "--keep-going"]
+    env, out = os.environ | {"PYTHONPATH": search}, subprocess.PIPE
     run = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env=os.environ | {"PYTHONPATH": search},
-        check=False,
+        command, stdout=out, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=env, check=False
     )
     log = root / "build" / "book.log"
     text = COLOUR_CODES.sub("", run.stdout).replace(f"{source}/", "")

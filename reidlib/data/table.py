@@ -196,7 +196,7 @@ def load_folders(
     """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
 
     root         as in `find_root`
-    multi_query  the folder with more images of the query identities, which a copy may lack; those of others are left out
+    multi_query  the folder with more images of the query identities, which a copy may lack; others are left out
 
     Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
 
@@ -337,11 +337,11 @@ def sizes(
     published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
                identities)
     """
-    checks = []
-    for folder, size in manifest["counts"].items() if manifest else ():
+    checks, rendered = [], manifest or {"counts": {}}
+    for folder, size in rendered["counts"].items():
         found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
         if found != size:
-            again = f"--scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}"
+            again = f"--scale {rendered.get('scale')} --seed {rendered.get('seed')} --out {root}"
             raise ReidError(
                 f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it "
                 f"again: `reid render {layout.name} {again}`"

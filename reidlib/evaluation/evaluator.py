@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def evaluate(
     """Ranks the gallery for every query, on the device of the queries' features, and scores it.
 
     multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
-    metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: euclidean, but for ECN, whose
-            authors start from the cosine distance
+    metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: the re-ranking's, or euclidean
     rerank  None, or how the distances are re-ranked first; junk takes no part in it
     block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
     seed    of the random galleries of a protocol with draws
@@ -64,8 +64,8 @@ def evaluate(
         for camera, places in drawn_galleries(query, gallery, generator).items():
             asked = query.cameras == camera
             part = once(query[asked], gallery[places], partial=True)
-            for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid", "ties"):
-                getattr(answer, name)[asked.numpy()] = getattr(part, name)
+            for field in fields(Ranking)[1:]:
+                getattr(answer, field.name)[asked.numpy()] = getattr(part, field.name)
         return answer
 
     generator = torch.Generator().manual_seed(seed)

@@ -57,7 +57,7 @@ class Features:
     def read(cls, file: Path | str) -> Features:
         """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
         wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
-        if not Path(file).is_file() or not str(file):
+        if not Path(file).is_file():
             problem = "not a regular file" if str(file) and Path(file).exists() else "missing"
             raise ReidError(f"{str(file)!r} is {problem}; give the .npz file of the features")
         try:
@@ -66,8 +66,7 @@ class Features:
             if isinstance(loaded, np.ndarray):
                 raise ReidError(f"{file} is a single array, no .npz; {wanted}")
             with loaded as arrays:
-                missing = [field for field in FIELDS if field not in arrays.files]
-                if missing:
+                if missing := [field for field in FIELDS if field not in arrays.files]:
                     found = ", ".join(arrays.files) or "nothing"
                     raise ReidError(f"{file} has no field {missing[0]!r} (it holds {found!a}); {wanted}")
                 values = [arrays[field] for field in FIELDS]
@@ -84,8 +83,7 @@ class Features:
     def pooled_for(self, query: Features) -> Features:
         """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.
 
-        Market-1501 (Zheng et al., ICCV 2015) takes these images from gt_bbox. Raises ReidError for a query that has
-        none.
+        Raises ReidError for a query that has none.
         """
         check_same_dimensions(self, query)
         groups, member = torch.unique(torch.stack((self.ids, self.cameras), 1), dim=0, return_inverse=True)
@@ -104,7 +102,6 @@ class Features:
 
 
 def check_same_dimensions(one: Features, other: Features) -> None:
-    """Raises ReidError when the features of the two sets differ in length."""
     mine, theirs = one.features.shape[1], other.features.shape[1]
     if mine != theirs:
         problem = f"{one.name}: features have {mine} dimensions, those of {other.name} {theirs}"
@@ -133,15 +130,14 @@ def as_tensor(values: Any, name: str) -> Tensor:
     A tensor stays on its device. Anything else is a ReidError with `name`.
     """
     if isinstance(values, Tensor):
-        if values.layout != torch.strided or values.is_quantized:
-            raise ReidError(f"{name} are a sparse or quantised tensor; give a dense one")
+        if values.layout != torch.strided or values.is_quantized or values.is_complex() or values.dtype == torch.bool:
+            raise ReidError(f"{name} are a sparse, quantised, complex or bool tensor; give a dense one of numbers")
         return values
     try:
         array = np.asarray(values)
     except ValueError:
         raise ReidError(f"{name} are rows of different lengths; give a full array") from None
-    kinds = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8)}
-    if array.dtype.itemsize not in kinds.get(array.dtype.kind, ()):
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         what = "structured" if array.dtype.names else array.dtype.name
         raise ReidError(f"{name} are {what} values; give numbers of at most 64 bits (float32, int64)")
     # torch warns of arrays that it could not write to, such as a column of a table
@@ -165,27 +161,22 @@ def check_features(values: Any, name: str) -> Tensor:
 
 
 def check_labels(values: Any, name: str, length: int) -> Tensor:
-    """`values` as int64 of this length on the CPU; anything else is a ReidError that calls them `name`.
-
-    Whole numbers of any integer or floating point type are accepted if int64 holds them.
-    """
+    """`values`, whole numbers of any type, as int64 of this length; anything else is a ReidError with `name`."""
     tensor = as_tensor(values, name).detach().cpu()
     if tensor.shape != (length,):
         problem = f"{name} have shape {tuple(tensor.shape)}, but there are {length} images"
         raise ReidError(f"{problem}; give one whole number each")
+    whole = tensor.to(torch.int64)
     if tensor.is_floating_point():
         tensor = tensor.double()
-        # 2^63 itself is a float64, but the largest int64 is one less
-        good = (tensor == tensor.round()) & (tensor >= -(2.0**63)) & (tensor < 2.0**63)
-    elif tensor.dtype == torch.uint64:
-        good = torch.from_numpy(tensor.numpy() < 2**63)
+        bad = (whole != tensor) | (tensor >= 2.0**63)  # 2^63 itself is a float64, but the largest int64 is one less
     else:
-        good = torch.full((length,), not (tensor.dtype == torch.bool or tensor.is_complex()))
-    if not good.all():
-        first = int((~good).nonzero()[0])
+        bad = (whole < 0) & (tensor.dtype == torch.uint64)
+    if bad.any():
+        first = int(bad.nonzero()[0])
         where = f"first {tensor[first].item()!r} in row {first}"
         raise ReidError(f"{name} are no whole numbers within int64, {where}; give integers")
-    return tensor.to(torch.int64)
+    return whole
 
 
 def _check_size(file: Path | str) -> None:

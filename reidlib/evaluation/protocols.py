@@ -6,13 +6,11 @@ A protocol is data: a table of `protocols.toml`. Records keep its name, captions
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,16 @@ class Protocol:
     draws: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("junk", "distractors"):  # lists in the file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if both := set(self.junk) & set(self.distractors):
             raise ReidError(f"protocol {self.name}: identity {min(both)} is both junk and distractor; choose one")
         if self.draws < 0:
             raise ReidError(f"protocol {self.name}: draws={self.draws}; give 0 (the whole gallery) or more")
 
 
-def _read(name: str, title: str, junk: Sequence[int] = (), distractors: Sequence[int] = (), **more: Any) -> Protocol:
-    return Protocol(name, title, tuple(junk), tuple(distractors), **more)
-
-
-_FILE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-_PLAIN = {name: _read(name, **given) for name, given in tomllib.loads(_FILE).items()}
+_FILE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_PLAIN = {name: Protocol(name, **given) for name, given in _FILE.items()}
 MARKET1501_SINGLE_QUERY, MARKET1501_MULTI_QUERY = _PLAIN["market1501-single-query"], _PLAIN["market1501-multi-query"]
 
 DOMAINS = {
@@ -64,8 +60,7 @@ DOMAINS = {
 def cross_domain(source: str, target: str) -> Protocol:
     """Trained on one data set, tested on another under the other's rules. Raises ReidError for an unknown data set."""
     for name in (source, target):
-        if name not in DOMAINS:
-            raise ReidError(f"data set {name!r} is unknown; choose one of {', '.join(DOMAINS)}")
+        check_choice("cross-domain", "data set", name, list(DOMAINS))
     if source == target:
         raise ReidError(f"a cross-domain test needs two data sets, not {source!r} twice; name another target")
     rules = DOMAINS[target][1]
@@ -73,8 +68,7 @@ def cross_domain(source: str, target: str) -> Protocol:
     return replace(rules, name=f"{source}-to-{target}", title=title)
 
 
-_PAIRS = [cross_domain(source, target) for source, target in permutations(DOMAINS, 2)]
-PROTOCOLS = _PLAIN | {rules.name: rules for rules in _PAIRS}
+PROTOCOLS = _PLAIN | {f"{one}-to-{other}": cross_domain(one, other) for one, other in permutations(DOMAINS, 2)}
 
 
 def protocol(name: str) -> Protocol:

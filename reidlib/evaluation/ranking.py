@@ -57,9 +57,9 @@ class Ranking:
     @classmethod
     def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
         """The ranking in which every query is excluded: results are written into it."""
-        ap, trapezoid, inp = (np.full(queries, np.nan) for _ in range(3))
-        hit, matches, ties = (np.zeros(queries, np.int64) for _ in range(3))
-        return cls(protocol, ap, trapezoid, inp, hit, matches, np.zeros(queries, bool), ties)
+        numbers = {name: np.full(queries, np.nan) for name in _PRECISIONS}
+        counts = {name: np.zeros(queries, np.int64) for name in ("first_hit", "matches", "ties")}
+        return cls(protocol, **numbers, **counts, valid=np.zeros(queries, bool))
 
     def cmc(self, k: int) -> np.ndarray:
         """1 for each query whose first true match has rank k or better, else 0 (NaN for an excluded query)."""
@@ -72,8 +72,8 @@ class Ranking:
     def metrics(self) -> dict[str, float | int]:
         """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP: means over the valid queries, in percent; the
         numbers of valid and excluded queries; ties: percent of the true matches whose rank a tie decided."""
-        values = {**{f"rank{k}": self.cmc(k) for k in CUTS}, "mAP": self.ap}
-        values |= {"mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
+        values = {f"rank{k}": self.cmc(k) for k in CUTS}
+        values |= {"mAP": self.ap, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
         counts = {"queries": int(self.valid.sum()), "excluded_queries": int((~self.valid).sum())}
         means = {name: 100.0 * float(np.mean(value[self.valid])) for name, value in values.items()}
         return means | counts | {"ties": 100.0 * float(self.ties.sum() / self.matches.sum())}
@@ -113,10 +113,7 @@ class Draws:
 
 
 def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
-    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand.
-
-    Raises ReidError for an unknown rule or a list without a true match.
-    """
+    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand."""
     ranks = np.flatnonzero(np.asarray(hits)) + 1
     if rule not in ("plain", "trapezoid") or not len(ranks):
         raise ReidError(f"rule {rule!r}, {len(ranks)} true matches; choose 'plain' or 'trapezoid' and a list with a 1")
@@ -152,9 +149,8 @@ def rank(
 ) -> Ranking:
     """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
 
-    metric   "euclidean" (features as they are) or "cosine" (scaled to length 1; a zero vector is orthogonal to all)
-    block    how many queries at a time (None: within 64 MiB of distances); results do not depend on it
-    partial  part of a test: no query needs to have a true match
+    metric, block  as in `evaluate`; under cosine a zero vector is orthogonal to all. Results do not depend on the block
+    partial        part of a test: no query needs to have a true match
 
     Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a match.
     """
@@ -216,16 +212,14 @@ def rank_distances(
 
 
 def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
-    """The queries in turn, `block` at a time; None: as many as keep a block of float64 distances within 64 MiB."""
+    """The queries in turn, `block` at a time; None: as many as keep float64 distances within `_BLOCK_BYTES`."""
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
     block = block or max(1, _BLOCK_BYTES // (8 * gallery))
     return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
-def no_match(
-    protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str = "both sets"
-) -> ReidError:
+def no_match(protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str) -> ReidError:
     """The error for the case that no query has a true match; `sets` names the two."""
     first = f"first query: identity {int(query_ids[0])}, camera {int(query_cameras[0])}"
     return ReidError(
@@ -306,10 +300,9 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
     answer = Ranking.excluded(labels.protocol, total)
     for rows in blocks(total, gallery, block):
         pairs = labels.pairs(rows)
-        number = pairs.match.sum(1)
-        answer.matches[rows] = number
-        answer.valid[rows] = number > 0
-        if not number.any():
+        answer.matches[rows] = number = pairs.match.sum(1).numpy()
+        answer.valid[rows] = found = number > 0
+        if not found.any():
             continue
         here = Pairs(*(part.to(device) for part in pairs))
         wrong, tied = (counts.cpu() for counts in _wrong_images(*distances(rows, here), here))
@@ -318,9 +311,9 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
         ranks += np.arange(1, ranks.shape[1] + 1)
         answer.ap[rows] = mean_precision(ranks)
         answer.ap_trapezoid[rows] = mean_precision(ranks, rule="trapezoid")
-        last = np.where(np.isfinite(ranks), ranks, 0).max(axis=1)
-        answer.inp[rows] = np.divide(number, last, out=np.full(len(last), np.nan), where=last > 0)
-        answer.first_hit[rows] = np.where(last > 0, ranks[:, 0], 0)
+        last = ranks[np.arange(len(ranks)), np.maximum(number, 1) - 1]
+        answer.inp[rows] = np.where(found, number / last, np.nan)
+        answer.first_hit[rows] = np.where(found, ranks[:, 0], 0)
         answer.ties[rows] = (tied & pairs.match).sum(1)
     if not answer.valid.any() and not partial:
         raise no_match(labels.protocol, labels.query_ids, labels.query_cameras, labels.sets)

@@ -48,16 +48,12 @@ class Backbone(nn.Module):
         """Maps B × 3 × H × W to {stage: B × channels × H/stride × W/stride}, strides 4, 8, 16, 32."""
         maps = {}
         x = self.stem(images)
-        for stage in (1, 2, 3, 4):
-            x = getattr(self, f"stage{stage}")(x)
-            maps[stage] = x
+        for stage in CHANNELS:
+            maps[stage] = x = getattr(self, f"stage{stage}")(x)
         return maps
 
     def load_imagenet(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict, without its classifier.
-
-        Raises ReidError for a file that is no state dict or of another network.
-        """
+        """Loads a torchvision ResNet state dict, without its classifier; any other file is a ReidError."""
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds; all mean the file is not a state dict
@@ -74,9 +70,8 @@ class Backbone(nn.Module):
             self.load_state_dict(renamed)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise ReidError(
-                f"{file}: not the weights of a torchvision ResNet-{self.depth}: {first[:160]}; fetch it again"
-            ) from error
+            what = f"not the weights of a torchvision ResNet-{self.depth}: {first[:160]}"
+            raise ReidError(f"{file}: {what}; fetch it again") from error
 
 
 def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:

@@ -60,9 +60,7 @@ class HPM(nn.Module):
         super().__init__()
         rows = stage_size(size, 3)[0]  # stage 4 has stride 1
         if not pyramid or len(set(pyramid)) != len(pyramid) or not all(1 <= bins <= rows for bins in pyramid):
-            raise ValueError(
-                f"pyramid must be distinct levels of 1 to {rows} bins at size {tuple(size)}, not {pyramid}"
-            )
+            raise ValueError(f"pyramid must be distinct levels of 1 to {rows} bins at {tuple(size)}, not {pyramid}")
         if pooling not in ("average+maximum", "average", "maximum"):
             raise ValueError(f"pooling must be 'average+maximum', 'average' or 'maximum', not {pooling!r}")
         self.pyramid, self.pooling = tuple(pyramid), pooling
@@ -85,12 +83,8 @@ class HPM(nn.Module):
 
     def bins(self, map_: Tensor) -> Tensor:
         """Pooled bins, coarse levels first and each level from top to bottom. B × C × h × w to B × N × C."""
-        pools = []
-        if "average" in self.pooling:
-            pools.append(adaptive_average)
-        if "maximum" in self.pooling:
-            pools.append(adaptive_maximum)
-        levels = [
-            reduce(torch.add, [pool(map_, (bins, 1)) for pool in pools]) for bins in self.pyramid
-        ]  # B × C × bins × 1
+        known = {"average": adaptive_average, "maximum": adaptive_maximum}
+        pools = [pool for name, pool in known.items() if name in self.pooling]
+        # each level B × C × bins × 1
+        levels = [reduce(torch.add, [pool(map_, (bins, 1)) for pool in pools]) for bins in self.pyramid]
         return torch.cat(levels, dim=2).squeeze(3).transpose(1, 2)

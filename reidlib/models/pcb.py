@@ -125,10 +125,8 @@ def check_stripes(size: tuple[int, int], stages: tuple[int, ...], last_stride: i
         # A last stage of stride 1 has the map size of the stage before it.
         rows = stage_size(size, 3 if stage == 4 and last_stride == 1 else stage)[0]
         if rows < stripes:
-            raise ValueError(
-                f"stripes={stripes} need as many rows; the map of stage {stage} has {rows} at size={tuple(size)}, "
-                f"last_stride={last_stride}"
-            )
+            where = f"stage {stage} has {rows} at size={tuple(size)}, last_stride={last_stride}"
+            raise ValueError(f"stripes={stripes} need as many rows; the map of {where}")
 
 
 def check_descriptor(descriptor: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -53,8 +53,7 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
     return Cost(everything, classifiers, counted, output.embedding.shape[1])
 
 
-@dataclass(frozen=True)
-class StepCost:
+class StepCost(NamedTuple):
     """What one training step costs.
 
     multiply_adds: of the forward pass of one image, auxiliary branches included. activations: bytes that a float32
@@ -98,9 +97,8 @@ def parameters(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
-    The counter sees convolutions and matrix products and takes a multiply-add for two operations. Normalisation,
-    activation, pooling and sums are left out, as in the figures that papers print. A network on the meta device is
-    given memory; a network elsewhere is used as it is, in evaluation mode afterwards.
+    The counter sees convolutions and matrix products and takes a multiply-add for two operations; all else is left out,
+    as in the figures that papers print. A network on the meta device is given memory, any other is used as it is.
     """
     if any(weight.is_meta for weight in network.parameters()):
         network = network.to_empty(device="cpu")

@@ -7,6 +7,7 @@ enough, and a run that was interrupted equals one that was not, bit for bit on a
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +20,15 @@ from torch import Tensor, nn
 from reidlib.data.images import sent
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.spec import ReidError, Settings
-from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve, finished, resume, save_checkpoint, save_weights
+from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve, finished, resume, save_checkpoint, write_tensors
 from reidlib.training.schedule import epoch_seed, rate_factor
 from reidlib.training.step import Loop, augmented, build, on_device
+
+LINE = (
+    "epoch {epoch}/{epochs}  loss {loss:.3f}  accuracy {accuracy:.1f} %  rate {rate:.4f}  "
+    "{images_per_second:.0f} images/s  {seconds:.0f} s  ETA {eta:.0f} s"
+)
+"""The one log line of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,10 @@ def train(
 
     Raises ReidError when a loss stops being finite, or when a batch is larger than the training set.
     """
-    recipe, device = settings.recipe, data.images.device
-    if recipe.batch > len(data.files):
+    recipe, device, many = settings.recipe, data.images.device, len(data.files)
+    if recipe.batch > many:
         raise ReidError(
-            f"batch of {recipe.batch} is larger than the training set of {len(data.files)} images; use a smaller batch"
+            f"batch of {recipe.batch} is larger than the training set of {many} images; use a smaller batch"
         )
     model, start = build(settings, data.identities, seed, first)
     model = on_device(model, device)
@@ -101,12 +108,12 @@ def train(
     for epoch in range(len(curve), recipe.epochs):
         curve.append(run_epoch(loop, data, seed=seed, epoch=epoch))
         point = _progress(curve, recipe.epochs)
-        log(_line(point))
+        log(LINE.format(**point))
         if epoch + 1 == recipe.epochs or time.monotonic() - saved >= checkpoint_every:
             save_checkpoint(folder / CHECKPOINT, loop, curve)
             saved = time.monotonic()
         on_epoch(point)
-    save_weights(folder / WEIGHTS, model.eval(), curve)
+    write_tensors(folder / WEIGHTS, model.eval().state_dict(), {"curve": json.dumps(curve)})
     return Trained(model, start, curve)
 
 
@@ -155,11 +162,9 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
 def _check_finite(terms: dict[str, float], chosen: Tensor, number: int, epoch: int, files: Sequence[str]) -> None:
     for name, value in terms.items():
         if not math.isfinite(value):
-            shown = ", ".join(files[i] for i in chosen[:4].tolist())
-            raise ReidError(
-                f"loss {name!r} is {value} in epoch {epoch + 1}, batch {number + 1} "
-                f"({len(chosen)} images: {shown}, …); lower the rate or look at these files"
-            )
+            shown = f"{len(chosen)} images: {', '.join(files[i] for i in chosen[:4].tolist())}, …"
+            where = f"epoch {epoch + 1}, batch {number + 1} ({shown})"
+            raise ReidError(f"loss {name!r} is {value} in {where}; lower the rate or look at these files")
 
 
 def _progress(curve: Curve, epochs: int) -> dict[str, float]:
@@ -167,11 +172,3 @@ def _progress(curve: Curve, epochs: int) -> dict[str, float]:
     point = curve[-1]
     left = (epochs - len(curve)) * sum(p["seconds"] for p in curve) / len(curve)
     return point | {"epochs": epochs, "images_per_second": point["images"] / point["seconds"], "eta": left}
-
-
-def _line(point: dict[str, float]) -> str:
-    """The one log line of an epoch."""
-    return (
-        "epoch {epoch}/{epochs}  loss {loss:.3f}  accuracy {accuracy:.1f} %  rate {rate:.4f}  "
-        "{images_per_second:.0f} images/s  {seconds:.0f} s  ETA {eta:.0f} s".format(**point)
-    )

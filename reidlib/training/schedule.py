@@ -45,8 +45,4 @@ def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[
     taken = {id(weight) for weights in named.values() for weight in weights}
     named["rest"] = [weight for weight in model.parameters() if id(weight) not in taken]
     learnt = {name: [weight for weight in weights if weight.requires_grad] for name, weights in named.items()}
-    return [
-        {"params": weights, "lr": rates[name], "initial_rate": rates[name]}
-        for name, weights in learnt.items()
-        if weights
-    ]
+    return [dict(params=found, lr=rates[name], initial_rate=rates[name]) for name, found in learnt.items() if found]

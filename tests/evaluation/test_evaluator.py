@@ -48,7 +48,7 @@ def test_cross_domain_pairs_follow_the_target():
     assert sum("-to-" in name for name in PROTOCOLS) == 12
     with pytest.raises(ReidError, match="two data sets"):
         cross_domain("duke", "duke")
-    with pytest.raises(ReidError, match="'viper' is unknown; choose one of market, duke"):
+    with pytest.raises(ReidError, match="unknown data set 'viper'; choose one of market, duke"):
         cross_domain("market", "viper")
 
 
