@@ -27,8 +27,6 @@ def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> 
 
     smoothing  ε of label smoothing (Szegedy et al. 2016, §7; MROS L454, HAMR L588, MSGWDP eq. 7): the target is
                (1 − ε) on the right class plus ε/K on each of all K classes, the right one among them.
-
-    Raises ReidError when the model gives another number of shares than of classifiers.
     """
     shares = output.shares or [1.0] * len(output.logits)
     if len(shares) != len(output.logits):
@@ -76,10 +74,7 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduce: Callable[[
 
 
 def check_triplets(labels: Tensor) -> None:
-    """Raises ReidError when an identity has a single image in the batch, or the batch shows one identity only.
-
-    A single image has no positive; a repeat of it counts as a second image. labels: B, best on the CPU.
-    """
+    """Raises ReidError when an identity has a single image in the batch, or the batch shows one identity only."""
     identities, counts = labels.unique(return_counts=True)
     if len(identities) == 1:
         shown = f"these {len(labels)} images show identity {int(labels[0])} alone: use a batch larger than per_identity"
@@ -142,9 +137,8 @@ class Centre(nn.Module):
 class Criterion(nn.Module):
     """The named, weighted losses of one training; those with parameters of their own (Centre) are submodules.
 
-    losses              by name; functions are called with (output, labels, **options), classes built once with
-                        (identities, widths, **options) and called with (output, labels)
-    identities, widths  K; F of each vector in the model's `output.features`
+    losses: functions are called with (output, labels, **options), classes built once with (identities, widths,
+    **options) and called with (output, labels). identities: K. widths: F of each vector in `output.features`.
 
     A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
     that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an

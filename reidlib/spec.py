@@ -118,12 +118,6 @@ class _Declared:
         kept = {n: v for n, v in values if n in self.ALWAYS_IN_KEY or v != _plain(default[n])}
         return {self.NAME_IN_KEY.get(name, name): value for name, value in kept.items()}
 
-    def assumptions(self) -> dict[str, Assumed]:
-        return {name: source for name, source in self.sources.items() if isinstance(source, Assumed)}
-
-    def stated(self) -> dict[str, Stated]:
-        return {name: source for name, source in self.sources.items() if isinstance(source, Stated)}
-
 
 @cache
 def _defaults(declared: type[_Declared]) -> dict[str, Any]:
@@ -141,56 +135,36 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, init=False)
 class Recipe(_Declared):
-    """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field.
+    """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field."""
 
-    start:         "imagenet" (from scratch where the weights are not available; the record says which) or "scratch".
-    size:          input height and width in pixels.
-    crop_scale:    range of the crop's share of the image area; (1, 1) with aspect_ratio (1, 1) crops nothing.
-    aspect_ratio:  range of the crop's height/width ratio, as multiples of the input's own ratio.
-    flip:          probability of a horizontal flip.
-    epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
-    per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
-    optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
-    rates:         learning rate by submodule name of the model; the name "rest" holds all others.
-    schedule:      "constant", "step" (multiply by `decay` after each epoch in `milestones`) or "cosine" (to zero).
-    warmup:        share of all steps during which the rate rises linearly from zero.
-    warmup_epochs, warmup_from, warmup_to: a warm-up in whole epochs instead: epoch e (from 1) of the first
-                   `warmup_epochs` has the rate times from + (to − from) · e / warmup_epochs; the schedule acts only
-                   after them.
-    fresh_momentum: whether the optimiser forgets its state after every epoch (HAMR as released).
-    pad:           pixels of black border on each side, from which a window of the input's size is cut at random.
-    erasing:       probability that a rectangle is erased (to the ImageNet mean); `erasing_area` is its share of the
-                   image, `erasing_ratio` its height/width.
-    precision:     "bf16" (autocast, where the device has it), "fp32", or "bf16 imitated" (its numbers on any device).
-    """
-
-    start: Start = "imagenet"
-    size: tuple[int, int] = (256, 128)
-    crop_scale: Range = (1.0, 1.0)
-    aspect_ratio: Range = (1.0, 1.0)
-    flip: float = 0.5
-    epochs: int = 60
-    batch: int = 32
+    start: Start = "imagenet"  #: "imagenet" (where the weights are available; the record says so) or "scratch"
+    size: tuple[int, int] = (256, 128)  #: input height and width in pixels
+    crop_scale: Range = (1.0, 1.0)  #: the crop's share of the image area; (1, 1), and below too, crops nothing
+    aspect_ratio: Range = (1.0, 1.0)  #: the crop's height/width ratio, as multiples of the input's own ratio
+    flip: float = 0.5  #: probability of a horizontal flip
+    epochs: int = 60  #: whole passes over the training images; 0: the network is tested as it was drawn
+    batch: int = 32  #: images a step
     rates: dict[str, float] = field(default_factory=lambda: {"rest": 0.01})
+    """learning rate by submodule name of the model; the name "rest" holds all others"""
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Schedule = "constant"
-    milestones: tuple[int, ...] = ()
+    schedule: Schedule = "constant"  #: or "step" (times `decay` after each of `milestones`) or "cosine" (to zero)
+    milestones: tuple[int, ...] = ()  #: epochs
     decay: float = 0.1
-    warmup: float = 0.0
-    precision: Precision = "bf16"
+    warmup: float = 0.0  #: share of all steps during which the rate rises linearly from zero
+    precision: Precision = "bf16"  #: autocast, where the device has it; "fp32"; or "bf16 imitated" on any device
     ALWAYS_IN_KEY: ClassVar = tuple(__annotations__)  # the fields above
-    optimiser: Optimiser = "sgd"
-    per_identity: int = 0
-    warmup_epochs: int = 0
-    warmup_from: float = 0.0
+    optimiser: Optimiser = "sgd"  #: or "adam" (with torch's own betas, which are those of its authors)
+    per_identity: int = 0  #: images of each identity in a batch; 0: any images, each once an epoch
+    warmup_epochs: int = 0  #: a warm-up in whole epochs instead; the schedule acts only after them
+    warmup_from: float = 0.0  #: in epoch e (from 1) of these the rate is times from + (to − from) · e / warmup_epochs
     warmup_to: float = 1.0
-    fresh_momentum: bool = False
-    pad: int = 0
-    erasing: float = 0.0
-    erasing_area: Range = (0.02, 0.4)
-    erasing_ratio: Range = (0.3, 3.33)
+    fresh_momentum: bool = False  #: whether the optimiser forgets its state after every epoch (HAMR as released)
+    pad: int = 0  #: pixels of black border on each side, from which a window of the input's size is cut at random
+    erasing: float = 0.0  #: probability that a rectangle is erased (to the ImageNet mean)
+    erasing_area: Range = (0.02, 0.4)  #: share of the image
+    erasing_ratio: Range = (0.3, 3.33)  #: height/width
 
     NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
@@ -219,17 +193,12 @@ class Recipe(_Declared):
 
 @dataclass(frozen=True, init=False)
 class TestSettings(_Declared):
-    """What is done when a trained network is tested.
+    """What is done when a trained network is tested."""
 
-    flip:        whether the features of the image and of its mirror image are added.
-    reranking:   "" (none) or a name of `reidlib.evaluation.reranking`, with its options.
-    multi_query: whether a query's features are the mean of those of all its identity's images in its camera.
-    """
-
-    flip: bool = False
-    reranking: Reranking = ""
+    flip: bool = False  #: whether the features of the image and of its mirror image are added
+    reranking: Reranking = ""  #: none, or a name of `reidlib.evaluation.reranking`, with its options
     reranking_options: dict[str, Any] = field(default_factory=dict)
-    multi_query: bool = False
+    multi_query: bool = False  #: whether a query is the mean over all its identity's images in its camera
 
     NAME_IN_KEY: ClassVar = {"flip": "mirror"}
 
@@ -283,21 +252,17 @@ class Settings:
     """A model class with its options, its losses, a recipe and test settings: everything but data and seed.
 
     options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
-             `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone,
-             share one trained network.
-    losses:  the terms of the training loss by name.
-    first:   a training that goes before this one; None for most.
-    sources: what was given as `Stated` or `Assumed` among the options.
-    Options are bound to the model's signature here: a misspelt one is a TypeError when the paper's file is imported.
+    `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone, share one
+    trained network. A misspelt one is a TypeError when the paper's file is imported.
     """
 
     model: type
     recipe: Recipe
-    losses: dict[str, Loss]
+    losses: dict[str, Loss]  #: the terms of the training loss by name
     options: dict[str, Any] = field(default_factory=dict)
     testing: TestSettings = field(default_factory=TestSettings)
-    first: FrozenStage | None = None
-    sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)
+    first: FrozenStage | None = None  #: a training that goes before this one
+    sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)  #: of the options
 
     def __post_init__(self) -> None:
         bare, sources = _separate(self.options)
@@ -352,20 +317,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its label in the paper's own words, and how it differs from the table's base.
+    """One row of a table: how it differs from the table's base. Values are given bare, as `Stated` or as `Assumed`."""
 
-    options, recipe, testing: values by name, each bare, `Stated` or `Assumed`. losses: terms added or replaced, by
-    name; None takes a term away. model: another model class, whose options start empty. first: another training before
-    it, or None for none.
-    """
-
-    label: str
+    label: str  #: in the paper's own words
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    losses: dict[str, Loss | None] = field(default_factory=dict)
+    losses: dict[str, Loss | None] = field(default_factory=dict)  #: terms added or replaced; None takes a term away
     testing: dict[str, Any] = field(default_factory=dict)
-    model: type | None = None
-    first: FrozenStage | None | Literal["as in the base"] = "as in the base"
+    model: type | None = None  #: another model class, whose options start empty
+    first: FrozenStage | None | Literal["as in the base"] = "as in the base"  #: None: no training goes before
     variant: str = "as-published"
     note: str = ""
 
@@ -379,26 +339,21 @@ class Row:
 class Table:
     """A table (or figure) of a paper: its base, its rows, and where its numbers are tested.
 
-    name:         "table5"; joins the `table` column of results/reported.tsv.
-    protocol:     name of the protocol in `reidlib.evaluation.protocols`, or one for each data set.
-    printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
-                  re-ranked rows stand under a word of their own), or either by data set.
-    printed_in:   what its `table` column calls this table, where that is not the name.
-    ap:           the AP rule of the column that is compared with the paper.
-    budgets:      recipe changes by budget name, the same for all rows; a value that is a guess is an `Assumed`.
+    printed_as: what the `variant` column of results/reported.tsv calls the protocol: one word, several (where re-ranked
+    rows stand under a word of their own), or either by data set.
     """
 
     paper: str
-    name: str
+    name: str  #: "table5"; joins the `table` column of results/reported.tsv
     title: str
     base: Settings
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
-    protocol: str | dict[str, str]
+    protocol: str | dict[str, str]  #: its name in `reidlib.evaluation.protocols`, or one for each data set
     printed_as: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
-    ap: Literal["plain", "trapezoid"]
-    budgets: dict[str, dict[str, Any]]
-    printed_in: str = ""
+    ap: Literal["plain", "trapezoid"]  #: the AP rule of the column that is compared with the paper
+    budgets: dict[str, dict[str, Any]]  #: recipe changes by budget name, the same for all rows
+    printed_in: str = ""  #: what the `table` column of results/reported.tsv calls it, where that is not the name
 
     def __post_init__(self) -> None:
         _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
@@ -417,7 +372,6 @@ class Table:
         return f"{self.paper}/{self.name}"
 
     def protocol_of(self, dataset: str) -> str:
-        """Name of the protocol by which this data set is tested."""
         return self.protocol if isinstance(self.protocol, str) else self.protocol[dataset]
 
     def printed_of(self, dataset: str) -> tuple[str, ...]:
@@ -430,15 +384,15 @@ class Table:
 
         A training that goes before has the budget's changes too, on its own recipe.
         """
-        if budget not in self.budgets:
-            raise ReidError(f"{self.slug}: no budget {budget!r}; choose one of {', '.join(self.budgets)}")
-        changes = self.budgets[budget]
-        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(row)
+        check_choice(self.slug, "budget", budget, list(self.budgets))
+
+        def at_budget(settings: Settings) -> Settings:
+            return replace(settings, recipe=settings.recipe.but(**self.budgets[budget]))
+
+        settings = at_budget(self.base).but(row)
         if settings.first is None:
             return settings
-        before = settings.first.settings
-        before = replace(before, recipe=before.recipe.but(**changes))
-        return replace(settings, first=replace(settings.first, settings=before))
+        return replace(settings, first=replace(settings.first, settings=at_budget(settings.first.settings)))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def plain(lines: list[str]) -> list[str]:
                 words = f": {' '.join(_escaped(text).split())}" if text else ""
                 made.append(f"- ``{name or typed}``{words}")
         else:
-            made += [f".. code-block:: {_language(block)}", "", *(f"   {line}" for line in block.splitlines())]
+            made += [f".. code-block:: {_language(block)}", "", textwrap.indent(block, "   ")]
         made.append("")
     return made
 

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,20 +65,14 @@ def build(*, root: Path, stale: Callable[[Path], str | None]) -> Path:
 
 def chapters(root: Path) -> list[dict[str, str]]:
     """The executed chapters that `_toc.yml` names: source, dataset, budget and slug ("paper/table") of each."""
-    names = [re.sub(r"\.ipynb$", "", name) for name in _names_in_toc(_toc(root))]
-    below = [name.removeprefix(EXECUTED).split("/") for name in names if name.startswith(EXECUTED)]
-    keys = ("source", "dataset", "budget", "slug")
-    return [dict(zip(keys, (*parts[:3], "/".join(parts[3:])), strict=True)) for parts in below if len(parts) == 5]
-
-
-# Sources -----------------------------------------------------------------------------------------------------------
+    chapter = re.compile(rf"{EXECUTED}(?P<source>[^/]+)/(?P<dataset>[^/]+)/(?P<budget>[^/]+)/(?P<slug>[^/]+/[^/]+)")
+    return [found.groupdict() for name in _names_in_toc(root) if (found := chapter.fullmatch(name))]
 
 
 def _pages_of_toc(root: Path) -> dict[str, Path]:
     """The pages of `_toc.yml` in order, each with its file."""
     pages = {}
-    for name in _names_in_toc(_toc(root)):
-        page = re.sub(r"\.(md|ipynb)$", "", name)
+    for page in _names_in_toc(root):
         found = [root / f"{page}{suffix}" for suffix in (".md", ".ipynb") if (root / f"{page}{suffix}").is_file()]
         if not found:
             raise ReidError(f"the page {page} of _toc.yml has no file{_remedy(page)}")
@@ -86,23 +80,19 @@ def _pages_of_toc(root: Path) -> dict[str, Path]:
     return pages
 
 
-def _toc(root: Path) -> object:
+def _names_in_toc(root: Path) -> list[str]:
+    """The names of the pages in `_toc.yml`, in order, without suffix."""
     toc = root / "_toc.yml"
     if not toc.is_file():
         raise ReidError(f"{toc} is missing: set REID_HOME to the folder of the checkout, or restore the file with git")
-    return yaml.safe_load(toc.read_text(encoding="utf-8"))
-
-
-def _names_in_toc(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("root", "file"):
-                yield value
-            else:
-                yield from _names_in_toc(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _names_in_toc(item)
+    names, left = [], [yaml.safe_load(toc.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop(0)
+        if isinstance(node, dict):
+            names += [re.sub(r"\.(md|ipynb)$", "", node[key]) for key in ("root", "file") if key in node]
+            node = list(node.values())
+        left[:0] = node if isinstance(node, list) else []
+    return names
 
 
 def _remedy(page: str) -> str:

@@ -84,10 +84,9 @@ def pad_and_crop(images: Tensor, *, pad: int, generator: Generator) -> Tensor:
     """A black border of `pad` pixels, then a crop of the images' own size: uint8 B×3×H×W to the same (MROS L526).
 
     pad        pixels on each side; 0 gives the images back
-    generator  a CPU generator. Each image takes two numbers whatever `pad` is: the crop's top and left, each uniform in
-               0..2·pad of the padded image.
+    generator  a CPU generator; two numbers an image, the crop's top and left, each uniform in 0..2·pad
 
-    Raises ReidError for images that are not uint8 B×3×H×W, a negative pad, and a generator on another device.
+    Raises ReidError for images of another kind, a negative pad, and a generator on another device.
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     if pad < 0:
@@ -120,14 +119,13 @@ def erase(
     probability  of an image to lose a rectangle
     area         the rectangle's share of the image's area, drawn uniformly from this interval
     ratio        its height/width in pixels, drawn log-uniformly: (r, 1/r) is tall as often as wide
-    generator    a CPU generator. Each image takes 23 numbers whatever the options are.
+    generator    a CPU generator; 23 numbers an image
 
-    Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most, then
-    the image stays as it is). Here ten sizes are drawn at once, the first that fits is taken, and an image for which
-    none fits stays as it is; the place is uniform among those inside the image. Sides are rounded to whole pixels, at
-    least one.
+    Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most). Here
+    ten sizes are drawn at once, the first that fits is taken, and an image for which none fits stays as it is; the
+    place is uniform among those inside the image. Sides are rounded to whole pixels, at least one.
 
-    Raises ReidError for images that are not floats B×3×H×W, options out of range, a generator on another device.
+    Raises ReidError for images of another kind, options out of range, a generator on another device.
     """
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]

@@ -81,9 +81,8 @@ VARIANTS = {f"{NAME}-np-{boxes}": ("np", boxes, 0) for boxes in BOXES} | {
 
 def all_splits(name: str) -> str:
     """The name under which the twenty splits of one protocol are shown together; any other data set's name as it is."""
-    if VARIANTS.get(name, ("", "", 0))[2] == 0:
-        return name
-    return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}"
+    split = VARIANTS.get(name, ("", "", 0))[2]
+    return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}" if split else name
 
 
 def splits(name: str) -> list[str]:
@@ -91,10 +90,9 @@ def splits(name: str) -> list[str]:
     return [other for other in VARIANTS if all_splits(other) == all_splits(name)] or [name]
 
 
-_COUNTED = ("train images", "train identities", "query images", "query identities", "gallery images")
-PUBLISHED: dict[tuple[str, str], dict[str, int]] = {
-    ("np", "labeled"): dict(zip(_COUNTED, (7_368, 767, 1_400, 700, 5_328), strict=True)),
-    ("np", "detected"): dict(zip(_COUNTED, (7_365, 767, 1_400, 700, 5_332), strict=True)),
+PUBLISHED = {
+    ("np", "labeled"): table.published(7_368, 767, 1_400, 700, 5_328),
+    ("np", "detected"): table.published(7_365, 767, 1_400, 700, 5_332),
 } | {
     (protocol, boxes): {"train identities": persons, "gallery identities": 100}
     for protocol, persons in (("classic", 1_367), ("classic3", 1_260))
@@ -103,12 +101,8 @@ PUBLISHED: dict[tuple[str, str], dict[str, int]] = {
 """Split sizes. New protocol: its page and config files. Classic: the release has test sets of 100 persons; the rest of
 its 1,467, or of the 1,360 of the first three pairs (the 1,260 that SafeNet's text trains on), are for training."""
 
-IMAGES = {
-    ("classic", "labeled"): 14_096,
-    ("classic", "detected"): 14_097,
-    ("classic3", "labeled"): 13_163,
-    ("classic3", "detected"): 13_164,
-}
+IMAGES = {("classic", "labeled"): 14_096, ("classic", "detected"): 14_097}
+IMAGES |= {("classic3", "labeled"): 13_163, ("classic3", "detected"): 13_164}
 """Images of training and test together, counted in the file lists of the published config files."""
 
 
@@ -164,9 +158,6 @@ def standin_digest(name: str, digest: str) -> str:
     return table.combined_digest(digest, name)
 
 
-# --- the new protocol -------------------------------------------------------------------------------------------------
-
-
 def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     """The table of the new protocol from its published config file and the release's images."""
     name = CONFIG.format(boxes=boxes)
@@ -210,9 +201,6 @@ def _read_mat(file: Path) -> dict:
         return loadmat(file)
     except Exception as error:  # a cut or foreign file raises a dozen types, struct.error and zlib.error among them
         raise ReidError(f"{file} cannot be read as a MATLAB file ({error}); copy it again") from None
-
-
-# --- the classic protocol ---------------------------------------------------------------------------------------------
 
 
 def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -267,9 +255,6 @@ def _classic(
         Check("test persons with images", f"{len(tests)}", f"{found}", found == len(tests)),
         Check("test persons seen by one camera, in the gallery only", f"{alone}", f"{alone}", True),
     ]
-
-
-# --- the release file -------------------------------------------------------------------------------------------------
 
 
 @contextmanager

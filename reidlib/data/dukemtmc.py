@@ -14,19 +14,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders, published
 
 NAME = "dukemtmc"
 WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors in 2019; this study never offers a download of it"
 
-PUBLISHED = {
-    "train images": 16_522,
-    "train identities": 702,
-    "query images": 2_228,
-    "query identities": 702,
-    "gallery images": 17_661,
-    "gallery identities": 1_110,
-}
+PUBLISHED = published(16_522, 702, 2_228, 702, 17_661, 1_110)
 """Split sizes as Zheng et al. (ICCV 2017) give them; gallery identities: 702 of the test and 408 distractors."""
 
 LAYOUT = Layout(

@@ -10,16 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders, published
 
 NAME = "market1501"
-PUBLISHED = {
-    "train images": 12_936,
-    "train identities": 751,
-    "query images": 3_368,
-    "query identities": 750,
-    "gallery images": 19_732,
-}
+PUBLISHED = published(12_936, 751, 3_368, 750, 19_732)
 """Split sizes as the paper and the data set's page give them; the gallery counts junk and distractors too."""
 
 LAYOUT = Layout(

@@ -34,14 +34,7 @@ FOLDERS = {
 }
 TRAIN_IDENTITIES = 1_041
 
-PUBLISHED = {
-    "train images": 32_621,
-    "train identities": TRAIN_IDENTITIES,
-    "query images": 11_659,
-    "query identities": 3_060,
-    "gallery images": 82_161,
-    "gallery identities": 3_060,
-}
+PUBLISHED = table.published(32_621, TRAIN_IDENTITIES, 11_659, 3_060, 82_161, 3_060)
 """Split sizes as the paper and the released lists give them; train is list_train and list_val."""
 
 LAYOUT = Layout(

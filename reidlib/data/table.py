@@ -20,19 +20,23 @@ COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 """Where Market-1501 and the data sets after it keep each split."""
-JUNK = -1
-"""Identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong."""
-DISTRACTOR = 0
-"""Identity of a gallery image of nobody in particular: always a wrong answer."""
+JUNK = -1  #: identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong
+DISTRACTOR = 0  #: identity of a gallery image of nobody in particular: always a wrong answer
 
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
 version, scale, seed, digest, and counts, the number of images in each folder and below it."""
 
 
+def published(*sizes: int) -> dict[str, int]:
+    """Published images and identities in training, of the queries, and of the gallery, as far as given."""
+    names = (f"{split} {kind}" for split in ("train", "query", "gallery") for kind in ("images", "identities"))
+    return dict(zip(names, sizes, strict=False))
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked: `what`, the `expected` and the `found` value as text, and `ok`."""
+    """One thing that was checked, the values as text."""
 
     what: str
     expected: str
@@ -95,9 +99,6 @@ def describe(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-# --- finding the folder -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Layout:
     """How a data set lies on disk, and what messages call it."""
@@ -131,11 +132,9 @@ def _begun(folder: Path, form: Iterable[str]) -> bool:
 
 
 def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
-    """The folder that holds the layout, and the note on how it was found.
+    """The folder that holds the layout, and the note on how it was found; none or more than one is a ReidError.
 
     root  the folder itself, one too deep, or one or two levels too shallow; None: looked for under REID_DATA.
-
-    Raises ReidError, naming what was looked for and where, when there is none or more than one.
     """
     given = paths.data() if root is None else Path(root)
     render = f"or render the stand-in: {layout.render}"
@@ -181,9 +180,6 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
         f"({', '.join(layout.root_names)} are looked for); give the folder that holds them, or render the stand-in: "
         f"{layout.render}"
     )
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def load_folders(
@@ -261,16 +257,13 @@ def _is_image(name: str, layout: Layout) -> bool:
 
 def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
     """Rows of one split, in the columns and types of a data set's table."""
-    numbers = {"identity": np.asarray(identities, np.int64), "camera": np.asarray(cameras, np.int64)}
+    numbers = dict(identity=np.asarray(identities, np.int64), camera=np.asarray(cameras, np.int64))
     return pd.DataFrame({"path": paths, **numbers, "split": split})
 
 
 def shown(names: Iterable[str]) -> str:
     """The first three names for a message of one line: as they are, or quoted where they hold odd characters."""
     return ", ".join(name if name.isprintable() else ascii(name) for name in list(names)[:3])
-
-
-# --- digests and manifests --------------------------------------------------------------------------------------------
 
 
 def files_digest(root: Path, paths: Iterable[str]) -> str:
@@ -326,9 +319,6 @@ def unfinished(root: Path) -> list[str]:
     )
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
 def sizes(
     table: pd.DataFrame, root: Path, manifest: dict | None, published: Mapping[str, int], layout: Layout
 ) -> list[Check]:
@@ -356,18 +346,12 @@ def sizes(
 
 
 def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
-    """What must hold between the splits of any data set.
-
-    Raises ReidError for junk or distractors among the training images and for a query that no gallery image of another
-    camera can answer; identities both trained and tested are shown.
-    """
+    """What must hold between the splits of any data set: a ReidError, but for identities both trained and tested."""
     train, queries = (table[table["split"] == name] for name in ("train", "query"))
     nobody = train[train["identity"] <= DISTRACTOR]
     if len(nobody):
-        raise ReidError(
-            f"{nobody['path'].iloc[0]} in {root} is a junk or distractor image among the training images "
-            f"({len(nobody)} such); move it to the gallery's folder or remove it"
-        )
+        what = f"is a junk or distractor image among the training images ({len(nobody)} such)"
+        raise ReidError(f"{nobody['path'].iloc[0]} in {root} {what}; move it to the gallery's folder or remove it")
     alone = queries_without_match(table)
     if len(alone):
         first = alone.iloc[0]

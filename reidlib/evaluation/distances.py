@@ -20,13 +20,11 @@ TIE = 1e-6
 
 TIE_RULE = "squared distances within 1e-6 of the gallery's spread"
 """The rule in words, as a record keeps it. The spread is the median squared distance of the gallery images from their
-median (the median of each dimension).
+median (the median of each dimension), which a few images far away do not move.
 
 A tolerance is needed because copies of one image get features that differ by rounding, from one batch or device to
-another: an order made by rounding is no result. It follows the spread of the features, so moving or scaling all of
-them changes no rank; features that lie close together (cosine above 0.9999) are ranked as finely as others. Features of
-length 1 in all directions have a spread of 1. Medians, so that a few images far away do not move it; they do not depend
-on the order of the images either."""
+another. It follows the spread of the features, so moving or scaling all of them changes no rank, and features that lie
+close together (cosine above 0.9999) are ranked as finely as others."""
 
 ROUNDING = 1e-12
 """Share of the squared lengths by which a squared distance in float64 may be off, with a wide margin: a tie is never
@@ -35,20 +33,12 @@ narrower. Of importance for images far from all others only."""
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """N features prepared for comparison: the gallery's centre is the origin, its spread is 1.
+    """N features prepared for comparison: the gallery's centre is the origin, its spread is 1. All float64."""
 
-    points  N × D, float64
-    zero    N, float64: 0, but for a zero vector under `cosine` 1 / unit²: it is orthogonal to everything, itself too
-    square  N, float64: |points|² + zero; the squared distance of two rows is square + square − 2·points·points
-    centre  D, float64, in the features' own unit (under `cosine` that of length 1)
-    unit    length of 1 in the features' own unit
-    """
-
-    points: Tensor
-    zero: Tensor
-    square: Tensor
-    centre: Tensor
-    unit: float
+    points: Tensor  #: N × D
+    square: Tensor  #: N: |points|², 1 / unit² more for a zero vector under `cosine`: it is orthogonal to everything
+    centre: Tensor  #: D, in the features' own unit (under `cosine` that of length 1)
+    unit: float  #: length of 1 in the features' own unit
 
     @classmethod
     def of(cls, features: Tensor, metric: str, like: Vectors | None = None) -> Vectors:
@@ -75,13 +65,13 @@ class Vectors:
             raise ReidError(f"{row} {typical}; look at that image, or compare by cosine")
         points /= unit
         zero = zero / unit / unit  # the square of an extreme unit leaves float64
-        return cls(points, zero, torch.linalg.vecdot(points, points) + zero, centre, unit)
+        return cls(points, torch.linalg.vecdot(points, points) + zero, centre, unit)
 
     def __len__(self) -> int:
         return len(self.points)
 
     def rows(self, rows: slice) -> Vectors:
-        return replace(self, points=self.points[rows], zero=self.zero[rows], square=self.square[rows])
+        return replace(self, points=self.points[rows], square=self.square[rows])
 
     def squared_distances(self, rows: slice | Tensor, others: Vectors) -> Tensor:
         """Squared distances of R rows to all of `others`: float64, R × len(others), in units of the spread."""

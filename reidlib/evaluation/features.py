@@ -20,21 +20,16 @@ FIELDS = ("features", "ids", "cameras")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """N images as the evaluator takes them.
-
-    features  N × D, a tensor on any device or an array: float16, bfloat16, float32 or float64
-    ids       N identities, whole numbers; the protocol says which of them are junk or distractors
-    cameras   N cameras, whole numbers
-    name      what error messages call this set; `read` puts the file here
+    """N images as the evaluator takes them, given as tensors or arrays.
 
     Raises ReidError naming the set and the field: an empty set, lengths that differ, NaN or infinite features, ids or
     cameras that are not whole numbers within int64.
     """
 
-    features: Tensor
-    ids: Tensor
-    cameras: Tensor
-    name: str = "features"
+    features: Tensor  #: N × D, on any device: float16, bfloat16, float32 or float64
+    ids: Tensor  #: N identities, whole numbers; the protocol says which of them are junk or distractors
+    cameras: Tensor  #: N cameras, whole numbers
+    name: str = "features"  #: what error messages call this set; `read` puts the file here
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", check_features(self.features, f"{self.name}: features"))

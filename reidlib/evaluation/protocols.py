@@ -1,7 +1,4 @@
-"""Test protocols by name: which gallery images a query is ranked against, and what counts as right.
-
-A protocol is data: a table of `protocols.toml`. Records keep its name, captions print its `title`.
-"""
+"""Test protocols by name (`protocols.toml`): which gallery images a query is ranked against, and what is right."""
 
 from __future__ import annotations
 
@@ -17,22 +14,16 @@ from reidlib.spec import ReidError, check_choice
 class Protocol:
     """The rules of one test.
 
-    name                what the command line and the records call it
-    title               what captions print
-    junk                identities whose gallery images are ignored for every query: neither right nor wrong
-    distractors         identities whose gallery images are wrong answers for every query
-    ignore_same_camera  ignore a gallery image of the query's own identity and camera (the same moment, too easy)
-    multi_query         each query is the mean of the features of its identity in its camera
-    draws               0: the whole gallery. Else: for every camera that queries come from, one gallery image of each
-                        identity is drawn at random among those of the other cameras; repeated so often and averaged
+    draws: 0 for the whole gallery. Else: for every camera that queries come from, one gallery image of each identity is
+    drawn at random among those of the other cameras; repeated so often and averaged.
     """
 
-    name: str
-    title: str
-    junk: tuple[int, ...] = ()
-    distractors: tuple[int, ...] = ()
-    ignore_same_camera: bool = True
-    multi_query: bool = False
+    name: str  #: what the command line and the records call it
+    title: str  #: what captions print
+    junk: tuple[int, ...] = ()  #: identities whose gallery images are ignored for every query: neither right nor wrong
+    distractors: tuple[int, ...] = ()  #: identities whose gallery images are wrong answers for every query
+    ignore_same_camera: bool = True  #: ignore an image of the query's own identity and camera (the same moment)
+    multi_query: bool = False  #: each query is the mean of the features of its identity in its camera
     draws: int = 0
 
     def __post_init__(self) -> None:

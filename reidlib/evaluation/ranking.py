@@ -33,26 +33,16 @@ _BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Results query by query, in the order of the queries. Arrays of length Q.
+    """Results query by query, in the order of the queries. Arrays of length Q."""
 
-    protocol      the rules that held
-    ap            average precision, plain sum, 0 to 1; as the next two NaN for an excluded query
-    ap_trapezoid  average precision by the rule of Market-1501's MATLAB code
-    inp           true matches / rank of the last of them, 0 to 1
-    first_hit     rank of the first true match, from 1 (0 for an excluded query)
-    matches       how many true matches the gallery holds under the protocol
-    valid         False for an excluded query: one without any true match, which enters no mean
-    ties          how many of the true matches were tied with a wrong image, which was ranked first
-    """
-
-    protocol: Protocol
-    ap: np.ndarray
-    ap_trapezoid: np.ndarray
-    inp: np.ndarray
-    first_hit: np.ndarray
-    matches: np.ndarray
-    valid: np.ndarray
-    ties: np.ndarray
+    protocol: Protocol  #: the rules that held
+    ap: np.ndarray  #: average precision, plain sum, 0 to 1; as the next two NaN for an excluded query
+    ap_trapezoid: np.ndarray  #: average precision by the rule of Market-1501's MATLAB code
+    inp: np.ndarray  #: true matches / rank of the last of them, 0 to 1
+    first_hit: np.ndarray  #: rank of the first true match, from 1 (0 for an excluded query)
+    matches: np.ndarray  #: how many true matches the gallery holds under the protocol
+    valid: np.ndarray  #: False for an excluded query: one without any true match, which enters no mean
+    ties: np.ndarray  #: how many of the true matches were tied with a wrong image, which was ranked first
 
     @classmethod
     def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
@@ -70,8 +60,8 @@ class Ranking:
         return {name: getattr(self, name) for name in (*_PRECISIONS, "first_hit", "valid")}
 
     def metrics(self) -> dict[str, float | int]:
-        """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP: means over the valid queries, in percent; the
-        numbers of valid and excluded queries; ties: percent of the true matches whose rank a tie decided."""
+        """Means over the valid queries, in percent, and how many queries are valid and excluded; ties: percent of the
+        true matches whose rank a tie decided."""
         values = {f"rank{k}": self.cmc(k) for k in CUTS}
         values |= {"mAP": self.ap, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
         counts = {"queries": int(self.valid.sum()), "excluded_queries": int((~self.valid).sum())}
@@ -279,15 +269,11 @@ class Labels:
 
 
 class Pairs(NamedTuple):
-    """For a block of B queries: gallery columns of the same identity (B×M, padded).
-
-    present  the entry is no padding
-    match    it is a true match under the protocol; present without match = ignored (same camera)
-    """
+    """For a block of B queries: gallery columns of the same identity (B×M, padded)."""
 
     columns: torch.Tensor
-    present: torch.Tensor
-    match: torch.Tensor
+    present: torch.Tensor  #: the entry is no padding
+    match: torch.Tensor  #: it is a true match under the protocol; present without match = ignored (same camera)
 
 
 Distances = Callable[[slice, Pairs], tuple[torch.Tensor, torch.Tensor]]

@@ -37,20 +37,15 @@ _PIECE = 2**21
 class KReciprocal:
     """k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017).
 
-    k1       size of the neighbourhood (their §3.2)
-    k2       neighbours over which an encoding is averaged: local query expansion (§3.4); 1 for none
-    lambda_  weight of the original distance in the answer, 0 to 1 (§3.5)
-
     As released: squared distances, each row divided by its largest; a neighbour's half-size set joins when MORE than
     two thirds of it are shared (the text, §3.2, says at least two thirds); k1/2 is rounded to the even neighbour.
     """
 
-    k1: int = 20
-    k2: int = 6
-    lambda_: float = 0.3
+    k1: int = 20  #: size of the neighbourhood (their §3.2)
+    k2: int = 6  #: neighbours over which an encoding is averaged: local query expansion (§3.4); 1 for none
+    lambda_: float = 0.3  #: weight of the original distance in the answer, 0 to 1 (§3.5)
 
-    metric = "euclidean"
-    """What the authors start from, where the caller names none."""
+    metric = "euclidean"  #: what the authors start from, where the caller names none
 
     def __post_init__(self) -> None:
         _check_counts(k1=self.k1, k2=self.k2)
@@ -111,21 +106,14 @@ class KReciprocal:
 
 @dataclass(frozen=True)
 class ECN:
-    """Expanded cross neighbourhood distance (Sarfraz, Schumann, Eberle and Stiefelhagen, CVPR 2018), as released.
+    """Expanded cross neighbourhood distance (Sarfraz, Schumann, Eberle and Stiefelhagen, CVPR 2018), as released."""
 
-    k         length of the rank lists that are compared
-    t, q      an image is expanded by its t nearest neighbours and the q nearest of each of those, t + t·q in all
-    distance  between a neighbour and the image on the other side: "rank-list" (minus the rank-list similarity) or
-              "original"
-    """
+    k: int = 25  #: length of the rank lists that are compared
+    t: int = 3  #: an image is expanded by its t nearest neighbours
+    q: int = 8  #: and the q nearest of each of those, t + t·q in all
+    distance: str = "rank-list"  #: of a neighbour to the image on the other side: minus the similarity, or "original"
 
-    k: int = 25
-    t: int = 3
-    q: int = 8
-    distance: str = "rank-list"
-
-    metric = "cosine"
-    """What the authors start from, where the caller names none."""
+    metric = "cosine"  #: what the authors start from, where the caller names none
 
     def __post_init__(self) -> None:
         _check_counts(k=self.k, t=self.t, q=self.q)

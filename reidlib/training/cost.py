@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,20 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from reidlib.spec import Settings
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one network costs.
+class Cost(NamedTuple):
+    """What one network costs."""
 
-    parameters:    all weights, those of a frozen part too; running statistics are none.
-    classifiers:   those among them that exist once for each training identity.
-    multiply_adds: of one image through the whole network as it is tested, classifiers included.
-    embedding:     length D of the test descriptor.
-    """
-
-    parameters: int
-    classifiers: int
-    multiply_adds: int
-    embedding: int
+    parameters: int  #: all weights, those of a frozen part too; running statistics are none
+    classifiers: int  #: those among them that exist once for each training identity
+    multiply_adds: int  #: of one image through the whole network as it is tested, classifiers included
+    embedding: int  #: length D of the test descriptor
 
 
 def cost(settings: Settings, identities: int) -> Cost:
@@ -54,15 +46,11 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
 
 
 class StepCost(NamedTuple):
-    """What one training step costs.
+    """What one training step costs."""
 
-    multiply_adds: of the forward pass of one image, auxiliary branches included. activations: bytes that a float32
-    forward pass of the whole batch keeps for the backward pass, each tensor once. parameters: all weights.
-    """
-
-    multiply_adds: int
-    activations: int
-    parameters: int
+    multiply_adds: int  #: of the forward pass of one image, auxiliary branches included
+    activations: int  #: bytes that a float32 forward pass of the batch keeps for the backward pass, each tensor once
+    parameters: int  #: all weights
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:

@@ -8,7 +8,6 @@ enough, and a run that was interrupted equals one that was not, bit for bit on a
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,14 +32,11 @@ LINE = (
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """The training set on its device.
+    """The training set on its device."""
 
-    images: N × 3 × H × W, uint8, already at the recipe's input size. labels: N, 0..K−1. files: N names, for messages.
-    """
-
-    images: Tensor
-    labels: Tensor
-    files: Sequence[str]
+    images: Tensor  #: N × 3 × H × W, uint8, already at the recipe's input size
+    labels: Tensor  #: N, 0..K−1
+    files: Sequence[str]  #: N names, for messages
 
     @property
     def identities(self) -> int:
@@ -144,8 +140,10 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
         names = list(terms)
         history.append(torch.stack([value.float() for value in (*terms.values(), hits)]))
     values = torch.stack(history).double().cpu()
-    for number, row in enumerate(values):
-        _check_finite(dict(zip(names, row.tolist(), strict=False)), batches[number], number, epoch, data.files)
+    for number, term in (~values.isfinite()).nonzero().tolist():
+        files = ", ".join(data.files[i] for i in batches[number][:4].tolist())
+        what = f"loss {names[term]!r} is {values[number, term]:g} in epoch {epoch + 1}, batch {number + 1}"
+        raise ReidError(f"{what} ({recipe.batch} images: {files}, …); lower the rate or look at these files")
     seen = len(batches) * recipe.batch
     means = dict(zip(names, values.mean(0).tolist(), strict=False))
     return {
@@ -157,14 +155,6 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
         "images": seen,
         "seconds": time.perf_counter() - started,
     }
-
-
-def _check_finite(terms: dict[str, float], chosen: Tensor, number: int, epoch: int, files: Sequence[str]) -> None:
-    for name, value in terms.items():
-        if not math.isfinite(value):
-            shown = f"{len(chosen)} images: {', '.join(files[i] for i in chosen[:4].tolist())}, …"
-            where = f"epoch {epoch + 1}, batch {number + 1} ({shown})"
-            raise ReidError(f"loss {name!r} is {value} in {where}; lower the rate or look at these files")
 
 
 def _progress(curve: Curve, epochs: int) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Templates without outputs; executions of one notebook for each paper, or of all, at budget `smoke`."""
 
+import os
 import shlex
+import time
 from html import unescape
 from pathlib import Path
 
@@ -9,9 +11,9 @@ import pytest
 
 from reidlib import cli, papers, paths
 from reidlib.book import notebooks
-from reidlib.runs import devices, engine
+from reidlib.runs import engine, worker
 from reidlib.runs.run import reported_numbers, runs_of
-from reidlib.spec import ReidError
+from reidlib.spec import Busy, ReidError
 
 TEMPLATES = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
 ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
@@ -157,25 +159,31 @@ def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(ex
     assert not list(executed.parent.glob("*.partial*"))
 
 
-@pytest.fixture(scope="module")
-def trained(rendered, tmp_path_factory):
-    """A results folder with the rows of ONE_A_PAPER, trained by one worker one after the other."""
-    results = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REID_CACHE", str(rendered))
-        patch.setenv("REID_RESULTS", str(results))
-        runs = [run for slug, rows in ONE_A_PAPER.items() for run in runs_of(slug, budget="smoke", rows=rows)]
-        engine.train_runs(runs, devices.places(threads=1)[:1])
-    return results
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A cache that all workers of a session share: no network is trained twice, and no images are rendered twice."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-cache"
+
+
+def make(run):
+    """Trains and tests a run in this process; waits where another worker trains the same network."""
+    while True:
+        try:
+            return worker.execute(run, log=lambda line: None)
+        except Busy:
+            time.sleep(0.2)
 
 
 @pytest.mark.parametrize("slug, rows", list(executions()))
-def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch, request):
-    """The notebooks of `make test` read what was trained before; those of `make test-all` train it themselves."""
-    monkeypatch.setenv("REID_CACHE", str(rendered))
-    monkeypatch.setenv("REID_RESULTS", str(request.getfixturevalue("trained") if slug in ONE_A_PAPER else tmp_path))
+def test_the_notebook_of_a_table_runs(slug, rows, shared, tmp_path, monkeypatch):
+    """It reads what was made before; Table 5's notebook, above, has its own rows trained."""
+    monkeypatch.setenv("REID_CACHE", str(shared))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
     table = papers.table(slug)
     dataset = table.datasets[0]
+    for run in runs_of(slug, budget="smoke", dataset=dataset, rows=rows):
+        make(run)
     asked = ASKED | {"dataset": dataset, "rows": list(rows)}
     copy = notebooks.execute(slug, asked, quiet=True)
     page = texts(copy)
