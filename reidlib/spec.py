@@ -1,10 +1,8 @@
 """The data model of the study: recipes, settings, rows, tables, claims. Frozen, self-checking, standard library only.
 
-A row of a paper's table is data: it says how it differs from the table's base. Everything that a run depends on is in
-its `Settings`; `Settings.trained()` and `Settings.tested()` are the plain dictionaries that are hashed into its keys.
-
-A value may be given bare, as `Stated` or as `Assumed`. The fields hold the bare, typed value, and `sources` beside them
-holds what was given as `Stated` or `Assumed`.
+Everything that a run depends on is in its `Settings`; `Settings.trained()` and `Settings.tested()` are the plain
+dictionaries that are hashed into its keys. A value may be given bare, as `Stated` or as `Assumed`. The fields hold the
+bare, typed value, and `sources` beside them holds what was given as `Stated` or `Assumed`.
 """
 
 from __future__ import annotations
@@ -210,8 +208,7 @@ class TestSettings(_Declared):
 class Loss:
     """One term of the training loss: a function or class of `reidlib.losses`, its weight, and its own options.
 
-    Weight and options may be given as `Stated` or `Assumed`; `sources` has them by name, "weight" among them. Options
-    are bound to the function's signature here: a misspelt one is a TypeError when the paper's file is imported.
+    `sources` has weight and options by name. A misspelt option is a TypeError when the paper's file is imported.
     """
 
     function: FunctionType | type

@@ -29,9 +29,8 @@ def crop_and_flip(
     aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints
                the ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means
                the same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
-    flip     probability of a left–right flip
-    size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so
-               keep the images at the size wanted rather than shrink them here.
+    flip       probability of a left–right flip
+    size       (H', W') in pixels, None: as the images come. Bilinear without antialias: not made for shrinking
     generator  a CPU generator, so that runs of one seed see the same crops on all devices; five numbers an image
 
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
         identity=tested["identity"] + persons * learnt["identity"].max(),
         camera=tested["camera"] + learnt["camera"].max(),
     )
-    checks = tuple(replace(check, what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
+    checks = tuple(check._replace(what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
     note = f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it"
     table, digest = pd.concat([learnt, tested], ignore_index=True), combined_digest(train.digest, test.digest)
     return Dataset(name, root, train.source, table, digest, checks, (note, *train.notes, *test.notes))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,7 @@ def published(*sizes: int) -> dict[str, int]:
     return dict(zip(names, sizes, strict=False))
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that was checked, the values as text."""
 
     what: str
@@ -156,8 +156,7 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
 def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Path:
     """`given` itself, a folder above it, or the one folder up to two levels below that has the layout.
 
-    names_only: below `given`, only folders under one of the root names count. REID_DATA holds other data sets too, and
-    Market-1501 and DukeMTMC-reID have the same three folders.
+    names_only: below `given`, only folders under one of the root names count, since data sets may have equal folders.
     """
     entries = dict.fromkeys(entry for form in layout.forms for entry in form)
     if _begun(given, entries):
@@ -175,10 +174,10 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
         if found:
             listed = ", ".join(str(path.relative_to(given)) for path in found[:4])
             raise ReidError(f"{asked} holds {len(found)} data sets ({listed}); give one of them as the root")
+    names = f"({', '.join(layout.root_names)} are looked for)"
     raise ReidError(
-        f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it "
-        f"({', '.join(layout.root_names)} are looked for); give the folder that holds them, or render the stand-in: "
-        f"{layout.render}"
+        f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it {names}; give the "
+        f"folder that holds them, or render the stand-in: {layout.render}"
     )
 
 
@@ -354,10 +353,10 @@ def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
         raise ReidError(f"{nobody['path'].iloc[0]} in {root} {what}; move it to the gallery's folder or remove it")
     alone = queries_without_match(table)
     if len(alone):
-        first = alone.iloc[0]
+        path, identity, camera, _ = alone[list(COLUMNS)].iloc[0]
         raise ReidError(
-            f"query {root / first['path']} (identity {first['identity']}, camera {first['camera']}) has no match from "
-            f"another camera in the gallery ({len(alone)} such queries); complete the gallery or remove them"
+            f"query {root / path} (identity {identity}, camera {camera}) has no match from another camera in the "
+            f"gallery ({len(alone)} such queries); complete the gallery or remove them"
         )
     shared = set(train["identity"]) & set(queries["identity"])
     return [

@@ -42,10 +42,7 @@ class Vectors:
 
     @classmethod
     def of(cls, features: Tensor, metric: str, like: Vectors | None = None) -> Vectors:
-        """Prepares features N × D, of a gallery or (with `like`, the prepared gallery) of the queries.
-
-        Raises ReidError for an unknown metric, and for lengths so different that float64 does not hold their squares.
-        """
+        """Prepares features N × D, of a gallery or (with `like`, the prepared gallery) of the queries."""
         if metric not in METRICS:
             raise ReidError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
         points = features.to(torch.float64, copy=True)
@@ -60,9 +57,8 @@ class Vectors:
         # where half of the images are at one point, the farthest; where all are, any unit will do
         unit = like.unit if like else float(lengths.median()) or float(lengths.max()) or 1.0
         if float(lengths.max()) / unit > 1e150:
-            row = f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away"
-            typical = f"from the others, where {unit:.1e} is typical"
-            raise ReidError(f"{row} {typical}; look at that image, or compare by cosine")
+            row = f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away from the"
+            raise ReidError(f"{row} others, where {unit:.1e} is typical; look at that image, or compare by cosine")
         points /= unit
         zero = zero / unit / unit  # the square of an extreme unit leaves float64
         return cls(points, torch.linalg.vecdot(points, points) + zero, centre, unit)

@@ -36,8 +36,7 @@ def evaluate(
     block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
     seed    of the random galleries of a protocol with draws
 
-    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent. Raises
-    ReidError naming the set, the value and the remedy.
+    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent.
     """
     if protocol.multi_query != (multi is not None):
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
@@ -100,12 +99,12 @@ def evaluate_files(
     metric: str | None = None,
     rerank: KReciprocal | ECN | None = None,
 ) -> dict[str, Any]:
-    """What `reid evaluate --json` prints, of .npz files with `features`, `ids` and `cameras` (see `Features.read`).
+    """What `reid evaluate --json` prints, of .npz files as `Features.read` takes them; on the GPU where there is one.
 
     protocol  its name; None: Market-1501's rules, multi-query where `multi` is given
 
     Returns the metrics of `Ranking.metrics`, the protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and
-    the seconds it took, reading not counted. Runs on the GPU where there is one. Raises ReidError as those do.
+    the seconds it took, reading not counted.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"

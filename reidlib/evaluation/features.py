@@ -105,11 +105,7 @@ def check_same_dimensions(one: Features, other: Features) -> None:
 
 @torch.inference_mode()
 def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) -> Tensor:
-    """The embeddings of all batches, N × D, float32 on the CPU, in order.
-
-    model: any network of the study, put into evaluation mode here. batches: B × 3 × H × W, normalised, on its device.
-    bf16: run the network in bf16 autocast, as it was trained.
-    """
+    """The embeddings of all batches (B × 3 × H × W, normalised, on the model's device): N × D, float32 on the CPU."""
     model.eval()
     embeddings = []
     for images in batches:
@@ -120,10 +116,7 @@ def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) 
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """`values` (a tensor, an array or nested lists, in any byte order and memory layout) as a tensor of numbers.
-
-    A tensor stays on its device. Anything else is a ReidError with `name`.
-    """
+    """`values` (a tensor, which stays on its device, an array or lists) as a tensor; else a ReidError with `name`."""
     if isinstance(values, Tensor):
         if values.layout != torch.strided or values.is_quantized or values.is_complex() or values.dtype == torch.bool:
             raise ReidError(f"{name} are a sparse, quantised, complex or bool tensor; give a dense one of numbers")
@@ -140,7 +133,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
 
 
 def check_features(values: Any, name: str) -> Tensor:
-    """`values` as an N × D tensor of finite floats; anything else is a ReidError that calls them `name`."""
+    """`values` as an N × D tensor of finite floats; anything else is a ReidError with `name`."""
     tensor = as_tensor(values, name).detach()
     if tensor.ndim != 2 or not tensor.numel():
         raise ReidError(f"{name} have shape {tuple(tensor.shape)}; give N×D with at least one row and one column")

@@ -113,11 +113,9 @@ def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
 def mean_precision(ranks: np.ndarray, *, rule: str = "plain") -> np.ndarray:
     """Average precision of each query from the ranks of its true matches: B×M (or M), ascending, inf for padding.
 
-    rule "plain"      the mean over the true matches of the precision at their rank
-    rule "trapezoid"  Market-1501's MATLAB rule: the mean of (precision at the rank before + precision at the rank) / 2,
-                      where the precision before rank 1 is 1
-
-    NaN for a query without a true match.
+    rule: "plain", the mean over the true matches of the precision at their rank; or "trapezoid", Market-1501's MATLAB
+    rule, the mean of (precision at the rank before + precision at the rank) / 2, where that before rank 1 is 1. NaN for
+    a query without a true match.
     """
     found = np.arange(1, ranks.shape[-1] + 1)  # the k-th true match: k images found so far are right
     precision = found / ranks
@@ -174,8 +172,7 @@ def rank_distances(
 ) -> Ranking:
     """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
-    Entries of one row are tied that differ by at most 1e-6 of the typical distance: the median of all, or the largest
-    where that is 0.
+    Entries are tied that differ by at most 1e-6 of the median of all, or of the largest where that is 0.
     """
     matrix = as_tensor(distances, "distances").detach()
     if matrix.ndim != 2 or not matrix.numel():
@@ -235,9 +232,7 @@ def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
 class Labels:
     """Identities and cameras of both sets (`sets` is how an error names them), the gallery grouped by identity.
 
-    kept  which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
-
-    Raises ReidError for a query whose identity the protocol declares junk or distractor.
+    kept: which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
     """
 
     protocol: Protocol
@@ -309,8 +304,7 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
 def _wrong_images(distances: torch.Tensor, tie: torch.Tensor, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
     """How many wrong images stand before each match, and whether a tie has a part in it: B×M each.
 
-    distances  float64, B×G, changed in place
-    tie        B×M: two images are tied whose distances differ by at most this
+    distances: float64, B×G, changed in place. tie: B×M, two images are tied whose distances differ by at most this.
     """
     match = distances.gather(1, pairs.columns)
     row, _ = pairs.present.nonzero(as_tuple=True)

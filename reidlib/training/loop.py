@@ -58,7 +58,6 @@ class Trained:
 
     @property
     def images_per_second(self) -> float:
-        """0 where nothing was trained."""
         return sum(epoch["images"] for epoch in self.curve) / self.seconds if self.curve else 0.0
 
 
@@ -78,10 +77,9 @@ def train(
     If they are there already, nothing is trained: rows that differ only in what is tested share one network. Zero
     epochs leave the network as it was drawn.
 
-    first: the network that `settings.first` asks for, trained before. log: called with one line of text at a time.
-    checkpoint_every: seconds between checkpoints (written only between epochs). on_epoch: called after each epoch and
-    its checkpoint with the epoch's point of the curve (epoch from 1, loss and its terms, accuracy in percent, rate,
-    images, seconds) and also epochs (of the whole training), images_per_second and eta (seconds left).
+    first: the network that `settings.first` asks for, trained before. checkpoint_every: seconds between checkpoints
+    (written only between epochs). on_epoch: called after each epoch and its checkpoint with the point of `run_epoch`
+    and also epochs (of the whole training), images_per_second and eta (seconds left).
 
     Raises ReidError when a loss stops being finite, or when a batch is larger than the training set.
     """
@@ -114,7 +112,8 @@ def train(
 
 
 def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
-    """One pass over the training images (epoch from 0); returns one point of the curve."""
+    """One pass over the training images (epoch from 0); returns one point of the curve: epoch from 1, loss and its
+    terms, accuracy in percent, rate, images, seconds."""
     recipe, device = loop.recipe, data.images.device
     started = time.perf_counter()
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws

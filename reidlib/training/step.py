@@ -17,10 +17,9 @@ from reidlib.training.schedule import parameter_groups
 
 
 def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
-    """The network before training, and where it starts: "scratch" or "imagenet".
+    """The network before training, drawn from the seed alone, and where it starts: "scratch" or "imagenet".
 
-    first: the network trained before it, where the settings ask for one; its weights are copied and frozen. The weights
-    drawn depend on the seed alone, not on what was drawn before. A missing `first` is a ValueError.
+    first: the network trained before it, where the settings ask for one; its weights are copied and frozen.
     """
     recipe = settings.recipe
     torch.manual_seed(seed)
