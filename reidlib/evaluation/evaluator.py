@@ -12,7 +12,7 @@ import torch
 from reidlib.evaluation.features import Features, check_same_dimensions
 from reidlib.evaluation.protocols import MARKET1501_MULTI_QUERY, MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.evaluation.protocols import protocol as named
-from reidlib.evaluation.ranking import Draws, Ranking, check_queries, no_match, rank, rank_distances
+from reidlib.evaluation.ranking import Draws, Ranking, check_queries, rank, rank_distances
 from reidlib.evaluation.reranking import ECN, RERANKINGS, KReciprocal
 from reidlib.spec import ReidError
 
@@ -42,7 +42,8 @@ def evaluate(
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
         raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
     check_same_dimensions(query, gallery)
-    check_queries(protocol, query.ids, f"{query.name} and {gallery.name}")
+    sets = f"{query.name} and {gallery.name}"
+    check_queries(protocol, query.ids, sets)
     if multi is not None:
         query = multi.pooled_for(query)
     metric = metric or (rerank.metric if rerank else "euclidean")
@@ -50,19 +51,19 @@ def evaluate(
     if rerank and kept.any() and not kept.all():
         gallery = gallery[kept]
 
-    def once(query: Features, gallery: Features, partial: bool = False) -> Ranking:
+    def once(query: Features, gallery: Features) -> Ranking:
         if rerank is None:
-            return rank(query, gallery, protocol=protocol, metric=metric, block=block, partial=partial)
+            return rank(query, gallery, protocol=protocol, metric=metric, block=block)
         distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
-        return rank_distances(distances, *labels, protocol=protocol, partial=True)
+        return rank_distances(distances, *labels, protocol=protocol)
 
     def drawn(generator: torch.Generator) -> Ranking:
         """The queries of each camera against the gallery drawn for it."""
         answer = Ranking.excluded(protocol, len(query))
         for camera, places in drawn_galleries(query, gallery, generator).items():
             asked = query.cameras == camera
-            part = once(query[asked], gallery[places], partial=True)
+            part = once(query[asked], gallery[places])
             for field in fields(Ranking)[1:]:
                 getattr(answer, field.name)[asked.numpy()] = getattr(part, field.name)
         return answer
@@ -71,7 +72,11 @@ def evaluate(
     draws = tuple(drawn(generator) for _ in range(protocol.draws))
     answer = Draws(draws) if draws else once(query, gallery)
     if not answer.valid.any():
-        raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
+        first = f"first query: identity {int(query.ids[0])}, camera {int(query.cameras[0])}"
+        raise ReidError(
+            f"none of the {len(query)} queries has a true match in the gallery under {protocol.name} ({first}); check "
+            f"that ids and cameras of {sets} are counted alike and that the cameras differ"
+        )
     return answer
 
 

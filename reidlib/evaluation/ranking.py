@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from reidlib.evaluation.distances import TIE, Vectors, tolerance
-from reidlib.evaluation.features import Features, as_tensor, check_labels, check_same_dimensions
+from reidlib.evaluation.features import Features, as_tensor, check_labels
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.spec import ReidError
 
@@ -133,22 +133,16 @@ def rank(
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     metric: str = "euclidean",
     block: int | None = None,
-    partial: bool = False,
 ) -> Ranking:
     """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
 
-    metric, block  as in `evaluate`; under cosine a zero vector is orthogonal to all. Results do not depend on the block
-    partial        part of a test: no query needs to have a true match
-
-    Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a match.
+    metric, block: as in `evaluate`; results do not depend on the block. Under cosine a zero vector is orthogonal to all.
     """
-    check_same_dimensions(query, gallery)
-    sets = f"{query.name} and {gallery.name}"
-    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras, sets)
+    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
     if not len(kept):
-        raise no_match(protocol, query.ids, query.cameras, sets)
+        return Ranking.excluded(protocol, len(query))
     others = Vectors.of(kept.to(device), metric)
     queries = Vectors.of(query.features, metric, like=others)
 
@@ -156,7 +150,7 @@ def rank(
         tie = tolerance(queries.square[rows, None], others.square[pairs.columns])
         return queries.squared_distances(rows, others), tie
 
-    return _rank(labels, distances, block, device, partial)
+    return _rank(labels, distances, block, device)
 
 
 def rank_distances(
@@ -168,7 +162,6 @@ def rank_distances(
     *,
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     block: int | None = None,
-    partial: bool = False,
 ) -> Ranking:
     """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
@@ -195,7 +188,7 @@ def rank_distances(
         here = here.to(torch.float64, copy=True)
         return here, here.new_full(pairs.columns.shape, tie)
 
-    return _rank(labels, taken, block, matrix.device, partial)
+    return _rank(labels, taken, block, matrix.device)
 
 
 def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
@@ -206,16 +199,7 @@ def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[sli
     return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
-def no_match(protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str) -> ReidError:
-    """The error for the case that no query has a true match; `sets` names the two."""
-    first = f"first query: identity {int(query_ids[0])}, camera {int(query_cameras[0])}"
-    return ReidError(
-        f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} ({first}); check "
-        f"that ids and cameras of {sets} are counted alike and that the cameras differ"
-    )
-
-
-def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
+def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str = "both sets") -> None:
     """Raises ReidError for a query whose identity the protocol declares junk or distractor."""
     odd = torch.isin(ids, torch.tensor(protocol.junk + protocol.distractors, dtype=torch.int64)).nonzero()[:, 0]
     if len(odd):
@@ -230,7 +214,7 @@ def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
 
 @dataclass
 class Labels:
-    """Identities and cameras of both sets (`sets` is how an error names them), the gallery grouped by identity.
+    """Identities and cameras of both sets, the gallery grouped by identity.
 
     kept: which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
     """
@@ -240,10 +224,9 @@ class Labels:
     query_cameras: torch.Tensor
     ids: torch.Tensor
     cameras: torch.Tensor
-    sets: str = "both sets"
 
     def __post_init__(self) -> None:
-        check_queries(self.protocol, self.query_ids, self.sets)
+        check_queries(self.protocol, self.query_ids)
         self.kept = ~torch.isin(self.ids, torch.tensor(self.protocol.junk, dtype=torch.int64))
         self.kept_cameras = self.cameras[self.kept]
         sorted_ids, self.order = torch.sort(self.ids[self.kept], stable=True)
@@ -275,7 +258,7 @@ Distances = Callable[[slice, Pairs], tuple[torch.Tensor, torch.Tensor]]
 """For a block of B queries their distances to the gallery (float64, B×G) and the width of a tie at each match (B×M)."""
 
 
-def _rank(labels: Labels, distances: Distances, block: int | None, device: torch.device, partial: bool) -> Ranking:
+def _rank(labels: Labels, distances: Distances, block: int | None, device: torch.device) -> Ranking:
     """Distances to counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
     answer = Ranking.excluded(labels.protocol, total)
@@ -296,8 +279,6 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
         answer.inp[rows] = np.where(found, number / last, np.nan)
         answer.first_hit[rows] = np.where(found, ranks[:, 0], 0)
         answer.ties[rows] = (tied & pairs.match).sum(1)
-    if not answer.valid.any() and not partial:
-        raise no_match(labels.protocol, labels.query_ids, labels.query_cameras, labels.sets)
     return answer
 
 
