@@ -89,8 +89,6 @@ def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
 
     p_L and p_G are the softmax probabilities of the right class, from `output.logits[0]` and from `output.reference`;
     no gradient goes into the reference. margin is a difference of probabilities. labels: B, 0..K−1.
-
-    Raises ReidError when the model gives no reference.
     """
     if output.reference is None:
         raise ReidError("the ranking loss compares with a frozen reference network, and this model's output has none")
@@ -110,8 +108,8 @@ class Centre(nn.Module):
     identities  K, number of classes
     widths      F of each vector in `output.features`
     rate        learning rate of the centres, by plain SGD on the loss before it is weighted
-    reduction   "mean" (default) or "sum" over the batch; the two papers print the sum, whose size grows with the batch
-    seed        the centres start from a standard normal drawn from a generator of this seed alone
+    reduction   "mean" or "sum" over the batch; the two papers print the sum, whose size grows with the batch
+    seed        the centres start from a standard normal of this seed alone
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Where things are: the checkout, the records, the cache, real data sets, ImageNet weights.
 
-Each place has an environment variable. An empty one is not set. A relative value is relative to the working directory
-at the start of the process: values are made absolute when this module is imported, in the environment itself, so that
-child processes with another working directory use the same places.
+Each place has an environment variable. An empty one is not set. Relative values are made absolute when this module is
+imported, in the environment itself, so that child processes in other working directories use the same places.
 """
 
 from __future__ import annotations

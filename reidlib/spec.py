@@ -8,14 +8,14 @@ bare, typed value, and `sources` beside them holds what was given as `Stated` or
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
-OURS = "label of ours"
-"""How the note of a row begins whose label or number the paper does not print."""
+OURS = "label of ours"  #: How the note of a row begins whose label or number the paper does not print
 
 
 class ReidError(Exception):
@@ -62,12 +62,9 @@ def _separate(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, State
 
 
 class _Declared:
-    """Base of dataclasses whose fields may be given as `Stated` or `Assumed`.
+    """Base of dataclasses whose fields may be given as `Stated` or `Assumed`."""
 
-    sources: what was given so, by the name of the field; an entry of a dictionary is called "field.entry".
-    """
-
-    sources: dict[str, Stated | Assumed]
+    sources: dict[str, Stated | Assumed]  #: what was given so, by the field's name; "field.entry" in a dictionary
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     ALWAYS_IN_KEY: ClassVar[Sequence[str]] = ()
@@ -450,9 +447,5 @@ _signature = cache(inspect.signature)
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, keys as strings: the form that survives a round trip through JSON."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+    """Tuples as lists, keys as strings."""
+    return json.loads(json.dumps(value))

@@ -10,16 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 from reidlib.spec import ReidError
 
-EXECUTED = "results/notebooks/"
-"""The pages made from executed notebooks."""
-
+EXECUTED = "results/notebooks/"  #: the pages made from executed notebooks
 STAND_IN_PAGES = f"{EXECUTED}stand-in/"
 STUDY_PAGES = f"{EXECUTED}study/"
 """Pages that belong to no table. They may read records of any images, so each states whose images it has read."""
 
 MADE_BY_SPHINX = {"index", "genindex", "search", "py-modindex"}
-SOURCE_CODE = "_modules/"
-"""Pages and source code that Sphinx makes, although `_toc.yml` does not name them."""
+SOURCE_CODE = "_modules/"  #: Pages and source code that Sphinx makes, although `_toc.yml` does not name them
 
 LOADED = ("src", "srcset", "poster", "data")
 """The attributes whose address a browser fetches when it opens a page, whatever the element."""

@@ -16,8 +16,8 @@ from typing import Any
 def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path, quiet: bool = False) -> None:
     """Executes the notebook `source` with these parameters in the folder `cwd`, and writes the result to `target`.
 
-    quiet: what the cells print is not repeated on stdout and stderr. The kernel ends with this call, also on a signal.
-    Raises what papermill raises: PapermillExecutionError if a cell fails, RuntimeError if the kernel dies.
+    quiet: what the cells print is not repeated. The kernel ends with this call, also on a signal. Raises
+    PapermillExecutionError if a cell fails, RuntimeError if the kernel dies.
     """
     import papermill
     from traitlets.config import Config

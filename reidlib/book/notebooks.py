@@ -5,8 +5,7 @@
   parameter `table` names the table whose rows it draws. `reid run` executes it.
 - A page of the study, `notebooks/study/<name>.ipynb`, belongs to no table. `reid book` executes it.
 
-A notebook is named by its slug, "paper/table" or "study/name". papermill and nbformat are imported only by functions
-that execute a notebook, so that training needs neither.
+A notebook is named by its slug, "paper/table" or "study/name". Training needs neither papermill nor nbformat.
 """
 
 from __future__ import annotations
@@ -24,14 +23,9 @@ from reidlib.runs import locks
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
-PAGES = "study"
-"""The folder of the pages that belong to no table; the other folders in notebooks/ are named after papers."""
-
-CODE = {".py", ".toml", ".tsv", ".json"}
-"""Suffixes of the files of reidlib, and of the tables in results/, on which an executed copy depends."""
-
-NOT_SHOWN = {"book", "cli.py"}
-"""Parts of reidlib on which no executed copy depends: no chapter and no page of the study imports them."""
+PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
+CODE = {".py", ".toml", ".tsv", ".json"}  #: suffixes of the files on which an executed copy depends
+NOT_SHOWN = {"book", "cli.py"}  #: parts of reidlib that no chapter and no page of the study imports
 
 
 def pages() -> list[str]:
@@ -88,10 +82,8 @@ def digest(file: Path) -> str:
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What an executed copy depends on today: template, parameters, code, printed numbers and records.
 
-    An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed. It depends
-    on its template and its records alone: a change of the code does not make it stale.
-
-    Returns slug, template_sha256, parameters, inputs_sha256, and `missing`: the runs without a finished record.
+    An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed: a change
+    of the code does not make it stale. `missing`: the runs without a finished record.
     """
     if slug in pages():  # it may read any record or benchmark, and itself names those it lacks
         folders = (paths.results() / name for name in ("records", "benchmarks"))
@@ -104,13 +96,8 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
         files += (paths.home() / "results").glob("*.tsv")
         inputs += sorted(file for file in files if file.suffix in CODE)
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
-    return {
-        "slug": slug,
-        "template_sha256": digest(template(slug)),
-        "parameters": parameters,
-        "inputs_sha256": together,
-        "missing": missing,
-    }
+    own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
+    return own | dict(inputs_sha256=together, missing=missing)
 
 
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
@@ -149,10 +136,7 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 
 def check_parameters(file: Path, given: dict[str, Any]) -> None:
-    """Raises ReidError unless the notebook has exactly one parameters cell that knows and uses all given names.
-
-    An unknown name, and a parameter that no cell reads, would have no effect: both stop before anything is executed.
-    """
+    """Raises ReidError unless the notebook has one parameters cell that knows all given names and reads its own."""
     cells = _read(file)["cells"]
     tagged = [cell for cell in cells if "parameters" in _tags(cell)]
     if len(tagged) != 1:

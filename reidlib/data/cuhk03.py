@@ -49,10 +49,8 @@ NAME = "cuhk03"
 MAT, TEST_SETS, EXTRACTED = "cuhk-03.mat", "testsets.mat", "cuhk-03.images"
 CONFIG = "cuhk03_new_protocol_config_{boxes}.mat"
 BOXES = ("labeled", "detected")
-PERSONS = (843, 440, 77, 58, 49)
-"""Persons that each of the five camera pairs saw."""
-PAIRS = {"classic": 5, "classic3": 3}
-"""How many of the camera pairs each reading of the classic protocol takes."""
+PERSONS = (843, 440, 77, 58, 49)  #: Persons that each of the five camera pairs saw
+PAIRS = {"classic": 5, "classic3": 3}  #: How many of the camera pairs each reading of the classic protocol takes
 TEST_SETS_PUBLISHED = 20
 IMAGES_A_PERSON, IMAGES_A_CAMERA = 10, 5
 READINGS = {

@@ -3,10 +3,9 @@
 Its authors withdrew the data set in 2019. This study never offers a download: it reads a copy that a person already
 has and may use, and its own stand-in.
 
-Layout: bounding_box_train (702 identities), query (702 others) and bounding_box_test, the gallery: the 702 test
-identities and 408 distractor identities. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The
-distractors have ordinary numbers here (not 0, as in Market-1501): they are the gallery's identities without a query,
-and wrong answers for every query without any rule of their own.
+Layout: bounding_box_train, query and bounding_box_test, the gallery, which has 408 distractor identities beside those
+of the queries. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The distractors have ordinary numbers
+here (not 0, as in Market-1501) and are wrong answers for every query without any rule of their own.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ The training split is list_train and list_val together (30,248 + 2,373 = 32,621 
 users of the published protocol train; nothing is selected on list_val.
 
 Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
-is label + 1 for training and label + 1,042 for the test: 1 to 4,101 for the 4,101 published persons, so that no person
-is a distractor (0) and none is both trained and tested. A stand-in has the layout of version 1; its manifest counts the
-images below train and test.
+is label + 1 for training and label + 1,042 for the test, so that no person is a distractor (0) and none is both trained
+and tested. A stand-in has the layout of version 1.
 """
 
 from __future__ import annotations

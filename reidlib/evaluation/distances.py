@@ -6,7 +6,7 @@ length 1 first, then |a − b|² = 2 − 2·cos(a, b).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from reidlib.spec import ReidError
 
 METRICS = ("euclidean", "cosine")
 
-TIE = 1e-6
-"""Squared distances this close are equal; 1 is the spread of the gallery (see `TIE_RULE`)."""
+TIE = 1e-6  #: Squared distances this close are equal; 1 is the spread of the gallery (see `TIE_RULE`)
 
 TIE_RULE = "squared distances within 1e-6 of the gallery's spread"
 """The rule in words, as a record keeps it. The spread is the median squared distance of the gallery images from their
@@ -65,9 +64,6 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.points)
-
-    def rows(self, rows: slice) -> Vectors:
-        return replace(self, points=self.points[rows], square=self.square[rows])
 
     def squared_distances(self, rows: slice | Tensor, others: Vectors) -> Tensor:
         """Squared distances of R rows to all of `others`: float64, R × len(others), in units of the spread."""

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reidlib.evaluation.features import Features, check_same_dimensions
@@ -88,9 +89,7 @@ def drawn_galleries(query: Features, gallery: Features, generator: torch.Generat
     for camera in query.cameras.unique().tolist():
         others = shuffled[gallery.cameras[shuffled] != camera]
         if len(others):
-            # of each identity the image that stands first in the shuffled list
-            kinds, kind = torch.unique(gallery.ids[others], return_inverse=True)
-            first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
+            _, first = np.unique(gallery.ids[others], return_index=True)  # in the shuffled list
             found[camera] = others[first]
     return found
 

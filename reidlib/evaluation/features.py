@@ -81,19 +81,14 @@ class Features:
         Raises ReidError for a query that has none.
         """
         check_same_dimensions(self, query)
-        groups, member = torch.unique(torch.stack((self.ids, self.cameras), 1), dim=0, return_inverse=True)
-        number = {tuple(group): place for place, group in enumerate(groups.tolist())}
-        wanted = list(zip(query.ids.tolist(), query.cameras.tolist(), strict=True))
-        for place, group in enumerate(wanted):
-            if group not in number:
-                what = f"identity {group[0]}, camera {group[1]} (query {place} of {query.name})"
+        means = []
+        for place, (identity, camera) in enumerate(zip(query.ids.tolist(), query.cameras.tolist(), strict=True)):
+            same = ((self.ids == identity) & (self.cameras == camera)).to(self.features.device)
+            if not same.any():
+                what = f"identity {identity}, camera {camera} (query {place} of {query.name})"
                 raise ReidError(f"{self.name}: no image of {what}; multi-query needs at least one for every query")
-        device = self.features.device
-        sums = torch.zeros(len(groups), self.features.shape[1], dtype=torch.float64, device=device)
-        sums.index_add_(0, member.to(device), self.features.double())
-        means = sums / member.bincount().to(device)[:, None]
-        chosen = means[torch.tensor([number[group] for group in wanted], device=device)]
-        return replace(query, features=chosen.to(query.features))
+            means.append(self.features[same].double().mean(0))
+        return replace(query, features=torch.stack(means).to(query.features))
 
 
 def check_same_dimensions(one: Features, other: Features) -> None:

@@ -24,11 +24,9 @@ from reidlib.spec import ReidError
 
 Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
-CUTS = (1, 5, 10, 20)
-"""The ranks at which CMC is reported."""
+CUTS = (1, 5, 10, 20)  #: The ranks at which CMC is reported
 _PRECISIONS = ("ap", "ap_trapezoid", "inp")
-_BLOCK_BYTES = 64 * 2**20
-"""Memory for one block of distances where the caller states no block size."""
+_BLOCK_BYTES = 64 * 2**20  #: Memory for one block of distances where the caller states no block size
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +134,7 @@ def rank(
 ) -> Ranking:
     """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
 
-    metric, block: as in `evaluate`; results do not depend on the block. Under cosine a zero vector is orthogonal to all.
+    metric, block: as in `evaluate`; under cosine a zero vector is orthogonal to all.
     """
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]

@@ -2,11 +2,8 @@
 
 Both start from the nearest neighbours of all N = Q + G images, queries and gallery together. An image is its own
 nearest neighbour; squared distances are compared in steps of 1e-6 of the spread of all N images (`distances.TIE_RULE`),
-and images in the same step stand in the order of their numbers (queries first). Distances are float64, so that neither
-block size nor device changes a result.
-
-Memory: the N × D features as given and in float64, the Q×G answer in float32, 8 bytes a neighbour, and a few blocks of
-distances; a block holds `block` × N of them (where no block is given: 128 MiB). N × N is never held.
+and images in the same step stand in the order of their numbers (queries first). All is float64, so that neither block
+size nor device changes a result. N × N is never held, only blocks of it.
 """
 
 from __future__ import annotations
@@ -26,11 +23,9 @@ from reidlib.spec import ReidError
 
 torch.sparse.check_sparse_tensor_invariants.disable()  # torch warns on a GPU where this is not chosen
 
-_BLOCK = 2**24
-"""Numbers in one block of distances (128 MiB) where the caller states no block size."""
+_BLOCK = 2**24  #: Numbers in one block of distances (128 MiB) where the caller states no block size
 
-_PIECE = 2**21
-"""Entries worked on at once where lists are joined: about 100 MiB."""
+_PIECE = 2**21  #: Entries worked on at once where lists are joined: about 100 MiB
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
-DESCRIPTORS = ("G", "H")
-"""G joins the pooled vectors g, H the reduced vectors h: the paper tests both."""
+DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
 
 ASSUMED = {
     "stripes of a map that p does not divide": Assumed(

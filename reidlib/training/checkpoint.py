@@ -18,14 +18,11 @@ from reidlib.spec import ReidError
 from reidlib.training.step import Loop
 
 CHECKPOINT = "checkpoint.safetensors"
-PREVIOUS = "checkpoint.previous.safetensors"
-"""The checkpoint before it, in case the newest cannot be read."""
+PREVIOUS = "checkpoint.previous.safetensors"  #: The checkpoint before it, in case the newest cannot be read
 WEIGHTS = "weights.safetensors"
-FORMAT = "2"
-"""Of a checkpoint; one of another format is set aside."""
+FORMAT = "2"  #: Of a checkpoint; one of another format is set aside
 
-Curve = list[dict[str, float]]
-"""One point for each finished epoch."""
+Curve = list[dict[str, float]]  #: One point for each finished epoch
 
 _UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError)
 

@@ -1,7 +1,7 @@
 """What a network costs: its weights, its multiply-adds for one image, the length of its descriptor.
 
-Nothing is drawn or learnt for it. Weights are counted on torch's meta device, where tensors have shapes and no values;
-operations are counted in one forward pass over memory that holds anything, since only shapes matter.
+Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
+memory that holds anything, since only shapes matter.
 """
 
 from __future__ import annotations
