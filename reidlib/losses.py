@@ -139,8 +139,7 @@ class Criterion(nn.Module):
     **options) and called with (output, labels). identities: K. widths: F of each vector in `output.features`.
 
     A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
-    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an
-    SGD of their own, without momentum and weight decay.
+    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss).
     """
 
     def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:

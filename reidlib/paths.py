@@ -20,10 +20,7 @@ except OSError:  # the working directory was removed; absolute values still work
 
 
 def home() -> Path:
-    """The checkout, which holds results/ and notebooks/: `REID_HOME`, else the folder that holds this package.
-
-    Raises ReidError where that is no checkout (as after an installation into site-packages).
-    """
+    """The checkout: `REID_HOME`, else the folder that holds this package; a ReidError where that is none."""
     folder = _given("REID_HOME")
     checkout = folder or Path(__file__).resolve().parents[1]
     if not (checkout / "results" / "reported.tsv").is_file():

@@ -1,4 +1,7 @@
-"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator."""
+"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator.
+
+Images of another kind, options out of range and a generator on another device are ReidErrors.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,6 @@ def crop_and_flip(
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the
     image is clamped to its border, not drawn again. With the paper's intervals half of the draws are too tall and
     become full-height crops of width sqrt(area/aspect_ratio); both quantities stay inside their intervals.
-
-    Raises ReidError for images of another kind, options out of range, and a generator on another device.
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     boxes = crop_boxes(len(images), scale=scale, aspect_ratio=aspect_ratio, flip=flip, generator=generator)
@@ -84,8 +85,6 @@ def pad_and_crop(images: Tensor, *, pad: int, generator: Generator) -> Tensor:
 
     pad        pixels on each side; 0 gives the images back
     generator  a CPU generator; two numbers an image, the crop's top and left, each uniform in 0..2·pad
-
-    Raises ReidError for images of another kind, a negative pad, and a generator on another device.
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     if pad < 0:
@@ -123,8 +122,6 @@ def erase(
     Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most). Here
     ten sizes are drawn at once, the first that fits is taken, and an image for which none fits stays as it is; the
     place is uniform among those inside the image. Sides are rounded to whole pixels, at least one.
-
-    Raises ReidError for images of another kind, options out of range, a generator on another device.
     """
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]

@@ -107,13 +107,11 @@ IMAGES |= {("classic3", "labeled"): 13_163, ("classic3", "detected"): 13_164}
 def load(name: str, root: Path | str | None = None) -> Dataset:
     """One of VARIANTS ("cuhk03-np-labeled"), of CUHK03 or its stand-in, as a checked table; root as in `find_root`.
 
-    The images of cuhk-03.mat are kept as PNG files (about 0.5 GB) in cuhk-03.images beside it, or in the cache
-    (REID_CACHE) where the .mat's own folder cannot be written.
+    The images of cuhk-03.mat are kept as PNG files (about 0.5 GB) in cuhk-03.images beside it, or in the cache where
+    that folder cannot be written. Classic protocol: query and gallery both hold all images of the test persons, as
+    published toolkits give them; persons whom only one camera saw are in the gallery alone.
 
-    Classic protocol: query and gallery both hold all images of the test persons, as published toolkits give them; which
-    of them one trial compares is a matter of the test. Persons whom only one camera saw are in the gallery alone.
-
-    Raises ReidError, one line, as `table.load_folders`, and for a .mat cut short or of another structure.
+    Raises ReidError as `table.load_folders`, and for a .mat cut short or of another structure.
     """
     if name not in VARIANTS:
         raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
@@ -277,11 +275,8 @@ def _extraction_folder(mat: Path, boxes: str) -> Path:
 
 
 def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...], str]:
-    """All images of one kind of boxes, extracted first where they are not yet.
-
-    Returns rows (split empty), the persons of each pair, and a digest of names and sizes in pixels: the bytes of a PNG
-    file depend on the library that wrote it.
-    """
+    """All images of one kind of boxes, extracted first where they are not yet: rows (split empty), the persons of each
+    pair, and a digest of names and sizes in pixels, since a PNG's bytes depend on the library that wrote it."""
     index = _read_index(folder / f"{boxes}.tsv")
     if index is None or not {line.split("\t")[0] for line in index[1:]} <= _present(folder / boxes):
         index = _extract(mat, boxes, folder)
@@ -296,8 +291,7 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
 
 
 def _read_index(file: Path) -> list[str] | None:
-    """The .mat's size in bytes, the persons of each pair and the number of images; then a line an image (name, height,
-    width). None where there is no whole index of this form: the images are then extracted again."""
+    """Size of the .mat, persons of each pair, number of images; then name, height, width. None: it is not whole."""
     try:
         head, *lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -313,10 +307,7 @@ def _present(folder: Path) -> set[str]:
 
 
 def _extract(mat: Path, boxes: str, folder: Path) -> list[str]:
-    """Write the images that are not there yet, then the index, whose lines are returned.
-
-    The index comes last: an extraction that was interrupted is never taken for a whole one and goes on.
-    """
+    """Write the images that are not there yet, and last the index, so that an interrupted extraction goes on."""
     done, lines = _present(folder / boxes), []
     with _open(mat) as content:
         cells = [content[reference][()] for reference in content[boxes][()].ravel()]  # each 10 × persons, of references

@@ -25,9 +25,8 @@ _END_OF_JPEG, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 def decode(dataset: Dataset, frame: pd.DataFrame, size: tuple[int, int] = (256, 128)) -> torch.Tensor:
     """The images of `frame` (rows of `dataset.table`), in its order: uint8, N×3×H×W, RGB, on the CPU.
 
-    size  (H, W) in pixels; each image is resized to it, bilinear with antialias, shape not kept
-
-    Raises ReidError naming the first file (in the order of `frame`) that is missing, cut short or no image.
+    Each is resized to `size`, (H, W) in pixels, bilinear with antialias, shape not kept. Raises ReidError naming the
+    first file (in the order of `frame`) that is missing, cut short or no image.
     """
     paths = [dataset.root / path for path in frame["path"]]
     pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)  # the order of the decoder; permuted once at the end

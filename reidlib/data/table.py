@@ -195,9 +195,8 @@ def load_folders(
 
     Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
 
-    Raises ReidError, one line, for everything that would make a number wrong: folders missing or empty, names that do
-    not parse, junk or distractors among the training images, a query without a match in another camera, a stand-in
-    that is not whole.
+    Raises ReidError for everything that would make a number wrong: folders missing or empty, names that do not parse,
+    junk or distractors in training, a query without a match in another camera, a stand-in that is not whole.
     """
     folder, note = find_root(root, layout)
     manifest = read_manifest(folder, layout.name)
@@ -213,11 +212,7 @@ def load_folders(
 
 
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
-    """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped.
-
-    Raises ReidError for a folder that is missing or empty, for names that are not of the layout's pattern, and for
-    files so named that do not end as images do.
-    """
+    """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped."""
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
@@ -288,10 +283,7 @@ def rows_digest(base: str, table: pd.DataFrame) -> str:
 
 
 def read_manifest(root: Path, name: str) -> dict | None:
-    """The manifest of the stand-in of data set `name` in `root`, or None where `root` is no stand-in.
-
-    Raises ReidError for a stand-in that is half rendered or of another data set, and for a manifest cut short.
-    """
+    """The manifest of the stand-in in `root`, None where it is none; half rendered, foreign or cut is a ReidError."""
     again = f"finish it with the same `reid render {name} … --out {root}`, or render into an empty folder"
     path = root / MANIFEST
     if not path.is_file():

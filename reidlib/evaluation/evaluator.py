@@ -82,8 +82,7 @@ def evaluate(
 
 
 def drawn_galleries(query: Features, gallery: Features, generator: torch.Generator) -> dict[int, torch.Tensor]:
-    """One draw, by the camera that asks: positions in the gallery of one image of each identity, at random among those
-    of the other cameras. A camera beside which there is no other has none."""
+    """One draw, by the camera that asks: positions of one random gallery image of each identity, of other cameras."""
     shuffled = torch.randperm(len(gallery), generator=generator)
     found = {}
     for camera in query.cameras.unique().tolist():

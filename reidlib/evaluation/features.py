@@ -76,10 +76,7 @@ class Features:
         return cls(*values, name=str(file))
 
     def pooled_for(self, query: Features) -> Features:
-        """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.
-
-        Raises ReidError for a query that has none.
-        """
+        """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError."""
         check_same_dimensions(self, query)
         means = []
         for place, (identity, camera) in enumerate(zip(query.ids.tolist(), query.cameras.tolist(), strict=True)):

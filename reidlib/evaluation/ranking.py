@@ -1,7 +1,7 @@
 """From distances to ranks to numbers: CMC, both average precisions and mINP, query by query.
 
-No row is sorted with its indices and no Q×G matrix is kept. A query's numbers depend only on the rank of each of its
-true matches, and that rank is a count: the k-th closest match has rank k + (wrong images closer than it, or tied).
+A query's numbers depend only on the rank of each of its true matches, and that rank is a count: the k-th closest match
+has rank k + (wrong images closer than it, or tied).
 
 Ties. Two gallery images are tied when their squared distances differ by at most `distances.TIE_RULE`, and in a tie the
 wrong image ranks first. Distances are float64, so metrics agree between block sizes, gallery orders and devices.
@@ -132,10 +132,7 @@ def rank(
     metric: str = "euclidean",
     block: int | None = None,
 ) -> Ranking:
-    """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
-
-    metric, block: as in `evaluate`; under cosine a zero vector is orthogonal to all.
-    """
+    """Rank the whole gallery for every query by the distance of their features; options as in `evaluate`."""
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
@@ -212,10 +209,7 @@ def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str = "both sets"
 
 @dataclass
 class Labels:
-    """Identities and cameras of both sets, the gallery grouped by identity.
-
-    kept: which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
-    """
+    """Identities and cameras of both sets, the gallery grouped by identity."""
 
     protocol: Protocol
     query_ids: torch.Tensor
@@ -225,6 +219,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         check_queries(self.protocol, self.query_ids)
+        # which gallery images take part (bool, G): column numbers from here on count these only
         self.kept = ~torch.isin(self.ids, torch.tensor(self.protocol.junk, dtype=torch.int64))
         self.kept_cameras = self.cameras[self.kept]
         sorted_ids, self.order = torch.sort(self.ids[self.kept], stable=True)

@@ -55,8 +55,8 @@ class KReciprocal:
     ) -> Tensor:
         """Re-ranked distances Q×G, float32, on the query's device: (1 − λ)·Jaccard + λ·original.
 
-        query Q×D and gallery G×D, without junk; metric "euclidean" (as given) or "cosine" (scaled to length 1); block:
-        how many images are compared with all others at a time. Raises ReidError when the set is smaller than k1 or k2.
+        query Q×D and gallery G×D, without junk; metric and block as in `evaluate`. A set smaller than k1 or k2 is a
+        ReidError.
         """
         points = Vectors.of(_together(query, gallery, k1=self.k1 + 1, k2=self.k2), metric or self.metric)
         images, farthest, answer = _neighbours(points, max(self.k1 + 1, self.k2), len(query), block)
@@ -123,8 +123,8 @@ class ECN:
     ) -> Tensor:
         """Expanded cross distances Q×G, float32, on the query's device; rank-list distances are negative.
 
-        Arguments and errors as `KReciprocal.distances`. The original distance is half the squared one in units of the
-        spread; where the mean of the rank-list distances is exactly 0 it replaces them.
+        The original distance is half the squared one in units of the spread; where the mean of the rank-list distances
+        is exactly 0 it replaces them.
         """
         ranked = self.distance == "rank-list"
         needed = {"k": self.k if ranked else 1, "t": self.t + 1, "q": self.q + 1}
@@ -167,10 +167,7 @@ RERANKINGS = {"k-reciprocal": KReciprocal, "ecn": ECN}
 
 
 def reranking(name: str | None, **options: Any) -> KReciprocal | ECN | None:
-    """The re-ranking called `name` with those of `options` that are not None; None for no re-ranking.
-
-    Raises ReidError for an option that the re-ranking does not have.
-    """
+    """The re-ranking called `name` (None: none) with those of `options` that are not None; unknown is a ReidError."""
     chosen = {option: value for option, value in options.items() if value is not None}
     known = [field.name for field in fields(RERANKINGS[name])] if name else []
     for option in chosen:

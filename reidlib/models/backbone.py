@@ -1,7 +1,6 @@
-"""The one ResNet of the study: torchvision's, cut into its four stages.
+"""The one ResNet of the study (He et al. 2016): torchvision's, cut into its four stages.
 
-He et al. 2016. All five papers start from ImageNet weights; where those weights are not on this machine a run starts
-from scratch and says so in its record.
+Where ImageNet weights are not on this machine, a run starts from scratch and says so in its record.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """HPM: horizontal pyramid matching, one classifier for every bin of a pyramid of stripes.
 
-Fu et al., "Horizontal Pyramid Matching for Person Re-identification", AAAI 2019: a model that `msgwdp` compares itself
-with (its Fig. 9). No text of that paper is among ours, so all of this is what the field knows it as (`ASSUMED`).
-Shapes: B images, K identities, N bins, 1 + 2 + 4 + 8 = 15 of them; 384×128 gives a 24×8 map.
+Fu et al., AAAI 2019: a model that `msgwdp` compares itself with (its Fig. 9). No text of that paper is among ours, so
+all of this is what the field knows it as (`ASSUMED`). Shapes: B images, K identities, N = 15 bins.
 """
 
 from __future__ import annotations
@@ -41,11 +40,8 @@ ASSUMED = {
 class HPM(nn.Module):
     """Horizontal pyramid matching.
 
-    identities: K, the training identities.
-    size:       input height and width; only checked against the finest pyramid level.
-    pyramid:    number of bins at each level.
-    pooling:    "average+maximum", summed, or one of the two.
-    width:      length of a bin's vector.
+    size: input height and width, only checked against the finest pyramid level. pyramid: number of bins at each level.
+    pooling: "average+maximum", summed, or one of the two. width: length of a bin's vector.
     """
 
     def __init__(

@@ -56,13 +56,8 @@ ASSUMED = {
 class PCB(nn.Module):
     """The part-based convolutional baseline.
 
-    identities:  K, the training identities.
-    size:        input height and width.
-    depth:       50 or 101.
-    last_stride: stride of stage 4; 1 in the paper.
-    stripes:     p, the stripes that the last map is cut into.
-    width:       channels of the reduced vectors h.
-    descriptor:  "G" (p × 2048 entries) or "H" (p × width); training does not depend on it.
+    size: input height and width. depth: 50 or 101. last_stride: of stage 4; 1 in the paper. stripes: p. width: channels
+    of the reduced vectors h. descriptor: "G" (p × 2048 entries) or "H" (p × width); training does not depend on it.
     """
 
     EVALUATION_OPTIONS = ("descriptor",)

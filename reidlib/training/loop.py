@@ -1,8 +1,7 @@
 """The training loop: images on the device, augmentation in batches, schedule, checkpoints with exact resume.
 
-Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the epoch's number. A
-resumed run therefore needs no generator states: the weights, the momentum buffers and the number of finished epochs are
-enough, and a run that was interrupted equals one that was not, bit for bit on a CPU with the same number of threads.
+Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the epoch's number. So a
+run that was interrupted equals one that was not, bit for bit on a CPU with the same number of threads.
 """
 
 from __future__ import annotations

@@ -33,10 +33,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One optimiser group for each named submodule and one for the rest, without frozen weights.
-
-    rates: learning rate by submodule name; "rest" holds all others. A name that the model lacks is a ReidError.
-    """
+    """One optimiser group for each submodule in `rates` and one for the "rest", without frozen weights."""
     children = dict(model.named_children())
     unknown = set(rates) - set(children) - {"rest"}
     if unknown:

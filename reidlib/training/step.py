@@ -43,16 +43,13 @@ def build(settings: Settings, identities: int, seed: int, first: nn.Module | Non
 
 @dataclass
 class Loop:
-    """The state of one training: all of it is in the network, the criterion and the optimiser.
-
-    own: the optimiser of the losses' own parameters (centres); its rates never change and it keeps no state.
-    """
+    """The state of one training: all of it is in the network, the criterion and the optimiser."""
 
     settings: Settings
     model: nn.Module
     criterion: Criterion
     optimiser: torch.optim.Optimizer
-    own: torch.optim.Optimizer | None
+    own: torch.optim.Optimizer | None  #: of the losses' own parameters (centres), without a state or a schedule
 
     @property
     def recipe(self) -> Recipe:
