@@ -331,11 +331,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table (or figure) of a paper: its base, its rows, and where its numbers are tested.
-
-    printed_as: what the `variant` column of results/reported.tsv calls the protocol: one word, several (where re-ranked
-    rows stand under a word of their own), or either by data set.
-    """
+    """A table (or figure) of a paper: its base, its rows, and where its numbers are tested."""
 
     paper: str
     name: str  #: "table5"; joins the `table` column of results/reported.tsv
@@ -345,6 +341,7 @@ class Table:
     datasets: tuple[str, ...]
     protocol: str | dict[str, str]  #: its name in `reidlib.evaluation.protocols`, or one for each data set
     printed_as: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+    """what the `variant` column of results/reported.tsv calls the protocol: a word, several, or either by data set"""
     ap: Literal["plain", "trapezoid"]  #: the AP rule of the column that is compared with the paper
     budgets: dict[str, dict[str, Any]]  #: recipe changes by budget name, the same for all rows
     printed_in: str = ""  #: what the `table` column of results/reported.tsv calls it, where that is not the name

@@ -1,7 +1,6 @@
-"""The build of the book: its sources are gathered, built by Jupyter Book with warnings as errors, and checked.
+"""The book's build: the pages of `_toc.yml` are gathered, built by Jupyter Book with warnings as errors, and checked.
 
-Only the pages of `_toc.yml` are copied to `build/book-source/`; beside them Sphinx reads only the code of reidlib. A
-new book replaces the old one only after it has passed every check.
+A new book replaces the old one only after it has passed every check.
 """
 
 from __future__ import annotations

@@ -32,10 +32,8 @@ def check(html: Path, *, pages: Sequence[str]) -> None:
     faults = list(_faults(html.resolve(), pages))
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise ReidError(
-            f"the book in {html} has {len(faults)} fault(s): {shown}. Correct the source of the page, or run "
-            "`make clean` if the page is not in _toc.yml, and build again"
-        )
+        remedy = "Correct the source of the page, or run `make clean` if it is not in _toc.yml, and build again"
+        raise ReidError(f"the book in {html} has {len(faults)} fault(s): {shown}. {remedy}")
 
 
 class _Page(HTMLParser):

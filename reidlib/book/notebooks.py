@@ -1,8 +1,8 @@
 """Execution of notebooks with papermill: parameters are checked first, and an executed copy is replaced as a whole.
 
 - A chapter, `notebooks/<paper>/<table>.ipynb`, shows the records of its table. `reid run` executes it.
-- An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks. It is no table itself: its
-  parameter `table` names the table whose rows it draws. `reid run` executes it.
+- An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks, those of the table that its
+  parameter `table` names. `reid run` executes it.
 - A page of the study, `notebooks/study/<name>.ipynb`, belongs to no table. `reid book` executes it.
 
 A notebook is named by its slug, "paper/table" or "study/name". Training needs neither papermill nor nbformat.

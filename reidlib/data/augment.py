@@ -46,10 +46,7 @@ def crop_and_flip(
 
 
 def crop_boxes(count: int, *, scale: Interval, aspect_ratio: Interval, flip: float, generator: Generator) -> Tensor:
-    """`count` random boxes (top, left, height, width, sign) in parts of the image: float32, count×5, on CPU.
-
-    0 ≤ top, top + height ≤ 1, the same across; sign −1 asks for the mirrored crop. Options as in `crop_and_flip`.
-    """
+    """`count` boxes (top, left, height, width, sign) in parts of the image; sign −1 is mirrored. float32, count×5."""
     _check_options("scale", scale, "the crop's share of the image's area", share=True)
     _check_options("aspect_ratio", aspect_ratio, "height/width in multiples of the image's own")
     _check_probability("flip", flip)

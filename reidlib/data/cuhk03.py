@@ -203,10 +203,8 @@ def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.nda
     """The test persons of one split, n×2 (pair, person), both from 1; and how many persons each pair saw."""
     file = root / (MAT if (root / MAT).is_file() else TEST_SETS)
     if not file.is_file():
-        raise ReidError(
-            f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol; "
-            f"give the folder of the release, or render the stand-in: {LAYOUT.render}"
-        )
+        what = f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol"
+        raise ReidError(f"{what}; give the folder of the release, or render the stand-in: {LAYOUT.render}")
     if file.name == MAT:
         with _open(file) as content:
             sets = [content[ref][()].T for ref in content["testsets"][()].ravel()]
@@ -224,10 +222,8 @@ def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.nda
         whole = np.shape(sets[split - 1])[1:] == (2,) and len(persons) == len(PERSONS) and len(tests)
         if whole and (tests[:, 1] <= np.asarray(persons)[tests[:, 0] - 1]).all():
             return tests, persons
-    raise ReidError(
-        f"test set {split} of {file} is no list of (pair 1 to 5, person); pairs of {list(persons)} persons were found: "
-        "copy it again"
-    )
+    what = f"test set {split} of {file} is no list of (pair 1 to 5, person)"
+    raise ReidError(f"{what}; pairs of {list(persons)} persons were found: copy it again")
 
 
 def _classic(
@@ -262,10 +258,8 @@ def _open(mat: Path) -> Generator:
         with h5py.File(mat, "r") as content:
             yield content
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ReidError(
-            f"{mat} ({mat.stat().st_size:,} bytes) is cut short or has not the structure of the release "
-            f"({' '.join(str(error).split())}); copy it again"
-        ) from None
+        what = f"{mat} ({mat.stat().st_size:,} bytes) is cut short or has not the structure of the release"
+        raise ReidError(f"{what} ({' '.join(str(error).split())}); copy it again") from None
 
 
 def _extraction_folder(mat: Path, boxes: str) -> Path:

@@ -5,8 +5,7 @@ Their lines, such as "0000/0000_000_01_0303morning_0008_0.jpg 0", hold a path be
 images and a label. The folders are train and test in version 1, mask_train_v2 and mask_test_v2 in version 2. Names:
 identity, number, camera (01 to 15), date and time of day, frame, box.
 
-The training split is list_train and list_val together (30,248 + 2,373 = 32,621 images of 1,041 identities), as the
-users of the published protocol train; nothing is selected on list_val.
+The training split is list_train and list_val together, as the users of the published protocol train.
 
 Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
 is label + 1 for training and label + 1,042 for the test, so that no person is a distractor (0) and none is both trained

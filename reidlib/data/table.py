@@ -175,10 +175,8 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
             listed = ", ".join(str(path.relative_to(given)) for path in found[:4])
             raise ReidError(f"{asked} holds {len(found)} data sets ({listed}); give one of them as the root")
     names = f"({', '.join(layout.root_names)} are looked for)"
-    raise ReidError(
-        f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it {names}; give the "
-        f"folder that holds them, or render the stand-in: {layout.render}"
-    )
+    what = f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it {names}"
+    raise ReidError(f"{what}; give the folder that holds them, or render the stand-in: {layout.render}")
 
 
 def load_folders(
@@ -190,9 +188,7 @@ def load_folders(
 ) -> Dataset:
     """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
 
-    root         as in `find_root`
-    multi_query  the folder with more images of the query identities, which a copy may lack; others are left out
-
+    root: as in `find_root`. multi_query: the folder with more images of the query identities, which a copy may lack.
     Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
 
     Raises ReidError for everything that would make a number wrong: folders missing or empty, names that do not parse,
@@ -237,10 +233,9 @@ def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
     matches = {name: layout.pattern.fullmatch(name) for name in names}
     if bad := [name for name, match in matches.items() if match is None]:
         other = f"this is another data set, give the folder of {layout.title}"
-        raise ReidError(
-            f"{len(bad):,} of {len(names):,} names in {place} are not {layout.title}'s, first {shown(bad)}; expected "
-            f"{layout.expected}: {other if len(bad) == len(names) else 'remove or rename them'}"
-        )
+        remedy = other if len(bad) == len(names) else "remove or rename them"
+        what = f"{len(bad):,} of {len(names):,} names in {place} are not {layout.title}'s, first {shown(bad)}"
+        raise ReidError(f"{what}; expected {layout.expected}: {remedy}")
     known = [match for match in matches.values() if match]
     return rows([f"{folder}/{name}" for name in names], [int(m[1]) for m in known], [int(m[2]) for m in known], split)
 
@@ -323,10 +318,8 @@ def sizes(
         found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
         if found != size:
             again = f"--scale {rendered.get('scale')} --seed {rendered.get('seed')} --out {root}"
-            raise ReidError(
-                f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render it "
-                f"again: `reid render {layout.name} {again}`"
-            )
+            what = f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}"
+            raise ReidError(f"{what}; render it again: `reid render {layout.name} {again}`")
         checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
     for what, size in published.items() if not manifest else ():
         split, kind = what.rsplit(" ", 1)
@@ -346,10 +339,8 @@ def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
     alone = queries_without_match(table)
     if len(alone):
         path, identity, camera, _ = alone[list(COLUMNS)].iloc[0]
-        raise ReidError(
-            f"query {root / path} (identity {identity}, camera {camera}) has no match from another camera in the "
-            f"gallery ({len(alone)} such queries); complete the gallery or remove them"
-        )
+        what = f"query {root / path} (identity {identity}, camera {camera}) has no match from another camera"
+        raise ReidError(f"{what} in the gallery ({len(alone)} such queries); complete the gallery or remove them")
     shared = set(train["identity"]) & set(queries["identity"])
     return [
         Check("queries with a match in another camera", f"all {len(queries):,}", f"all {len(queries):,}", True),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 
 METRICS = ("euclidean", "cosine")
 
@@ -22,12 +22,9 @@ TIE_RULE = "squared distances within 1e-6 of the gallery's spread"
 median (the median of each dimension), which a few images far away do not move.
 
 A tolerance is needed because copies of one image get features that differ by rounding, from one batch or device to
-another. It follows the spread of the features, so moving or scaling all of them changes no rank, and features that lie
-close together (cosine above 0.9999) are ranked as finely as others."""
+another. It follows the spread: moving or scaling all features changes no rank."""
 
-ROUNDING = 1e-12
-"""Share of the squared lengths by which a squared distance in float64 may be off, with a wide margin: a tie is never
-narrower. Of importance for images far from all others only."""
+ROUNDING = 1e-12  #: share of the squared lengths by which a squared distance may be off: a tie is never narrower
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +39,7 @@ class Vectors:
     @classmethod
     def of(cls, features: Tensor, metric: str, like: Vectors | None = None) -> Vectors:
         """Prepares features N × D, of a gallery or (with `like`, the prepared gallery) of the queries."""
-        if metric not in METRICS:
-            raise ReidError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
+        check_choice("evaluation", "metric", metric, METRICS)
         points = features.to(torch.float64, copy=True)
         zero = points.new_zeros(len(points))
         if metric == "cosine":

@@ -74,10 +74,8 @@ def evaluate(
     answer = Draws(draws) if draws else once(query, gallery)
     if not answer.valid.any():
         first = f"first query: identity {int(query.ids[0])}, camera {int(query.cameras[0])}"
-        raise ReidError(
-            f"none of the {len(query)} queries has a true match in the gallery under {protocol.name} ({first}); check "
-            f"that ids and cameras of {sets} are counted alike and that the cameras differ"
-        )
+        what = f"none of the {len(query)} queries has a true match in the gallery under {protocol.name} ({first})"
+        raise ReidError(f"{what}; check that ids and cameras of {sets} are counted alike and that the cameras differ")
     return answer
 
 
@@ -104,10 +102,8 @@ def evaluate_files(
 ) -> dict[str, Any]:
     """What `reid evaluate --json` prints, of .npz files as `Features.read` takes them; on the GPU where there is one.
 
-    protocol  its name; None: Market-1501's rules, multi-query where `multi` is given
-
-    Returns the metrics of `Ranking.metrics`, the protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and
-    the seconds it took, reading not counted.
+    protocol: its name; None: Market-1501's rules, multi-query where `multi` is given. Returns the metrics, the names of
+    protocol and re-ranking, and the seconds it took, reading not counted.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -64,7 +64,5 @@ PROTOCOLS = _PLAIN | {f"{one}-to-{other}": cross_domain(one, other) for one, oth
 
 def protocol(name: str) -> Protocol:
     """The protocol called `name`. Raises ReidError for an unknown one."""
-    if name not in PROTOCOLS:
-        pairs = f"or a pair such as market-to-duke (of {', '.join(DOMAINS)})"
-        raise ReidError(f"protocol {name!r} is unknown; choose one of {', '.join(_PLAIN)}, {pairs}")
+    check_choice("evaluation", "protocol", name, list(PROTOCOLS))
     return PROTOCOLS[name]

@@ -22,10 +22,7 @@ WEIGHTS = {50: "resnet50-0676ba61.pth", 101: "resnet101-63fe2227.pth"}
 
 
 class Backbone(nn.Module):
-    """ResNet-50 or -101 without its pooling and classifier.
-
-    depth: 50 or 101. last_stride: stride of stage 4, 2 as in He et al. or 1 as many re-identification papers have it.
-    """
+    """ResNet without its pooling and classifier. depth: 50 or 101. last_stride: of stage 4, 2 (He et al.) or 1."""
 
     def __init__(self, depth: int = 50, *, last_stride: int = 2) -> None:
         super().__init__()

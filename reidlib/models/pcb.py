@@ -3,8 +3,7 @@
 Paper: Sun, Zheng, Yang, Tian and Wang, "Beyond Part Models: Person Retrieval with Refined Part Pooling (and a Strong
 Convolutional Baseline)", ECCV 2018, §3 (without its refined part pooling). The authors' code is public
 (github.com/syfafterzy/PCB_RPP_for_reID); what the paper leaves unsaid is taken from there and marked below.
-A baseline of MROS, which extends it, and of MSGWDP. Shapes: B images, p stripes, K identities; a 384×128 input gives a
-map T of 24×8.
+A baseline of MROS and MSGWDP. Shapes: B images, p stripes, K identities; a 384×128 input gives a map T of 24×8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Descriptors that learn nothing: what a trained network has to beat on the stand-ins.
-
-They are tested like any network, with zero epochs of training, and have neither weights nor classifiers.
-"""
+"""Descriptors without weights that learn nothing: what a trained network has to beat on the stand-ins."""
 
 from __future__ import annotations
 

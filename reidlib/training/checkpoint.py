@@ -33,7 +33,6 @@ def write_tensors(
     """Writes a safetensors file whole or not at all, with the number of torch's threads in its metadata.
 
     previous: where the file that was there before goes; if the process dies between the two moves, that one remains.
-    Raises ReidError for a file that cannot be written.
     """
     partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -71,10 +70,7 @@ def save_checkpoint(file: Path, loop: Loop, curve: Curve) -> None:
 
 
 def resume(folder: Path, loop: Loop, log: Callable[[str], None] = print) -> Curve:
-    """Loads the newest readable checkpoint and returns its curve; [] where there is none.
-
-    An unreadable one is renamed to end in .corrupt and named in the log; it leaves the loop as it was.
-    """
+    """Loads the newest readable checkpoint and returns its curve; [] for none. Unreadable ones are set aside."""
     for file in (folder / CHECKPOINT, folder / PREVIOUS):
         if not file.exists():
             continue

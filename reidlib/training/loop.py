@@ -80,13 +80,9 @@ def train(
     (written only between epochs). on_epoch: called after each epoch and its checkpoint with the point of `run_epoch`
     and also epochs (of the whole training), images_per_second and eta (seconds left).
 
-    Raises ReidError when a loss stops being finite, or when a batch is larger than the training set.
+    Raises ReidError when a loss stops being finite, or when the training set does not fill a batch.
     """
-    recipe, device, many = settings.recipe, data.images.device, len(data.files)
-    if recipe.batch > many:
-        raise ReidError(
-            f"batch of {recipe.batch} is larger than the training set of {many} images; use a smaller batch"
-        )
+    recipe, device = settings.recipe, data.images.device
     model, start = build(settings, data.identities, seed, first)
     model = on_device(model, device)
     if not recipe.epochs:

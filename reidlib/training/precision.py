@@ -20,8 +20,7 @@ from reidlib.spec import Recipe
 def in_bf16(recipe: Recipe, device: torch.device) -> bool:
     """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers.
 
-    A processor without such instructions would emulate them, many times slower than float32, so float32 is used there.
-    "bf16 imitated" gives bf16 numbers on every device.
+    A processor without such instructions would emulate them, many times slower than float32.
     """
     return recipe.precision == "bf16 imitated" or (recipe.precision == "bf16" and multiplies_bf16(device))
 
