@@ -449,7 +449,7 @@ def build_book(given: argparse.Namespace) -> None:
     from reidlib.book import notebooks
 
     for page in notebooks.pages():
-        notebooks.execute_page(page, quiet=True)
+        notebooks.execute(page, {}, quiet=True)
     for chapter in book.chapters(paths.home()):
         notebooks.refresh(**chapter)
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")

@@ -27,8 +27,6 @@ def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> 
 
     smoothing  ε of label smoothing (Szegedy et al. 2016, §7; MROS L454, HAMR L588, MSGWDP eq. 7): the target is
                (1 − ε) on the right class plus ε/K on each of all K classes, the right one among them.
-
-    Raises ReidError when the model gives another number of shares than of classifiers.
     """
     shares = output.shares or [1.0] * len(output.logits)
     if len(shares) != len(output.logits):
@@ -49,8 +47,7 @@ def triplet(
     reduction  "mean" or "sum" over the anchors of the batch
     which      "all", or the positions in `output.features` of the vectors that take part
 
-    Where two vectors are equal, the gradient of their distance is 0. Labels on the CPU are checked by `check_triplets`;
-    on a GPU that would wait for all of its work, so training checks them before it copies them there.
+    Labels on the CPU are checked by `check_triplets`; on a GPU that would wait for all of its work.
     """
     reduce = _reduction(reduction)
     features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
@@ -77,20 +74,14 @@ def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduce: Callable[[
 
 
 def check_triplets(labels: Tensor) -> None:
-    """Raises ReidError when an identity has a single image in the batch, or the batch shows one identity only.
-
-    A single image has no positive; a repeat of it counts as a second image. labels: B, best on the CPU.
-    """
-    partners = (labels[:, None] == labels[None, :]).sum(1)  # B, the anchor counted
-    lonely, full = partners == 1, partners == len(labels)
-    if bool(full.any()):
-        shown = f"these {len(labels)} images show identity {int(labels[0])} alone"
-        raise ReidError(
-            f"the triplet loss needs two identities in a batch; {shown}: use a batch larger than per_identity"
-        )
-    if bool(lonely.any()):
-        shown = f"identity {int(labels[lonely][0])} has one in this batch of {len(labels)}"
-        raise ReidError(f"the triplet loss needs two images of each identity; {shown}: set per_identity to 2 or more")
+    """Raises ReidError when an identity has a single image in the batch, or the batch shows one identity only."""
+    identities, counts = labels.unique(return_counts=True)
+    if len(identities) == 1:
+        shown = f"these {len(labels)} images show identity {int(labels[0])} alone: use a batch larger than per_identity"
+        raise ReidError(f"the triplet loss needs two identities in a batch; {shown}")
+    if len(lonely := identities[counts == 1]):
+        shown = f"identity {int(lonely[0])} has one in this batch of {len(labels)}: set per_identity to 2 or more"
+        raise ReidError(f"the triplet loss needs two images of each identity; {shown}")
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
@@ -98,8 +89,6 @@ def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
 
     p_L and p_G are the softmax probabilities of the right class, from `output.logits[0]` and from `output.reference`;
     no gradient goes into the reference. margin is a difference of probabilities. labels: B, 0..K−1.
-
-    Raises ReidError when the model gives no reference.
     """
     if output.reference is None:
         raise ReidError("the ranking loss compares with a frozen reference network, and this model's output has none")
@@ -113,15 +102,14 @@ def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
 class Centre(nn.Module):
     """Centre loss (Wen et al. 2016, eq. 2; MROS eq. 2): ½ ‖f − c_y‖², averaged over the vectors in `output.features`.
 
-    The centres are parameters, learned by gradient descent of their own rate, beside the network's. Wen et al. instead
-    move a centre by the mean of its images' offsets with one more in the count (their eq. 4); with the mean over the
-    batch taken here, a centre moves by rate/B · Σ offsets of its own images, as in the field's later code.
+    The centres are parameters, learned by gradient descent of their own rate: a centre moves by rate/B · Σ offsets of
+    its own images, as in the field's later code; Wen et al. divide by the number of its images plus one (their eq. 4).
 
     identities  K, number of classes
     widths      F of each vector in `output.features`
     rate        learning rate of the centres, by plain SGD on the loss before it is weighted
-    reduction   "mean" (default) or "sum" over the batch; the two papers print the sum, whose size grows with the batch
-    seed        the centres start from a standard normal drawn from a generator of this seed alone
+    reduction   "mean" or "sum" over the batch; the two papers print the sum, whose size grows with the batch
+    seed        the centres start from a standard normal of this seed alone
     """
 
     def __init__(
@@ -147,13 +135,11 @@ class Centre(nn.Module):
 class Criterion(nn.Module):
     """The named, weighted losses of one training; those with parameters of their own (Centre) are submodules.
 
-    losses              by name; functions are called with (output, labels, **options), classes built once with
-                        (identities, widths, **options) and called with (output, labels)
-    identities, widths  K; F of each vector in the model's `output.features`
+    losses: functions are called with (output, labels, **options), classes built once with (identities, widths,
+    **options) and called with (output, labels). identities: K. widths: F of each vector in `output.features`.
 
     A loss's weight scales its gradient for the network. The loss's own parameters get that of the unweighted loss, so
-    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss). Give `own_groups()` to an
-    SGD of their own, without momentum and weight decay.
+    that `rate` alone sets their step, whatever the weight (0.0005 for MROS's centre loss).
     """
 
     def __init__(self, losses: Mapping[str, Loss], identities: int, widths: Sequence[int]) -> None:

@@ -1,8 +1,7 @@
 """Where things are: the checkout, the records, the cache, real data sets, ImageNet weights.
 
-Each place has an environment variable. An empty one is not set. A relative value is relative to the working directory
-at the start of the process: values are made absolute when this module is imported, in the environment itself, so that
-child processes with another working directory use the same places.
+Each place has an environment variable. An empty one is not set. Relative values are made absolute when this module is
+imported, in the environment itself, so that child processes in other working directories use the same places.
 """
 
 from __future__ import annotations
@@ -21,10 +20,7 @@ except OSError:  # the working directory was removed; absolute values still work
 
 
 def home() -> Path:
-    """The checkout, which holds results/ and notebooks/: `REID_HOME`, else the folder that holds this package.
-
-    Raises ReidError where that is no checkout (as after an installation into site-packages).
-    """
+    """The checkout: `REID_HOME`, else the folder that holds this package; a ReidError where that is none."""
     folder = _given("REID_HOME")
     checkout = folder or Path(__file__).resolve().parents[1]
     if not (checkout / "results" / "reported.tsv").is_file():

@@ -1,37 +1,33 @@
 """The data model of the study: recipes, settings, rows, tables, claims. Frozen, self-checking, standard library only.
 
-A row of a paper's table is data: it says how it differs from the table's base. Everything that a run depends on is in
-its `Settings`; `Settings.trained()` and `Settings.tested()` are the plain dictionaries that are hashed into its keys.
-
-A value may be given bare, as `Stated` or as `Assumed`. The fields hold the bare, typed value, and `sources` beside them
-holds what was given as `Stated` or `Assumed`.
+Everything that a run depends on is in its `Settings`; `Settings.trained()` and `Settings.tested()` are the plain
+dictionaries that are hashed into its keys. A value may be given bare, as `Stated` or as `Assumed`. The fields hold the
+bare, typed value, and `sources` beside them holds what was given as `Stated` or `Assumed`.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
-OURS = "label of ours"
-"""How the note of a row begins whose label or number the paper does not print."""
+OURS = "label of ours"  #: How the note of a row begins whose label or number the paper does not print
 
 
 class ReidError(Exception):
     """An error that the user can fix. The message is one line: what is wrong, where, and the remedy."""
 
-    status = 1
-    """Exit status of a command that ends with it."""
+    status = 1  # exit status of a command that ends with it
 
 
 class Busy(ReidError):
     """Another process is doing the same work now: try again later."""
 
-    status = 75
-    """EX_TEMPFAIL of sysexits.h, which batch systems take as a reason to try again."""
+    status = 75  # EX_TEMPFAIL of sysexits.h, which batch systems take as a reason to try again
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,13 @@ def _separate(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, State
 
 
 class _Declared:
-    """Base of dataclasses whose fields may be given as `Stated` or `Assumed`.
+    """Base of dataclasses whose fields may be given as `Stated` or `Assumed`."""
 
-    sources: what was given so, by the name of the field; an entry of a dictionary is called "field.entry".
-    """
-
-    sources: dict[str, Stated | Assumed]
+    sources: dict[str, Stated | Assumed]  #: what was given so, by the field's name; "field.entry" in a dictionary
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-    ALWAYS_IN_KEY: ClassVar[tuple[str, ...]] = ()
-    """Fields that are in the key whatever their value; every other field is there only if it is not at its default."""
+    ALWAYS_IN_KEY: ClassVar[Sequence[str]] = ()
+    """Fields in the key whatever their value: they are older than the rule of `key`."""
     NAME_IN_KEY: ClassVar[dict[str, str]] = {}
     """Fields that the first records know by another name, which is the one that is hashed."""
 
@@ -114,20 +107,11 @@ class _Declared:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def key(self) -> dict[str, Any]:
-        """What is hashed. A value at its default is left out, so that a new field whose default is off keeps old keys.
-
-        The fields in `ALWAYS_IN_KEY` are older than this rule.
-        """
+        """What is hashed. Values at their default are left out: a new field whose default is off keeps old keys."""
         default = _defaults(type(self))
         values = self.resolved().items()
         kept = {n: v for n, v in values if n in self.ALWAYS_IN_KEY or v != _plain(default[n])}
         return {self.NAME_IN_KEY.get(name, name): value for name, value in kept.items()}
-
-    def assumptions(self) -> dict[str, Assumed]:
-        return {name: source for name, source in self.sources.items() if isinstance(source, Assumed)}
-
-    def stated(self) -> dict[str, Stated]:
-        return {name: source for name, source in self.sources.items() if isinstance(source, Stated)}
 
 
 @cache
@@ -146,84 +130,43 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, init=False)
 class Recipe(_Declared):
-    """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field.
+    """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field."""
 
-    start:         "imagenet" (from scratch where the weights are not available; the record says which) or "scratch".
-    size:          input height and width in pixels.
-    crop_scale:    range of the crop's share of the image area; (1, 1) with aspect_ratio (1, 1) crops nothing.
-    aspect_ratio:  range of the crop's height/width ratio, as multiples of the input's own ratio.
-    flip:          probability of a horizontal flip.
-    epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
-    per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
-    optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
-    rates:         learning rate by submodule name of the model; the name "rest" holds all others.
-    schedule:      "constant", "step" (multiply by `decay` after each epoch in `milestones`) or "cosine" (to zero).
-    warmup:        share of all steps during which the rate rises linearly from zero.
-    warmup_epochs, warmup_from, warmup_to: a warm-up in whole epochs instead: epoch e (from 1) of the first
-                   `warmup_epochs` has the rate times from + (to − from) · e / warmup_epochs; the schedule acts only
-                   after them.
-    fresh_momentum: whether the optimiser forgets its state after every epoch (HAMR as released).
-    pad:           pixels of black border on each side, from which a window of the input's size is cut at random.
-    erasing:       probability that a rectangle is erased (to the ImageNet mean); `erasing_area` is its share of the
-                   image, `erasing_ratio` its height/width.
-    precision:     "bf16" (autocast, where the device has it), "fp32", or "bf16 imitated" (its numbers on any device).
-    """
-
-    start: Start = "imagenet"
-    size: tuple[int, int] = (256, 128)
-    crop_scale: Range = (1.0, 1.0)
-    aspect_ratio: Range = (1.0, 1.0)
-    flip: float = 0.5
-    epochs: int = 60
-    batch: int = 32
+    start: Start = "imagenet"  #: "imagenet" (where the weights are available; the record says so) or "scratch"
+    size: tuple[int, int] = (256, 128)  #: input height and width in pixels
+    crop_scale: Range = (1.0, 1.0)  #: the crop's share of the image area; (1, 1), and below too, crops nothing
+    aspect_ratio: Range = (1.0, 1.0)  #: the crop's height/width ratio, as multiples of the input's own ratio
+    flip: float = 0.5  #: probability of a horizontal flip
+    epochs: int = 60  #: whole passes over the training images; 0: the network is tested as it was drawn
+    batch: int = 32  #: images a step
     rates: dict[str, float] = field(default_factory=lambda: {"rest": 0.01})
+    """learning rate by submodule name of the model; the name "rest" holds all others"""
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
-    schedule: Schedule = "constant"
-    milestones: tuple[int, ...] = ()
+    schedule: Schedule = "constant"  #: or "step" (times `decay` after each of `milestones`) or "cosine" (to zero)
+    milestones: tuple[int, ...] = ()  #: epochs
     decay: float = 0.1
-    warmup: float = 0.0
-    precision: Precision = "bf16"
-    optimiser: Optimiser = "sgd"
-    per_identity: int = 0
-    warmup_epochs: int = 0
-    warmup_from: float = 0.0
+    warmup: float = 0.0  #: share of all steps during which the rate rises linearly from zero
+    precision: Precision = "bf16"  #: autocast, where the device has it; "fp32"; or "bf16 imitated" on any device
+    ALWAYS_IN_KEY: ClassVar = tuple(__annotations__)  # the fields above
+    optimiser: Optimiser = "sgd"  #: or "adam" (with torch's own betas, which are those of its authors)
+    per_identity: int = 0  #: images of each identity in a batch; 0: any images, each once an epoch
+    warmup_epochs: int = 0  #: a warm-up in whole epochs instead; the schedule acts only after them
+    warmup_from: float = 0.0  #: in epoch e (from 1) of these the rate is times from + (to − from) · e / warmup_epochs
     warmup_to: float = 1.0
-    fresh_momentum: bool = False
-    pad: int = 0
-    erasing: float = 0.0
-    erasing_area: Range = (0.02, 0.4)
-    erasing_ratio: Range = (0.3, 3.33)
+    fresh_momentum: bool = False  #: whether the optimiser forgets its state after every epoch (HAMR as released)
+    pad: int = 0  #: pixels of black border on each side, from which a window of the input's size is cut at random
+    erasing: float = 0.0  #: probability that a rectangle is erased (to the ImageNet mean)
+    erasing_area: Range = (0.02, 0.4)  #: share of the image
+    erasing_ratio: Range = (0.3, 3.33)  #: height/width
 
-    ALWAYS_IN_KEY: ClassVar = (
-        "start",
-        "size",
-        "crop_scale",
-        "aspect_ratio",
-        "flip",
-        "epochs",
-        "batch",
-        "rates",
-        "momentum",
-        "nesterov",
-        "weight_decay",
-        "schedule",
-        "milestones",
-        "decay",
-        "warmup",
-        "precision",
-    )
     NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
     def _check(self) -> None:
-        for name, choices in (
-            ("start", Start),
-            ("schedule", Schedule),
-            ("precision", Precision),
-            ("optimiser", Optimiser),
-        ):
-            _require(getattr(self, name) in get_args(choices), name, getattr(self, name), f"one of {get_args(choices)}")
+        choices = dict(start=Start, schedule=Schedule, precision=Precision, optimiser=Optimiser)
+        for name, words in choices.items():
+            _require(getattr(self, name) in get_args(words), name, getattr(self, name), f"one of {get_args(words)}")
         _require(len(self.size) == 2 and min(self.size) > 0, "size", self.size, "(height, width) in pixels")
         _require("rest" in self.rates, "rates", self.rates, "a dictionary with the name 'rest'")
         _require(self.batch > 0, "batch", self.batch, "a positive whole number")
@@ -237,7 +180,7 @@ class Recipe(_Declared):
             _require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
 
     def key(self) -> dict[str, Any]:
-        """As for every declared part, without what this recipe does not read."""
+        """Without what this recipe does not read."""
         unread = () if self.erasing else ("erasing_area", "erasing_ratio")
         unread += () if self.warmup_epochs else ("warmup_from", "warmup_to")
         return {name: value for name, value in super().key().items() if name not in unread}
@@ -245,49 +188,39 @@ class Recipe(_Declared):
 
 @dataclass(frozen=True, init=False)
 class TestSettings(_Declared):
-    """What is done when a trained network is tested.
+    """What is done when a trained network is tested."""
 
-    flip:        whether the features of the image and of its mirror image are added.
-    reranking:   "" (none) or a name of `reidlib.evaluation.reranking`, with its options.
-    multi_query: whether a query's features are the mean of those of all its identity's images in its camera.
-    """
-
-    flip: bool = False
-    reranking: Reranking = ""
+    flip: bool = False  #: whether the features of the image and of its mirror image are added
+    reranking: Reranking = ""  #: none, or a name of `reidlib.evaluation.reranking`, with its options
     reranking_options: dict[str, Any] = field(default_factory=dict)
-    multi_query: bool = False
+    multi_query: bool = False  #: whether a query is the mean over all its identity's images in its camera
 
     NAME_IN_KEY: ClassVar = {"flip": "mirror"}
 
     def _check(self) -> None:
-        known = get_args(Reranking)
-        _require(self.reranking in known, "reranking", self.reranking, f"one of {known}")
+        _require(self.reranking in get_args(Reranking), "reranking", self.reranking, f"one of {get_args(Reranking)}")
 
 
 @dataclass(frozen=True, init=False)
 class Loss:
     """One term of the training loss: a function or class of `reidlib.losses`, its weight, and its own options.
 
-    Weight and options may be given as `Stated` or `Assumed`; `sources` has them by name, "weight" among them. Options
-    are bound to the function's signature here: a misspelt one is a TypeError when the paper's file is imported.
+    `sources` has weight and options by name. A misspelt option is a TypeError when the paper's file is imported.
     """
 
     function: FunctionType | type
     weight: float
     options: dict[str, Any]
-    sources: dict[str, Stated | Assumed] = field(init=False, compare=False)
+    sources: dict[str, Stated | Assumed] = field(compare=False)
 
     def __init__(
-        self,
-        function: FunctionType | type,
-        weight: float | Stated | Assumed = 1.0,
-        options: Mapping[str, Any] | None = None,
+        self, function: FunctionType | type, weight: Any = 1.0, options: Mapping[str, Any] | None = None
     ) -> None:
         bare, sources = _separate({**(options or {}), "weight": weight})
-        for name, value in {"function": function, "weight": bare.pop("weight"), "options": bare}.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "sources", sources)
+        weight = bare.pop("weight")
         inspect.signature(function).bind(None, None, **bare)
+        for name, value in dict(function=function, weight=weight, options=bare, sources=sources).items():
+            object.__setattr__(self, name, value)
 
     def given(self) -> dict[str, Any]:
         """Weight and options by name, with their sources."""
@@ -313,21 +246,17 @@ class Settings:
     """A model class with its options, its losses, a recipe and test settings: everything but data and seed.
 
     options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
-             `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone,
-             share one trained network.
-    losses:  the terms of the training loss by name.
-    first:   a training that goes before this one; None for most.
-    sources: what was given as `Stated` or `Assumed` among the options.
-    Options are bound to the model's signature here: a misspelt one is a TypeError when the paper's file is imported.
+    `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone, share one
+    trained network. A misspelt one is a TypeError when the paper's file is imported.
     """
 
     model: type
     recipe: Recipe
-    losses: dict[str, Loss]
+    losses: dict[str, Loss]  #: the terms of the training loss by name
     options: dict[str, Any] = field(default_factory=dict)
     testing: TestSettings = field(default_factory=TestSettings)
-    first: FrozenStage | None = None
-    sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)
+    first: FrozenStage | None = None  #: a training that goes before this one
+    sources: dict[str, Stated | Assumed] = field(default_factory=dict, compare=False)  #: of the options
 
     def __post_init__(self) -> None:
         bare, sources = _separate(self.options)
@@ -354,14 +283,11 @@ class Settings:
         """The options with their sources."""
         return {**self.options, **self.sources}
 
-    def bare_options(self) -> dict[str, Any]:
-        return dict(self.options)
-
     def trained(self) -> dict[str, Any]:
         """The plain dictionary behind the key of a trained network; defaults of the model's options included."""
         key: dict[str, Any] = {
             "model": f"{self.model.__module__}.{self.model.__qualname__}",
-            "options": {name: value for name, value in self._all_options().items() if name not in self._tested_names()},
+            "options": self._options(tested=False),
             "losses": {name: loss.key() for name, loss in self.losses.items()},
             "recipe": self.recipe.key(),
         }
@@ -371,73 +297,55 @@ class Settings:
 
     def tested(self) -> dict[str, Any]:
         """The options that only choose what is tested, and the test settings that are not at their default."""
-        chosen = {name: value for name, value in self._all_options().items() if name in self._tested_names()}
-        return {**chosen, **({"testing": self.testing.key()} if self.testing.key() else {})}
+        testing = self.testing.key()
+        return self._options(tested=True) | ({"testing": testing} if testing else {})
 
-    def _tested_names(self) -> tuple[str, ...]:
-        return getattr(self.model, "EVALUATION_OPTIONS", ())
-
-    def _all_options(self) -> dict[str, Any]:
-        defaults = {
-            name: parameter.default
-            for name, parameter in _signature(self.model).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
-        }
-        return _plain({**defaults, **self.options})
+    def _options(self, *, tested: bool) -> dict[str, Any]:
+        """All options of the model that only choose what is tested, or all others."""
+        chosen = getattr(self.model, "EVALUATION_OPTIONS", ())
+        known = _signature(self.model).parameters.values()
+        values = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
+        values |= self.options
+        return {name: _plain(value) for name, value in values.items() if (name in chosen) == tested}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: its label in the paper's own words, and how it differs from the table's base.
+    """One row of a table: how it differs from the table's base. Values are given bare, as `Stated` or as `Assumed`."""
 
-    options, recipe, testing: values by name, each bare, `Stated` or `Assumed`. losses: terms added or replaced, by
-    name; None takes a term away. model: another model class, whose options start empty. first: another training before
-    it, or None for none.
-    """
-
-    label: str
+    label: str  #: in the paper's own words
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    losses: dict[str, Loss | None] = field(default_factory=dict)
+    losses: dict[str, Loss | None] = field(default_factory=dict)  #: terms added or replaced; None takes a term away
     testing: dict[str, Any] = field(default_factory=dict)
-    model: type | None = None
-    first: FrozenStage | None | Literal["as in the base"] = "as in the base"
+    model: type | None = None  #: another model class, whose options start empty
+    first: FrozenStage | None | Literal["as in the base"] = "as in the base"  #: None: no training goes before
     variant: str = "as-published"
     note: str = ""
 
     @property
     def changes(self) -> bool:
         """Whether the row differs from its base at all."""
-        own_first = self.first != "as in the base"
-        return bool(self.options or self.recipe or self.losses or self.testing or self.model or own_first)
+        return replace(self, label="", variant="", note="") != Row("", variant="")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table (or figure) of a paper: its base, its rows, and where its numbers are tested.
-
-    name:         "table5"; joins the `table` column of results/reported.tsv.
-    protocol:     name of the protocol in `reidlib.evaluation.protocols`, or one for each data set.
-    printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
-                  re-ranked rows stand under a word of their own), or either by data set.
-    printed_in:   what its `table` column calls this table, where that is not the name.
-    numbers_lost: our copy of the paper has lost the numbers that this table prints.
-    ap:           the AP rule of the column that is compared with the paper.
-    budgets:      recipe changes by budget name, the same for all rows; a value that is a guess is an `Assumed`.
-    """
+    """A table (or figure) of a paper: its base, its rows, and where its numbers are tested."""
 
     paper: str
-    name: str
+    name: str  #: "table5"; joins the `table` column of results/reported.tsv
     title: str
     base: Settings
     rows: tuple[Row, ...]
     datasets: tuple[str, ...]
-    protocol: str | dict[str, str]
+    protocol: str | dict[str, str]  #: its name in `reidlib.evaluation.protocols`, or one for each data set
     printed_as: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
-    ap: Literal["plain", "trapezoid"]
-    budgets: dict[str, dict[str, Any]]
-    printed_in: str = ""
-    numbers_lost: bool = False
+    """what the `variant` column of results/reported.tsv calls the protocol: a word, several, or either by data set"""
+    ap: Literal["plain", "trapezoid"]  #: the AP rule of the column that is compared with the paper
+    budgets: dict[str, dict[str, Any]]  #: recipe changes by budget name, the same for all rows
+    printed_in: str = ""  #: what the `table` column of results/reported.tsv calls it, where that is not the name
+    numbers_lost: bool = False  #: whether our copy of the paper has lost the numbers that it prints
 
     def __post_init__(self) -> None:
         _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
@@ -456,7 +364,6 @@ class Table:
         return f"{self.paper}/{self.name}"
 
     def protocol_of(self, dataset: str) -> str:
-        """Name of the protocol by which this data set is tested."""
         return self.protocol if isinstance(self.protocol, str) else self.protocol[dataset]
 
     def printed_of(self, dataset: str) -> tuple[str, ...]:
@@ -469,15 +376,15 @@ class Table:
 
         A training that goes before has the budget's changes too, on its own recipe.
         """
-        if budget not in self.budgets:
-            raise ReidError(f"{self.slug}: no budget {budget!r}; choose one of {', '.join(self.budgets)}")
-        changes = self.budgets[budget]
-        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(row)
+        check_choice(self.slug, "budget", budget, list(self.budgets))
+
+        def at_budget(settings: Settings) -> Settings:
+            return replace(settings, recipe=settings.recipe.but(**self.budgets[budget]))
+
+        settings = at_budget(self.base).but(row)
         if settings.first is None:
             return settings
-        before = settings.first.settings
-        before = replace(before, recipe=before.recipe.but(**changes))
-        return replace(settings, first=replace(settings.first, settings=before))
+        return replace(settings, first=replace(settings.first, settings=at_budget(settings.first.settings)))
 
 
 @dataclass(frozen=True)
@@ -538,9 +445,5 @@ _signature = cache(inspect.signature)
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, keys as strings: the form that survives a round trip through JSON."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+    """Tuples as lists, keys as strings."""
+    return json.loads(json.dumps(value))

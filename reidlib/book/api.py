@@ -17,8 +17,7 @@ from typing import Any
 
 MARK = re.compile(r"^\((modules|exports|code) of ([\w.]+)\)$", re.MULTILINE)
 
-LARGE = 8
-"""Lines from which a constant has a section of its own."""
+LARGE = 8  #: Lines from which a constant has a section of its own
 
 ITEM = re.compile(r"^(\S(?:.*?\S)??)(?: {2,}|\n +)(\S.*(?:\n +.*)*)|^(\S.* : .*)$", re.MULTILINE)
 """An entry of a list of parameters: a name, then its text in a column beside or below it; or a name and its type."""
@@ -58,7 +57,7 @@ def plain(lines: list[str]) -> list[str]:
                 words = f": {' '.join(_escaped(text).split())}" if text else ""
                 made.append(f"- ``{name or typed}``{words}")
         else:
-            made += [f".. code-block:: {_language(block)}", "", *(f"   {line}" for line in block.splitlines())]
+            made += [f".. code-block:: {_language(block)}", "", textwrap.indent(block, "   ")]
         made.append("")
     return made
 

@@ -1,7 +1,6 @@
-"""The build of the book: its sources are gathered, built by Jupyter Book with warnings as errors, and checked.
+"""The book's build: the pages of `_toc.yml` are gathered, built by Jupyter Book with warnings as errors, and checked.
 
-Only the pages of `_toc.yml` are copied to `build/book-source/`; beside them Sphinx reads only the code of reidlib. A
-new book replaces the old one only after it has passed every check.
+A new book replaces the old one only after it has passed every check.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,17 +28,17 @@ LIBRARY = Path(__file__).resolve().parents[1]
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def build(*, root: Path, stale: Callable[[Path], str | None] = lambda copy: None) -> Path:
+def build(*, root: Path, stale: Callable[[Path], str | None]) -> Path:
     """Builds the book of the checkout at `root` if anything has changed, checks it, and returns its first page.
 
-    stale: for an executed notebook, the reason why it does not fit today's records and code, or None
+    stale: for an executed notebook, the reason why it does not fit today's template, records and code, or None
     (`notebooks.stale`). Raises ReidError if a page is missing or stale, if Sphinx warns, or if a check fails.
     """
     started = time.perf_counter()
     pages = _pages_of_toc(root)
     for page, source in pages.items():
         if source.suffix == ".ipynb":
-            _check_notebook(root, page, source)
+            _check_notebook(page, source)
             if reason := stale(source):
                 raise ReidError(f"{source} is stale: {reason}{_remedy(page)}")
 
@@ -65,20 +64,14 @@ def build(*, root: Path, stale: Callable[[Path], str | None] = lambda copy: None
 
 def chapters(root: Path) -> list[dict[str, str]]:
     """The executed chapters that `_toc.yml` names: source, dataset, budget and slug ("paper/table") of each."""
-    names = [re.sub(r"\.ipynb$", "", name) for name in _names_in_toc(_toc(root))]
-    below = [name.removeprefix(EXECUTED).split("/") for name in names if name.startswith(EXECUTED)]
-    keys = ("source", "dataset", "budget", "slug")
-    return [dict(zip(keys, (*parts[:3], "/".join(parts[3:])), strict=True)) for parts in below if len(parts) == 5]
-
-
-# Sources -----------------------------------------------------------------------------------------------------------
+    chapter = re.compile(rf"{EXECUTED}(?P<source>[^/]+)/(?P<dataset>[^/]+)/(?P<budget>[^/]+)/(?P<slug>[^/]+/[^/]+)")
+    return [found.groupdict() for name in _names_in_toc(root) if (found := chapter.fullmatch(name))]
 
 
 def _pages_of_toc(root: Path) -> dict[str, Path]:
     """The pages of `_toc.yml` in order, each with its file."""
     pages = {}
-    for name in _names_in_toc(_toc(root)):
-        page = re.sub(r"\.(md|ipynb)$", "", name)
+    for page in _names_in_toc(root):
         found = [root / f"{page}{suffix}" for suffix in (".md", ".ipynb") if (root / f"{page}{suffix}").is_file()]
         if not found:
             raise ReidError(f"the page {page} of _toc.yml has no file{_remedy(page)}")
@@ -86,47 +79,37 @@ def _pages_of_toc(root: Path) -> dict[str, Path]:
     return pages
 
 
-def _toc(root: Path) -> object:
+def _names_in_toc(root: Path) -> list[str]:
+    """The names of the pages in `_toc.yml`, in order, without suffix."""
     toc = root / "_toc.yml"
     if not toc.is_file():
         raise ReidError(f"{toc} is missing: set REID_HOME to the folder of the checkout, or restore the file with git")
-    return yaml.safe_load(toc.read_text(encoding="utf-8"))
-
-
-def _names_in_toc(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("root", "file"):
-                yield value
-            else:
-                yield from _names_in_toc(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from _names_in_toc(item)
+    names, left = [], [yaml.safe_load(toc.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop(0)
+        if isinstance(node, dict):
+            names += [re.sub(r"\.(md|ipynb)$", "", node[key]) for key in ("root", "file") if key in node]
+            node = list(node.values())
+        left[:0] = node if isinstance(node, list) else []
+    return names
 
 
 def _remedy(page: str) -> str:
     """How to make the page: an executed notebook with its command, any other page by hand."""
     parts = Path(page).parts
     if page.startswith(STUDY_PAGES):
-        return f": `reid book` makes it from {_template(page)}; write that, or take the page out of _toc.yml"
+        template = f"notebooks/{page.removeprefix(EXECUTED)}.ipynb"
+        return f": `reid book` makes it from {template}; write that, or take the page out of _toc.yml"
     if not page.startswith(EXECUTED) or len(parts) < 7:
         return ": write it, or take it out of _toc.yml"
     dataset, budget, table = parts[3], parts[4], "/".join(parts[5:])
     return f": make it with `reid run {table} --budget {budget} --dataset {dataset}`, or take it out of _toc.yml"
 
 
-def _template(page: str) -> Path:
-    """The notebook from which an executed one is made, relative to the root."""
-    below = page.removeprefix(EXECUTED).split("/")
-    return Path("notebooks", *(below if page.startswith(STUDY_PAGES) else below[3:])).with_suffix(".ipynb")
-
-
-def _check_notebook(root: Path, page: str, source: Path) -> None:
-    """Raises ReidError unless every cell was executed without an error and the copy was made from today's template."""
+def _check_notebook(page: str, source: Path) -> None:
+    """Raises ReidError unless every cell was executed without an error."""
     try:
-        notebook = json.loads(source.read_text(encoding="utf-8"))
-        cells, metadata = notebook["cells"], notebook["metadata"]
+        cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError) as error:
         raise ReidError(f"{source} is not a notebook ({error!r}){_remedy(page)}") from error
     for number, cell in enumerate(cells, start=1):
@@ -137,15 +120,6 @@ def _check_notebook(root: Path, page: str, source: Path) -> None:
                 raise ReidError(f"cell {number} of {source} failed with {output['ename']}{_remedy(page)}")
         if "".join(cell["source"]).strip() and cell["execution_count"] is None:
             raise ReidError(f"cell {number} of {source} was never executed{_remedy(page)}")
-    if not page.startswith(EXECUTED):
-        return
-    template = root / _template(page)
-    if not template.is_file():
-        raise ReidError(
-            f"{source} was made from {template}, which does not exist: restore it, or take the page out of _toc.yml"
-        )
-    if metadata.get("reid", {}).get("template_sha256") != hashlib.sha256(template.read_bytes()).hexdigest():
-        raise ReidError(f"{source} is stale: {template} has changed since it was executed{_remedy(page)}")
 
 
 def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
@@ -158,9 +132,8 @@ def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
 
 def _digest(root: Path, sources: Sequence[Path]) -> str:
     """A digest of the sources, of reidlib (which pages show) and of the tools used."""
-    digest = hashlib.sha256()
     tools = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
-    digest.update(json.dumps({tool: version(tool) for tool in tools}).encode())
+    digest = hashlib.sha256(json.dumps({tool: version(tool) for tool in tools}).encode())
     for path in [*(root / path for path in sources), *sorted(LIBRARY.rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path} {len(content)}\n".encode())
@@ -186,14 +159,9 @@ def _run_jupyter_book(root: Path, source: Path) -> Path:
     code = "from jupyter_book.cli.main import main; main()"  # the console script of this environment
     search = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", code, "build", str(source), "--path-output", str(output), "-W", "--keep-going"]
+    env, out = os.environ | {"PYTHONPATH": search}, subprocess.PIPE
     run = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env=os.environ | {"PYTHONPATH": search},
-        check=False,
+        command, stdout=out, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=env, check=False
     )
     log = root / "build" / "book.log"
     text = COLOUR_CODES.sub("", run.stdout).replace(f"{source}/", "")

@@ -63,11 +63,8 @@ def plan(asked: Sequence[str], **options: Any) -> tuple[Plan, list[Chapter]]:
 
 def figures() -> list[Part]:
     """The figures that draw networks of a table; each names its data set and its rows itself."""
-    found = []
-    for slug, table in notebooks.image_figures().items():
-        own = _drawn(slug)
-        found.append(Part(slug, table, (own["dataset"],), tuple(own.get("rows", ()))))
-    return found
+    drawn = {slug: (table, _drawn(slug)) for slug, table in notebooks.image_figures().items()}
+    return [Part(slug, of, (own["dataset"],), tuple(own.get("rows", ()))) for slug, (of, own) in drawn.items()]
 
 
 def _drawn(slug: str) -> dict[str, Any]:
@@ -98,9 +95,8 @@ def as_json(plan: Plan, chapters: Sequence[Chapter]) -> dict[str, Any]:
     of = {record: job["id"] for job in jobs for record in job["records"]}
     listed = []
     for chapter in chapters:
-        after = [of[str(file)] for file in chapter.needs() if str(file) in of]
-        own = {"slug": chapter.slug, "dataset": chapter.dataset, "command": chapter.command()}
-        listed.append(own | {"after": sorted(set(after))})
+        after = sorted({of[str(file)] for file in chapter.needs() if str(file) in of})
+        listed.append(dict(slug=chapter.slug, dataset=chapter.dataset, command=chapter.command(), after=after))
     return {"budget": plan.budget, "source": plan.source, "jobs": jobs, "chapters": listed}
 
 
@@ -123,10 +119,8 @@ def write(chapters: Sequence[Chapter], say: Callable[[str], None] = print) -> li
 def not_in_the_book(plan: Plan, chapters: Sequence[Chapter]) -> list[str]:
     """The executed notebooks that the book's table of contents does not name."""
     named = (paths.home() / "_toc.yml").read_text(encoding="utf-8")
-    copies = [
-        notebooks.executed_copy(chapter.slug, source=plan.source, dataset=chapter.dataset, budget=plan.budget)
-        for chapter in chapters
-    ]
+    place = dict(source=plan.source, budget=plan.budget)
+    copies = [notebooks.executed_copy(one.slug, dataset=one.dataset, **place) for one in chapters]
     names = [_from_home(copy.with_suffix("")) for copy in copies if copy.exists()]
     return [name for name in names if name not in named]
 

@@ -10,34 +10,16 @@ from urllib.parse import unquote, urlsplit
 
 from reidlib.spec import ReidError
 
-EXECUTED = "results/notebooks/"
-"""The pages made from executed notebooks."""
-
+EXECUTED = "results/notebooks/"  #: the pages made from executed notebooks
 STAND_IN_PAGES = f"{EXECUTED}stand-in/"
 STUDY_PAGES = f"{EXECUTED}study/"
 """Pages that belong to no table. They may read records of any images, so each states whose images it has read."""
 
 MADE_BY_SPHINX = {"index", "genindex", "search", "py-modindex"}
-"""Pages that every book has although `_toc.yml` does not name them."""
+SOURCE_CODE = "_modules/"  #: Pages and source code that Sphinx makes, although `_toc.yml` does not name them
 
-SOURCE_CODE = "_modules/"
-"""Source code that the API reference links to; made by Sphinx as well."""
-
-LOADED_ATTRIBUTES = {
-    "script": ("src",),
-    "img": ("src", "srcset"),
-    "iframe": ("src",),
-    "source": ("src", "srcset"),
-    "video": ("src", "poster"),
-    "audio": ("src",),
-    "track": ("src",),
-    "embed": ("src",),
-    "object": ("data",),
-    "input": ("src",),
-    "image": ("href", "xlink:href"),
-    "use": ("href", "xlink:href"),
-}
-"""What a browser fetches when it opens a page, by element. For `link` it depends on the attribute `rel`."""
+LOADED = ("src", "srcset", "poster", "data")
+"""The attributes whose address a browser fetches when it opens a page, whatever the element."""
 
 LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
 
@@ -46,17 +28,12 @@ OTHER_HOST = re.compile(r"(https?:)?//", re.IGNORECASE)
 
 
 def check(html: Path, *, pages: Sequence[str]) -> None:
-    """Raises ReidError unless the folder `html` contains exactly the named pages and none of them has a fault.
-
-    pages: the names in `_toc.yml`, without suffix.
-    """
+    """Raises ReidError unless the folder `html` contains exactly the pages (names in `_toc.yml`), all without fault."""
     faults = list(_faults(html.resolve(), pages))
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise ReidError(
-            f"the book in {html} has {len(faults)} fault(s): {shown}. Correct the source of the page, or run "
-            "`make clean` if the page is not in _toc.yml, and build again"
-        )
+        remedy = "Correct the source of the page, or run `make clean` if it is not in _toc.yml, and build again"
+        raise ReidError(f"the book in {html} has {len(faults)} fault(s): {shown}. {remedy}")
 
 
 class _Page(HTMLParser):
@@ -81,13 +58,11 @@ class _Page(HTMLParser):
             self.links.append(values["href"])
         if tag == "link" and LOADED_LINKS & set(values.get("rel", "").lower().split()):
             self.loaded.append(values.get("href", ""))
-        for name in LOADED_ATTRIBUTES.get(tag, ()):
-            if name == "srcset":
-                self.loaded += [
-                    candidate.split()[0] for candidate in values.get(name, "").split(",") if candidate.strip()
-                ]
-            elif values.get(name):
-                self.loaded.append(values[name])
+        if tag in ("image", "use"):  # of SVG
+            self.loaded += [values[name] for name in ("href", "xlink:href") if values.get(name)]
+        for name in LOADED:
+            several = values.get(name, "").split(",") if name == "srcset" else [values.get(name, "")]
+            self.loaded += [one.split()[0] for one in several if one.strip()]
         self.loaded += _addresses_in_css(values.get("style", ""))
 
     def handle_endtag(self, tag: str) -> None:
@@ -147,6 +122,5 @@ def _dead(html: Path, page: str, path: Path, address: str, parsed: dict[Path, _P
         target = target / "index.html"
     if html not in target.parents or not target.is_file():
         yield f"page {page} links to {address}, which is not in the book"
-        return
-    if parts.fragment and target in parsed and unquote(parts.fragment) not in parsed[target].anchors:
+    elif parts.fragment and target in parsed and unquote(parts.fragment) not in parsed[target].anchors:
         yield f"page {page} links to {address}, and there is no such place on that page"

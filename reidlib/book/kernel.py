@@ -16,8 +16,8 @@ from typing import Any
 def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path, quiet: bool = False) -> None:
     """Executes the notebook `source` with these parameters in the folder `cwd`, and writes the result to `target`.
 
-    quiet: what the cells print is not repeated on stdout and stderr. The kernel ends with this call, also on a signal.
-    Raises what papermill raises: PapermillExecutionError if a cell fails, RuntimeError if the kernel dies.
+    quiet: what the cells print is not repeated. The kernel ends with this call, also on a signal. Raises
+    PapermillExecutionError if a cell fails, RuntimeError if the kernel dies.
     """
     import papermill
     from traitlets.config import Config
@@ -52,9 +52,8 @@ def _termination_raises() -> Generator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    numbers = []
-    if threading.current_thread() is threading.main_thread():
-        numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    main = threading.current_thread() is threading.main_thread()
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(one) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, stop)
     try:

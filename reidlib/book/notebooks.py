@@ -1,14 +1,11 @@
 """Execution of notebooks with papermill: parameters are checked first, and an executed copy is replaced as a whole.
 
-There are three kinds of notebook.
-
 - A chapter, `notebooks/<paper>/<table>.ipynb`, shows the records of its table. `reid run` executes it.
-- An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks. It is no table itself: its
-  parameter `table` names the table whose rows it draws. `reid run` executes it.
+- An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks, those of the table that its
+  parameter `table` names. `reid run` executes it.
 - A page of the study, `notebooks/study/<name>.ipynb`, belongs to no table. `reid book` executes it.
 
-A notebook is named by its slug, "paper/table" or "study/name". papermill and nbformat are imported only by functions
-that execute a notebook, so that training needs neither.
+A notebook is named by its slug, "paper/table" or "study/name". Training needs neither papermill nor nbformat.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,9 @@ from reidlib.runs import locks
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
-PAGES = "study"
-"""The folder of the pages that belong to no table; the other folders in notebooks/ are named after papers."""
-
-CODE = {".py", ".toml", ".tsv", ".json"}
-"""Suffixes of the files of reidlib, and of the tables in results/, on which an executed copy depends."""
-
-NOT_SHOWN = {"book", "cli.py"}
-"""Parts of reidlib on which no executed copy depends: no chapter and no page of the study imports them."""
+PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
+CODE = {".py", ".toml", ".tsv", ".json"}  #: suffixes of the files on which an executed copy depends
+NOT_SHOWN = {"book", "cli.py"}  #: parts of reidlib that no chapter and no page of the study imports
 
 
 def pages() -> list[str]:
@@ -52,15 +45,11 @@ def template(slug: str) -> Path:
 
 
 def has_template(slug: str) -> bool:
-    """Whether there is a notebook of this name."""
     return (paths.home() / "notebooks" / f"{slug}.ipynb").is_file()
 
 
 def table_of(slug: str) -> str:
-    """The table whose records a notebook reads. For an image figure it is the one that its parameter `table` names.
-
-    A slug without a notebook is returned unchanged.
-    """
+    """The table whose records a notebook reads: itself, or the one that an image figure's parameter `table` names."""
     paper, _, name = slug.partition("/")
     if slug in papers.tables() or not has_template(slug):
         return slug
@@ -79,58 +68,46 @@ def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
     return paths.results() / "notebooks" / source / dataset / budget / f"{slug}.ipynb"
 
 
-def executed_page(slug: str) -> Path:
-    """The file of the executed copy of a page of the study."""
-    return paths.results() / "notebooks" / f"{slug}.ipynb"
+def copy_of(slug: str, parameters: dict[str, Any]) -> Path:
+    """The file of the executed copy of any notebook."""
+    if slug in pages():
+        return paths.results() / "notebooks" / f"{slug}.ipynb"
+    return executed_copy(slug, **{name: parameters[name] for name in ("source", "dataset", "budget")})
 
 
 def digest(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """What an executed copy depends on today: template, parameters, code, printed numbers and records.
 
-    An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed. It depends
-    on its template and its records alone: a change of the code does not make it stale.
-
-    Returns slug, template_sha256, parameters, inputs_sha256, and `missing`: the runs without a finished record.
+    An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed: a change
+    of the code does not make it stale. `missing`: the runs without a finished record.
     """
-    inputs, missing = _all_records() if slug in pages() else _records_of_table(slug, parameters)
+    if slug in pages():  # it may read any record or benchmark, and itself names those it lacks
+        folders = (paths.results() / name for name in ("records", "benchmarks"))
+        inputs, missing = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
+    else:
+        inputs, missing = _records_of_table(slug, parameters)
     if table_of(slug) == slug:
         rooms = [room for room in (paths.home() / "reidlib").iterdir() if room.name not in NOT_SHOWN]
         files = [file for room in rooms for file in (room, *room.rglob("*"))]
         files += (paths.home() / "results").glob("*.tsv")
         inputs += sorted(file for file in files if file.suffix in CODE)
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
-    return {
-        "slug": slug,
-        "template_sha256": digest(template(slug)),
-        "parameters": parameters,
-        "inputs_sha256": together,
-        "missing": missing,
-    }
+    own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
+    return own | dict(inputs_sha256=together, missing=missing)
 
 
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
-    """The existing record files of a notebook's table, and the runs without a finished record.
-
-    A chapter depends on all rows of its table, an image figure on the rows that it draws.
-    """
+    """The existing record files of all rows, or of those that a figure draws; the runs without a finished record."""
     asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
     again, table = parameters["again"], table_of(slug)
-    rows = parameters["rows"] if table != slug else []
-    runs = runs_of(table, rows=rows, **asked)
+    runs = runs_of(table, rows=parameters["rows"] if table != slug else [], **asked)
     runs += runs_of(table, rows=again, again=again, **asked) if again else []
     missing = [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"]
     return [run.record_file for run in runs if run.record_file.exists()], missing
-
-
-def _all_records() -> tuple[list[Path], list[str]]:
-    """Every record and benchmark: a page of the study may read any of them, and itself names those it lacks."""
-    folders = (paths.results() / name for name in ("records", "benchmarks"))
-    return sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
 
 
 def stale(copy: Path) -> str | None:
@@ -159,10 +136,7 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 
 def check_parameters(file: Path, given: dict[str, Any]) -> None:
-    """Raises ReidError unless the notebook has exactly one parameters cell that knows and uses all given names.
-
-    An unknown name, and a parameter that no cell reads, would have no effect: both stop before anything is executed.
-    """
+    """Raises ReidError unless the notebook has one parameters cell that knows all given names and reads its own."""
     cells = _read(file)["cells"]
     tagged = [cell for cell in cells if "parameters" in _tags(cell)]
     if len(tagged) != 1:
@@ -172,13 +146,11 @@ def check_parameters(file: Path, given: dict[str, Any]) -> None:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
         known.append(statement.targets[0].id)
-    unknown = sorted(set(given) - set(known))
-    if unknown:
+    if unknown := sorted(set(given) - set(known)):
         raise ReidError(f"{file}: unknown parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
     others = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code" and cell is not tagged[0])
     read = {node.id for node in ast.walk(ast.parse(others)) if isinstance(node, ast.Name)}
-    unread = [name for name in known if name not in read]
-    if unread:
+    if unread := [name for name in known if name not in read]:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
 
 
@@ -194,62 +166,42 @@ def _defaults(file: Path) -> dict[str, Any]:
     return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}
 
 
-def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
-    """Executes the notebook of a table or figure with these parameters and returns the file of its executed copy.
-
-    A current copy is returned unchanged. If the notebook fails, it is kept in the folder failed/ beside the copy, the
-    copy from before stays, and ReidError is raised.
-    """
-    check_parameters(template(slug), parameters)
-    parameters = with_defaults(slug, parameters)
-    return _up_to_date(_copy_of(slug, parameters), slug, parameters, quiet)
-
-
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
     """Whether an executed copy with these parameters exists and depends on nothing that has changed since."""
     parameters = with_defaults(slug, parameters)
     now = made_from(slug, parameters)
-    return not now["missing"] and _was_made_from(_copy_of(slug, parameters)) == now
-
-
-def _copy_of(slug: str, parameters: dict[str, Any]) -> Path:
-    return executed_copy(slug, **{name: parameters[name] for name in ("source", "dataset", "budget")})
+    return not now["missing"] and _was_made_from(copy_of(slug, parameters)) == now
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
     """Executes a chapter again, with the parameters of its copy, if the copy is not current and no record is missing.
 
-    Nothing is trained, and image figures are not executed. If a record or a copy is missing, the build of the book says
-    so.
+    Nothing is trained, and image figures are not executed: the build of the book says what is missing.
     """
     place = dict(source=source, dataset=dataset, budget=budget)
     made = _was_made_from(executed_copy(slug, **place)) or {}
-    parameters = {**_defaults(template(slug)), **place, **made.get("parameters", {})}
+    parameters = with_defaults(slug, place | made.get("parameters", {}))
     if table_of(slug) == slug and not made_from(slug, parameters)["missing"]:
         execute(slug, parameters, quiet=True)
 
 
-def execute_page(slug: str, *, quiet: bool = False) -> Path:
-    """Executes a page of the study with its own parameters and returns the file of its executed copy."""
-    check_parameters(template(slug), {})
-    return _up_to_date(executed_page(slug), slug, _defaults(template(slug)), quiet)
+def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
+    """Executes a notebook with these parameters, unless its executed copy is current, and returns the copy's file.
 
-
-def _up_to_date(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
-    """The executed copy, made now unless it is current."""
+    If the notebook fails, it is kept in the folder failed/ beside the copy, the copy from before stays, and ReidError
+    is raised.
+    """
+    check_parameters(template(slug), parameters)
+    parameters = with_defaults(slug, parameters)
+    copy = copy_of(slug, parameters)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReidError(
-            f"{copy.parent}: results folder cannot be written ({error.strerror}); set REID_RESULTS"
-        ) from error
+        what = f"{copy.parent}: results folder cannot be written ({error.strerror})"
+        raise ReidError(f"{what}; set REID_RESULTS") from error
     # A second process waits here and then finds the copy of the first: two kernels would write the same files.
-    name = copy.relative_to(paths.results()).with_suffix(".lock")
-    with locks.locked(paths.cache() / name, wait=True):
-        now = made_from(slug, parameters)
-        if not now["missing"] and _was_made_from(copy) == now:
-            return copy
-        return _executed(copy, slug, parameters, quiet)
+    with locks.locked(paths.cache() / copy.relative_to(paths.results()).with_suffix(".lock"), wait=True):
+        return copy if is_current(slug, parameters) else _executed(copy, slug, parameters, quiet)
 
 
 def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
@@ -279,22 +231,20 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
 
 def _was_made_from(copy: Path) -> dict[str, Any] | None:
     """What an executed copy says it was made from; None if it cannot be read or does not say it."""
-    try:
+    with suppress(OSError, KeyError, ValueError, TypeError):
         return _read(copy)["metadata"].get("reid")
-    except (OSError, KeyError, ValueError, TypeError):
-        return None
+    return None
 
 
 def _tidy(notebook: Any) -> None:
     """Removes from an executed notebook, in place, what readers do not need."""
     # The template's own values were replaced by the injected ones, which are kept but folded.
     notebook.cells = [cell for cell in notebook.cells if "parameters" not in _tags(cell)]
-    for cell in notebook.cells:
-        if "injected-parameters" in _tags(cell):
-            cell.metadata.tags.append("hide-input")
     # papermill writes paths of this machine and the time of each cell into the copy.
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
+        if "injected-parameters" in _tags(cell):
+            cell.metadata.tags.append("hide-input")
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":  # printed lines of a training name folders of this machine; its log keeps them

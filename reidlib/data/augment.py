@@ -1,4 +1,7 @@
-"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator."""
+"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator.
+
+Images of another kind, options out of range and a generator on another device are ReidErrors.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,13 @@ def crop_and_flip(
     aspect_ratio  the crop's height/width in multiples of the image's own, drawn log-uniformly. SafeNet prints
                the ratio itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means
                the same crop of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
-    flip     probability of a left–right flip
-    size       (H', W') in pixels, None: as the images come. Bilinear without antialias: made for enlarging a crop, so
-               keep the images at the size wanted rather than shrink them here.
-    generator  a CPU generator, so that CPU and GPU runs of one seed see the same crops; five numbers an image, whatever
-               the options are
+    flip       probability of a left–right flip
+    size       (H', W') in pixels, None: as the images come. Bilinear without antialias: not made for shrinking
+    generator  a CPU generator, so that runs of one seed see the same crops on all devices; five numbers an image
 
     Ours, as the paper states none of it: the log-uniform draw, the uniform place, and that a crop that does not fit the
     image is clamped to its border, not drawn again. With the paper's intervals half of the draws are too tall and
     become full-height crops of width sqrt(area/aspect_ratio); both quantities stay inside their intervals.
-
-    Raises ReidError for images that are not uint8 B×3×H×W, options out of range, and a generator on another device.
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     boxes = crop_boxes(len(images), scale=scale, aspect_ratio=aspect_ratio, flip=flip, generator=generator)
@@ -47,18 +46,10 @@ def crop_and_flip(
 
 
 def crop_boxes(count: int, *, scale: Interval, aspect_ratio: Interval, flip: float, generator: Generator) -> Tensor:
-    """`count` random boxes (top, left, height, width, sign) in parts of the image: float32, count×5, on CPU.
-
-    0 ≤ top, top + height ≤ 1, the same across; sign −1 asks for the mirrored crop. Options as in `crop_and_flip`.
-    """
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ReidError(f"scale={scale} is no interval inside (0, 1]; it is the crop's share of the image's area")
-    if not 0 < aspect_ratio[0] <= aspect_ratio[1]:
-        raise ReidError(
-            f"aspect_ratio={aspect_ratio} is no interval above 0; it is height/width in multiples of the image's own"
-        )
-    if not 0 <= flip <= 1:
-        raise ReidError(f"flip={flip} is no probability; give a number from 0 to 1")
+    """`count` boxes (top, left, height, width, sign) in parts of the image; sign −1 is mirrored. float32, count×5."""
+    _check_options("scale", scale, "the crop's share of the image's area", share=True)
+    _check_options("aspect_ratio", aspect_ratio, "height/width in multiples of the image's own")
+    _check_probability("flip", flip)
     draws = _drawn(5, count, generator)
     area, ratio = _between(scale, draws[0]), _log_between(aspect_ratio, draws[1])
     height, width = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
@@ -90,10 +81,7 @@ def pad_and_crop(images: Tensor, *, pad: int, generator: Generator) -> Tensor:
     """A black border of `pad` pixels, then a crop of the images' own size: uint8 B×3×H×W to the same (MROS L526).
 
     pad        pixels on each side; 0 gives the images back
-    generator  a CPU generator. Each image takes two numbers whatever `pad` is: the crop's top and left, each uniform in
-               0..2·pad of the padded image.
-
-    Raises ReidError for images that are not uint8 B×3×H×W, a negative pad, and a generator on another device.
+    generator  a CPU generator; two numbers an image, the crop's top and left, each uniform in 0..2·pad
     """
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     if pad < 0:
@@ -126,14 +114,11 @@ def erase(
     probability  of an image to lose a rectangle
     area         the rectangle's share of the image's area, drawn uniformly from this interval
     ratio        its height/width in pixels, drawn log-uniformly: (r, 1/r) is tall as often as wide
-    generator    a CPU generator. Each image takes 23 numbers whatever the options are.
+    generator    a CPU generator; 23 numbers an image
 
-    Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most, then
-    the image stays as it is). Here ten sizes are drawn at once, the first that fits is taken, and an image for which
-    none fits stays as it is; the place is uniform among those inside the image. Sides are rounded to whole pixels, at
-    least one.
-
-    Raises ReidError for images that are not floats B×3×H×W, options out of range, a generator on another device.
+    Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most). Here
+    ten sizes are drawn at once, the first that fits is taken, and an image for which none fits stays as it is; the
+    place is uniform among those inside the image. Sides are rounded to whole pixels, at least one.
     """
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]
@@ -154,12 +139,9 @@ def erasing_boxes(
 
     An image that keeps all its pixels has height and width 0. Options as in `erase`.
     """
-    if not 0 <= probability <= 1:
-        raise ReidError(f"probability={probability} is no probability; give a number from 0 to 1")
-    if not 0 < area[0] <= area[1] <= 1:
-        raise ReidError(f"area={area} is no interval inside (0, 1]; it is the erased share of the image's area")
-    if not 0 < ratio[0] <= ratio[1]:
-        raise ReidError(f"ratio={ratio} is no interval above 0; it is the rectangle's height/width")
+    _check_probability("probability", probability)
+    _check_options("area", area, "the erased share of the image's area", share=True)
+    _check_options("ratio", ratio, "the rectangle's height/width")
     draws = _drawn(3 + 2 * ERASING_CANDIDATES, count, generator)
     chance, down, across = draws[:3]  # count each
     pixels = size[0] * size[1] * _between(area, draws[3::2])  # candidates × count
@@ -182,11 +164,20 @@ def _check_images(images: Tensor, right: bool, purpose: str, wanted: str) -> Non
         raise ReidError(f"images to {purpose} are {images.dtype} of shape {tuple(images.shape)}; give {wanted}")
 
 
+def _check_options(name: str, interval: Interval, meaning: str, *, share: bool = False) -> None:
+    if not 0 < interval[0] <= interval[1] or (share and interval[1] > 1):
+        raise ReidError(f"{name}={interval} is no interval {'inside (0, 1]' if share else 'above 0'}; it is {meaning}")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ReidError(f"{name}={value} is no probability; give a number from 0 to 1")
+
+
 def _drawn(numbers: int, count: int, generator: Generator) -> Tensor:
     """`numbers` uniform numbers for each of `count` images: float64, numbers × count, on CPU."""
     if generator.device.type != "cpu":
-        what = f"the generator of the augmentation is on {generator.device}"
-        raise ReidError(f"{what}; give a CPU one, equal on all devices")
+        raise ReidError(f"the generator of the augmentation is on {generator.device}; give a CPU one")
     return torch.rand(numbers, count, generator=generator, dtype=torch.float64)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from reidlib.data import dukemtmc, market1501, msmt17
 from reidlib.data.table import DISTRACTOR, Dataset, combined_digest
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 
 SETS = {"market": market1501, "duke": dukemtmc, "msmt17": msmt17}
 """The data sets that pair by name, under the words of the papers' tables; `join` takes any two."""
@@ -21,13 +20,8 @@ PAIRS = {f"{train}-to-{test}": (SETS[train].NAME, SETS[test].NAME) for train, te
 
 
 def load(name: str, root: Path | str | None = None) -> Dataset:
-    """Read the two data sets of a pair and join them.
-
-    name  one of PAIRS ("market-to-duke")
-    root  the folder that holds both data sets; None: both are looked for under REID_DATA
-    """
-    if name not in PAIRS:
-        raise ReidError(f"no pair of data sets is called {name!r}; choose one of {', '.join(PAIRS)}")
+    """The two data sets of one of PAIRS, joined; root: the folder that holds both (None: REID_DATA)."""
+    check_choice("cross-domain", "pair of data sets", name, list(PAIRS))
     loaders = {part.NAME: part.load for part in SETS.values()}
     return join(name, *(loaders[part](root) for part in PAIRS[name]))
 
@@ -41,10 +35,8 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
     Raises ReidError for two data sets that are the same, or of which one is a stand-in and the other real.
     """
     if train.source != test.source:
-        raise ReidError(
-            f"{name}: {train.name} is {train.source} and {test.name} is {test.source}; their numbers never mix: "
-            "give two of one kind"
-        )
+        kinds = f"{train.name} is {train.source} and {test.name} is {test.source}"
+        raise ReidError(f"{name}: {kinds}; their numbers never mix: give two of one kind")
     if train.name == test.name:
         raise ReidError(f"{name}: {train.name} is both trained and tested; a cross-domain pair needs two data sets")
     root = Path(os.path.commonpath([train.root.resolve(), test.root.resolve()]))
@@ -55,7 +47,7 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
         identity=tested["identity"] + persons * learnt["identity"].max(),
         camera=tested["camera"] + learnt["camera"].max(),
     )
-    checks = tuple(replace(check, what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
+    checks = tuple(check._replace(what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
     note = f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it"
     table, digest = pd.concat([learnt, tested], ignore_index=True), combined_digest(train.digest, test.digest)
     return Dataset(name, root, train.source, table, digest, checks, (note, *train.notes, *test.notes))

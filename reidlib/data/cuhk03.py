@@ -12,22 +12,17 @@ Forms on disk, whichever is found:
 
     cuhk-03.mat     the release (MATLAB v7.3, which is HDF5): `labeled` and `detected`, each five cells (one a camera
                     pair) of persons × 10 images, the first five from the pair's first camera; `testsets`, 20 lists of
-                    (pair, person). Its images are extracted once, without loss, to PNG files.
+                    (pair, person). Its images are extracted once, without loss, to PNG files. The new protocol also
+                    reads its published cuhk03_new_protocol_config_{labeled,detected}.mat beside it.
     labeled, detected   CUHK03-NP: each with bounding_box_train, query and bounding_box_test; 0001_c1_1.png = identity
-                    1, camera 1, image 1. The classic protocol needs `testsets.mat` beside them (below).
+                    1, camera 1, image 1. The classic protocol needs `testsets.mat` beside them: `testsets`, a 20×1
+                    cell of n×2 (pair, person), both from 1, and `persons`, 1×5, how many persons each pair saw.
 
-The new protocol reads its published cuhk03_new_protocol_config_{labeled,detected}.mat beside cuhk-03.mat.
+A stand-in has the second form, with JPEG files.
 
-Identities count from 1 to 1,467, pair after pair (persons 843, 440, 77, 58, 49), as the published config files number
-them, so a person has one identity in every form and no identity is 0 (the table's distractor). Cameras are 1 and 2,
-the view within the pair, as the config's camId and the NP names have it: the same table comes from either form; a
-person is seen by one pair only, so the rule "same identity and same camera" reads the same; and which of the campus's
-six cameras stand in the five pairs was never published, so numbers 1 to 10 would claim what nobody knows.
-
-A stand-in has the folders of CUHK03-NP with JPEG files, and `testsets.mat`, as `scipy.io.savemat` writes it:
-
-    testsets   20×1 cell, each n×2: rows (pair, person), both from 1; n = 100 at scale 1, of the first three pairs
-    persons    1×5: how many persons each pair saw; (843, 440, 77, 58, 49) at scale 1
+Identities count from 1 to 1,467, pair after pair (`PERSONS`), as the published config files number them, so a person
+has one identity in every form and none is 0 (the table's distractor). Cameras are 1 and 2, the view within the pair, as
+the config's camId and the NP names have it: which of the campus's six cameras stand in a pair was never published.
 """
 
 from __future__ import annotations
@@ -36,7 +31,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,16 +46,11 @@ from reidlib.data.table import FOLDERS, Check, Dataset, Layout, shown
 from reidlib.spec import ReidError
 
 NAME = "cuhk03"
-MAT = "cuhk-03.mat"
-TEST_SETS = "testsets.mat"
+MAT, TEST_SETS, EXTRACTED = "cuhk-03.mat", "testsets.mat", "cuhk-03.images"
 CONFIG = "cuhk03_new_protocol_config_{boxes}.mat"
-EXTRACTED = "cuhk-03.images"
-
 BOXES = ("labeled", "detected")
-PERSONS = (843, 440, 77, 58, 49)
-"""Persons that each of the five camera pairs saw."""
-PAIRS = {"classic": 5, "classic3": 3}
-"""How many of the camera pairs each reading of the classic protocol takes."""
+PERSONS = (843, 440, 77, 58, 49)  #: Persons that each of the five camera pairs saw
+PAIRS = {"classic": 5, "classic3": 3}  #: How many of the camera pairs each reading of the classic protocol takes
 TEST_SETS_PUBLISHED = 20
 IMAGES_A_PERSON, IMAGES_A_CAMERA = 10, 5
 READINGS = {
@@ -89,9 +79,8 @@ VARIANTS = {f"{NAME}-np-{boxes}": ("np", boxes, 0) for boxes in BOXES} | {
 
 def all_splits(name: str) -> str:
     """The name under which the twenty splits of one protocol are shown together; any other data set's name as it is."""
-    if VARIANTS.get(name, ("", "", 0))[2] == 0:
-        return name
-    return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}"
+    split = VARIANTS.get(name, ("", "", 0))[2]
+    return f"{name.rpartition('-')[0]}-01 … -{TEST_SETS_PUBLISHED}" if split else name
 
 
 def splits(name: str) -> list[str]:
@@ -99,38 +88,30 @@ def splits(name: str) -> list[str]:
     return [other for other in VARIANTS if all_splits(other) == all_splits(name)] or [name]
 
 
-_COUNTED = ("train images", "train identities", "query images", "query identities", "gallery images")
-PUBLISHED: dict[tuple[str, str], dict[str, int]] = {
-    ("np", "labeled"): dict(zip(_COUNTED, (7_368, 767, 1_400, 700, 5_328), strict=True)),
-    ("np", "detected"): dict(zip(_COUNTED, (7_365, 767, 1_400, 700, 5_332), strict=True)),
-    **{("classic", boxes): {"train identities": 1_367, "gallery identities": 100} for boxes in BOXES},
-    **{("classic3", boxes): {"train identities": 1_260, "gallery identities": 100} for boxes in BOXES},
+PUBLISHED = {
+    ("np", "labeled"): table.published(7_368, 767, 1_400, 700, 5_328),
+    ("np", "detected"): table.published(7_365, 767, 1_400, 700, 5_332),
+} | {
+    (protocol, boxes): {"train identities": persons, "gallery identities": 100}
+    for protocol, persons in (("classic", 1_367), ("classic3", 1_260))
+    for boxes in BOXES
 }
 """Split sizes. New protocol: its page and config files. Classic: the release has test sets of 100 persons; the rest of
 its 1,467, or of the 1,360 of the first three pairs (the 1,260 that SafeNet's text trains on), are for training."""
 
-IMAGES = {
-    ("classic", "labeled"): 14_096,
-    ("classic", "detected"): 14_097,
-    ("classic3", "labeled"): 13_163,
-    ("classic3", "detected"): 13_164,
-}
+IMAGES = {("classic", "labeled"): 14_096, ("classic", "detected"): 14_097}
+IMAGES |= {("classic3", "labeled"): 13_163, ("classic3", "detected"): 13_164}
 """Images of training and test together, counted in the file lists of the published config files."""
 
 
-def load(name: str, root: Path | str | None = None, extracted: Path | str | None = None) -> Dataset:
-    """Read one table of CUHK03 or of its stand-in from `root` and check it.
+def load(name: str, root: Path | str | None = None) -> Dataset:
+    """One of VARIANTS ("cuhk03-np-labeled"), of CUHK03 or its stand-in, as a checked table; root as in `find_root`.
 
-    name       one of VARIANTS ("cuhk03-np-labeled", "cuhk03-classic-detected-07")
-    root       the folder that holds cuhk-03.mat, or labeled and detected. One level too deep, or one or two levels too
-               shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
-    extracted  where the images of cuhk-03.mat are kept as PNG files (about 0.5 GB); None: cuhk-03.images beside it, or
-               in the cache (REID_CACHE) where the .mat's own folder cannot be written
+    The images of cuhk-03.mat are kept as PNG files (about 0.5 GB) in cuhk-03.images beside it, or in the cache where
+    that folder cannot be written. Classic protocol: query and gallery both hold all images of the test persons, as
+    published toolkits give them; persons whom only one camera saw are in the gallery alone.
 
-    Classic protocol: query and gallery both hold all images of the test persons, as published toolkits give them; which
-    of them one trial compares is a matter of the test. Persons whom only one camera saw are in the gallery alone.
-
-    Raises ReidError, one line, as `table.load_folders`, and for a .mat cut short or of another structure.
+    Raises ReidError as `table.load_folders`, and for a .mat cut short or of another structure.
     """
     if name not in VARIANTS:
         raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
@@ -143,7 +124,7 @@ def load(name: str, root: Path | str | None = None, extracted: Path | str | None
     release = MAT in (layout.form_in(folder) or ())
     checks, persons, home = [note], PERSONS, folder
     if release:
-        home = _extraction_folder(folder / MAT, boxes, extracted)
+        home = _extraction_folder(folder / MAT, boxes)
         images, persons, base = _extracted(folder / MAT, boxes, home)
         checks.append(Check("images extracted to", str(home), str(home), True))
     else:
@@ -173,18 +154,13 @@ def standin_digest(name: str, digest: str) -> str:
     return table.combined_digest(digest, name)
 
 
-# --- the new protocol -------------------------------------------------------------------------------------------------
-
-
 def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     """The table of the new protocol from its published config file and the release's images."""
     name = CONFIG.format(boxes=boxes)
     file = next((folder / name for folder in (root, root.parent) if (folder / name).is_file()), None)
     if file is None:
-        raise ReidError(
-            f"{name} is missing in {root} and in {root.parent}; put this published file of the new protocol beside "
-            f"{MAT}, or give the CUHK03-NP folders"
-        )
+        remedy = f"put this published file of the new protocol beside {MAT}, or give the CUHK03-NP folders"
+        raise ReidError(f"{name} is missing in {root} and in {root.parent}; {remedy}")
     config, parts = _read_mat(file), []
     try:
         names = np.array([f"{boxes}/{np.ravel(cell)[0]}" for cell in config["filelist"].ravel()])
@@ -199,10 +175,8 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     listed = pd.concat(parts, ignore_index=True)
     absent = listed.loc[~listed["path"].isin(images["path"]), "path"]
     if len(absent):
-        raise ReidError(
-            f"{file} lists {shown([Path(absent.iloc[0]).name])}, which {MAT} does not hold ({len(absent):,} such); "
-            "copy both again"
-        )
+        first = shown([Path(absent.iloc[0]).name])
+        raise ReidError(f"{file} lists {first}, which {MAT} does not hold ({len(absent):,} such); copy both again")
     return listed
 
 
@@ -225,17 +199,12 @@ def _read_mat(file: Path) -> dict:
         raise ReidError(f"{file} cannot be read as a MATLAB file ({error}); copy it again") from None
 
 
-# --- the classic protocol ---------------------------------------------------------------------------------------------
-
-
 def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """The test persons of one split, n×2 (pair, person), both from 1; and how many persons each pair saw."""
-    file = next((root / name for name in (MAT, TEST_SETS) if (root / name).is_file()), None)
-    if file is None:
-        raise ReidError(
-            f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol; "
-            f"give the folder of the release, or render the stand-in: {LAYOUT.render}"
-        )
+    file = root / (MAT if (root / MAT).is_file() else TEST_SETS)
+    if not file.is_file():
+        what = f"{root} holds neither {MAT} nor {TEST_SETS}, which list the 20 test sets of the classic protocol"
+        raise ReidError(f"{what}; give the folder of the release, or render the stand-in: {LAYOUT.render}")
     if file.name == MAT:
         with _open(file) as content:
             sets = [content[ref][()].T for ref in content["testsets"][()].ravel()]
@@ -248,18 +217,13 @@ def _test_sets(root: Path, split: int, persons: tuple[int, ...]) -> tuple[np.nda
             raise ReidError(f"{file} has {error} as the persons of each pair; copy it again") from None
     if len(sets) != TEST_SETS_PUBLISHED:
         raise ReidError(f"{file} lists {len(sets)} test sets instead of {TEST_SETS_PUBLISHED}; copy it again")
-    try:
+    with suppress(ValueError, IndexError):
         tests = _whole_numbers(sets[split - 1], 1, sum(persons)).reshape(-1, 2)
-        if np.shape(sets[split - 1])[1:] != (2,) or len(persons) != len(PERSONS) or not len(tests):
-            raise ValueError("no list of pairs")
-        if (tests[:, 1] > np.asarray(persons)[tests[:, 0] - 1]).any():
-            raise ValueError("a person that its pair does not have")
-    except (ValueError, IndexError):
-        raise ReidError(
-            f"test set {split} of {file} is no list of (pair 1 to 5, person); pairs of {list(persons)} persons were "
-            "found: copy it again"
-        ) from None
-    return tests, persons
+        whole = np.shape(sets[split - 1])[1:] == (2,) and len(persons) == len(PERSONS) and len(tests)
+        if whole and (tests[:, 1] <= np.asarray(persons)[tests[:, 0] - 1]).all():
+            return tests, persons
+    what = f"test set {split} of {file} is no list of (pair 1 to 5, person)"
+    raise ReidError(f"{what}; pairs of {list(persons)} persons were found: copy it again")
 
 
 def _classic(
@@ -268,10 +232,9 @@ def _classic(
     """The table of one classic split, from all images and the (pair, person) of its test persons."""
     before = np.cumsum([0, *persons])  # persons of all earlier pairs
     if images["identity"].max() > before[-1]:
-        raise ReidError(
-            f"identity {images['identity'].max()} is among the images, but the test sets are of {before[-1]:,} "
-            "persons; the images and the test sets are of two different sets: give a folder that is whole"
-        )
+        one = f"identity {images['identity'].max()} is among the images"
+        other = f"the test sets are of {before[-1]:,} persons"
+        raise ReidError(f"{one}, but {other}; they are of two different sets: give a folder that is whole")
     images = images[images["identity"] <= before[pairs]]
     tested = images["identity"].isin(before[tests[:, 0] - 1] + tests[:, 1])
     test = images[tested]
@@ -286,9 +249,6 @@ def _classic(
     ]
 
 
-# --- the release file -------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _open(mat: Path) -> Generator:
     """The release file, read as HDF5; anything wrong with its content is a ReidError."""
@@ -298,35 +258,26 @@ def _open(mat: Path) -> Generator:
         with h5py.File(mat, "r") as content:
             yield content
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ReidError(
-            f"{mat} ({mat.stat().st_size:,} bytes) is cut short or has not the structure of the release "
-            f"({' '.join(str(error).split())}); copy it again"
-        ) from None
+        what = f"{mat} ({mat.stat().st_size:,} bytes) is cut short or has not the structure of the release"
+        raise ReidError(f"{what} ({' '.join(str(error).split())}); copy it again") from None
 
 
-def _extraction_folder(mat: Path, boxes: str, extracted: Path | str | None) -> Path:
-    if extracted is not None:
-        return Path(extracted).resolve()
+def _extraction_folder(mat: Path, boxes: str) -> Path:
     beside = mat.with_name(EXTRACTED)
-    is_there = (beside / f"{boxes}.tsv").is_file()
-    usable = is_there or os.access(beside if beside.is_dir() else mat.parent, os.W_OK)
-    return beside if usable else paths.cache() / EXTRACTED
+    writable = os.access(beside if beside.is_dir() else mat.parent, os.W_OK)
+    return beside if writable or (beside / f"{boxes}.tsv").is_file() else paths.cache() / EXTRACTED
 
 
 def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple[int, ...], str]:
-    """All images of one kind of boxes, extracted first where they are not yet.
-
-    Returns rows (split empty), the persons of each pair, and a digest of names and sizes in pixels: the bytes of a PNG
-    file depend on the library that wrote it.
-    """
+    """All images of one kind of boxes, extracted first where they are not yet: rows (split empty), the persons of each
+    pair, and a digest of names and sizes in pixels, since a PNG's bytes depend on the library that wrote it."""
     index = _read_index(folder / f"{boxes}.tsv")
     if index is None or not {line.split("\t")[0] for line in index[1:]} <= _present(folder / boxes):
         index = _extract(mat, boxes, folder)
     size, many, _ = index[0].split("\t")
     if size != str(mat.stat().st_size):
         raise ReidError(f"{folder} holds the images of another {MAT} than {mat}; remove that folder to extract again")
-    persons = tuple(int(number) for number in many.split(","))
-    names = [line.split("\t")[0] for line in index[1:]]
+    persons, names = tuple(map(int, many.split(","))), [line.split("\t")[0] for line in index[1:]]
     fields = np.array([name.split("_")[:3] for name in names], dtype=np.int64)  # pair, person, camera
     identities = np.cumsum([0, *persons])[fields[:, 0] - 1] + fields[:, 1]
     rows = table.rows([f"{boxes}/{name}" for name in names], identities, fields[:, 2], "")
@@ -334,8 +285,7 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
 
 
 def _read_index(file: Path) -> list[str] | None:
-    """The .mat's size in bytes, the persons of each pair and the number of images; then a line an image (name, height,
-    width). None where there is no whole index of this form: the images are then extracted again."""
+    """Size of the .mat, persons of each pair, number of images; then name, height, width. None: it is not whole."""
     try:
         head, *lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -351,11 +301,7 @@ def _present(folder: Path) -> set[str]:
 
 
 def _extract(mat: Path, boxes: str, folder: Path) -> list[str]:
-    """Write the images that are not there yet, then the index, whose lines are returned.
-
-    A file gets its name only when it is complete, and the index comes last: an extraction that was interrupted is never
-    taken for a whole one and goes on where it stopped.
-    """
+    """Write the images that are not there yet, and last the index, so that an interrupted extraction goes on."""
     done, lines = _present(folder / boxes), []
     with _open(mat) as content:
         cells = [content[reference][()] for reference in content[boxes][()].ravel()]  # each 10 × persons, of references
@@ -375,8 +321,7 @@ def _extract(mat: Path, boxes: str, folder: Path) -> list[str]:
                     _save(folder / boxes / name, lambda file, pixels=pixels: pixels.save(file, format="PNG"))
     many = ",".join(str(cell.shape[1]) for cell in cells)
     index = [f"{mat.stat().st_size}\t{many}\t{len(lines)}", *lines]
-    text = "\n".join(index) + "\n"
-    _save(folder / f"{boxes}.tsv", lambda file: file.write_text(text, encoding="utf-8"))
+    _save(folder / f"{boxes}.tsv", lambda file: file.write_text("\n".join([*index, ""]), encoding="utf-8"))
     return index
 
 
@@ -388,7 +333,5 @@ def _save(file: Path, write: Callable[[Path], object]) -> None:
         write(part)
         os.replace(part, file)
     except OSError as error:
-        raise ReidError(
-            f"{file} cannot be written ({error.strerror or error}); make space or fix its permissions, or unpack the "
-            f"release elsewhere; the extraction goes on where it stopped"
-        ) from None
+        remedy = "make space or fix its permissions, or unpack the release elsewhere"
+        raise ReidError(f"{file} cannot be written ({error.strerror or error}); {remedy}") from None

@@ -3,10 +3,9 @@
 Its authors withdrew the data set in 2019. This study never offers a download: it reads a copy that a person already
 has and may use, and its own stand-in.
 
-Layout: bounding_box_train (702 identities), query (702 others) and bounding_box_test, the gallery: the 702 test
-identities and 408 distractor identities. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The
-distractors have ordinary numbers here (not 0, as in Market-1501): they are the gallery's identities without a query,
-and wrong answers for every query without any rule of their own.
+Layout: bounding_box_train, query and bounding_box_test, the gallery, which has 408 distractor identities beside those
+of the queries. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The distractors have ordinary numbers
+here (not 0, as in Market-1501) and are wrong answers for every query without any rule of their own.
 """
 
 from __future__ import annotations
@@ -14,19 +13,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders, published
 
 NAME = "dukemtmc"
 WITHDRAWN = "DukeMTMC-reID was withdrawn by its authors in 2019; this study never offers a download of it"
 
-PUBLISHED = {
-    "train images": 16_522,
-    "train identities": 702,
-    "query images": 2_228,
-    "query identities": 702,
-    "gallery images": 17_661,
-    "gallery identities": 1_110,
-}
+PUBLISHED = published(16_522, 702, 2_228, 702, 17_661, 1_110)
 """Split sizes as Zheng et al. (ICCV 2017) give them; gallery identities: 702 of the test and 408 distractors."""
 
 LAYOUT = Layout(
@@ -40,9 +32,5 @@ LAYOUT = Layout(
 
 
 def load(root: Path | str | None = None) -> Dataset:
-    """DukeMTMC-reID or its stand-in as a checked table; `table.load_folders` names the errors it raises.
-
-    root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
-    """
+    """DukeMTMC-reID or its stand-in as a checked table; root and errors as in `table.load_folders`."""
     return load_folders(root, LAYOUT, PUBLISHED, notes=(WITHDRAWN,))

@@ -22,44 +22,33 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _END_OF_JPEG, _START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 
 
-def decode(
-    dataset: Dataset,
-    frame: pd.DataFrame,
-    size: tuple[int, int] = (256, 128),
-    device: torch.device | str = "cpu",
-    workers: int | None = None,
-) -> torch.Tensor:
-    """The images of `frame` (rows of `dataset.table`), in its order: uint8, N×3×H×W, RGB, on `device`.
+def decode(dataset: Dataset, frame: pd.DataFrame, size: tuple[int, int] = (256, 128)) -> torch.Tensor:
+    """The images of `frame` (rows of `dataset.table`), in its order: uint8, N×3×H×W, RGB, on the CPU.
 
-    size     (H, W) in pixels; each image is resized to it, bilinear with antialias, shape not kept
-    workers  decoding threads; None: one for each core that this process may use. The result does not depend on it.
-
-    Raises ReidError naming the first file (in the order of `frame`) that is missing, cut short or no image.
+    Each is resized to `size`, (H, W) in pixels, bilinear with antialias, shape not kept. Raises ReidError naming the
+    first file (in the order of `frame`) that is missing, cut short or no image.
     """
-    height, width = size
     paths = [dataset.root / path for path in frame["path"]]
-    # filled as N×H×W×3, the order of the decoder, and permuted once at the end
-    pixels = np.empty((len(paths), height, width, 3), dtype=np.uint8)
+    pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)  # the order of the decoder; permuted once at the end
 
     def fill(position: int) -> None:
         pixels[position] = read_image(paths[position], size)
 
     # Linux: the cores that this process may use, such as a container's share
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(workers or cores) as pool:
+    with ThreadPoolExecutor(cores) as pool:
         try:
             list(pool.map(fill, range(len(paths))))
         except ReidError:
             pool.shutdown(cancel_futures=True)
             raise
-    # permuted here: on the device both orders would be in memory at once
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """One image: uint8, H×W×3, RGB, resized to `size` = (H, W) unless None.
+    """One image: uint8, H×W×3, RGB, resized to `size` = (H, W) unless None; 16-bit grey is scaled to 8 bits.
 
-    16-bit grey is scaled to 8 bits. Raises ReidError naming a file that is missing, cut short, not an image, or of a
+    Raises ReidError naming a file that is missing, cut short, not an image, or of a
     kind that RGB cannot show faithfully (transparent pixels, values out of range).
     """
     again = "copy or render this very file again"
@@ -86,10 +75,8 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         reason = "not a JPEG or PNG" if "cannot identify" in str(error) else str(error)
         raise ReidError(f"image {path} cannot be decoded ({reason}; {len(data):,} bytes); {again}") from None
     if rgb is None:
-        raise ReidError(
-            f"image {path} has transparent pixels, or values (mode {image.mode}) that 8-bit RGB cannot show; save it "
-            "as RGB with 8 bits a channel"
-        )
+        what = f"has transparent pixels, or values (mode {image.mode}) that 8-bit RGB cannot show"
+        raise ReidError(f"image {path} {what}; save it as RGB with 8 bits a channel")
     if size is not None and rgb.size != size[::-1]:
         rgb = rgb.resize(size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(rgb)

@@ -10,16 +10,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders
+from reidlib.data.table import FOLDERS, Dataset, Layout, load_folders, published
 
 NAME = "market1501"
-PUBLISHED = {
-    "train images": 12_936,
-    "train identities": 751,
-    "query images": 3_368,
-    "query identities": 750,
-    "gallery images": 19_732,
-}
+PUBLISHED = published(12_936, 751, 3_368, 750, 19_732)
 """Split sizes as the paper and the data set's page give them; the gallery counts junk and distractors too."""
 
 LAYOUT = Layout(
@@ -33,9 +27,5 @@ LAYOUT = Layout(
 
 
 def load(root: Path | str | None = None) -> Dataset:
-    """Market-1501 or its stand-in as a checked table; `table.load_folders` names the errors it raises.
-
-    root  the folder that holds bounding_box_train, query and bounding_box_test. One level too deep, or one or two
-          levels too shallow, is corrected and noted in the checks. None: looked for under REID_DATA.
-    """
+    """Market-1501 or its stand-in as a checked table; root and errors as in `table.load_folders`."""
     return load_folders(root, LAYOUT, PUBLISHED, multi_query="gt_bbox")

@@ -5,13 +5,11 @@ Their lines, such as "0000/0000_000_01_0303morning_0008_0.jpg 0", hold a path be
 images and a label. The folders are train and test in version 1, mask_train_v2 and mask_test_v2 in version 2. Names:
 identity, number, camera (01 to 15), date and time of day, frame, box.
 
-The training split is list_train and list_val together (30,248 + 2,373 = 32,621 images of 1,041 identities), as the
-users of the published protocol train; nothing is selected on list_val.
+The training split is list_train and list_val together, as the users of the published protocol train.
 
 Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
-is label + 1 for training and label + 1,042 for the test: 1 to 4,101 for the 4,101 published persons, so that no person
-is a distractor (0) and none is both trained and tested. A stand-in has the layout of version 1; its manifest counts the
-images below train and test.
+is label + 1 for training and label + 1,042 for the test, so that no person is a distractor (0) and none is both trained
+and tested. A stand-in has the layout of version 1.
 """
 
 from __future__ import annotations
@@ -34,14 +32,7 @@ FOLDERS = {
 }
 TRAIN_IDENTITIES = 1_041
 
-PUBLISHED = {
-    "train images": 32_621,
-    "train identities": TRAIN_IDENTITIES,
-    "query images": 11_659,
-    "query identities": 3_060,
-    "gallery images": 82_161,
-    "gallery identities": 3_060,
-}
+PUBLISHED = table.published(32_621, TRAIN_IDENTITIES, 11_659, 3_060, 82_161, 3_060)
 """Split sizes as the paper and the released lists give them; train is list_train and list_val."""
 
 LAYOUT = Layout(
@@ -55,18 +46,13 @@ LAYOUT = Layout(
 
 
 def load(root: Path | str | None = None) -> Dataset:
-    """Read MSMT17 or its stand-in from `root` and check it.
+    """MSMT17 or its stand-in as a checked table; root and errors as in `table.load_folders`.
 
-    root  the folder that holds the four lists. One level too deep, or one or two levels too shallow, is corrected and
-          noted in the checks. None: looked for under REID_DATA.
-
-    Raises ReidError, one line, as `table.load_folders`, and for lists missing, a line that does not parse, an image
-    that is listed but not there or listed twice.
+    Also raises ReidError for lists missing, a line that does not parse, an image that is listed but not there or twice.
     """
     folder, note = table.find_root(root, LAYOUT)
     manifest = table.read_manifest(folder, NAME)
-    missing = [name for name in LISTS if not (folder / name).is_file()]
-    if missing:
+    if missing := [name for name in LISTS if not (folder / name).is_file()]:
         raise ReidError(f"{missing[0]} is missing in {folder}; unpack the data set again, or render: {LAYOUT.render}")
     version = next((one for one in FOLDERS if all((folder / part).is_dir() for part in FOLDERS[one].values())), None)
     if version is None:
@@ -80,12 +66,8 @@ def load(root: Path | str | None = None) -> Dataset:
         raise ReidError(f"{twice.iloc[0]} stands twice in the lists of {folder} ({len(twice)} such); unpack them again")
     files = table.files_digest(folder, images["path"])  # also finds every image that is listed but not there
     matches, _ = table.consistency(images, folder)  # the other check is true by construction here
-    on_disk = sum(
-        LAYOUT.pattern.fullmatch(name) is not None
-        for part in folders.values()
-        for _, _, names in os.walk(folder / part)
-        for name in names
-    )
+    walked = [name for part in folders.values() for _, _, names in os.walk(folder / part) for name in names]
+    on_disk = sum(LAYOUT.pattern.fullmatch(name) is not None for name in walked)
     checks = (
         note,
         Check("folders", version, f"{version} ({', '.join(folders.values())})", True),
@@ -114,16 +96,11 @@ def _read_list(file: Path, split: str, folders: dict[str, str]) -> pd.DataFrame:
             continue
         path, _, label = line.strip().rpartition(" ")
         match = LAYOUT.pattern.fullmatch(path)
+        where, again = f"line {number} of {file}", "unpack the list again"
         if match is None or not re.fullmatch("[0-9]{1,6}", label):
-            raise ReidError(
-                f"line {number} of {file} is {line!r}; expected {LAYOUT.expected}, a space and a label: "
-                "unpack the list again"
-            )
+            raise ReidError(f"{where} is {line!r}; expected {LAYOUT.expected}, a space and a label: {again}")
         if split == "train" and int(label) >= TRAIN_IDENTITIES:
-            raise ReidError(
-                f"line {number} of {file} has label {label}, but training labels end at {TRAIN_IDENTITIES - 1:,}; "
-                "unpack the list again"
-            )
+            raise ReidError(f"{where} has label {label}, but training labels end at {TRAIN_IDENTITIES - 1:,}; {again}")
         paths.append(f"{folders[part]}/{path}")
         identities.append(int(label) + offset)
         cameras.append(int(match[2]))

@@ -1,8 +1,4 @@
-"""The checked table that every data set becomes: one row an image, plus what was checked when it was read.
-
-A loader (one file a data set) lists the images, parses their names and returns a `Dataset`. What all loaders share is
-here.
-"""
+"""The checked table that every data set becomes: one row an image, plus what was checked when it was read."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,19 +21,22 @@ COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 """Where Market-1501 and the data sets after it keep each split."""
-JUNK = -1
-"""Identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong."""
-DISTRACTOR = 0
-"""Identity of a gallery image of nobody in particular: always a wrong answer."""
+JUNK = -1  #: identity of a gallery image that takes no part in the test: a bad detection, neither right nor wrong
+DISTRACTOR = 0  #: identity of a gallery image of nobody in particular: always a wrong answer
 
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
 version, scale, seed, digest, and counts, the number of images in each folder and below it."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was checked: `what`, the `expected` and the `found` value as text, and `ok`."""
+def published(*sizes: int) -> dict[str, int]:
+    """Published images and identities in training, of the queries, and of the gallery, as far as given."""
+    names = (f"{split} {kind}" for split in ("train", "query", "gallery") for kind in ("images", "identities"))
+    return dict(zip(names, sizes, strict=False))
+
+
+class Check(NamedTuple):
+    """One thing that was checked, the values as text."""
 
     what: str
     expected: str
@@ -99,9 +99,6 @@ def describe(dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-# --- finding the folder -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Layout:
     """How a data set lies on disk, and what messages call it."""
@@ -121,37 +118,33 @@ class Layout:
 
     def form_in(self, folder: Path) -> tuple[str, ...] | None:
         """The best form that is whole in `folder`, or None."""
-        return next((form for form in self.forms if all(_has(folder, entry) for entry in form)), None)
+        return next((form for form in self.forms if all(_has(folder, form))), None)
 
 
-def _has(folder: Path, entry: str) -> bool:
-    return (folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir()
+def _has(folder: Path, form: Iterable[str]) -> list[bool]:
+    """Which entries of a form are in `folder`."""
+    return [(folder / entry).is_file() if Path(entry).suffix else (folder / entry).is_dir() for entry in form]
 
 
 def _begun(folder: Path, form: Iterable[str]) -> bool:
     """Whether `folder` holds anything of this form, or a stand-in that is being rendered."""
-    return any(_has(folder, entry) for entry in form) or bool(unfinished(folder))
+    return any(_has(folder, form)) or bool(unfinished(folder))
 
 
 def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
-    """The folder that holds the layout, and the note on how it was found.
+    """The folder that holds the layout, and the note on how it was found; none or more than one is a ReidError.
 
     root  the folder itself, one too deep, or one or two levels too shallow; None: looked for under REID_DATA.
-
-    Raises ReidError, naming what was looked for and where, when there is none or more than one.
     """
     given = paths.data() if root is None else Path(root)
+    render = f"or render the stand-in: {layout.render}"
     if given is None:
-        raise ReidError(
-            f"no folder given for {layout.name} and REID_DATA is not set; set REID_DATA to the folder that holds "
-            f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])}), or render the stand-in: "
-            f"{layout.render} and give DIR"
-        )
+        names = f"{layout.root_names[0]} (or {', '.join(layout.root_names[1:])})"
+        remedy = f"set REID_DATA to the folder that holds {names}, {render} and give DIR"
+        raise ReidError(f"no folder given for {layout.name} and REID_DATA is not set; {remedy}")
     asked = f"REID_DATA={given}" if root is None else f"root {root}"
     if not given.is_dir():
-        raise ReidError(
-            f"{asked} is no folder; give the folder of the data set, or render the stand-in: {layout.render}"
-        )
+        raise ReidError(f"{asked} is no folder; give the folder of the data set, {render}")
     try:
         found = _search(given.resolve(), asked, layout, names_only=root is None)
     except PermissionError as error:
@@ -163,8 +156,7 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
 def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Path:
     """`given` itself, a folder above it, or the one folder up to two levels below that has the layout.
 
-    names_only: below `given`, only folders under one of the root names count. REID_DATA holds other data sets too, and
-    Market-1501 and DukeMTMC-reID have the same three folders.
+    names_only: below `given`, only folders under one of the root names count, since data sets may have equal folders.
     """
     entries = dict.fromkeys(entry for form in layout.forms for entry in form)
     if _begun(given, entries):
@@ -176,20 +168,15 @@ def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Pat
     for form in layout.forms:
         found = [path for path in below if path.name in layout.root_names and _begun(path, form)]
         if not (found or names_only):
-            found = [path for path in below if all(_has(path, entry) for entry in form)]
+            found = [path for path in below if all(_has(path, form))]
         if len(found) == 1:
             return found[0]
         if found:
             listed = ", ".join(str(path.relative_to(given)) for path in found[:4])
             raise ReidError(f"{asked} holds {len(found)} data sets ({listed}); give one of them as the root")
-    raise ReidError(
-        f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it "
-        f"({', '.join(layout.root_names)} are looked for); give the folder that holds them, or render the stand-in: "
-        f"{layout.render}"
-    )
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
+    names = f"({', '.join(layout.root_names)} are looked for)"
+    what = f"{asked} holds none of {', '.join(entries)}, nor does a folder up to two levels below it {names}"
+    raise ReidError(f"{what}; give the folder that holds them, or render the stand-in: {layout.render}")
 
 
 def load_folders(
@@ -201,12 +188,11 @@ def load_folders(
 ) -> Dataset:
     """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
 
-    multi_query: the folder with more images of the query identities, which a copy may lack; those of others are left
-    out. Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
+    root: as in `find_root`. multi_query: the folder with more images of the query identities, which a copy may lack.
+    Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
 
-    Raises ReidError, one line, for everything that would make a number wrong: folders missing or empty, names that do
-    not parse, junk or distractors among the training images, a query without a match in another camera, a stand-in
-    that is not whole.
+    Raises ReidError for everything that would make a number wrong: folders missing or empty, names that do not parse,
+    junk or distractors in training, a query without a match in another camera, a stand-in that is not whole.
     """
     folder, note = find_root(root, layout)
     manifest = read_manifest(folder, layout.name)
@@ -222,31 +208,22 @@ def load_folders(
 
 
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
-    """The table of a data set that keeps each split in a folder of its own: `folders` maps split to folder.
-
-    Files that are no images (Thumbs.db, hidden files) are skipped. Raises ReidError for a folder that is missing or
-    empty, for names that are not of the layout's pattern, and for files so named that do not end as images do.
-    """
-    for folder in folders.values():
-        if not (root / folder).is_dir():
-            remedy = f"unpack the data set again, or render: {layout.render}"
-            raise ReidError(f"folder {folder} is missing in {root}; {remedy}")
+    """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped."""
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
 def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
     """The images of one folder, as rows of `split`; identity and camera from the file names."""
-    place = root / folder
+    place, again = root / folder, f"unpack the data set again, or render: {layout.render}"
+    if not place.is_dir():
+        raise ReidError(f"folder {folder} is missing in {root}; {again}")
     try:
         files = sorted(os.listdir(place))
     except OSError as error:
         raise ReidError(f"folder {place} cannot be read ({error.strerror}); fix its permissions") from None
     names = [name for name in files if _is_image(name, layout)]
     if not names:
-        raise ReidError(
-            f"folder {place} holds no {layout.suffixes[0]} file; unpack the data set again or give the folder that is "
-            f"whole (looked in {place.parent})"
-        )
+        raise ReidError(f"folder {place} holds no {layout.suffixes[0]} file; {again}")
     others = set(files) - set(names)
     if named := sorted(name for name in others if layout.pattern.fullmatch(Path(name).stem + layout.suffixes[0])):
         raise ReidError(
@@ -254,17 +231,11 @@ def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
             f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
         )
     matches = {name: layout.pattern.fullmatch(name) for name in names}
-    bad = [name for name, match in matches.items() if match is None]
-    if len(bad) == len(names):
-        raise ReidError(
-            f"none of the {len(names):,} names in {place} is {layout.title}'s, first {shown(bad)}; "
-            f"expected {layout.expected}: this is another data set, give the folder of {layout.title}"
-        )
-    if bad:
-        raise ReidError(
-            f"{len(bad)} of {len(names)} names in {place} are not {layout.title}'s, first {shown(bad)}; "
-            f"expected {layout.expected}: remove or rename them"
-        )
+    if bad := [name for name, match in matches.items() if match is None]:
+        other = f"this is another data set, give the folder of {layout.title}"
+        remedy = other if len(bad) == len(names) else "remove or rename them"
+        what = f"{len(bad):,} of {len(names):,} names in {place} are not {layout.title}'s, first {shown(bad)}"
+        raise ReidError(f"{what}; expected {layout.expected}: {remedy}")
     known = [match for match in matches.values() if match]
     return rows([f"{folder}/{name}" for name in names], [int(m[1]) for m in known], [int(m[2]) for m in known], split)
 
@@ -275,7 +246,7 @@ def _is_image(name: str, layout: Layout) -> bool:
 
 def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
     """Rows of one split, in the columns and types of a data set's table."""
-    numbers = {"identity": np.asarray(identities, np.int64), "camera": np.asarray(cameras, np.int64)}
+    numbers = dict(identity=np.asarray(identities, np.int64), camera=np.asarray(cameras, np.int64))
     return pd.DataFrame({"path": paths, **numbers, "split": split})
 
 
@@ -284,14 +255,8 @@ def shown(names: Iterable[str]) -> str:
     return ", ".join(name if name.isprintable() else ascii(name) for name in list(names)[:3])
 
 
-# --- digests and manifests --------------------------------------------------------------------------------------------
-
-
 def files_digest(root: Path, paths: Iterable[str]) -> str:
-    """Digest of a real data set: first 16 hex digits of the sha256 over its sorted (relative name, size in bytes).
-
-    Sizes and names, not bytes: it takes a second, not minutes, and tells releases and cut copies apart.
-    """
+    """Digest of a real data set (16 hex digits) from names and sizes in bytes, which takes a second, not minutes."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         try:
@@ -309,16 +274,11 @@ def combined_digest(*parts: str) -> str:
 
 def rows_digest(base: str, table: pd.DataFrame) -> str:
     """Digest of `base` (a digest of the files) and of who is in which split, where file names do not tell it."""
-    lines = table[list(COLUMNS)].to_csv(index=False, sep="\t", lineterminator="\n")
-    return combined_digest(base, lines)
+    return combined_digest(base, table[list(COLUMNS)].to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
 def read_manifest(root: Path, name: str) -> dict | None:
-    """The manifest of the stand-in of data set `name` in `root`, or None where `root` is no stand-in.
-
-    Raises ReidError for a half-rendered stand-in (its manifest is not there yet), for one of another data set, and for
-    a manifest that is cut short.
-    """
+    """The manifest of the stand-in in `root`, None where it is none; half rendered, foreign or cut is a ReidError."""
     again = f"finish it with the same `reid render {name} … --out {root}`, or render into an empty folder"
     path = root / MANIFEST
     if not path.is_file():
@@ -345,30 +305,23 @@ def unfinished(root: Path) -> list[str]:
     )
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
 def sizes(
     table: pd.DataFrame, root: Path, manifest: dict | None, published: Mapping[str, int], layout: Layout
 ) -> list[Check]:
     """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in.
 
     published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
-               identities); a real set that differs is shown, not refused, for cut-down copies are in use
+               identities)
     """
-    checks = []
-    if manifest:
-        again = f"--scale {manifest.get('scale')} --seed {manifest.get('seed')} --out {root}"
-        for folder, size in manifest["counts"].items():
-            found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
-            if found != size:
-                raise ReidError(
-                    f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}; render "
-                    f"it again: `reid render {layout.name} {again}`"
-                )
-            checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
-        return checks
-    for what, size in published.items():
+    checks, rendered = [], manifest or {"counts": {}}
+    for folder, size in rendered["counts"].items():
+        found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
+        if found != size:
+            again = f"--scale {rendered.get('scale')} --seed {rendered.get('seed')} --out {root}"
+            what = f"stand-in {root} is not whole: {found:,} images in {folder}, its manifest says {size:,}"
+            raise ReidError(f"{what}; render it again: `reid render {layout.name} {again}`")
+        checks.append(Check(f"images in {folder}", f"{size:,}", f"{found:,}", True))
+    for what, size in published.items() if not manifest else ():
         split, kind = what.rsplit(" ", 1)
         identities = table.loc[table["split"] == split, "identity"]
         found = len(identities) if kind == "images" else identities[identities > DISTRACTOR].nunique()
@@ -377,25 +330,17 @@ def sizes(
 
 
 def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
-    """What must hold between the splits of any data set.
-
-    Raises ReidError for junk or distractors among the training images and for a query that no gallery image of another
-    camera can answer; identities both trained and tested are shown.
-    """
+    """What must hold between the splits of any data set: a ReidError, but for identities both trained and tested."""
     train, queries = (table[table["split"] == name] for name in ("train", "query"))
     nobody = train[train["identity"] <= DISTRACTOR]
     if len(nobody):
-        raise ReidError(
-            f"{nobody['path'].iloc[0]} in {root} is a junk or distractor image among the training images "
-            f"({len(nobody)} such); move it to the gallery's folder or remove it"
-        )
+        what = f"is a junk or distractor image among the training images ({len(nobody)} such)"
+        raise ReidError(f"{nobody['path'].iloc[0]} in {root} {what}; move it to the gallery's folder or remove it")
     alone = queries_without_match(table)
     if len(alone):
-        first = alone.iloc[0]
-        raise ReidError(
-            f"query {root / first['path']} (identity {first['identity']}, camera {first['camera']}) has no match from "
-            f"another camera in the gallery ({len(alone)} such queries); complete the gallery or remove them"
-        )
+        path, identity, camera, _ = alone[list(COLUMNS)].iloc[0]
+        what = f"query {root / path} (identity {identity}, camera {camera}) has no match from another camera"
+        raise ReidError(f"{what} in the gallery ({len(alone)} such queries); complete the gallery or remove them")
     shared = set(train["identity"]) & set(queries["identity"])
     return [
         Check("queries with a match in another camera", f"all {len(queries):,}", f"all {len(queries):,}", True),

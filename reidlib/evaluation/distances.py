@@ -6,58 +6,40 @@ length 1 first, then |a − b|² = 2 − 2·cos(a, b).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 
 METRICS = ("euclidean", "cosine")
 
-TIE = 1e-6
-"""Squared distances this close are equal; 1 is the spread of the gallery (see `TIE_RULE`)."""
+TIE = 1e-6  #: Squared distances this close are equal; 1 is the spread of the gallery (see `TIE_RULE`)
 
 TIE_RULE = "squared distances within 1e-6 of the gallery's spread"
 """The rule in words, as a record keeps it. The spread is the median squared distance of the gallery images from their
-median (the median of each dimension).
+median (the median of each dimension), which a few images far away do not move.
 
 A tolerance is needed because copies of one image get features that differ by rounding, from one batch or device to
-another: an order made by rounding is no result. It follows the spread of the features, so moving or scaling all of
-them changes no rank; features that lie close together (cosine above 0.9999) are ranked as finely as others. Features of
-length 1 in all directions have a spread of 1. Medians, so that a few images far away do not move it; they do not depend
-on the order of the images either."""
+another. It follows the spread: moving or scaling all features changes no rank."""
 
-ROUNDING = 1e-12
-"""Share of the squared lengths by which a squared distance in float64 may be off, with a wide margin: a tie is never
-narrower. Of importance for images far from all others only."""
+ROUNDING = 1e-12  #: share of the squared lengths by which a squared distance may be off: a tie is never narrower
 
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """N features prepared for comparison: the gallery's centre is the origin, its spread is 1.
+    """N features prepared for comparison: the gallery's centre is the origin, its spread is 1. All float64."""
 
-    points  N × D, float64
-    zero    N, float64: 0, but for a zero vector under `cosine` 1 / unit²: it is orthogonal to everything, itself too
-    square  N, float64: |points|² + zero; the squared distance of two rows is square + square − 2·points·points
-    centre  D, float64, in the features' own unit (under `cosine` that of length 1)
-    unit    length of 1 in the features' own unit
-    """
-
-    points: Tensor
-    zero: Tensor
-    square: Tensor
-    centre: Tensor
-    unit: float
+    points: Tensor  #: N × D
+    square: Tensor  #: N: |points|², 1 / unit² more for a zero vector under `cosine`: it is orthogonal to everything
+    centre: Tensor  #: D, in the features' own unit (under `cosine` that of length 1)
+    unit: float  #: length of 1 in the features' own unit
 
     @classmethod
     def of(cls, features: Tensor, metric: str, like: Vectors | None = None) -> Vectors:
-        """Prepares features N × D, of a gallery or (with `like`, the prepared gallery) of the queries.
-
-        Raises ReidError for an unknown metric, and for lengths so different that float64 does not hold their squares.
-        """
-        if metric not in METRICS:
-            raise ReidError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
+        """Prepares features N × D, of a gallery or (with `like`, the prepared gallery) of the queries."""
+        check_choice("evaluation", "metric", metric, METRICS)
         points = features.to(torch.float64, copy=True)
         zero = points.new_zeros(len(points))
         if metric == "cosine":
@@ -70,18 +52,14 @@ class Vectors:
         # where half of the images are at one point, the farthest; where all are, any unit will do
         unit = like.unit if like else float(lengths.median()) or float(lengths.max()) or 1.0
         if float(lengths.max()) / unit > 1e150:
-            row = f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away"
-            typical = f"from the others, where {unit:.1e} is typical"
-            raise ReidError(f"{row} {typical}; look at that image, or compare by cosine")
+            row = f"row {int(lengths.argmax())} of {len(points)} features is {float(lengths.max()):.1e} away from the"
+            raise ReidError(f"{row} others, where {unit:.1e} is typical; look at that image, or compare by cosine")
         points /= unit
         zero = zero / unit / unit  # the square of an extreme unit leaves float64
-        return cls(points, zero, torch.linalg.vecdot(points, points) + zero, centre, unit)
+        return cls(points, torch.linalg.vecdot(points, points) + zero, centre, unit)
 
     def __len__(self) -> int:
         return len(self.points)
-
-    def rows(self, rows: slice) -> Vectors:
-        return replace(self, points=self.points[rows], zero=self.zero[rows], square=self.square[rows])
 
     def squared_distances(self, rows: slice | Tensor, others: Vectors) -> Tensor:
         """Squared distances of R rows to all of `others`: float64, R × len(others), in units of the spread."""

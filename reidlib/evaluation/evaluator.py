@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from reidlib.evaluation.features import Features, check_same_dimensions
 from reidlib.evaluation.protocols import MARKET1501_MULTI_QUERY, MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.evaluation.protocols import protocol as named
-from reidlib.evaluation.ranking import Draws, Ranking, check_queries, no_match, rank, rank_distances
+from reidlib.evaluation.ranking import Draws, Ranking, check_queries, rank, rank_distances
 from reidlib.evaluation.reranking import ECN, RERANKINGS, KReciprocal
 from reidlib.spec import ReidError
 
@@ -30,20 +32,19 @@ def evaluate(
     """Ranks the gallery for every query, on the device of the queries' features, and scores it.
 
     multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
-    metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: euclidean, but for ECN, whose
-            authors start from the cosine distance
+    metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: the re-ranking's, or euclidean
     rerank  None, or how the distances are re-ranked first; junk takes no part in it
     block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
     seed    of the random galleries of a protocol with draws
 
-    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent. Raises
-    ReidError naming the set, the value and the remedy.
+    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent.
     """
     if protocol.multi_query != (multi is not None):
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
         raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
     check_same_dimensions(query, gallery)
-    check_queries(protocol, query.ids, f"{query.name} and {gallery.name}")
+    sets = f"{query.name} and {gallery.name}"
+    check_queries(protocol, query.ids, sets)
     if multi is not None:
         query = multi.pooled_for(query)
     metric = metric or (rerank.metric if rerank else "euclidean")
@@ -51,42 +52,41 @@ def evaluate(
     if rerank and kept.any() and not kept.all():
         gallery = gallery[kept]
 
-    def once(query: Features, gallery: Features, partial: bool = False) -> Ranking:
+    def once(query: Features, gallery: Features) -> Ranking:
         if rerank is None:
-            return rank(query, gallery, protocol=protocol, metric=metric, block=block, partial=partial)
+            return rank(query, gallery, protocol=protocol, metric=metric, block=block)
         distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
-        return rank_distances(distances, *labels, protocol=protocol, partial=True)
+        return rank_distances(distances, *labels, protocol=protocol)
 
     def drawn(generator: torch.Generator) -> Ranking:
         """The queries of each camera against the gallery drawn for it."""
         answer = Ranking.excluded(protocol, len(query))
         for camera, places in drawn_galleries(query, gallery, generator).items():
             asked = query.cameras == camera
-            part = once(query[asked], gallery[places], partial=True)
-            for name in ("ap", "ap_trapezoid", "inp", "first_hit", "matches", "valid", "ties"):
-                getattr(answer, name)[asked.numpy()] = getattr(part, name)
+            part = once(query[asked], gallery[places])
+            for field in fields(Ranking)[1:]:
+                getattr(answer, field.name)[asked.numpy()] = getattr(part, field.name)
         return answer
 
     generator = torch.Generator().manual_seed(seed)
     draws = tuple(drawn(generator) for _ in range(protocol.draws))
     answer = Draws(draws) if draws else once(query, gallery)
     if not answer.valid.any():
-        raise no_match(protocol, query.ids, query.cameras, f"{query.name} and {gallery.name}")
+        first = f"first query: identity {int(query.ids[0])}, camera {int(query.cameras[0])}"
+        what = f"none of the {len(query)} queries has a true match in the gallery under {protocol.name} ({first})"
+        raise ReidError(f"{what}; check that ids and cameras of {sets} are counted alike and that the cameras differ")
     return answer
 
 
 def drawn_galleries(query: Features, gallery: Features, generator: torch.Generator) -> dict[int, torch.Tensor]:
-    """One draw, by the camera that asks: positions in the gallery of one image of each identity, at random among those
-    of the other cameras. A camera beside which there is no other has none."""
+    """One draw, by the camera that asks: positions of one random gallery image of each identity, of other cameras."""
     shuffled = torch.randperm(len(gallery), generator=generator)
     found = {}
     for camera in query.cameras.unique().tolist():
         others = shuffled[gallery.cameras[shuffled] != camera]
         if len(others):
-            # of each identity the image that stands first in the shuffled list
-            kinds, kind = torch.unique(gallery.ids[others], return_inverse=True)
-            first = torch.full((len(kinds),), len(others)).scatter_reduce(0, kind, torch.arange(len(others)), "amin")
+            _, first = np.unique(gallery.ids[others], return_index=True)  # in the shuffled list
             found[camera] = others[first]
     return found
 
@@ -100,12 +100,10 @@ def evaluate_files(
     metric: str | None = None,
     rerank: KReciprocal | ECN | None = None,
 ) -> dict[str, Any]:
-    """What `reid evaluate --json` prints, of .npz files with `features`, `ids` and `cameras` (see `Features.read`).
+    """What `reid evaluate --json` prints, of .npz files as `Features.read` takes them; on the GPU where there is one.
 
-    protocol  its name; None: Market-1501's rules, multi-query where `multi` is given
-
-    Returns the metrics of `Ranking.metrics`, the protocol's name, the re-ranking's ("k-reciprocal", "ecn" or None) and
-    the seconds it took, reading not counted. Runs on the GPU where there is one. Raises ReidError as those do.
+    protocol: its name; None: Market-1501's rules, multi-query where `multi` is given. Returns the metrics, the names of
+    protocol and re-ranking, and the seconds it took, reading not counted.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -20,21 +20,16 @@ FIELDS = ("features", "ids", "cameras")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """N images as the evaluator takes them.
-
-    features  N × D, a tensor on any device or an array: float16, bfloat16, float32 or float64
-    ids       N identities, whole numbers; the protocol says which of them are junk or distractors
-    cameras   N cameras, whole numbers
-    name      what error messages call this set; `read` puts the file here
+    """N images as the evaluator takes them, given as tensors or arrays.
 
     Raises ReidError naming the set and the field: an empty set, lengths that differ, NaN or infinite features, ids or
     cameras that are not whole numbers within int64.
     """
 
-    features: Tensor
-    ids: Tensor
-    cameras: Tensor
-    name: str = "features"
+    features: Tensor  #: N × D, on any device: float16, bfloat16, float32 or float64
+    ids: Tensor  #: N identities, whole numbers; the protocol says which of them are junk or distractors
+    cameras: Tensor  #: N cameras, whole numbers
+    name: str = "features"  #: what error messages call this set; `read` puts the file here
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", check_features(self.features, f"{self.name}: features"))
@@ -57,7 +52,7 @@ class Features:
     def read(cls, file: Path | str) -> Features:
         """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
         wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
-        if not Path(file).is_file() or not str(file):
+        if not Path(file).is_file():
             problem = "not a regular file" if str(file) and Path(file).exists() else "missing"
             raise ReidError(f"{str(file)!r} is {problem}; give the .npz file of the features")
         try:
@@ -66,8 +61,7 @@ class Features:
             if isinstance(loaded, np.ndarray):
                 raise ReidError(f"{file} is a single array, no .npz; {wanted}")
             with loaded as arrays:
-                missing = [field for field in FIELDS if field not in arrays.files]
-                if missing:
+                if missing := [field for field in FIELDS if field not in arrays.files]:
                     found = ", ".join(arrays.files) or "nothing"
                     raise ReidError(f"{file} has no field {missing[0]!r} (it holds {found!a}); {wanted}")
                 values = [arrays[field] for field in FIELDS]
@@ -82,29 +76,19 @@ class Features:
         return cls(*values, name=str(file))
 
     def pooled_for(self, query: Features) -> Features:
-        """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.
-
-        Market-1501 (Zheng et al., ICCV 2015) takes these images from gt_bbox. Raises ReidError for a query that has
-        none.
-        """
+        """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError."""
         check_same_dimensions(self, query)
-        groups, member = torch.unique(torch.stack((self.ids, self.cameras), 1), dim=0, return_inverse=True)
-        number = {tuple(group): place for place, group in enumerate(groups.tolist())}
-        wanted = list(zip(query.ids.tolist(), query.cameras.tolist(), strict=True))
-        for place, group in enumerate(wanted):
-            if group not in number:
-                what = f"identity {group[0]}, camera {group[1]} (query {place} of {query.name})"
+        means = []
+        for place, (identity, camera) in enumerate(zip(query.ids.tolist(), query.cameras.tolist(), strict=True)):
+            same = ((self.ids == identity) & (self.cameras == camera)).to(self.features.device)
+            if not same.any():
+                what = f"identity {identity}, camera {camera} (query {place} of {query.name})"
                 raise ReidError(f"{self.name}: no image of {what}; multi-query needs at least one for every query")
-        device = self.features.device
-        sums = torch.zeros(len(groups), self.features.shape[1], dtype=torch.float64, device=device)
-        sums.index_add_(0, member.to(device), self.features.double())
-        means = sums / member.bincount().to(device)[:, None]
-        chosen = means[torch.tensor([number[group] for group in wanted], device=device)]
-        return replace(query, features=chosen.to(query.features))
+            means.append(self.features[same].double().mean(0))
+        return replace(query, features=torch.stack(means).to(query.features))
 
 
 def check_same_dimensions(one: Features, other: Features) -> None:
-    """Raises ReidError when the features of the two sets differ in length."""
     mine, theirs = one.features.shape[1], other.features.shape[1]
     if mine != theirs:
         problem = f"{one.name}: features have {mine} dimensions, those of {other.name} {theirs}"
@@ -113,11 +97,7 @@ def check_same_dimensions(one: Features, other: Features) -> None:
 
 @torch.inference_mode()
 def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) -> Tensor:
-    """The embeddings of all batches, N × D, float32 on the CPU, in order.
-
-    model: any network of the study, put into evaluation mode here. batches: B × 3 × H × W, normalised, on its device.
-    bf16: run the network in bf16 autocast, as it was trained.
-    """
+    """The embeddings of all batches (B × 3 × H × W, normalised, on the model's device): N × D, float32 on the CPU."""
     model.eval()
     embeddings = []
     for images in batches:
@@ -128,20 +108,16 @@ def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) 
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """`values` (a tensor, an array or nested lists, in any byte order and memory layout) as a tensor of numbers.
-
-    A tensor stays on its device. Anything else is a ReidError with `name`.
-    """
+    """`values` (a tensor, which stays on its device, an array or lists) as a tensor; else a ReidError with `name`."""
     if isinstance(values, Tensor):
-        if values.layout != torch.strided or values.is_quantized:
-            raise ReidError(f"{name} are a sparse or quantised tensor; give a dense one")
+        if values.layout != torch.strided or values.is_quantized or values.is_complex() or values.dtype == torch.bool:
+            raise ReidError(f"{name} are a sparse, quantised, complex or bool tensor; give a dense one of numbers")
         return values
     try:
         array = np.asarray(values)
     except ValueError:
         raise ReidError(f"{name} are rows of different lengths; give a full array") from None
-    kinds = {"f": (2, 4, 8), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8)}
-    if array.dtype.itemsize not in kinds.get(array.dtype.kind, ()):
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         what = "structured" if array.dtype.names else array.dtype.name
         raise ReidError(f"{name} are {what} values; give numbers of at most 64 bits (float32, int64)")
     # torch warns of arrays that it could not write to, such as a column of a table
@@ -149,7 +125,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
 
 
 def check_features(values: Any, name: str) -> Tensor:
-    """`values` as an N × D tensor of finite floats; anything else is a ReidError that calls them `name`."""
+    """`values` as an N × D tensor of finite floats; anything else is a ReidError with `name`."""
     tensor = as_tensor(values, name).detach()
     if tensor.ndim != 2 or not tensor.numel():
         raise ReidError(f"{name} have shape {tuple(tensor.shape)}; give N×D with at least one row and one column")
@@ -165,27 +141,22 @@ def check_features(values: Any, name: str) -> Tensor:
 
 
 def check_labels(values: Any, name: str, length: int) -> Tensor:
-    """`values` as int64 of this length on the CPU; anything else is a ReidError that calls them `name`.
-
-    Whole numbers of any integer or floating point type are accepted if int64 holds them.
-    """
+    """`values`, whole numbers of any type, as int64 of this length; anything else is a ReidError with `name`."""
     tensor = as_tensor(values, name).detach().cpu()
     if tensor.shape != (length,):
         problem = f"{name} have shape {tuple(tensor.shape)}, but there are {length} images"
         raise ReidError(f"{problem}; give one whole number each")
+    whole = tensor.to(torch.int64)
     if tensor.is_floating_point():
         tensor = tensor.double()
-        # 2^63 itself is a float64, but the largest int64 is one less
-        good = (tensor == tensor.round()) & (tensor >= -(2.0**63)) & (tensor < 2.0**63)
-    elif tensor.dtype == torch.uint64:
-        good = torch.from_numpy(tensor.numpy() < 2**63)
+        bad = (whole != tensor) | (tensor >= 2.0**63)  # 2^63 itself is a float64, but the largest int64 is one less
     else:
-        good = torch.full((length,), not (tensor.dtype == torch.bool or tensor.is_complex()))
-    if not good.all():
-        first = int((~good).nonzero()[0])
+        bad = (whole < 0) & (tensor.dtype == torch.uint64)
+    if bad.any():
+        first = int(bad.nonzero()[0])
         where = f"first {tensor[first].item()!r} in row {first}"
         raise ReidError(f"{name} are no whole numbers within int64, {where}; give integers")
-    return tensor.to(torch.int64)
+    return whole
 
 
 def _check_size(file: Path | str) -> None:

@@ -1,55 +1,42 @@
-"""Test protocols by name: which gallery images a query is ranked against, and what counts as right.
-
-A protocol is data: a table of `protocols.toml`. Records keep its name, captions print its `title`.
-"""
+"""Test protocols by name (`protocols.toml`): which gallery images a query is ranked against, and what is right."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
-from typing import Any
 
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 
 
 @dataclass(frozen=True)
 class Protocol:
     """The rules of one test.
 
-    name                what the command line and the records call it
-    title               what captions print
-    junk                identities whose gallery images are ignored for every query: neither right nor wrong
-    distractors         identities whose gallery images are wrong answers for every query
-    ignore_same_camera  ignore a gallery image of the query's own identity and camera (the same moment, too easy)
-    multi_query         each query is the mean of the features of its identity in its camera
-    draws               0: the whole gallery. Else: for every camera that queries come from, one gallery image of each
-                        identity is drawn at random among those of the other cameras; repeated so often and averaged
+    draws: 0 for the whole gallery. Else: for every camera that queries come from, one gallery image of each identity is
+    drawn at random among those of the other cameras; repeated so often and averaged.
     """
 
-    name: str
-    title: str
-    junk: tuple[int, ...] = ()
-    distractors: tuple[int, ...] = ()
-    ignore_same_camera: bool = True
-    multi_query: bool = False
+    name: str  #: what the command line and the records call it
+    title: str  #: what captions print
+    junk: tuple[int, ...] = ()  #: identities whose gallery images are ignored for every query: neither right nor wrong
+    distractors: tuple[int, ...] = ()  #: identities whose gallery images are wrong answers for every query
+    ignore_same_camera: bool = True  #: ignore an image of the query's own identity and camera (the same moment)
+    multi_query: bool = False  #: each query is the mean of the features of its identity in its camera
     draws: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("junk", "distractors"):  # lists in the file
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if both := set(self.junk) & set(self.distractors):
             raise ReidError(f"protocol {self.name}: identity {min(both)} is both junk and distractor; choose one")
         if self.draws < 0:
             raise ReidError(f"protocol {self.name}: draws={self.draws}; give 0 (the whole gallery) or more")
 
 
-def _read(name: str, title: str, junk: Sequence[int] = (), distractors: Sequence[int] = (), **more: Any) -> Protocol:
-    return Protocol(name, title, tuple(junk), tuple(distractors), **more)
-
-
-_FILE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-_PLAIN = {name: _read(name, **given) for name, given in tomllib.loads(_FILE).items()}
+_FILE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+_PLAIN = {name: Protocol(name, **given) for name, given in _FILE.items()}
 MARKET1501_SINGLE_QUERY, MARKET1501_MULTI_QUERY = _PLAIN["market1501-single-query"], _PLAIN["market1501-multi-query"]
 
 DOMAINS = {
@@ -64,8 +51,7 @@ DOMAINS = {
 def cross_domain(source: str, target: str) -> Protocol:
     """Trained on one data set, tested on another under the other's rules. Raises ReidError for an unknown data set."""
     for name in (source, target):
-        if name not in DOMAINS:
-            raise ReidError(f"data set {name!r} is unknown; choose one of {', '.join(DOMAINS)}")
+        check_choice("cross-domain", "data set", name, list(DOMAINS))
     if source == target:
         raise ReidError(f"a cross-domain test needs two data sets, not {source!r} twice; name another target")
     rules = DOMAINS[target][1]
@@ -73,13 +59,10 @@ def cross_domain(source: str, target: str) -> Protocol:
     return replace(rules, name=f"{source}-to-{target}", title=title)
 
 
-_PAIRS = [cross_domain(source, target) for source, target in permutations(DOMAINS, 2)]
-PROTOCOLS = _PLAIN | {rules.name: rules for rules in _PAIRS}
+PROTOCOLS = _PLAIN | {f"{one}-to-{other}": cross_domain(one, other) for one, other in permutations(DOMAINS, 2)}
 
 
 def protocol(name: str) -> Protocol:
     """The protocol called `name`. Raises ReidError for an unknown one."""
-    if name not in PROTOCOLS:
-        pairs = f"or a pair such as market-to-duke (of {', '.join(DOMAINS)})"
-        raise ReidError(f"protocol {name!r} is unknown; choose one of {', '.join(_PLAIN)}, {pairs}")
+    check_choice("evaluation", "protocol", name, list(PROTOCOLS))
     return PROTOCOLS[name]

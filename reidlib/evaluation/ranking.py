@@ -1,7 +1,7 @@
 """From distances to ranks to numbers: CMC, both average precisions and mINP, query by query.
 
-No row is sorted with its indices and no Q×G matrix is kept. A query's numbers depend only on the rank of each of its
-true matches, and that rank is a count: the k-th closest match has rank k + (wrong images closer than it, or tied).
+A query's numbers depend only on the rank of each of its true matches, and that rank is a count: the k-th closest match
+has rank k + (wrong images closer than it, or tied).
 
 Ties. Two gallery images are tied when their squared distances differ by at most `distances.TIE_RULE`, and in a tie the
 wrong image ranks first. Distances are float64, so metrics agree between block sizes, gallery orders and devices.
@@ -18,48 +18,36 @@ import numpy as np
 import torch
 
 from reidlib.evaluation.distances import TIE, Vectors, tolerance
-from reidlib.evaluation.features import Features, as_tensor, check_labels, check_same_dimensions
+from reidlib.evaluation.features import Features, as_tensor, check_labels
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
 from reidlib.spec import ReidError
 
 Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
-CUTS = (1, 5, 10, 20)
-"""The ranks at which CMC is reported."""
+CUTS = (1, 5, 10, 20)  #: The ranks at which CMC is reported
 _PRECISIONS = ("ap", "ap_trapezoid", "inp")
-_BLOCK_BYTES = 64 * 2**20
-"""Memory for one block of distances where the caller states no block size."""
+_BLOCK_BYTES = 64 * 2**20  #: Memory for one block of distances where the caller states no block size
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Results query by query, in the order of the queries. Arrays of length Q.
+    """Results query by query, in the order of the queries. Arrays of length Q."""
 
-    protocol      the rules that held
-    ap            average precision, plain sum, 0 to 1; as the next two NaN for an excluded query
-    ap_trapezoid  average precision by the rule of Market-1501's MATLAB code
-    inp           true matches / rank of the last of them, 0 to 1
-    first_hit     rank of the first true match, from 1 (0 for an excluded query)
-    matches       how many true matches the gallery holds under the protocol
-    valid         False for an excluded query: one without any true match, which enters no mean
-    ties          how many of the true matches were tied with a wrong image, which was ranked first
-    """
-
-    protocol: Protocol
-    ap: np.ndarray
-    ap_trapezoid: np.ndarray
-    inp: np.ndarray
-    first_hit: np.ndarray
-    matches: np.ndarray
-    valid: np.ndarray
-    ties: np.ndarray
+    protocol: Protocol  #: the rules that held
+    ap: np.ndarray  #: average precision, plain sum, 0 to 1; as the next two NaN for an excluded query
+    ap_trapezoid: np.ndarray  #: average precision by the rule of Market-1501's MATLAB code
+    inp: np.ndarray  #: true matches / rank of the last of them, 0 to 1
+    first_hit: np.ndarray  #: rank of the first true match, from 1 (0 for an excluded query)
+    matches: np.ndarray  #: how many true matches the gallery holds under the protocol
+    valid: np.ndarray  #: False for an excluded query: one without any true match, which enters no mean
+    ties: np.ndarray  #: how many of the true matches were tied with a wrong image, which was ranked first
 
     @classmethod
     def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
         """The ranking in which every query is excluded: results are written into it."""
-        ap, trapezoid, inp = (np.full(queries, np.nan) for _ in range(3))
-        hit, matches, ties = (np.zeros(queries, np.int64) for _ in range(3))
-        return cls(protocol, ap, trapezoid, inp, hit, matches, np.zeros(queries, bool), ties)
+        numbers = {name: np.full(queries, np.nan) for name in _PRECISIONS}
+        counts = {name: np.zeros(queries, np.int64) for name in ("first_hit", "matches", "ties")}
+        return cls(protocol, **numbers, **counts, valid=np.zeros(queries, bool))
 
     def cmc(self, k: int) -> np.ndarray:
         """1 for each query whose first true match has rank k or better, else 0 (NaN for an excluded query)."""
@@ -70,10 +58,10 @@ class Ranking:
         return {name: getattr(self, name) for name in (*_PRECISIONS, "first_hit", "valid")}
 
     def metrics(self) -> dict[str, float | int]:
-        """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP: means over the valid queries, in percent; the
-        numbers of valid and excluded queries; ties: percent of the true matches whose rank a tie decided."""
-        values = {**{f"rank{k}": self.cmc(k) for k in CUTS}, "mAP": self.ap}
-        values |= {"mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
+        """Means over the valid queries, in percent, and how many queries are valid and excluded; ties: percent of the
+        true matches whose rank a tie decided."""
+        values = {f"rank{k}": self.cmc(k) for k in CUTS}
+        values |= {"mAP": self.ap, "mAP_trapezoid": self.ap_trapezoid, "mINP": self.inp}
         counts = {"queries": int(self.valid.sum()), "excluded_queries": int((~self.valid).sum())}
         means = {name: 100.0 * float(np.mean(value[self.valid])) for name, value in values.items()}
         return means | counts | {"ties": 100.0 * float(self.ties.sum() / self.matches.sum())}
@@ -113,10 +101,7 @@ class Draws:
 
 
 def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
-    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand.
-
-    Raises ReidError for an unknown rule or a list without a true match.
-    """
+    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand."""
     ranks = np.flatnonzero(np.asarray(hits)) + 1
     if rule not in ("plain", "trapezoid") or not len(ranks):
         raise ReidError(f"rule {rule!r}, {len(ranks)} true matches; choose 'plain' or 'trapezoid' and a list with a 1")
@@ -126,11 +111,9 @@ def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
 def mean_precision(ranks: np.ndarray, *, rule: str = "plain") -> np.ndarray:
     """Average precision of each query from the ranks of its true matches: B×M (or M), ascending, inf for padding.
 
-    rule "plain"      the mean over the true matches of the precision at their rank
-    rule "trapezoid"  Market-1501's MATLAB rule: the mean of (precision at the rank before + precision at the rank) / 2,
-                      where the precision before rank 1 is 1
-
-    NaN for a query without a true match.
+    rule: "plain", the mean over the true matches of the precision at their rank; or "trapezoid", Market-1501's MATLAB
+    rule, the mean of (precision at the rank before + precision at the rank) / 2, where that before rank 1 is 1. NaN for
+    a query without a true match.
     """
     found = np.arange(1, ranks.shape[-1] + 1)  # the k-th true match: k images found so far are right
     precision = found / ranks
@@ -148,23 +131,13 @@ def rank(
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     metric: str = "euclidean",
     block: int | None = None,
-    partial: bool = False,
 ) -> Ranking:
-    """Rank the whole gallery for every query by the distance of their features and score it under `protocol`.
-
-    metric   "euclidean" (features as they are) or "cosine" (scaled to length 1; a zero vector is orthogonal to all)
-    block    how many queries at a time (None: within 64 MiB of distances); results do not depend on it
-    partial  part of a test: no query needs to have a true match
-
-    Raises ReidError naming the set: dimensions that differ, a query that is junk or distractor, no query with a match.
-    """
-    check_same_dimensions(query, gallery)
-    sets = f"{query.name} and {gallery.name}"
-    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras, sets)
+    """Rank the whole gallery for every query by the distance of their features; options as in `evaluate`."""
+    labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
     if not len(kept):
-        raise no_match(protocol, query.ids, query.cameras, sets)
+        return Ranking.excluded(protocol, len(query))
     others = Vectors.of(kept.to(device), metric)
     queries = Vectors.of(query.features, metric, like=others)
 
@@ -172,7 +145,7 @@ def rank(
         tie = tolerance(queries.square[rows, None], others.square[pairs.columns])
         return queries.squared_distances(rows, others), tie
 
-    return _rank(labels, distances, block, device, partial)
+    return _rank(labels, distances, block, device)
 
 
 def rank_distances(
@@ -184,12 +157,10 @@ def rank_distances(
     *,
     protocol: Protocol = MARKET1501_SINGLE_QUERY,
     block: int | None = None,
-    partial: bool = False,
 ) -> Ranking:
     """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
-    Entries of one row are tied that differ by at most 1e-6 of the typical distance: the median of all, or the largest
-    where that is 0.
+    Entries are tied that differ by at most 1e-6 of the median of all, or of the largest where that is 0.
     """
     matrix = as_tensor(distances, "distances").detach()
     if matrix.ndim != 2 or not matrix.numel():
@@ -212,29 +183,18 @@ def rank_distances(
         here = here.to(torch.float64, copy=True)
         return here, here.new_full(pairs.columns.shape, tie)
 
-    return _rank(labels, taken, block, matrix.device, partial)
+    return _rank(labels, taken, block, matrix.device)
 
 
 def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
-    """The queries in turn, `block` at a time; None: as many as keep a block of float64 distances within 64 MiB."""
+    """The queries in turn, `block` at a time; None: as many as keep float64 distances within `_BLOCK_BYTES`."""
     if block is not None and block < 1:
         raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
     block = block or max(1, _BLOCK_BYTES // (8 * gallery))
     return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
-def no_match(
-    protocol: Protocol, query_ids: torch.Tensor, query_cameras: torch.Tensor, sets: str = "both sets"
-) -> ReidError:
-    """The error for the case that no query has a true match; `sets` names the two."""
-    first = f"first query: identity {int(query_ids[0])}, camera {int(query_cameras[0])}"
-    return ReidError(
-        f"none of the {len(query_ids)} queries has a true match in the gallery under {protocol.name} ({first}); check "
-        f"that ids and cameras of {sets} are counted alike and that the cameras differ"
-    )
-
-
-def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
+def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str = "both sets") -> None:
     """Raises ReidError for a query whose identity the protocol declares junk or distractor."""
     odd = torch.isin(ids, torch.tensor(protocol.junk + protocol.distractors, dtype=torch.int64)).nonzero()[:, 0]
     if len(odd):
@@ -249,22 +209,17 @@ def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str) -> None:
 
 @dataclass
 class Labels:
-    """Identities and cameras of both sets (`sets` is how an error names them), the gallery grouped by identity.
-
-    kept  which gallery images take part, all but junk (bool, G). Column numbers from here on count these only.
-
-    Raises ReidError for a query whose identity the protocol declares junk or distractor.
-    """
+    """Identities and cameras of both sets, the gallery grouped by identity."""
 
     protocol: Protocol
     query_ids: torch.Tensor
     query_cameras: torch.Tensor
     ids: torch.Tensor
     cameras: torch.Tensor
-    sets: str = "both sets"
 
     def __post_init__(self) -> None:
-        check_queries(self.protocol, self.query_ids, self.sets)
+        check_queries(self.protocol, self.query_ids)
+        # which gallery images take part (bool, G): column numbers from here on count these only
         self.kept = ~torch.isin(self.ids, torch.tensor(self.protocol.junk, dtype=torch.int64))
         self.kept_cameras = self.cameras[self.kept]
         sorted_ids, self.order = torch.sort(self.ids[self.kept], stable=True)
@@ -285,31 +240,26 @@ class Labels:
 
 
 class Pairs(NamedTuple):
-    """For a block of B queries: gallery columns of the same identity (B×M, padded).
-
-    present  the entry is no padding
-    match    it is a true match under the protocol; present without match = ignored (same camera)
-    """
+    """For a block of B queries: gallery columns of the same identity (B×M, padded)."""
 
     columns: torch.Tensor
-    present: torch.Tensor
-    match: torch.Tensor
+    present: torch.Tensor  #: the entry is no padding
+    match: torch.Tensor  #: it is a true match under the protocol; present without match = ignored (same camera)
 
 
 Distances = Callable[[slice, Pairs], tuple[torch.Tensor, torch.Tensor]]
 """For a block of B queries their distances to the gallery (float64, B×G) and the width of a tie at each match (B×M)."""
 
 
-def _rank(labels: Labels, distances: Distances, block: int | None, device: torch.device, partial: bool) -> Ranking:
+def _rank(labels: Labels, distances: Distances, block: int | None, device: torch.device) -> Ranking:
     """Distances to counts to ranks to metrics, block by block."""
     total, gallery = len(labels.query_ids), max(1, len(labels.order))
     answer = Ranking.excluded(labels.protocol, total)
     for rows in blocks(total, gallery, block):
         pairs = labels.pairs(rows)
-        number = pairs.match.sum(1)
-        answer.matches[rows] = number
-        answer.valid[rows] = number > 0
-        if not number.any():
+        answer.matches[rows] = number = pairs.match.sum(1).numpy()
+        answer.valid[rows] = found = number > 0
+        if not found.any():
             continue
         here = Pairs(*(part.to(device) for part in pairs))
         wrong, tied = (counts.cpu() for counts in _wrong_images(*distances(rows, here), here))
@@ -318,20 +268,17 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
         ranks += np.arange(1, ranks.shape[1] + 1)
         answer.ap[rows] = mean_precision(ranks)
         answer.ap_trapezoid[rows] = mean_precision(ranks, rule="trapezoid")
-        last = np.where(np.isfinite(ranks), ranks, 0).max(axis=1)
-        answer.inp[rows] = np.divide(number, last, out=np.full(len(last), np.nan), where=last > 0)
-        answer.first_hit[rows] = np.where(last > 0, ranks[:, 0], 0)
+        last = ranks[np.arange(len(ranks)), np.maximum(number, 1) - 1]
+        answer.inp[rows] = np.where(found, number / last, np.nan)
+        answer.first_hit[rows] = np.where(found, ranks[:, 0], 0)
         answer.ties[rows] = (tied & pairs.match).sum(1)
-    if not answer.valid.any() and not partial:
-        raise no_match(labels.protocol, labels.query_ids, labels.query_cameras, labels.sets)
     return answer
 
 
 def _wrong_images(distances: torch.Tensor, tie: torch.Tensor, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
     """How many wrong images stand before each match, and whether a tie has a part in it: B×M each.
 
-    distances  float64, B×G, changed in place
-    tie        B×M: two images are tied whose distances differ by at most this
+    distances: float64, B×G, changed in place. tie: B×M, two images are tied whose distances differ by at most this.
     """
     match = distances.gather(1, pairs.columns)
     row, _ = pairs.present.nonzero(as_tuple=True)

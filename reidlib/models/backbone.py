@@ -1,7 +1,6 @@
-"""The one ResNet of the study: torchvision's, cut into its four stages.
+"""The one ResNet of the study (He et al. 2016): torchvision's, cut into its four stages.
 
-He et al. 2016. All five papers start from ImageNet weights; where those weights are not on this machine a run starts
-from scratch and says so in its record.
+Where ImageNet weights are not on this machine, a run starts from scratch and says so in its record.
 """
 
 from __future__ import annotations
@@ -23,10 +22,7 @@ WEIGHTS = {50: "resnet50-0676ba61.pth", 101: "resnet101-63fe2227.pth"}
 
 
 class Backbone(nn.Module):
-    """ResNet-50 or -101 without its pooling and classifier.
-
-    depth: 50 or 101. last_stride: stride of stage 4, 2 as in He et al. or 1 as many re-identification papers have it.
-    """
+    """ResNet without its pooling and classifier. depth: 50 or 101. last_stride: of stage 4, 2 (He et al.) or 1."""
 
     def __init__(self, depth: int = 50, *, last_stride: int = 2) -> None:
         super().__init__()
@@ -48,16 +44,12 @@ class Backbone(nn.Module):
         """Maps B × 3 × H × W to {stage: B × channels × H/stride × W/stride}, strides 4, 8, 16, 32."""
         maps = {}
         x = self.stem(images)
-        for stage in (1, 2, 3, 4):
-            x = getattr(self, f"stage{stage}")(x)
-            maps[stage] = x
+        for stage in CHANNELS:
+            maps[stage] = x = getattr(self, f"stage{stage}")(x)
         return maps
 
     def load_imagenet(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict, without its classifier.
-
-        Raises ReidError for a file that is no state dict or of another network.
-        """
+        """Loads a torchvision ResNet state dict, without its classifier; any other file is a ReidError."""
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds; all mean the file is not a state dict
@@ -74,9 +66,8 @@ class Backbone(nn.Module):
             self.load_state_dict(renamed)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise ReidError(
-                f"{file}: not the weights of a torchvision ResNet-{self.depth}: {first[:160]}; fetch it again"
-            ) from error
+            what = f"not the weights of a torchvision ResNet-{self.depth}: {first[:160]}"
+            raise ReidError(f"{file}: {what}; fetch it again") from error
 
 
 def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:

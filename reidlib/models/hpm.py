@@ -1,8 +1,7 @@
 """HPM: horizontal pyramid matching, one classifier for every bin of a pyramid of stripes.
 
-Fu et al., "Horizontal Pyramid Matching for Person Re-identification", AAAI 2019: a model that `msgwdp` compares itself
-with (its Fig. 9). No text of that paper is among ours, so all of this is what the field knows it as (`ASSUMED`).
-Shapes: B images, K identities, N bins, 1 + 2 + 4 + 8 = 15 of them; 384×128 gives a 24×8 map.
+Fu et al., AAAI 2019: a model that `msgwdp` compares itself with (its Fig. 9). No text of that paper is among ours, so
+all of this is what the field knows it as (`ASSUMED`). Shapes: B images, K identities, N = 15 bins.
 """
 
 from __future__ import annotations
@@ -41,11 +40,8 @@ ASSUMED = {
 class HPM(nn.Module):
     """Horizontal pyramid matching.
 
-    identities: K, the training identities.
-    size:       input height and width; only checked against the finest pyramid level.
-    pyramid:    number of bins at each level.
-    pooling:    "average+maximum", summed, or one of the two.
-    width:      length of a bin's vector.
+    size: input height and width, only checked against the finest pyramid level. pyramid: number of bins at each level.
+    pooling: "average+maximum", summed, or one of the two. width: length of a bin's vector.
     """
 
     def __init__(
@@ -60,9 +56,7 @@ class HPM(nn.Module):
         super().__init__()
         rows = stage_size(size, 3)[0]  # stage 4 has stride 1
         if not pyramid or len(set(pyramid)) != len(pyramid) or not all(1 <= bins <= rows for bins in pyramid):
-            raise ValueError(
-                f"pyramid must be distinct levels of 1 to {rows} bins at size {tuple(size)}, not {pyramid}"
-            )
+            raise ValueError(f"pyramid must be distinct levels of 1 to {rows} bins at {tuple(size)}, not {pyramid}")
         if pooling not in ("average+maximum", "average", "maximum"):
             raise ValueError(f"pooling must be 'average+maximum', 'average' or 'maximum', not {pooling!r}")
         self.pyramid, self.pooling = tuple(pyramid), pooling
@@ -85,12 +79,8 @@ class HPM(nn.Module):
 
     def bins(self, map_: Tensor) -> Tensor:
         """Pooled bins, coarse levels first and each level from top to bottom. B × C × h × w to B × N × C."""
-        pools = []
-        if "average" in self.pooling:
-            pools.append(adaptive_average)
-        if "maximum" in self.pooling:
-            pools.append(adaptive_maximum)
-        levels = [
-            reduce(torch.add, [pool(map_, (bins, 1)) for pool in pools]) for bins in self.pyramid
-        ]  # B × C × bins × 1
+        known = {"average": adaptive_average, "maximum": adaptive_maximum}
+        pools = [pool for name, pool in known.items() if name in self.pooling]
+        # each level B × C × bins × 1
+        levels = [reduce(torch.add, [pool(map_, (bins, 1)) for pool in pools]) for bins in self.pyramid]
         return torch.cat(levels, dim=2).squeeze(3).transpose(1, 2)

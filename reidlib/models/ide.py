@@ -1,7 +1,6 @@
 """IDE: ResNet-50 as a plain identity classifier, the field's first baseline, with the stripes of PCB as an option.
 
-Zheng et al. 2016, "Person Re-identification: Past, Present and Future", §3.2 ("ID-discriminative embedding"): a network
-is trained to name the training identities, and its pooled map is the descriptor of identities never seen. Stripes:
+Zheng et al. 2016, "Person Re-identification: Past, Present and Future", §3.2 ("ID-discriminative embedding"). Stripes:
 Sun et al. 2018, "Beyond Part Models", §3.1, without the reduction of their channels. Shapes: B images, K identities.
 """
 
@@ -19,11 +18,8 @@ from reidlib.models.pooling import adaptive_average
 class IDE(nn.Module):
     """The last map, averaged as a whole or in equal horizontal stripes, each with a classifier of its own.
 
-    identities:  K, the training identities.
-    size:        input height and width; its last map must have a row for each stripe.
-    depth:       50 or 101.
-    last_stride: stride of stage 4.
-    stripes:     1 for the whole image.
+    size: input height and width; its last map must have a row for each stripe. depth: 50 or 101. last_stride: of stage
+    4. stripes: 1 for the whole image.
     """
 
     def __init__(

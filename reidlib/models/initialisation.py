@@ -1,8 +1,4 @@
-"""How new layers are initialised.
-
-The rules of `initialise_head` and, with 0.001, of `initialise_classifiers` are those of the released code of MSGWDP and
-of HAMR (which leave the bias of a classifier to torch).
-"""
+"""How new layers are initialised: as in the released code of MSGWDP and HAMR (but for a classifier's bias)."""
 
 from __future__ import annotations
 

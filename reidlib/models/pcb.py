@@ -3,8 +3,7 @@
 Paper: Sun, Zheng, Yang, Tian and Wang, "Beyond Part Models: Person Retrieval with Refined Part Pooling (and a Strong
 Convolutional Baseline)", ECCV 2018, §3 (without its refined part pooling). The authors' code is public
 (github.com/syfafterzy/PCB_RPP_for_reID); what the paper leaves unsaid is taken from there and marked below.
-A baseline of MROS, which extends it, and of MSGWDP. Shapes: B images, p stripes, K identities; a 384×128 input gives a
-map T of 24×8.
+A baseline of MROS and MSGWDP. Shapes: B images, p stripes, K identities; a 384×128 input gives a map T of 24×8.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
-DESCRIPTORS = ("G", "H")
-"""G joins the pooled vectors g, H the reduced vectors h: the paper tests both."""
+DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
 
 ASSUMED = {
     "stripes of a map that p does not divide": Assumed(
@@ -57,13 +55,8 @@ ASSUMED = {
 class PCB(nn.Module):
     """The part-based convolutional baseline.
 
-    identities:  K, the training identities.
-    size:        input height and width.
-    depth:       50 or 101.
-    last_stride: stride of stage 4; 1 in the paper.
-    stripes:     p, the stripes that the last map is cut into.
-    width:       channels of the reduced vectors h.
-    descriptor:  "G" (p × 2048 entries) or "H" (p × width); training does not depend on it.
+    size: input height and width. depth: 50 or 101. last_stride: of stage 4; 1 in the paper. stripes: p. width: channels
+    of the reduced vectors h. descriptor: "G" (p × 2048 entries) or "H" (p × width); training does not depend on it.
     """
 
     EVALUATION_OPTIONS = ("descriptor",)
@@ -125,10 +118,8 @@ def check_stripes(size: tuple[int, int], stages: tuple[int, ...], last_stride: i
         # A last stage of stride 1 has the map size of the stage before it.
         rows = stage_size(size, 3 if stage == 4 and last_stride == 1 else stage)[0]
         if rows < stripes:
-            raise ValueError(
-                f"stripes={stripes} need as many rows; the map of stage {stage} has {rows} at size={tuple(size)}, "
-                f"last_stride={last_stride}"
-            )
+            where = f"stage {stage} has {rows} at size={tuple(size)}, last_stride={last_stride}"
+            raise ValueError(f"stripes={stripes} need as many rows; the map of {where}")
 
 
 def check_descriptor(descriptor: str) -> None:

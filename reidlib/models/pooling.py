@@ -1,8 +1,7 @@
 """Adaptive pooling, which a GPU computes with the same bits every time where that is asked for.
 
-Adaptive pooling to n cells gives cell i every row it touches, from ⌊ih/n⌋ to ⌈(i + 1)h/n⌉, and the same across. torch's
-own refuses a gradient on a GPU under `use_deterministic_algorithms`. Pooling of one window size does not, so there the
-cells are pooled as plain windows; everywhere else torch's own stays, as the last bit of a mean depends on the form.
+Cell i of n has every row it touches, from ⌊ih/n⌋ to ⌈(i + 1)h/n⌉, and the same across. torch's own pooling refuses a
+gradient on a GPU under `use_deterministic_algorithms`; there, and only there, the cells are pooled as plain windows.
 """
 
 from __future__ import annotations

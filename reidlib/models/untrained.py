@@ -1,9 +1,8 @@
-"""Descriptors that learn nothing: what a trained network has to beat on the stand-ins.
-
-They are tested like any network, with zero epochs of training, and have neither weights nor classifiers.
-"""
+"""Descriptors without weights that learn nothing: what a trained network has to beat on the stand-ins."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,7 @@ from reidlib.models.output import Output
 
 
 class RandomFeatures(nn.Module):
-    """Numbers that do not depend on the image: what chance reaches, which depends on the gallery.
-
-    length: of the vector. They are drawn from a seed made by torch's generator when the model is built.
-    """
+    """`length` numbers that do not depend on the image: what chance reaches, which depends on the gallery."""
 
     def __init__(self, identities: int, *, size: tuple[int, int] = (256, 128), length: int = 128) -> None:
         super().__init__()
@@ -31,8 +27,8 @@ class ColourHistogram(nn.Module):
     """How much of the image, or of each horizontal stripe, has which colour.
 
     A joint histogram of hue, saturation and value (as in Smith 1978; `bins` of each), as square roots of the shares, so
-    that the cosine of two of them is their Bhattacharyya coefficient. Hue, not red, green and blue, because it moves
-    less when the light changes; of the histograms tried on Market-1501's stand-in this was the best or within 0.1.
+    that the cosine of two of them is their Bhattacharyya coefficient. Hue moves less than red, green and blue when the
+    light changes; of the histograms tried on Market-1501's stand-in this was the best or within 0.1.
 
     stripes: 1 for the whole image; the image's height must be a multiple.
     """
@@ -67,8 +63,8 @@ class ColourHistogram(nn.Module):
 
     def _cells(self, colours: Tensor) -> Tensor:
         """The number of the histogram's cell for each pixel. Grey has no hue and counts as red."""
-        value, low = colours.amax(1), colours.amin(1)
-        chroma = value - low
+        value = colours.amax(1)
+        chroma = value - colours.amin(1)
         red, green, blue = colours.unbind(1)
         safe = chroma.clamp(min=1e-6)
         sector = torch.where(
@@ -85,5 +81,5 @@ class ColourHistogram(nn.Module):
 
     def _shares(self, cells: Tensor) -> Tensor:
         """cells: B × pixels; returns B × number of cells, each row summing to 1."""
-        counts = torch.zeros(len(cells), self.bins[0] * self.bins[1] * self.bins[2], device=cells.device)
+        counts = torch.zeros(len(cells), math.prod(self.bins), device=cells.device)
         return counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=counts.dtype)) / cells.shape[1]

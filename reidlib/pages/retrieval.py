@@ -18,7 +18,8 @@ from reidlib.data.images import read_image
 from reidlib.evaluation import ECN, Features, KReciprocal, Protocol
 from reidlib.evaluation.distances import TIE, Vectors
 from reidlib.evaluation.evaluator import drawn_galleries
-from reidlib.evaluation.ranking import Labels, check_same_dimensions
+from reidlib.evaluation.features import check_same_dimensions
+from reidlib.evaluation.ranking import Labels
 from reidlib.pages.figures import finished
 from reidlib.pages.render import Column, TableView, table
 from reidlib.runs.run import Runs

@@ -105,7 +105,7 @@ def count(settings: Settings) -> Count:
     recipe = settings.recipe.resolved()
     step, size = cost.step_cost(settings, IDENTITIES), tuple(recipe["size"])
     with torch.device("meta"):
-        larger = settings.model(IDENTITIES + 1, size=size, **settings.bare_options())
+        larger = settings.model(IDENTITIES + 1, size=size, **settings.options)
     classifiers = cost.parameters(larger) - step.parameters
     return Count(step.multiply_adds, step.activations // recipe["batch"], step.parameters, classifiers)
 

@@ -157,7 +157,7 @@ def start_of(settings: Settings) -> str:
     """ "scratch", or the digest of the ImageNet file that is found here: other weights make another run."""
     if settings.recipe.resolved()["start"] == "scratch":
         return "scratch"
-    file = imagenet_file(settings.bare_options().get("depth", 50))
+    file = imagenet_file(settings.options.get("depth", 50))
     return file_digest(file) if file else "scratch"
 
 

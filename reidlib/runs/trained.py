@@ -116,7 +116,7 @@ def _model(run: Run) -> nn.Module | None:
             return training.build(settings, identities, run.seed)[0]
         # A network trained before it and frozen is a submodule, so this file holds it too.
         size = tuple(settings.recipe.resolved()["size"])
-        model = settings.model(identities, size=size, **settings.bare_options())
+        model = settings.model(identities, size=size, **settings.options)
         if training.finished(file, model) is not None:
             return model
         file.replace(file.with_suffix(".corrupt"))

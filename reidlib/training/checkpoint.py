@@ -18,14 +18,11 @@ from reidlib.spec import ReidError
 from reidlib.training.step import Loop
 
 CHECKPOINT = "checkpoint.safetensors"
-PREVIOUS = "checkpoint.previous.safetensors"
-"""The checkpoint before it, in case the newest cannot be read."""
+PREVIOUS = "checkpoint.previous.safetensors"  #: The checkpoint before it, in case the newest cannot be read
 WEIGHTS = "weights.safetensors"
-FORMAT = "2"
-"""Of a checkpoint; one of another format is set aside."""
+FORMAT = "2"  #: Of a checkpoint; one of another format is set aside
 
-Curve = list[dict[str, float]]
-"""One point for each finished epoch."""
+Curve = list[dict[str, float]]  #: One point for each finished epoch
 
 _UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError)
 
@@ -33,19 +30,16 @@ _UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueE
 def write_tensors(
     file: Path, tensors: dict[str, Tensor], metadata: dict[str, str], previous: Path | None = None
 ) -> None:
-    """Writes a safetensors file under another name and moves it into place: readers see all of it or none of it.
+    """Writes a safetensors file whole or not at all, with the number of torch's threads in its metadata.
 
-    previous: where the file that was there before goes. If the process dies between the two moves, that one remains.
-    The number of torch's threads is added to the metadata. A file that cannot be written is a ReidError.
+    previous: where the file that was there before goes; if the process dies between the two moves, that one remains.
     """
     partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         safetensors.torch.save_file(plain, partial, metadata={"threads": str(torch.get_num_threads()), **metadata})
         with partial.open("rb+") as stream:
-            os.fsync(
-                stream.fileno()
-            )  # before the rename: after a power cut a name may belong to a file without content
+            os.fsync(stream.fileno())  # or else, after a power cut, the name may belong to a file without content
         if previous is not None and file.exists():
             file.replace(previous)
         partial.replace(file)
@@ -55,21 +49,15 @@ def write_tensors(
         raise ReidError(f"{file}: cannot be written ({fault}); free some space or set REID_CACHE elsewhere") from fault
 
 
-def save_weights(file: Path, model: nn.Module, curve: Curve) -> None:
-    """The weights of a finished training, with its curve."""
-    write_tensors(file, model.state_dict(), {"curve": json.dumps(curve)})
-
-
 def finished(file: Path, model: nn.Module) -> Curve | None:
     """Loads the weights of a finished training and returns its curve; None where the file is missing or unreadable."""
-    try:
+    with suppress(*_UNREADABLE):
         curve = json.loads(_metadata(file)["curve"])
         weights = safetensors.torch.load_file(file)
         _check_same(weights, model)
-    except _UNREADABLE:
-        return None
-    model.load_state_dict(weights)
-    return curve
+        model.load_state_dict(weights)
+        return curve
+    return None
 
 
 def save_checkpoint(file: Path, loop: Loop, curve: Curve) -> None:
@@ -77,16 +65,12 @@ def save_checkpoint(file: Path, loop: Loop, curve: Curve) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in loop.model.state_dict().items()}
     tensors |= {f"criterion.{name}": tensor for name, tensor in loop.criterion.state_dict().items()}
     for index, state in loop.optimiser.state_dict()["state"].items():
-        kept = {name: value for name, value in state.items() if value is not None}
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in kept.items()}
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items() if value is not None}
     write_tensors(file, tensors, {"curve": json.dumps(curve), "format": FORMAT}, file.with_name(PREVIOUS))
 
 
 def resume(folder: Path, loop: Loop, log: Callable[[str], None] = print) -> Curve:
-    """Loads the newest readable checkpoint and returns its curve; [] where there is none.
-
-    An unreadable one is renamed to end in .corrupt and named in the log; it leaves the loop as it was.
-    """
+    """Loads the newest readable checkpoint and returns its curve; [] for none. Unreadable ones are set aside."""
     for file in (folder / CHECKPOINT, folder / PREVIOUS):
         if not file.exists():
             continue
@@ -109,7 +93,10 @@ def load_checkpoint(file: Path, loop: Loop) -> Curve:
     if metadata["format"] != FORMAT:
         raise ValueError(f"format {metadata['format']}, not {FORMAT}")
     tensors = safetensors.torch.load_file(file)
-    parts = {name: _under(f"{name}.", tensors) for name in ("model", "criterion", "optimiser")}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "criterion": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
     _check_same(parts["model"], loop.model)
     _check_same(parts["criterion"], loop.criterion)
     loop.model.load_state_dict(parts["model"])
@@ -123,10 +110,7 @@ def load_checkpoint(file: Path, loop: Loop) -> Curve:
 
 
 def checkpoint_threads(folder: Path) -> int | None:
-    """The number of torch's threads that the training in this folder has used; None where no file tells it.
-
-    Its numbers depend on it: a resumed training has to use the same.
-    """
+    """torch's threads in the training in this folder, which a resumed one has to use; None where no file tells it."""
     for name in (WEIGHTS, CHECKPOINT, PREVIOUS):
         with suppress(*_UNREADABLE):
             return int(_metadata(folder / name)["threads"])
@@ -145,7 +129,3 @@ def _check_same(stored: dict[str, Tensor], module: nn.Module) -> None:
     if found != wanted:
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ValueError(f"another network's: {odd[0]}")
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

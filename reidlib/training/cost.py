@@ -1,15 +1,14 @@
 """What a network costs: its weights, its multiply-adds for one image, the length of its descriptor.
 
-Nothing is drawn or learnt for it. Weights are counted on torch's meta device, where tensors have shapes and no values;
-operations are counted in one forward pass over memory that holds anything, since only shapes matter.
+Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
+memory that holds anything, since only shapes matter.
 """
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,20 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from reidlib.spec import Settings
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one network costs.
+class Cost(NamedTuple):
+    """What one network costs."""
 
-    parameters:    all weights, those of a frozen part too; running statistics are none.
-    classifiers:   those among them that exist once for each training identity.
-    multiply_adds: of one image through the whole network as it is tested, classifiers included.
-    embedding:     length D of the test descriptor.
-    """
-
-    parameters: int
-    classifiers: int
-    multiply_adds: int
-    embedding: int
+    parameters: int  #: all weights, those of a frozen part too; running statistics are none
+    classifiers: int  #: those among them that exist once for each training identity
+    multiply_adds: int  #: of one image through the whole network as it is tested, classifiers included
+    embedding: int  #: length D of the test descriptor
 
 
 def cost(settings: Settings, identities: int) -> Cost:
@@ -53,17 +45,12 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
     return Cost(everything, classifiers, counted, output.embedding.shape[1])
 
 
-@dataclass(frozen=True)
-class StepCost:
-    """What one training step costs.
+class StepCost(NamedTuple):
+    """What one training step costs."""
 
-    multiply_adds: of the forward pass of one image, auxiliary branches included. activations: bytes that a float32
-    forward pass of the whole batch keeps for the backward pass, each tensor once. parameters: all weights.
-    """
-
-    multiply_adds: int
-    activations: int
-    parameters: int
+    multiply_adds: int  #: of the forward pass of one image, auxiliary branches included
+    activations: int  #: bytes that a float32 forward pass of the batch keeps for the backward pass, each tensor once
+    parameters: int  #: all weights
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
@@ -98,9 +85,8 @@ def parameters(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
-    The counter sees convolutions and matrix products and takes a multiply-add for two operations. Normalisation,
-    activation, pooling and sums are left out, as in the figures that papers print. A network on the meta device is
-    given memory; a network elsewhere is used as it is, in evaluation mode afterwards.
+    The counter sees convolutions and matrix products and takes a multiply-add for two operations; all else is left out,
+    as in the figures that papers print. A network on the meta device is given memory, any other is used as it is.
     """
     if any(weight.is_meta for weight in network.parameters()):
         network = network.to_empty(device="cpu")

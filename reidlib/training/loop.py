@@ -1,13 +1,12 @@
 """The training loop: images on the device, augmentation in batches, schedule, checkpoints with exact resume.
 
-Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the epoch's number. A
-resumed run therefore needs no generator states: the weights, the momentum buffers and the number of finished epochs are
-enough, and a run that was interrupted equals one that was not, bit for bit on a CPU with the same number of threads.
+Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the epoch's number. So a
+run that was interrupted equals one that was not, bit for bit on a CPU with the same number of threads.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,21 +18,24 @@ from torch import Tensor, nn
 from reidlib.data.images import sent
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.spec import ReidError, Settings
-from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve, finished, resume, save_checkpoint, save_weights
+from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve, finished, resume, save_checkpoint, write_tensors
 from reidlib.training.schedule import epoch_seed, rate_factor
 from reidlib.training.step import Loop, augmented, build, on_device
+
+LINE = (
+    "epoch {epoch}/{epochs}  loss {loss:.3f}  accuracy {accuracy:.1f} %  rate {rate:.4f}  "
+    "{images_per_second:.0f} images/s  {seconds:.0f} s  ETA {eta:.0f} s"
+)
+"""The one log line of an epoch."""
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """The training set on its device.
+    """The training set on its device."""
 
-    images: N × 3 × H × W, uint8, already at the recipe's input size. labels: N, 0..K−1. files: N names, for messages.
-    """
-
-    images: Tensor
-    labels: Tensor
-    files: Sequence[str]
+    images: Tensor  #: N × 3 × H × W, uint8, already at the recipe's input size
+    labels: Tensor  #: N, 0..K−1
+    files: Sequence[str]  #: N names, for messages
 
     @property
     def identities(self) -> int:
@@ -55,7 +57,6 @@ class Trained:
 
     @property
     def images_per_second(self) -> float:
-        """0 where nothing was trained."""
         return sum(epoch["images"] for epoch in self.curve) / self.seconds if self.curve else 0.0
 
 
@@ -75,18 +76,13 @@ def train(
     If they are there already, nothing is trained: rows that differ only in what is tested share one network. Zero
     epochs leave the network as it was drawn.
 
-    first: the network that `settings.first` asks for, trained before. log: called with one line of text at a time.
-    checkpoint_every: seconds between checkpoints (written only between epochs). on_epoch: called after each epoch and
-    its checkpoint with the epoch's point of the curve (epoch from 1, loss and its terms, accuracy in percent, rate,
-    images, seconds) and also epochs (of the whole training), images_per_second and eta (seconds left).
+    first: the network that `settings.first` asks for, trained before. checkpoint_every: seconds between checkpoints
+    (written only between epochs). on_epoch: called after each epoch and its checkpoint with the point of `run_epoch`
+    and also epochs (of the whole training), images_per_second and eta (seconds left).
 
-    Raises ReidError when a loss stops being finite, or when a batch is larger than the training set.
+    Raises ReidError when a loss stops being finite, or when the training set does not fill a batch.
     """
     recipe, device = settings.recipe, data.images.device
-    if recipe.batch > len(data.files):
-        raise ReidError(
-            f"batch of {recipe.batch} is larger than the training set of {len(data.files)} images; use a smaller batch"
-        )
     model, start = build(settings, data.identities, seed, first)
     model = on_device(model, device)
     if not recipe.epochs:
@@ -101,17 +97,18 @@ def train(
     for epoch in range(len(curve), recipe.epochs):
         curve.append(run_epoch(loop, data, seed=seed, epoch=epoch))
         point = _progress(curve, recipe.epochs)
-        log(_line(point))
+        log(LINE.format(**point))
         if epoch + 1 == recipe.epochs or time.monotonic() - saved >= checkpoint_every:
             save_checkpoint(folder / CHECKPOINT, loop, curve)
             saved = time.monotonic()
         on_epoch(point)
-    save_weights(folder / WEIGHTS, model.eval(), curve)
+    write_tensors(folder / WEIGHTS, model.eval().state_dict(), {"curve": json.dumps(curve)})
     return Trained(model, start, curve)
 
 
 def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
-    """One pass over the training images (epoch from 0); returns one point of the curve."""
+    """One pass over the training images (epoch from 0); returns one point of the curve: epoch from 1, loss and its
+    terms, accuracy in percent, rate, images, seconds."""
     recipe, device = loop.recipe, data.images.device
     started = time.perf_counter()
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws
@@ -137,8 +134,10 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
         names = list(terms)
         history.append(torch.stack([value.float() for value in (*terms.values(), hits)]))
     values = torch.stack(history).double().cpu()
-    for number, row in enumerate(values):
-        _check_finite(dict(zip(names, row.tolist(), strict=False)), batches[number], number, epoch, data.files)
+    for number, term in (~values.isfinite()).nonzero().tolist():
+        files = ", ".join(data.files[i] for i in batches[number][:4].tolist())
+        what = f"loss {names[term]!r} is {values[number, term]:g} in epoch {epoch + 1}, batch {number + 1}"
+        raise ReidError(f"{what} ({recipe.batch} images: {files}, …); lower the rate or look at these files")
     seen = len(batches) * recipe.batch
     means = dict(zip(names, values.mean(0).tolist(), strict=False))
     return {
@@ -152,26 +151,8 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
     }
 
 
-def _check_finite(terms: dict[str, float], chosen: Tensor, number: int, epoch: int, files: Sequence[str]) -> None:
-    for name, value in terms.items():
-        if not math.isfinite(value):
-            shown = ", ".join(files[i] for i in chosen[:4].tolist())
-            raise ReidError(
-                f"loss {name!r} is {value} in epoch {epoch + 1}, batch {number + 1} "
-                f"({len(chosen)} images: {shown}, …); lower the rate or look at these files"
-            )
-
-
 def _progress(curve: Curve, epochs: int) -> dict[str, float]:
     """The newest point of the curve, with the speed of its epoch and the seconds that all others will take."""
     point = curve[-1]
     left = (epochs - len(curve)) * sum(p["seconds"] for p in curve) / len(curve)
     return point | {"epochs": epochs, "images_per_second": point["images"] / point["seconds"], "eta": left}
-
-
-def _line(point: dict[str, float]) -> str:
-    """The one log line of an epoch."""
-    return (
-        "epoch {epoch}/{epochs}  loss {loss:.3f}  accuracy {accuracy:.1f} %  rate {rate:.4f}  "
-        "{images_per_second:.0f} images/s  {seconds:.0f} s  ETA {eta:.0f} s".format(**point)
-    )

@@ -1,8 +1,7 @@
 """Precision of the computation: float32, or bf16 autocast where the device multiplies bf16 numbers.
 
-bf16 keeps 8 of float32's 24 binary digits. A device that has it rounds the factors of a product to bf16, adds the
-products up in float32 and rounds the sum once. A device without it can do the same to the numbers, at the speed of
-float32: the product of two bf16 numbers is exact there. So what bf16 costs in accuracy can be measured anywhere.
+A device that has bf16 rounds the factors of a product to it, adds the products up in float32 and rounds the sum once. A
+device without it can do the same to the numbers, at the speed of float32: so its accuracy can be measured anywhere.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from reidlib.spec import Recipe
 def in_bf16(recipe: Recipe, device: torch.device) -> bool:
     """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers.
 
-    A processor without such instructions would emulate them, many times slower than float32, so float32 is used there.
-    "bf16 imitated" gives bf16 numbers on every device.
+    A processor without such instructions would emulate them, many times slower than float32.
     """
     return recipe.precision == "bf16 imitated" or (recipe.precision == "bf16" and multiplies_bf16(device))
 

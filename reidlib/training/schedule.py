@@ -33,10 +33,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One optimiser group for each named submodule and one for the rest, without frozen weights.
-
-    rates: learning rate by submodule name; "rest" holds all others. A name that the model lacks is a ReidError.
-    """
+    """One optimiser group for each submodule in `rates` and one for the "rest", without frozen weights."""
     children = dict(model.named_children())
     unknown = set(rates) - set(children) - {"rest"}
     if unknown:
@@ -45,8 +42,4 @@ def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[
     taken = {id(weight) for weights in named.values() for weight in weights}
     named["rest"] = [weight for weight in model.parameters() if id(weight) not in taken]
     learnt = {name: [weight for weight in weights if weight.requires_grad] for name, weights in named.items()}
-    return [
-        {"params": weights, "lr": rates[name], "initial_rate": rates[name]}
-        for name, weights in learnt.items()
-        if weights
-    ]
+    return [dict(params=found, lr=rates[name], initial_rate=rates[name]) for name, found in learnt.items() if found]

@@ -17,10 +17,9 @@ from reidlib.training.schedule import parameter_groups
 
 
 def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
-    """The network before training, and where it starts: "scratch" or "imagenet".
+    """The network before training, drawn from the seed alone, and where it starts: "scratch" or "imagenet".
 
-    first: the network trained before it, where the settings ask for one; its weights are copied and frozen. The weights
-    drawn depend on the seed alone, not on what was drawn before. A missing `first` is a ValueError.
+    first: the network trained before it, where the settings ask for one; its weights are copied and frozen.
     """
     recipe = settings.recipe
     torch.manual_seed(seed)
@@ -34,9 +33,8 @@ def build(settings: Settings, identities: int, seed: int, first: nn.Module | Non
                 start = "imagenet"
     if settings.first is not None:
         if first is None:
-            raise ValueError(
-                f"{settings.model.__name__} continues from a trained {settings.first.into}: give it as first"
-            )
+            what = f"{settings.model.__name__} continues from a trained {settings.first.into}"
+            raise ValueError(f"{what}: give it as first")
         frozen = model.get_submodule(settings.first.into)
         frozen.load_state_dict(first.state_dict())
         frozen.requires_grad_(False)
@@ -45,16 +43,13 @@ def build(settings: Settings, identities: int, seed: int, first: nn.Module | Non
 
 @dataclass
 class Loop:
-    """The state of one training: all of it is in the network, the criterion and the optimiser.
-
-    own: the optimiser of the losses' own parameters (centres); its rates never change and it keeps no state.
-    """
+    """The state of one training: all of it is in the network, the criterion and the optimiser."""
 
     settings: Settings
     model: nn.Module
     criterion: Criterion
     optimiser: torch.optim.Optimizer
-    own: torch.optim.Optimizer | None
+    own: torch.optim.Optimizer | None  #: of the losses' own parameters (centres), without a state or a schedule
 
     @property
     def recipe(self) -> Recipe:
@@ -67,12 +62,11 @@ class Loop:
         device = next(model.parameters()).device
         criterion = Criterion(settings.losses, identities, _widths(settings, model, device)).to(device)
         groups = parameter_groups(model, recipe.rates)
+        decay = recipe.weight_decay
         if recipe.optimiser == "adam":
-            optimiser = torch.optim.Adam(groups, weight_decay=recipe.weight_decay)
+            optimiser = torch.optim.Adam(groups, weight_decay=decay)
         else:
-            optimiser = torch.optim.SGD(
-                groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay
-            )
+            optimiser = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=decay)
         own = torch.optim.SGD(criterion.own_groups()) if criterion.own_groups() else None
         return cls(settings, model, criterion, optimiser, own)
 
@@ -92,13 +86,12 @@ class Loop:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
         terms = self.criterion(output, labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.own:
-            self.own.zero_grad(set_to_none=True)
+        optimisers = [self.optimiser, self.own] if self.own else [self.optimiser]
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        self.optimiser.step()
-        if self.own:
-            self.own.step()
+        for optimiser in optimisers:
+            optimiser.step()
         hits = (output.logits[0].detach().argmax(1) == labels).sum()
         return {name: value.detach() for name, value in terms.items()}, hits
 
@@ -112,14 +105,8 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
     """B × 3 × H × W, uint8, to float, normalised. What is switched off draws nothing from the generator."""
     if recipe.pad:
         images = pad_and_crop(images, pad=recipe.pad, generator=generator)
-    images = crop_and_flip(
-        images,
-        scale=recipe.crop_scale,
-        aspect_ratio=recipe.aspect_ratio,
-        flip=recipe.flip,
-        size=recipe.size,
-        generator=generator,
-    )
+    scale, ratio, size = recipe.crop_scale, recipe.aspect_ratio, recipe.size
+    images = crop_and_flip(images, scale=scale, aspect_ratio=ratio, flip=recipe.flip, size=size, generator=generator)
     if not recipe.erasing:
         return images
     area, ratio = recipe.erasing_area, recipe.erasing_ratio

@@ -1,17 +1,21 @@
 """Templates without outputs; executions of one notebook for each paper, or of all, at budget `smoke`."""
 
+import os
 import shlex
+import time
+from collections import Counter
 from html import unescape
 from pathlib import Path
 
+import made_up
 import nbformat
 import pytest
 
 from reidlib import cli, papers, paths
 from reidlib.book import notebooks
-from reidlib.runs import devices, engine
+from reidlib.runs import engine, records, worker
 from reidlib.runs.run import reported_numbers, runs_of
-from reidlib.spec import ReidError
+from reidlib.spec import Busy, ReidError
 
 TEMPLATES = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
 ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
@@ -26,14 +30,13 @@ ONE_A_PAPER = {
 """Tables whose notebooks `make test` executes, with the rows that are trained; SafeNet's Table 5 has its own tests."""
 
 
+TABLES = {slug: table for slug, table in papers.tables().items() if table.paper != "standins"}
+
+
 def executions():
     """The notebook of each table once; those of ONE_A_PAPER in `make test`, the others in `make test-all`."""
-    for slug, rows in ONE_A_PAPER.items():
-        yield pytest.param(slug, rows, id=slug)
-    for slug, table in papers.tables().items():
-        if table.paper != "standins" and slug not in ONE_A_PAPER:
-            labels = tuple(dict.fromkeys(row.label for row in table.rows))[:1]
-            yield pytest.param(slug, labels, id=slug, marks=pytest.mark.all)
+    for slug in TABLES:
+        yield pytest.param(slug, id=slug, marks=[] if slug in ONE_A_PAPER else [pytest.mark.all])
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
@@ -46,8 +49,7 @@ def test_a_template_has_no_outputs_and_few_cells(file):
 
 def test_every_table_has_its_notebook():
     """The study's own tables stand on the page about the stand-ins."""
-    printed = {slug for slug, table in papers.tables().items() if table.paper != "standins"}
-    assert {notebooks.template(slug) for slug in printed} <= set(TEMPLATES)
+    assert {notebooks.template(slug) for slug in TABLES} <= set(TEMPLATES)
 
 
 @pytest.mark.parametrize(
@@ -157,25 +159,46 @@ def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(ex
     assert not list(executed.parent.glob("*.partial*"))
 
 
-@pytest.fixture(scope="module")
-def trained(rendered, tmp_path_factory):
-    """A results folder with the rows of ONE_A_PAPER, trained by one worker one after the other."""
-    results = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REID_CACHE", str(rendered))
-        patch.setenv("REID_RESULTS", str(results))
-        runs = [run for slug, rows in ONE_A_PAPER.items() for run in runs_of(slug, budget="smoke", rows=rows)]
-        engine.train_runs(runs, devices.places(threads=1)[:1])
-    return results
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A cache that all workers of a session share: no network is trained twice, and no images are rendered twice."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-cache"
 
 
-@pytest.mark.parametrize("slug, rows", list(executions()))
-def test_the_notebook_of_a_table_runs(slug, rows, rendered, tmp_path, monkeypatch, request):
-    """The notebooks of `make test` read what was trained before; those of `make test-all` train it themselves."""
-    monkeypatch.setenv("REID_CACHE", str(rendered))
-    monkeypatch.setenv("REID_RESULTS", str(request.getfixturevalue("trained") if slug in ONE_A_PAPER else tmp_path))
-    table = papers.table(slug)
+@pytest.fixture(scope="session")
+def labels():
+    """The rows shown of each table: those of ONE_A_PAPER, else one whose network many tables share."""
+    found = {slug: runs_of(slug, budget="smoke", dataset=table.datasets[0]) for slug, table in TABLES.items()}
+    tables = Counter(network for runs in found.values() for network in {run.network for run in runs})
+    shared = {slug: max(runs, key=lambda run: tables[run.network]).row.label for slug, runs in found.items()}
+    return {slug: ONE_A_PAPER.get(slug, (label,)) for slug, label in shared.items()}
+
+
+def make(run):
+    """Trains and tests a run in this process; waits where another worker trains the same network."""
+    while True:
+        try:
+            return worker.execute(run, log=lambda line: None)
+        except Busy:
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("slug", executions())
+def test_the_notebook_of_a_table_runs(slug, labels, shared, tmp_path, monkeypatch):
+    """It reads what was made before. Of several variants of one row only the first is trained in `make test-all`."""
+    monkeypatch.setenv("REID_CACHE", str(shared))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    table, rows = TABLES[slug], labels[slug]
     dataset = table.datasets[0]
+    first, *others = runs_of(slug, budget="smoke", dataset=dataset, rows=rows)
+    real = make(first)
+    for run in others:
+        if slug in ONE_A_PAPER:
+            make(run)
+        else:
+            arrays = records.read_per_query(first.record_file, real)
+            made_up.write(run, arrays, data=real.data, curve=real.curve, start=real.start)
     asked = ASKED | {"dataset": dataset, "rows": list(rows)}
     copy = notebooks.execute(slug, asked, quiet=True)
     page = texts(copy)

@@ -105,7 +105,7 @@ def test_both_are_looked_for_under_the_variable(sets, monkeypatch):
 
 def test_every_ordered_pair_has_a_name():
     assert PAIRS["duke-to-market"] == ("dukemtmc", "market1501") and len(set(PAIRS.values())) == len(PAIRS) == 6
-    with pytest.raises(ReidError, match="no pair of data sets is called 'duke-to-duke'; choose one of market-to-duke"):
+    with pytest.raises(ReidError, match="unknown pair of data sets 'duke-to-duke'; choose one of market-to-duke"):
         load("duke-to-duke")
 
 

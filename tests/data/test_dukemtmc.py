@@ -90,14 +90,14 @@ def test_market_and_duke_are_not_taken_for_each_other(root, tmp_path):
     with pytest.raises(ReidError) as error:
         market1501.load(root)
     assert str(error.value) == (
-        f"none of the 3 names in {root}/bounding_box_train is Market-1501's, first 0001_c2_f0046182.jpg, "
+        f"3 of 3 names in {root}/bounding_box_train are not Market-1501's, first 0001_c2_f0046182.jpg, "
         "0001_c5_f0051341.jpg, 0008_c8_f0036962.jpg; expected the form 0002_c1s1_000451_03.jpg with cameras 1 to 6: "
         "this is another data set, give the folder of Market-1501"
     )
     for folder in NAMES:
         (tmp_path / "market" / folder).mkdir(parents=True)
         (tmp_path / "market" / folder / "0002_c1s1_000451_03.jpg").write_bytes(b"x")
-    with pytest.raises(ReidError, match="is DukeMTMC-reID's, first 0002_c1s1.*: this is another data set"):
+    with pytest.raises(ReidError, match="are not DukeMTMC-reID's, first 0002_c1s1.*: this is another data set"):
         load(tmp_path / "market")
 
 

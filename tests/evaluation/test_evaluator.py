@@ -35,7 +35,9 @@ def test_protocols_by_name():
     assert protocol("market1501-single-query") is MARKET1501_SINGLE_QUERY
     assert all(name == each.name and each.title for name, each in PROTOCOLS.items())
     assert len({each.title for each in PROTOCOLS.values()}) == len(PROTOCOLS)
-    with pytest.raises(ReidError, match="'market' is unknown; choose one of market1501-single-query.*market-to-duke"):
+    with pytest.raises(
+        ReidError, match="unknown protocol 'market'; choose one of market1501-single-query.*market-to-duke"
+    ):
         protocol("market")
     with pytest.raises(ReidError, match="identity 0 is both junk and distractor"):
         Protocol("x", "x", junk=(-1, 0), distractors=(0,))
@@ -48,7 +50,7 @@ def test_cross_domain_pairs_follow_the_target():
     assert sum("-to-" in name for name in PROTOCOLS) == 12
     with pytest.raises(ReidError, match="two data sets"):
         cross_domain("duke", "duke")
-    with pytest.raises(ReidError, match="'viper' is unknown; choose one of market, duke"):
+    with pytest.raises(ReidError, match="unknown data set 'viper'; choose one of market, duke"):
         cross_domain("market", "viper")
 
 
@@ -218,7 +220,7 @@ def test_the_command_with_multi_query(files, capsys):
     (["--rerank", "k-reciprocal", "--lambda", "2"], "lambda=2.0; give a number from 0 to 1"),
     (["--rerank", "k-reciprocal", "--k1", "400"], "k1 needs at least 401 images, but .* smaller k1"),
     (["--rerank", "ecn", "--q", "900"], "q needs at least 901 images"),
-    (["--protocol", "market"], "protocol 'market' is unknown"),
+    (["--protocol", "market"], "unknown protocol 'market'"),
     (["--protocol", "market1501-multi-query"], "needs the images to average"),
 ])  # fmt: skip
 def test_the_command_names_what_is_wrong(files, capsys, words, fault):

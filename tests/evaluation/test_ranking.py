@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from reidlib.evaluation import Features, Protocol
+from reidlib.evaluation import Features, Protocol, evaluate
 from reidlib.evaluation.distances import TIE
-from reidlib.evaluation.ranking import average_precision, rank, rank_distances
+from reidlib.evaluation.ranking import average_precision, rank_distances
 from reidlib.spec import ReidError
 
 METADATA = Path(__file__).parents[1] / "metadata"
@@ -49,9 +49,9 @@ def slow(distances, query_ids, query_cameras, gallery_ids, gallery_cameras, tie=
 
 
 def score(query, gallery, query_ids, query_cameras, ids, cameras, **options):
-    """`rank` of bare arrays, by cosine unless told otherwise."""
+    """`evaluate` of bare arrays, by cosine unless told otherwise."""
     sets = Features(query, query_ids, query_cameras, "query"), Features(gallery, ids, cameras, "gallery")
-    return rank(*sets, **{"metric": "cosine", **options})
+    return evaluate(*sets, **{"metric": "cosine", **options})
 
 
 def squared_distances(queries, gallery, metric="cosine", ids=None):
@@ -349,7 +349,7 @@ def test_bad_labels_of_distances_are_named():
         rank_distances(torch.ones(1, 2), [1, 1], [1], [1, 2], [2, 2])
     with pytest.raises(ReidError, match="block=0 is no number of queries; give 1"):
         rank_distances(torch.ones(1, 2), [1], [1], [1, 2], [2, 2], block=0)
-    with pytest.raises(ReidError, match="metric 'hamming' is unknown; choose one of euclidean, cosine"):
+    with pytest.raises(ReidError, match="unknown metric 'hamming'; choose one of euclidean, cosine"):
         score(torch.eye(2), torch.eye(2), [1, 2], [1, 1], [1, 2], [2, 2], metric="hamming")
 
 

@@ -94,8 +94,8 @@ def test_a_page_is_executed_once_and_again_after_each_change(small, monkeypatch)
     assert notebooks.pages() == ["study/short"]
 
     def execute():
-        copy = notebooks.execute_page("study/short", quiet=True)
-        assert copy == notebooks.executed_page("study/short") and notebooks.stale(copy) is None
+        copy = notebooks.execute("study/short", {}, quiet=True)
+        assert copy == notebooks.copy_of("study/short", {}) and notebooks.stale(copy) is None
         return copy
 
     copy = execute()
@@ -118,7 +118,7 @@ def test_a_page_is_executed_once_and_again_after_each_change(small, monkeypatch)
 
 def test_a_failing_page_is_kept_apart_and_reported(small, capsys):
     write(small, "raise ValueError('broken on purpose', budget)")
-    copy = notebooks.executed_page("study/short")
+    copy = notebooks.copy_of("study/short", {})
     copy.parent.mkdir(parents=True)
     copy.write_text("the copy from before")
     assert cli.main(["book"]) == 1, "the book is not built over a failing page"

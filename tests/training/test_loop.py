@@ -271,7 +271,7 @@ def test_a_gpu_is_not_waited_for_in_a_step(data):
 
 
 def test_a_batch_larger_than_the_set_is_named(tmp_path, data):
-    with pytest.raises(ReidError, match="batch of 64 is larger than the training set of 20"):
+    with pytest.raises(ReidError, match="20 training images do not fill one batch of 64"):
         run(data, tmp_path, recipe=RECIPE.but(batch=64))
 
 
