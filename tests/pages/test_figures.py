@@ -69,7 +69,7 @@ def network_of(run) -> nn.Module:
     torch.manual_seed(run.seed)
     size = tuple(run.settings.recipe.resolved()["size"])
     identities = len(datasets.load(run.dataset, run.source, run.budget).identities)
-    return run.settings.model(identities, size=size, **run.settings.bare_options())
+    return run.settings.model(identities, size=size, **run.settings.options)
 
 
 def write_weights(run) -> dict:
