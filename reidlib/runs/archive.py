@@ -21,9 +21,7 @@ from reidlib.spec import ReidError
 
 COMMENT = b"records of reid pack"
 """The end of every archive that `pack` writes. Only such a file is merged, or replaced by a later one."""
-OTHER = "other"
-"""A record that differs from the one with the same key is kept beside it as KEY.json.other."""
-
+OTHER = "other"  #: A record that differs from the one with the same key is kept beside it as KEY.json.other
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MEMBER = re.compile(rf"records/(stand-in|real)(/{_WORD}){{3}}/[0-9a-f]{{16}}\.(json|npz)")
 _MEMBERS = 200_000

@@ -33,8 +33,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
 }
 """Name of a data set -> its loader, called with the root folder or, for REID_DATA, with nothing."""
 
-CHUNK = 1024
-"""Images that are decoded before they are written: bounds the memory of a data set that is larger than it."""
+CHUNK = 1024  #: Images that are decoded before they are written: bounds the memory of a data set that is larger than it
 
 
 def standin_folder(

@@ -32,20 +32,15 @@ from reidlib.spec import ReidError
 WORKER = [sys.executable, "-m", "reidlib.runs.worker"]
 """The command of a worker; the number of the descriptor for its events is added."""
 
-RETRIES = 2
-"""How often a run whose worker has died is started again, from its checkpoint."""
-
+RETRIES = 2  #: How often a run whose worker has died is started again, from its checkpoint
 QUIET = 30 * 60.0
 """Seconds without an event after which a run counts as hanging; more where ten of its epochs take longer."""
 
 WAITING = 48
 """How many times longer a run may be silent that waits for another process or for a stand-in to be rendered."""
 
-LOOK = 0.2
-"""Seconds between two looks at processes that may have died."""
-
-AGAIN = 2.0
-"""Seconds until a run that another process is making is looked at again."""
+LOOK = 0.2  #: Seconds between two looks at processes that may have died
+AGAIN = 2.0  #: Seconds until a run that another process is making is looked at again
 
 Watch = Callable[[Job, dict[str, Any]], None]
 """Called with every event of a worker, and the job that it works on."""

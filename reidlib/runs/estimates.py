@@ -37,23 +37,14 @@ DEFAULT_RATES = {"cpu": 5e10, "cuda": 3e13}
 START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
 """What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
 
-WORKER_SECONDS = 6.0
-"""Until a new worker has imported its libraries."""
-
-DECODED = 1500.0
-"""Images a second that one core decodes and resizes."""
-
-RENDERED = 60.0
-"""Images a second that one core renders."""
-
+WORKER_SECONDS = 6.0  #: Until a new worker has imported its libraries
+DECODED = 1500.0  #: Images a second that one core decodes and resizes
+RENDERED = 60.0  #: Images a second that one core renders
 PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}
 """Memory without a network: of a process with its libraries, or of the context of a GPU."""
 
-IMAGE_MB = 0.0046
-"""A stand-in's image on disk with its truth: 14 MB for 3,065 of them."""
-
-IDENTITIES = 751
-"""Training identities of the counted networks; the count of another number differs by its classifiers."""
+IMAGE_MB = 0.0046  #: A stand-in's image on disk with its truth: 14 MB for 3,065 of them
+IDENTITIES = 751  #: Training identities of the counted networks; the count of another number differs by its classifiers
 
 
 @dataclass(frozen=True)
@@ -69,8 +60,7 @@ class Estimate:
     is_guess: bool = False
 
 
-UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)
-"""Of a run that nothing was estimated for yet."""
+UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)  #: Of a run that nothing was estimated for yet
 
 
 @dataclass(frozen=True)

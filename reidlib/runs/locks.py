@@ -12,8 +12,7 @@ from pathlib import Path
 from reidlib.runs import records
 from reidlib.spec import Busy
 
-TRIES = 4
-"""How often a lock is tried before it counts as held: `holder_of` holds it briefly to test it."""
+TRIES = 4  #: How often a lock is tried before it counts as held: `holder_of` holds it briefly to test it
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """Records: one JSON file for each finished (or failed) run, with the per-query numbers in an .npz beside it.
 
-They are the only source of every number in the book. A record's name is its key: a hash of the resolved settings, the
-data digest, the seed and `RESULTS_VERSION`. Labels and the commit are no part of it; they are kept inside the record.
-
-`read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A field
+They are the only source of every number in the book. A record's name is its key (`keys_of`); labels and the commit are
+no part of it. `read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A field
 that is added later needs a new `SCHEMA` and a step in `reidlib.runs.migrate`.
 """
 
@@ -30,9 +28,7 @@ from reidlib.spec import ReidError
 
 RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
-SCHEMA = 2
-"""Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it."""
-
+SCHEMA = 2  #: Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it
 CACHE_MARKER = ".reid-cache"
 """File in a cache folder that reid created: `reid clean` removes nothing from a folder without it."""
 
@@ -40,18 +36,28 @@ LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}
 """Bytes of a record and of its per-query file, far above what any run writes; `_ARRAY_BYTES`: of that file unpacked."""
 _ARRAY_BYTES = 256 * 2**20
 _AGAIN = "delete it and run its row again"
-_SPACE = "fix its permissions or free some space"
 
 
 class OtherSchema(ReidError):
     """A record that is sound, perhaps, but of another schema: to be migrated, not run again."""
 
 
-def key_of(parts: dict[str, Any], version: int | None = None) -> str:
-    """First 16 hex digits of the SHA-256 of the parts and the results version (None: today's), as canonical JSON."""
-    parts = {"results_version": RESULTS_VERSION if version is None else version, **parts}
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def keys_of(content: dict[str, Any]) -> tuple[str, str]:
+    """Key of a run and key of its network, from the fields settings, tested, start_digest, data and seed of its record.
+
+    A key is the first 16 hex digits of the SHA-256 of these and the results version (default today's), as canonical
+    JSON. The network of a cross-domain pair depends on the data set that is trained on (data.train_digest).
+    """
+
+    def key_of(**parts: Any) -> str:
+        parts["results_version"] = content.get("results_version", RESULTS_VERSION)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    data, start = content["data"], content["start_digest"] or "scratch"
+    learnt = data.get("train_digest", data["digest"])
+    network = key_of(trained=content["settings"], start=start, data=learnt, seed=content["seed"])
+    other = {"tested_on": data["digest"]} if "train_digest" in data else {}
+    return key_of(network=network, tested=content["tested"], **other), network
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def read(file: Path, *, arrays: bool = True) -> Record:
 
     Raises ReidError naming the file, the field and the remedy.
     """
-    record = parse(_content(file, LARGEST[".json"]), file)
+    record = parse(_content(file), file)
     if record.key != file.stem:
         raise ReidError(f"{file}: holds the record {record.key}; rename it to {record.key}.json, or delete it")
     if arrays and record.ok:
@@ -132,8 +138,7 @@ def parse(content: bytes, name: Path | str) -> Record:
     try:
         found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as fault:
-        why = _short(str(fault), quoted=False)
-        raise ReidError(f"{name}: record cut short or unreadable ({why}); {_AGAIN}") from None
+        raise ReidError(f"{name}: record cut short or unreadable ({_short(fault)}); {_AGAIN}") from None
     if not isinstance(found, dict):
         raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
     schema = found.get("schema", 1 if "key" in found else SCHEMA)
@@ -156,7 +161,7 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
     file = file.with_suffix(".npz")
     if not record.ok:
         raise ReidError(f"{file}: a failed run has no per-query numbers ({record.error}); {_AGAIN}")
-    return parse_per_query(_content(file, LARGEST[".npz"]), record, file)
+    return parse_per_query(_content(file), record, file)
 
 
 def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
@@ -171,18 +176,17 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except Exception as fault:  # a damaged .npz raises a dozen types
-        why = _short(str(fault), quoted=False)
-        raise ReidError(f"{name}: per-query numbers unreadable ({why}); {remedy}") from None
+        raise ReidError(f"{name}: per-query numbers unreadable ({_short(fault)}); {remedy}") from None
     if problem := _arrays_problem(arrays, record):
         raise ReidError(f"{name}: per-query numbers: {problem}; {remedy}")
     return arrays
 
 
-def _content(file: Path, limit: int) -> bytes:
+def _content(file: Path) -> bytes:
+    limit = LARGEST[file.suffix]
     try:
         if not file.is_file():  # opening a FIFO would wait for ever
-            kind = "not a regular file" if file.exists() else "missing"
-            raise ReidError(f"{file}: {kind}; {_AGAIN}")
+            raise ReidError(f"{file}: {'not a regular file' if file.exists() else 'missing'}; {_AGAIN}")
         with file.open("rb") as stream:
             content = stream.read(limit + 1)
     except OSError as fault:
@@ -253,26 +257,21 @@ def _fits(value: Any, shape: Any) -> bool:
     return needed <= value.keys() <= known.keys() and all(_fits(one, known[name]) for name, one in value.items())
 
 
+def _number(value: Any, least: float = 0.0) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+
+
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _signed(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return _signed(value) and value >= 0
-
-
 def _metrics(value: Any) -> bool:
-    return _fits(value, {"*": _number}) and all(
-        _count(one) if name.endswith("queries") else one <= 100 for name, one in value.items()
-    )
+    counts = isinstance(value, dict) and all(_count(value[name]) for name in value if name.endswith("queries"))
+    return counts and all(_number(one) and (one <= 100 or name.endswith("queries")) for name, one in value.items())
 
 
 def _curve(value: Any) -> bool:
-    whole = _fits(value, [{"*": _signed}])
+    whole = _fits(value, [{"*": lambda number: _number(number, -math.inf)}])
     return whole and [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
 
 
@@ -290,12 +289,10 @@ _DATA = {
 }  # fmt: skip
 
 _RULES: dict[str, tuple[str, Any]] = {
-    "schema": (str(SCHEMA), lambda value: _count(value) and value == SCHEMA),
+    "schema": (str(SCHEMA), lambda value: type(value) is int and value == SCHEMA),
     **dict.fromkeys(("key", "network"), ("16 hex digits", _HEX)),
     **dict.fromkeys(("settings", "tested"), ("plain settings, printable and finite", dict)),
-    **dict.fromkeys(
-        ("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0 to 2^63 − 1", _count)
-    ),
+    **dict.fromkeys("results_version seed threads runs_at_once".split(), ("a whole number from 0 to 2^63 − 1", _count)),
     **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), ("a finite number from 0", _number)),
     **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), ("printable text", str)),
     "status": ("one of finished, failed", ("finished", "failed")),
@@ -335,28 +332,10 @@ def _contradiction(content: dict[str, Any]) -> str:
         return f"a finished run with the metrics of {len(content['metrics'])} protocols, not one"
     if lacks := sorted({"rank1", "mAP", "queries", "excluded_queries"} - set(*map(set, content["metrics"].values()))):
         return f"metrics without {', '.join(lacks)}"
-    found = keys_of(content)
-    if (content["key"], content["network"]) != found:
-        other = "key" if content["key"] != found[0] else "network"
-        return f"its {other} does not follow from its settings, start, data and seed, which give {' and '.join(found)}"
+    for name, found in zip(("key", "network"), keys_of(content), strict=True):
+        if content[name] != found:
+            return f"its {name} does not follow from its settings, start, data and seed, which give {found}"
     return ""
-
-
-def keys_of(content: dict[str, Any]) -> tuple[str, str]:
-    """Key and network key that follow from a record's settings, start, data, seed and results version.
-
-    The network of a cross-domain pair depends on the digest of the data set that is trained on (data.train_digest).
-    """
-    data, version = content["data"], content["results_version"]
-    trained = {
-        "trained": content["settings"],
-        "start": content["start_digest"] or "scratch",
-        "data": data.get("train_digest", data["digest"]),
-        "seed": content["seed"],
-    }
-    network = key_of(trained, version)
-    other = {"tested_on": data["digest"]} if "train_digest" in data else {}
-    return key_of({"network": network, "tested": content["tested"], **other}, version), network
 
 
 def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
@@ -387,13 +366,12 @@ def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
     return ""
 
 
-def _short(value: Any, quoted: bool = True) -> str:
-    """A value in a message: its representation, printable and at most some 60 characters long."""
+def _short(value: Any) -> str:
+    """A value (a fault as it is, others quoted) in a message: printable and at most 60 characters long."""
     try:
-        text = repr(value) if quoted else str(value)
+        text = printable(str(value) if isinstance(value, Exception) else repr(value))
     except (ValueError, RecursionError):  # a number of thousands of digits
         text = type(value).__name__
-    text = printable(text)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -411,11 +389,10 @@ def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = 
     Sets `per_query_sha256` and makes `error` one printable line. Raises ReidError for a record that `read` would
     refuse, and where the disk is full or the folder cannot be written.
     """
-    arrays = b""
+    stream = io.BytesIO()
     if record.ok:
-        stream = io.BytesIO()
         np.savez_compressed(stream, allow_pickle=False, **(per_query or {}))
-        arrays = stream.getvalue()
+    arrays = stream.getvalue()
     digest = hashlib.sha256(arrays).hexdigest() if arrays else ""
     record = replace(record, per_query_sha256=digest, error=printable(record.error)[:4000])
     content = asdict(record)
@@ -433,15 +410,21 @@ def as_json(content: dict[str, Any]) -> bytes:
 
 def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
     """A record and its per-query file, as they are, in place: arrays first. Raises ReidError where that fails."""
-    try:
+    with _writing(file, "record", "REID_RESULTS"):
         file.parent.mkdir(parents=True, exist_ok=True)
         for place, content in ((arrays_of(file), arrays), (file, record)):
             if content:
                 with atomic(place) as stream:
                     stream.write(content)
+
+
+@contextmanager
+def _writing(place: Path, what: str, variable: str) -> Generator[None]:
+    try:
+        yield
     except OSError as fault:
-        remedy = f"{_SPACE}, or set REID_RESULTS to another folder"
-        raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {remedy}") from fault
+        remedy = f"fix its permissions or free some space, or set {variable} to another folder"
+        raise ReidError(f"{place}: {what} cannot be written ({fault.strerror}); {remedy}") from fault
 
 
 @contextmanager
@@ -451,7 +434,8 @@ def atomic(file: Path) -> Generator[IO[bytes]]:
     try:
         with partial.open("wb") as stream:
             yield stream
-            settle(stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # before the rename: after a power cut the name must not stand for an empty file
         partial.replace(file)
     except BaseException:
         with suppress(OSError):
@@ -459,17 +443,8 @@ def atomic(file: Path) -> Generator[IO[bytes]]:
         raise
 
 
-def settle(stream: IO) -> None:
-    """Flush and fsync, before a rename: after a power cut the new name must not stand for an empty file."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 def set_aside(file: Path) -> Path:
-    """Renames a record that cannot be read, with its per-query file, so that its row can be run again.
-
-    Its content is kept, and so is what was set aside before. Returns the new name of the record.
-    """
+    """Renames a record that cannot be read, with its per-query file; returns its new name. Nothing is written over."""
     aside = free_name(file, "unreadable")
     if arrays_of(file).exists():
         arrays_of(file).replace(arrays_of(aside))
@@ -498,14 +473,11 @@ def check_writable(folder: Path) -> None:
     prepare_cache()
     for place, what, variable in ((folder, "results", "REID_RESULTS"), (paths.cache(), "cache", "REID_CACHE")):
         probe = place / f".writable-{os.getpid()}"
-        try:
+        with _writing(place, f"{what} folder", variable):
             place.mkdir(parents=True, exist_ok=True)
             with atomic(probe) as stream:
                 stream.write(bytes(2**20))
             probe.unlink()
-        except OSError as fault:
-            remedy = f"{_SPACE}, or set {variable} to another folder"
-            raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault
 
 
 def prepare_cache() -> None:
@@ -514,10 +486,7 @@ def prepare_cache() -> None:
     A folder that holds files already is used as it is: it may hold files of others, and stays without the marker.
     """
     cache = paths.cache()
-    try:
+    with _writing(cache, "cache folder", "REID_CACHE"):
         cache.mkdir(parents=True, exist_ok=True)
         if not any(cache.iterdir()):
             (cache / CACHE_MARKER).write_text("made by reid; `reid clean` removes what is in it\n", encoding="utf-8")
-    except OSError as fault:
-        remedy = f"{_SPACE}, or set REID_CACHE to a folder of your own"
-        raise ReidError(f"{cache}: cache folder cannot be written ({fault.strerror}); {remedy}") from fault

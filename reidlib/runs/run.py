@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from reidlib import papers, paths
 from reidlib.data import cross_domain, cuhk03
@@ -20,8 +19,10 @@ from reidlib.runs.datasets import SOURCES, data_digest
 from reidlib.runs.records import Record
 from reidlib.spec import ReidError, Row, Settings, Table, check_choice
 
-LARGEST_SEED = 10**12
-"""The seeds of its epochs still fit into 64 bits."""
+if TYPE_CHECKING:  # `reid list` need not wait for it
+    import pandas as pd
+
+LARGEST_SEED = 10**12  #: The seeds of its epochs still fit into 64 bits
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,32 @@ class Run:
     def settings(self) -> Settings:
         return self.table.settings(self.row, self.budget)
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its data set as its record names it, as far as it is known before the data set is read."""
+        named = {"name": self.dataset, "source": self.source, "digest": self.data_digest}
+        return named | ({"train_digest": self.train_digest} if self.train_digest else {})
+
+    def _keys_of(self, settings: Settings) -> tuple[str, str]:
+        own = {"settings": settings.trained(), "tested": settings.tested(), "start_digest": start_of(settings)}
+        return records.keys_of(own | {"data": self.data, "seed": self.seed})
+
     @cached_property
+    def _keys(self) -> tuple[str, str]:
+        return self._keys_of(self.settings)
+
+    @property
+    def key(self) -> str:
+        return self._keys[0]
+
+    @property
     def network(self) -> str:
         """Key of the trained network; rows that differ only in what is tested share it."""
-        return self.network_of(self.settings)
+        return self._keys[1]
 
     def network_of(self, settings: Settings) -> str:
         """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
-        data = self.train_digest or self.data_digest
-        start = start_of(settings)
-        return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
-
-    @cached_property
-    def key(self) -> str:
-        other = {"tested_on": self.data_digest} if self.train_digest else {}
-        return records.key_of({"network": self.network, "tested": self.settings.tested(), **other})
+        return self._keys_of(settings)[1]
 
     @property
     def protocol(self) -> str:
@@ -91,7 +103,7 @@ class Run:
 
     @property
     def _place(self) -> Path:
-        return Path(self.source) / self.dataset / self.budget / self.table.paper
+        return Path(self.source, self.dataset, self.budget, self.table.paper)
 
     @property
     def record_folder(self) -> Path:
@@ -146,19 +158,22 @@ class Run:
         except ReidError:
             return False
 
-    def command(self) -> list[str]:
-        """The command line that makes this one run."""
-        line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
+    def command(self, rows: Sequence[str] | None = None) -> list[str]:
+        """The command line that makes this one run, or these rows of its table with its seed (all where empty)."""
+        line = ["reid", "train", self.table.slug]
+        if rows is None:
+            line += ["--row", self.row.label, "--variant", self.row.variant]
+        elif rows:
+            line += ["--row", *rows]
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
 
 
 def start_of(settings: Settings) -> str:
-    """ "scratch", or the digest of the ImageNet file that is found here: other weights make another run."""
-    if settings.recipe.resolved()["start"] == "scratch":
-        return "scratch"
-    file = imagenet_file(settings.bare_options().get("depth", 50))
-    return file_digest(file) if file else "scratch"
+    """The digest of the ImageNet file that is found here (other weights make another run); "" for from scratch."""
+    from_scratch = settings.recipe.resolved()["start"] == "scratch"
+    file = None if from_scratch else imagenet_file(settings.bare_options().get("depth", 50))
+    return file_digest(file) if file else ""
 
 
 def runs_of(
@@ -208,6 +223,8 @@ class Runs:
 
     def frame(self) -> pd.DataFrame:
         """One line a run: row, variant, seed, state, key, and the metrics of the table's protocol (NaN where none)."""
+        import pandas as pd
+
         lines = []
         for run in self.runs:
             record = run.record()
@@ -235,6 +252,8 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
 
     Its list has one name for a data set whatever its boxes or its split.
     """
+    import pandas as pd
+
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
     printed = dataset
@@ -275,11 +294,14 @@ def show_record(file: Path) -> str:
             raise ReidError(f"{file}: {where}; give a path or a longer key")
         file = found[0]
     record = records.read(file)
-    lines = [f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}"]
-    lines += [f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()]
-    for name in ("budget", "seed", "start", "device", "commit", "finished", "error"):
-        lines.append(f"  {name}: {getattr(record, name)}")
-    lines.append(f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s")
-    lines.append(f"  data: {json.dumps(record.data)}")
-    lines.append(f"  settings: {json.dumps(record.settings)}")
-    return "\n".join(lines)
+    names = ("budget", "seed", "start", "device", "commit", "finished", "error")
+    return "\n".join(
+        [
+            f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}",
+            *[f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()],
+            *[f"  {name}: {getattr(record, name)}" for name in names],
+            f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s",
+            f"  data: {json.dumps(record.data)}",
+            f"  settings: {json.dumps(record.settings)}",
+        ]
+    )

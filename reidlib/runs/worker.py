@@ -57,9 +57,7 @@ CPU = torch.device("cpu")
 
 EPOCH_FIELDS = ("epoch", "epochs", "loss", "accuracy", "images_per_second", "eta")
 
-KEPT_SHARE = 1 / 8
-"""Share of a device's memory for decoded images that are kept from run to run."""
-
+KEPT_SHARE = 1 / 8  #: Share of a device's memory for decoded images that are kept from run to run
 FEWER = "let fewer runs share the device (--per-gpu)"
 
 Log = Callable[[str], None]
@@ -177,9 +175,8 @@ def _train_and_test(
     record = replace(
         record,
         status="finished",
-        data=_describe(data) | _train_digest(run),
+        data=run.data | _describe(data),
         start=trained.start,
-        start_digest=start_of(run.settings) if trained.start != "scratch" else "",
         tie_rule=TIE_RULE,
         step="eager" if trained.curve else "",
         metrics={run.protocol: metrics},
@@ -366,8 +363,8 @@ def _header(run: Run) -> Record:
         seed=run.seed,
         settings=run.settings.trained(),
         tested=run.settings.tested(),
-        data={"name": run.dataset, "source": run.source, "digest": run.data_digest} | _train_digest(run),
-        start_digest="" if (digest := start_of(run.settings)) == "scratch" else digest,
+        data=run.data,
+        start_digest=start_of(run.settings),
         versions=_versions(),
         commit=commit(),
     )
@@ -381,20 +378,11 @@ def _versions() -> dict[str, str]:
 
 
 def _describe(data: Dataset) -> dict[str, Any]:
+    named = {"name": data.name, "source": data.source, "digest": data.digest}
+    if data.source == "stand-in":
+        named["renderer"] = standin.VERSION
     sizes = {split: len(data.split(split)) for split in ("train", "query", "gallery")}
-    renderer = {"renderer": standin.VERSION} if data.source == "stand-in" else {}
-    return {
-        "name": data.name,
-        "source": data.source,
-        "digest": data.digest,
-        **renderer,
-        "identities": len(data.identities),
-        "images": sizes,
-    }
-
-
-def _train_digest(run: Run) -> dict[str, str]:
-    return {"train_digest": run.train_digest} if run.train_digest else {}
+    return named | {"identities": len(data.identities), "images": sizes}
 
 
 def _how(run: Run, device: torch.device) -> dict[str, Any]:
