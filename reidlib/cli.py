@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reidlib.spec import ReidError
+from reidlib import paths
+from reidlib.spec import ReidError, check_choice
 
 if TYPE_CHECKING:
     from reidlib.book.chapters import Chapter
@@ -65,16 +66,13 @@ def parser() -> argparse.ArgumentParser:
     option = command("pack", pack, "write the records made here, with their numbers per query, into one file")
     option("file", type=Path, help="the archive, such as records.zip")
     option("--since", metavar="COMMIT", help="the records made since this commit; default all made here")
-
     option = command("merge", merge, "check and take in the records of an archive of `reid pack`")
     option("file", type=Path)
 
     shared = (budget, seeds, batch)
     command("status", status, "which runs are done, running, failed or missing, and how to redo each", *shared)
-
     option = command("clean", clean, "show what is in the cache, or remove some of it")
     option("kinds", nargs="*", metavar="KIND", help="kinds of files that `reid clean` lists, or all")
-
     option = command("show", show_record, "print a record")
     option("record", type=Path, help="its file, its key, or the beginning of its key")
 
@@ -85,8 +83,7 @@ def parser() -> argparse.ArgumentParser:
     option("--out", type=Path, help="default: the cache, where a budget looks for it")
     option("--workers", type=int, help="processes; default one a core")
     option("--device", default="cpu", help="where the rays are cast; default cpu")
-    text = "part masks and factors beside the images"
-    option("--truth", action=argparse.BooleanOptionalAction, default=True, help=text)
+    option("--truth", action=argparse.BooleanOptionalAction, default=True, help="part masks and factors too")
     option("--boxes", help="all boxes tight, detected, or shift=0.2 (of the box)")
     option("--occlusion", type=float, metavar="0..1", help="share of people occluded")
     option("--resolution", type=float, metavar="FACTOR", help="of the images, up to 1")
@@ -123,15 +120,13 @@ def _shared() -> list[argparse.ArgumentParser]:
     budget("--source", default="stand-in", help="stand-in or real (REID_DATA)")
     dataset("--dataset", help="default: the table's first")
     seeds("--seeds", type=_numbers, default=[0], metavar="0,1,2")
-    text = "CPU threads of each run; default 1, and beside GPUs an equal share of the cores"
-    threads("--threads", type=_positive, metavar="N", help=text)
+    threads("--threads", type=_positive, metavar="N", help="CPU threads of each run; default 1, or a share beside GPUs")
     batch("tables", nargs="*", metavar="PAPER[/TABLE]", help="papers, tables or figures; default all")
     batch("--dataset", nargs="+", default=[], metavar="NAME", help="only these; default all of each table")
     places("--gpus", default="all", help="all (default), or some by number: 0,1")
     places("--per-gpu", type=_positive, default=1, metavar="N", help="runs that share a GPU; default 1")
     places("--at-once", type=_positive, metavar="N", help="at most N runs at once; default: one a core or GPU")
-    text = "the same bits in every run of one machine, on a GPU too; slower"
-    places("--deterministic", action="store_true", help=text)
+    places("--deterministic", action="store_true", help="the same bits in every run of one machine; slower on a GPU")
     as_json("--json", action="store_true", help="as JSON, for programs (reproduce: the plan, with --dry-run)")
     return all_of_them
 
@@ -143,26 +138,24 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
 
 
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+def _above_0(kind: type[int] | type[float], wanted: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        with suppress(ValueError):
+            if 0 < (number := kind(text)) < float("inf"):
+                return number
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+
+    return read
 
 
-def _minutes(text: str) -> float:
-    try:
-        if 0 < (minutes := float(text)) < float("inf"):
-            return minutes
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+_positive, _minutes = _above_0(int, "a whole number from 1"), _above_0(float, "a number of minutes above 0")
 
 
 def list_rows(given: argparse.Namespace) -> None:
     from reidlib import papers
     from reidlib.book import notebooks
     from reidlib.data import cuhk03
-    from reidlib.runs.run import overview
+    from reidlib.runs.run import columns, overview
 
     lines = overview(given.table)
     if given.json:
@@ -174,17 +167,18 @@ def list_rows(given: argparse.Namespace) -> None:
         if given.table:
             words += [line["row"], line["variant"].replace("as-published", "")]
         shown.setdefault(tuple(words), []).append(line["state"])
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    rows = []
     for words, states in shown.items():
-        text = [f"{word:<{width}}" for word, width in zip(words, widths, strict=True)]
+        text = []
         for budget in states[0]:
             found = [state[budget] for state in states]
             done, one = found.count("finished"), given.table and len(found) == 1
             text.append(f"{budget} {found[0] if one else f'{done}/{len(found)}'}")
-        print("  ".join(text if given.table else [*text, papers.table(words[0]).title]))
+        rows.append([*words, "  ".join(text if given.table else [*text, papers.table(words[0]).title])])
+    print("\n".join(columns(rows)))
     for figure, table in notebooks.image_figures().items():
         if given.table in ("", figure, figure.partition("/")[0]):
-            print(f"{figure:<{widths[0]}}  draws images from networks of {table}")
+            print(f"{figure}  draws images from networks of {table}")
 
 
 def run_table(given: argparse.Namespace) -> None:
@@ -212,19 +206,17 @@ def train_rows(given: argparse.Namespace) -> None:
 
     if given.again and not given.row:
         raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
-    again = given.row if given.again else ()
     asked: dict[str, Any] = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
-    runs = runs_of(given.table, rows=given.row, again=again, **asked)
+    runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
+    if given.variant:
+        check_choice(given.table, "variant", given.variant, list(dict.fromkeys(run.row.variant for run in runs)))
     chosen = [run for run in runs if given.variant in (None, run.row.variant)]
-    if not chosen:
-        known = ", ".join(dict.fromkeys(run.row.variant for run in runs))
-        raise ReidError(f"{given.table}: unknown variant {given.variant!r} of these rows; choose one of {known}")
     missing = [run for run in chosen if not run.is_made()]
     for run in chosen:
         if run not in missing:
             print(f"finished already: {run.record_file}")
-    places = _found_places(given) if missing else []
-    engine.train_runs(missing, places, deterministic=given.deterministic)
+    if missing:
+        engine.train_runs(missing, _found_places(given), deterministic=given.deterministic)
 
 
 def _found_places(given: argparse.Namespace) -> list[Place]:
@@ -248,7 +240,7 @@ def _plan(given: argparse.Namespace) -> tuple[Plan, list[Chapter]]:
 
 def reproduce(given: argparse.Namespace) -> None:
     from reidlib.book import chapters
-    from reidlib.runs import batch, engine, live
+    from reidlib.runs import batch, devices, engine, live
 
     if given.json and not given.dry_run:
         raise ReidError("--json is the plan for programs: add --dry-run")
@@ -261,19 +253,18 @@ def reproduce(given: argparse.Namespace) -> None:
     print("\n".join(batch.describe(plan, places)), flush=True)
     if given.dry_run:
         return
-    limit = 60 * given.time_limit if given.time_limit else None
-    with live.Table(len(places), len(plan.jobs)) as table:
-        ways: dict[str, Any] = dict(minutes=given.minutes, time_limit=limit, deterministic=given.deterministic)
+    ways: dict[str, Any] = dict(minutes=given.minutes, deterministic=given.deterministic)
+    ways["time_limit"] = given.time_limit and 60 * given.time_limit
+    with closing(live.Table(len(places), len(plan.jobs))) as table:
         result = engine.train(plan.jobs, places, **ways, say=table.say, watch=table.watch)
     if result.left:
-        print(f"{batch.many(len(result.left), 'run')} left for another call:")
-        print("\n".join(f"  {job.name}, about {batch.duration(job.estimate.seconds)}" for job in result.left))
+        print(f"{devices.many(len(result.left), 'run')} left for another call:")
+        print("\n".join(f"  {job.run.name}, about {batch.duration(job.estimate.seconds)}" for job in result.left))
     unexecuted = _execute(plan, notebooks, given)
     if result.failed or unexecuted or result.stopped:
-        raise ReidError(
-            f"{len(result.failed)} runs failed, {len(result.stopped)} were stopped, {unexecuted} notebooks were not "
-            "executed; `reid status` names each run with its command, and a second call goes on"
-        )
+        counts = f"{len(result.failed)} runs failed, {len(result.stopped)} were stopped, {unexecuted} notebooks"
+        remedy = "`reid status` names each run with its command, and a second call goes on"
+        raise ReidError(f"{counts} were not executed; {remedy}")
     if not result.left:
         print("All runs have their records. `reid book` builds the pages.")
 
@@ -310,7 +301,7 @@ def status(given: argparse.Namespace) -> None:
     from reidlib.runs import status
 
     plan, _ = _plan(given)
-    found = status.states(plan)
+    found = [status.state(run) for run in plan.runs]
     shown = [one.line() for one in found if given.tables or one.what in ("running", "failed")]
     print("\n".join([*status.overview(plan, found), *shown]))
     if not given.tables:
@@ -320,7 +311,6 @@ def status(given: argparse.Namespace) -> None:
 
 
 def clean(given: argparse.Namespace) -> None:
-    from reidlib import paths
     from reidlib.runs import status
 
     if given.kinds:
@@ -336,9 +326,17 @@ def clean(given: argparse.Namespace) -> None:
 
 
 def show_record(given: argparse.Namespace) -> None:
-    from reidlib.runs.run import show_record
+    from reidlib.runs import records
 
-    print(show_record(given.record))
+    file = given.record
+    if not file.exists():
+        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
+        if len(found) != 1:
+            where = f"{len(found)} records begin so under {paths.results()}"
+            raise ReidError(f"{file}: {where}; give a path or a longer key")
+        file = found[0]
+    shown = {name: value for name, value in asdict(records.read(file)).items() if name != "curve"}
+    print("\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items()))
 
 
 def render(given: argparse.Namespace) -> None:
@@ -355,7 +353,6 @@ def render(given: argparse.Namespace) -> None:
 def describe_data(given: argparse.Namespace) -> None:
     from reidlib.data import cuhk03, table
     from reidlib.runs import datasets
-    from reidlib.spec import check_choice
 
     if given.dataset not in datasets.LOADERS:
         known = list(dict.fromkeys(map(cuhk03.all_splits, datasets.LOADERS)))
@@ -383,7 +380,6 @@ def evaluate(given: argparse.Namespace) -> None:
 
 
 def build_book(given: argparse.Namespace) -> None:
-    from reidlib import paths
     from reidlib.book import build as book
     from reidlib.book import notebooks
 
@@ -403,8 +399,8 @@ def main(line: list[str] | None = None) -> int:
     given = parser().parse_args(line)
     try:
         with _signals():
-            if given.command in CHECKOUT:
-                _check_home()
+            if given.command in CHECKOUT and not (paths.home() / "notebooks").is_dir():
+                raise ReidError(f"{paths.home()} is no checkout of this study: set REID_HOME to the folder of one")
             given.run(given)
             sys.stdout.flush()
     except ReidError as fault:
@@ -437,13 +433,6 @@ def _signals() -> Generator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _check_home() -> None:
-    from reidlib import paths
-
-    if not (paths.home() / "notebooks").is_dir():
-        raise ReidError(f"{paths.home()} is no checkout of this study: set REID_HOME to the folder of one")
 
 
 if __name__ == "__main__":

@@ -18,18 +18,14 @@ from reidlib.runs import records
 from reidlib.runs.datasets import data_digest
 from reidlib.spec import ReidError
 
-TIE_RULE_1 = "squared distance within 1e-6"
-"""The rule by which the metrics of every record of schema 1 were computed."""
-BUDGETS_1 = {"cpu": "small", "gpu": "medium", "paper": "full"}
-"""Budgets under the names that they had first, and today's."""
+TIE_RULE_1 = "squared distance within 1e-6"  #: by which the metrics of every record of schema 1 were computed
+BUDGETS_1 = {"cpu": "small", "gpu": "medium", "paper": "full"}  #: under the names that they had first, and today's
 
 
 def migrate(results: Path) -> int:
     """Upgrades every record of schema 1 below results/records, moves it to its place, and returns how many there were.
-
     Raises ReidError for a record that is damaged, whose key does not follow from its content, or whose place another
-    has: nothing after it is changed.
-    """
+    has: nothing after it is changed."""
     upgraded = 0
     for file in sorted(results.glob("records/**/*.json")):
         beside = file.with_suffix(".npz")
@@ -57,11 +53,9 @@ def migrate(results: Path) -> int:
 
 
 def upgrade(content: dict[str, Any], arrays: bytes) -> dict[str, Any]:
-    """A record of schema 1 as one of schema 2. arrays: its per-query file, empty where it failed.
-
-    Schema 1 kept in words the device, its threads, and what changed the numbers there ("cpu (AMD EPYC, 1 thread, fp32
-    for bf16)"). All its networks start from scratch: the keys of others would not follow from their content.
-    """
+    """A record of schema 1 as one of schema 2. arrays: its per-query file, empty where it failed. Schema 1 kept in
+    words the device, its threads, and what changed the numbers there ("cpu (AMD EPYC, 1 thread, fp32 for bf16)"). All
+    its networks start from scratch: the keys of others would not follow from their content."""
     device, data = content["device"], content["data"]
     budget = BUDGETS_1.get(content["budget"], content["budget"])
     precision = content["settings"].get("recipe", {}).get("precision", "")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,11 +26,9 @@ LARGEST_SEED = 10**12  #: The seeds of its epochs still fit into 64 bits
 
 @dataclass(frozen=True)
 class Run:
-    """One network to be trained and tested: a row at a budget, on a data set, with a seed.
-
-    again: the run repeats a record on this machine; its own record goes into the cache and never replaces that record.
-    train_digest: of the data set that is trained on, where another one is tested (a cross-domain pair).
-    """
+    """One network to be trained and tested: a row at a budget, on a data set, with a seed. again: the run repeats a
+    record on this machine; its own record goes into the cache and never replaces that record. train_digest: of the data
+    set that is trained on, where another one is tested (a cross-domain pair)."""
 
     table: Table
     row: Row
@@ -43,19 +40,17 @@ class Run:
     again: bool = False
     train_digest: str = ""
 
-    _PLAIN: ClassVar = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
-
     @classmethod
-    def of_task(cls, task: dict[str, Any]) -> Run:
+    def of_task(cls, table: str, row: str, variant: str, **plain: Any) -> Run:
         """The run that `task` describes; no digest is computed again."""
-        table = papers.table(task["table"])
-        row = next(row for row in table.rows if [row.label, row.variant] == [task["row"], task["variant"]])
-        return cls(table, row, **{name: task[name] for name in cls._PLAIN})
+        found = papers.table(table)
+        return cls(found, next(one for one in found.rows if (one.label, one.variant) == (row, variant)), **plain)
 
     def task(self) -> dict[str, Any]:
         """The run as plain data, for another process."""
+        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
         own = {"table": self.table.slug, "row": self.row.label, "variant": self.row.variant}
-        return own | {name: getattr(self, name) for name in self._PLAIN}
+        return own | {name: getattr(self, name) for name in names}
 
     @property
     def name(self) -> str:
@@ -74,26 +69,23 @@ class Run:
         named = {"name": self.dataset, "source": self.source, "digest": self.data_digest}
         return named | ({"train_digest": self.train_digest} if self.train_digest else {})
 
-    def _keys_of(self, settings: Settings) -> tuple[str, str]:
+    def made_from(self, settings: Settings) -> dict[str, Any]:
+        """The fields of a record from which its keys follow, of this run's own settings or of those of its first."""
         own = {"settings": settings.trained(), "tested": settings.tested(), "start_digest": start_of(settings)}
-        return records.keys_of(own | {"data": self.data, "seed": self.seed})
+        return own | {"data": self.data, "seed": self.seed}
 
     @cached_property
-    def _keys(self) -> tuple[str, str]:
-        return self._keys_of(self.settings)
-
-    @property
     def key(self) -> str:
-        return self._keys[0]
+        return records.keys_of(self.made_from(self.settings))[0]
 
-    @property
+    @cached_property
     def network(self) -> str:
         """Key of the trained network; rows that differ only in what is tested share it."""
-        return self._keys[1]
+        return self.network_of(self.settings)
 
     def network_of(self, settings: Settings) -> str:
         """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
-        return self._keys_of(settings)[1]
+        return records.keys_of(self.made_from(settings))[1]
 
     @property
     def protocol(self) -> str:
@@ -195,8 +187,7 @@ def runs_of(
     if not seeds or any(not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED for seed in seeds):
         raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0 to {LARGEST_SEED}, at least one")
     papers.rows(table, list(again))
-    digest = data_digest(dataset, source, budget)
-    pair = cross_domain.PAIRS.get(dataset)
+    digest, pair = data_digest(dataset, source, budget), cross_domain.PAIRS.get(dataset)
     learnt = data_digest(pair[0], source, budget) if pair else ""
     return [
         Run(table, row, dataset, source, budget, seed, digest, row.label in again, learnt)
@@ -227,10 +218,9 @@ class Runs:
 
         lines = []
         for run in self.runs:
-            record = run.record()
+            metrics = record.metrics.get(run.protocol, {}) if (record := run.record()) else {}
             line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
-            line["state"] = record.status if record else "missing"
-            lines.append(line | (record.metrics.get(run.protocol, {}) if record else {}))
+            lines.append(line | {"state": run.state()} | metrics)
         return pd.DataFrame(lines)
 
     def records(self) -> list[tuple[Run, Record]]:
@@ -248,15 +238,12 @@ class Runs:
 
 
 def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
-    """The numbers the paper prints for this table and data set: one line a row label, one column a metric.
-
-    Its list has one name for a data set whatever its boxes or its split.
-    """
+    """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
     import pandas as pd
 
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
-    printed = dataset
+    printed = dataset  # one name for a data set, whatever its boxes or its split
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
     place = {"paper": table.paper, "table": table.printed_in or table.name, "dataset": printed}
@@ -266,10 +253,7 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
 
 
 def overview(asked: str = "") -> list[dict[str, Any]]:
-    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows.
-
-    asked: a paper or a table ("hamr", "hamr/table6"); all where empty.
-    """
+    """Every row of a paper, a table or ("") all, with its state by budget, on the stand-in: what `reid list` shows."""
     tables = papers.tables().values()
     chosen = [papers.table(asked)] if "/" in asked else [table for table in tables if asked in ("", table.paper)]
     if not chosen:
@@ -285,23 +269,7 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
     return lines
 
 
-def show_record(file: Path) -> str:
-    """A record as a person reads it; `file` is a path, or a key or the beginning of one."""
-    if not file.exists():
-        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
-        if len(found) != 1:
-            where = f"{len(found)} records begin so under {paths.results()}"
-            raise ReidError(f"{file}: {where}; give a path or a longer key")
-        file = found[0]
-    record = records.read(file)
-    names = ("budget", "seed", "start", "device", "commit", "finished", "error")
-    return "\n".join(
-        [
-            f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}",
-            *[f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()],
-            *[f"  {name}: {getattr(record, name)}" for name in names],
-            f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s",
-            f"  data: {json.dumps(record.data)}",
-            f"  settings: {json.dumps(record.settings)}",
-        ]
-    )
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Words below each other, two spaces between columns; the last column is not filled up."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]

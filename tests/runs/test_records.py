@@ -132,6 +132,7 @@ def test_keys_follow_from_the_content_of_a_record(file):
         ({"seed": True}, "seed is True, not a whole number from 0"),
         ({"seed": 2**63}, "seed is 9223372036854775808"),
         ({"seed": -1}, "seed is -1"),
+        ({"seconds": float("nan")}, "seconds is nan, not a finite number"),
         ({"status": "started"}, "status is 'started', not one of finished, failed"),
         ({"status": ["finished"]}, "status is ['finished']"),
         ({"status": "failed"}, "a failed run without an error"),
@@ -178,7 +179,7 @@ def test_a_wrong_value_is_named(copy, changes, words):
     [
         (b"", "cut short or unreadable"),
         (b"[]", "JSON of kind list"),
-        (b'{"seed": NaN}', "NaN is no number"),
+        (b'{"seed": NaN}', "not a record of this version"),
         (b'{"a": 1, "a": 2}', "a name occurs twice"),
         (b"[" * 100_000, "cut short or unreadable"),
         (b'{"a": ' * 900 + b"1" + b"}" * 900, "not a record of this version"),
@@ -350,7 +351,7 @@ def test_a_record_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch):
     def full(stream):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "settle", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReidError, match="record cannot be written .No space left.*REID_RESULTS"):
         records.write(file, made_up.record(run, seconds=9.0), made_up.arrays())
     assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == before
@@ -383,7 +384,7 @@ def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
         sizes.append(stream.tell())
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "settle", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReidError, match="results folder cannot be written .No space left.*free some space"):
         records.check_writable(folder)
     assert sizes == [2**20] and list(folder.iterdir()) == [], "as much as a record takes, and nothing is left"
