@@ -195,8 +195,7 @@ def run_table(given: argparse.Namespace) -> None:
     parameters = {name: value for name, value in parameters.items() if value}
     notebooks.check_parameters(notebooks.template(given.table), parameters)
     wanted = notebooks.with_defaults(given.table, parameters)
-    asked = {name: wanted[name] for name in names}
-    engine.ensure(table.paper, table.name, **asked, threads=given.threads)
+    engine.ensure(table.paper, table.name, threads=given.threads, **{name: wanted[name] for name in names})
     print(f"executed notebook: {notebooks.execute(given.table, parameters)}")
 
 

@@ -134,13 +134,14 @@ class _Worker:
         self.buffer = b""
         self.events, theirs = os.pipe()
         visible = place.device.id if place.device.is_gpu else ""
+        line, pipe = [*WORKER, str(theirs)], subprocess.PIPE
         environment = os.environ | {devices.VISIBLE: visible, "OMP_NUM_THREADS": str(place.threads)}
         try:
             job.run.log_file.parent.mkdir(parents=True, exist_ok=True)
             with job.run.log_file.open("ab") as log:  # until its first task; then it opens each log itself
-                pipes: dict[str, Any] = dict(stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[theirs])
-                line = [*WORKER, str(theirs)]
-                self.process = subprocess.Popen(line, env=environment, start_new_session=True, **pipes)
+                self.process = subprocess.Popen(
+                    line, stdin=pipe, stdout=log, stderr=log, pass_fds=[theirs], env=environment, start_new_session=True
+                )
         except OSError:
             os.close(self.events)
             raise
@@ -210,11 +211,8 @@ class _Scheduler:
     def work(self) -> None:
         while self.waiting or self.working():
             self.begin()
-            if self.working():
-                for key, _ in self.selector.select(LOOK):
-                    self.take_in(key.data)
-            elif self.waiting:
-                time.sleep(LOOK)
+            for key, _ in self.selector.select(LOOK):
+                self.take_in(key.data)
             self.check()
 
     def begin(self) -> None:
