@@ -13,12 +13,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from reidlib import paths
 from reidlib.spec import ReidError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
@@ -231,6 +234,8 @@ def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.D
         if not (root / folder).is_dir():
             remedy = f"unpack the data set again, or render: {layout.render}"
             raise ReidError(f"folder {folder} is missing in {root}; {remedy}")
+    import pandas as pd  # here: `reid list` need not wait for it
+
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
@@ -276,6 +281,8 @@ def _is_image(name: str, layout: Layout) -> bool:
 def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
     """Rows of one split, in the columns and types of a data set's table."""
     numbers = {"identity": np.asarray(identities, np.int64), "camera": np.asarray(cameras, np.int64)}
+    import pandas as pd  # here: `reid list` need not wait for it
+
     return pd.DataFrame({"path": paths, **numbers, "split": split})
 
 

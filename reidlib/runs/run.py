@@ -119,11 +119,11 @@ class Run:
         """Where this run keeps a network: its own, or the one that is trained before it."""
         return paths.cache() / "runs" / (f"{network}-again" if self.again else network)
 
-    def record(self) -> Record | None:
-        """The record if there is one, failed or not."""
+    def record(self, *, arrays: bool = True) -> Record | None:
+        """The record if there is one, failed or not. arrays: False leaves its per-query file unread."""
         if not self.record_folder.is_dir():  # most runs of the study: no need to compute their keys
             return None
-        return records.read(self.record_file) if self.record_file.exists() else None
+        return records.read(self.record_file, arrays=arrays) if self.record_file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
         """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
@@ -136,9 +136,9 @@ class Run:
             arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
         return arrays[name][arrays["valid"]]
 
-    def state(self) -> str:
+    def state(self, *, arrays: bool = True) -> str:
         """ "finished", "failed" or "missing"."""
-        record = self.record()
+        record = self.record(arrays=arrays)
         return record.status if record else "missing"
 
     def is_made(self) -> bool:
@@ -264,7 +264,7 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
             runs = {budget: runs_of(table.slug, budget=budget, dataset=dataset) for budget in table.budgets}
             for number, row in enumerate(table.rows):
                 line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
-                state = {budget: runs[budget][number].state() for budget in table.budgets}
+                state = {budget: runs[budget][number].state(arrays=False) for budget in table.budgets}
                 lines.append(line | {"dataset": dataset, "state": state})
     return lines
 

@@ -380,8 +380,8 @@ def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
     assert list(folder.iterdir()) == []
     sizes: list[int] = []
 
-    def full(stream):
-        sizes.append(stream.tell())
+    def full(descriptor):
+        sizes.append(os.fstat(descriptor).st_size)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
