@@ -36,7 +36,8 @@ START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
 """What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
 WORKER_SECONDS = 6.0  #: Until a new worker has imported its libraries
 DECODED = 1500.0  #: Images a second that one core decodes and resizes
-FEATURES = 400.0  #: Images a second whose features one core computes without a network, as of a colour histogram
+FORWARD = 4.0  #: How many times faster than in training a processor is in a forward pass without gradients
+FEATURES = 1000.0  #: Images a second whose features one core computes without a network, as of a colour histogram
 RENDERED = 60.0  #: Images a second that one core renders
 PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}  #: Memory without a network: of a process, or of the context of a GPU
 IMAGE_MB = 0.0046  #: A stand-in's image on disk with its truth: 14 MB for 3,065 of them
@@ -145,8 +146,7 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
     counts, settings, kind = images(run.dataset, run.source, run.budget), run.settings, place.device.kind
     recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
     tested = counts["query"] + counts["gallery"]
-    image_mb = 3 * recipe["size"][0] * recipe["size"][1] / 2**20
-    images_mb = image_mb * (counts["train"] + tested)  # all of them may be kept from run to run
+    images_mb = 3 * recipe["size"][0] * recipe["size"][1] * (counts["train"] + tested) / 2**20
     seconds = START_SECONDS[kind] + (counts["train"] + tested) / (DECODED * place.threads)
     if not recipe["epochs"] and digest(settings.trained()) not in _counts():  # no network, or one of no products
         return Estimate(seconds + tested / (FEATURES * place.threads), PROCESS_MB[kind] + images_mb, 0.0)
@@ -154,7 +154,7 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
     operations = _operations(known, counts["train"] * recipe["epochs"]) if trains else 0.0
     if first and firsts:
         operations += _operations(counted(first), counts["train"] * first.recipe.resolved()["epochs"])
-    operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1)
+    operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1) / FORWARD
     past = rates(place)
     share = 1 / place.sharing if place.device.is_gpu else place.threads
     model = settings.trained()["model"]

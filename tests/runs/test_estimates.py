@@ -92,6 +92,7 @@ def test_an_estimate_follows_from_counts_and_rates(monkeypatch):
     counts, known = estimates.images("market1501", "stand-in", "smoke"), estimates.counted(run.settings)
     guess = estimates.estimate(run, place)
     tested = counts["query"] + counts["gallery"]
+    tested /= estimates.FORWARD
     operations = known.multiply_adds * (6 * counts["train"] * run.settings.recipe.resolved()["epochs"] + 2 * tested)
     assert guess.is_guess and guess.seconds == pytest.approx(operations / estimates.DEFAULT_RATES["cpu"])
     assert estimates.estimate(run, Place(CPU, 2)).seconds == pytest.approx(guess.seconds / 2)
