@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from itertools import permutations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 from reidlib.data import dukemtmc, market1501, msmt17
 from reidlib.data.table import DISTRACTOR, Dataset, combined_digest
@@ -49,6 +52,8 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
     )
     checks = tuple(check._replace(what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
     note = f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it"
+    import pandas as pd  # here: `reid list` need not wait for it
+
     table, digest = pd.concat([learnt, tested], ignore_index=True), combined_digest(train.digest, test.digest)
     return Dataset(name, root, train.source, table, digest, checks, (note, *train.notes, *test.notes))
 

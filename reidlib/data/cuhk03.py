@@ -34,9 +34,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
@@ -44,6 +44,9 @@ from reidlib import paths
 from reidlib.data import table
 from reidlib.data.table import FOLDERS, Check, Dataset, Layout, shown
 from reidlib.spec import ReidError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "cuhk03"
 MAT, TEST_SETS, EXTRACTED = "cuhk-03.mat", "testsets.mat", "cuhk-03.images"
@@ -172,6 +175,8 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     except (KeyError, IndexError, ValueError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ReidError(f"{file} has not the structure of the published config file ({why}); copy it again") from None
+    import pandas as pd  # here: `reid list` need not wait for it
+
     listed = pd.concat(parts, ignore_index=True)
     absent = listed.loc[~listed["path"].isin(images["path"]), "path"]
     if len(absent):
@@ -241,6 +246,8 @@ def _classic(
     cameras = test.groupby("identity")["camera"].transform("nunique")
     alone = test.loc[cameras == 1, "identity"].nunique()
     parts = {"train": images[~tested], "query": test[cameras > 1], "gallery": test}
+    import pandas as pd  # here: `reid list` need not wait for it
+
     whole = pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
     found = test["identity"].nunique()
     return whole, [

@@ -17,8 +17,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 from reidlib.data import table
 from reidlib.data.table import Check, Dataset, Layout
@@ -60,6 +63,8 @@ def load(root: Path | str | None = None) -> Dataset:
         raise ReidError(f"{folder} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
     folders = FOLDERS[version]
     parts = [_read_list(folder / name, split, folders) for name, split in LISTS.items()]
+    import pandas as pd  # here: `reid list` need not wait for it
+
     images = pd.concat(parts, ignore_index=True)
     twice = images.loc[images["path"].duplicated(), "path"]
     if len(twice):

@@ -9,13 +9,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from reidlib import paths
 from reidlib.spec import ReidError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("path", "identity", "camera", "split")
 SPLITS = ("train", "query", "gallery", "multi-query")
@@ -209,6 +211,8 @@ def load_folders(
 
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
     """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped."""
+    import pandas as pd  # here: `reid list` need not wait for it
+
     return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
 
 
@@ -246,6 +250,8 @@ def _is_image(name: str, layout: Layout) -> bool:
 
 def rows(paths: list[str], identities: Iterable[int], cameras: Iterable[int], split: str) -> pd.DataFrame:
     """Rows of one split, in the columns and types of a data set's table."""
+    import pandas as pd  # here: `reid list` need not wait for it
+
     numbers = dict(identity=np.asarray(identities, np.int64), camera=np.asarray(cameras, np.int64))
     return pd.DataFrame({"path": paths, **numbers, "split": split})
 

@@ -10,6 +10,7 @@ import csv
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ MEDIUM = dict(
 """The same for budget `medium`."""
 
 
+@cache
 def tables() -> dict[str, Table]:
     """Every declared table by its slug ("safenet/table5"), in the order of declaration."""
     found = {}

@@ -19,27 +19,21 @@ from reidlib import paths
 from reidlib.runs import records
 from reidlib.spec import ReidError
 
-COMMENT = b"records of reid pack"
-"""The end of every archive that `pack` writes. Only such a file is merged, or replaced by a later one."""
-OTHER = "other"
-"""A record that differs from the one with the same key is kept beside it as KEY.json.other."""
-
-_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_MEMBER = re.compile(rf"records/(stand-in|real)(/{_WORD}){{3}}/[0-9a-f]{{16}}\.(json|npz)")
+COMMENT = b"records of reid pack"  #: The end of every archive. Only such a file is merged, or replaced by a later one
+OTHER = "other"  #: A record that differs from the one with the same key is kept beside it as KEY.json.other
+_MEMBER = re.compile(r"records/(stand-in|real)(/[A-Za-z0-9][A-Za-z0-9._-]*){3}/[0-9a-f]{16}\.(json|npz)")
 _MEMBERS = 200_000
 
 
 def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = print) -> list[Path]:
     """Writes finished records and their per-query files into one .zip archive, which appears complete or not at all.
 
-    since: a commit of the results' checkout. Records that its tree holds unchanged are left out; None: those of HEAD,
-    or none where the results are in no git checkout.
-
-    Returns the record files that were packed, sorted; where there are none, nothing is written. A record that cannot be
-    read is left out and logged. Raises ReidError for an unknown commit, and for a `file` that exists and is no archive
-    of `pack`.
+    since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, or none
+    where the results are in no git checkout. Returns the record files that were packed, sorted; where there are none,
+    nothing is written. A record that cannot be read is left out and logged. Raises ReidError for an unknown commit, and
+    for a `file` that exists and is no archive of `pack`.
     """
-    if file.exists() and not _is_ours(file):
+    if file.exists() and not (file.is_file() and file.read_bytes().endswith(COMMENT)):
         raise ReidError(f"{file} exists and was not written by `reid pack`; choose another name, or delete it")
     results, known = paths.results(), _committed(paths.results(), since)
     packed, content = [], []
@@ -55,7 +49,7 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
         except (ReidError, OSError) as fault:
             log(f"left out: {fault}")
             continue
-        if not all(_git_digest(data, known.get(name, "")) == known.get(name) for name, data in parts):
+        if not all(_is_committed(data, known.get(name)) for name, data in parts):
             packed.append(path)
             content += parts
     if not packed:
@@ -73,14 +67,6 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
     return packed
 
 
-def _is_ours(file: Path) -> bool:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.comment == COMMENT
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
-
-
 def _committed(results: Path, since: str | None) -> dict[str, str]:
     """Path below the results folder -> git's digest of its content, in a commit; empty where there is no git."""
     line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", since or "HEAD", "records/"]
@@ -95,47 +81,39 @@ def _committed(results: Path, since: str | None) -> dict[str, str]:
     return {path: kind.split(" ")[2] for kind, _, path in entries}
 
 
-def _git_digest(content: bytes, like: str) -> str:
-    """git's digest of a file, by the hash (SHA-1 or SHA-256) of the digest it is compared with."""
-    kind = hashlib.sha256 if len(like) == 64 else hashlib.sha1
-    return kind(b"blob %d\0" % len(content) + content).hexdigest()
+def _is_committed(content: bytes, digest: str | None) -> bool:
+    """Whether git's digest of a file (SHA-1 or SHA-256) is this one."""
+    kind = hashlib.sha256 if digest and len(digest) == 64 else hashlib.sha1
+    return kind(b"blob %d\0" % len(content) + content).hexdigest() == digest
 
 
 @dataclass
 class Merged:
-    """What became of the records of an archive.
-
-    added: now in the results folder. skipped: equal to what was there. conflicting: another record with the same key
-    was there and stays; the archive's was put beside it, under the name given here. refused: member -> why the reader
-    does not accept it.
-    """
+    """What became of the records of an archive."""
 
     added: list[Path] = field(default_factory=list)
-    skipped: list[Path] = field(default_factory=list)
-    conflicting: list[Path] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    skipped: list[Path] = field(default_factory=list)  #: equal to what was there
+    conflicting: list[Path] = field(default_factory=list)  #: kept under these names beside others with the same keys
+    refused: dict[str, str] = field(default_factory=dict)  #: member -> why the reader does not accept it
 
     def __str__(self) -> str:
         """One line for each kind that occurs, with its number and what it concerns."""
-        lines = [f"{len(self.added)} added"]
-        if self.skipped:
-            lines.append(f"{len(self.skipped)} skipped (there already)")
-        if self.conflicting:
-            kept = f"{len(self.conflicting)} conflicting (another record has the key; this one is kept beside it)"
-            lines.append(f"{kept}: {'; '.join(map(str, self.conflicting))}")
-        if self.refused:
-            lines.append(f"{len(self.refused)} refused: {'; '.join(self.refused.values())}")
-        return "\n".join(lines)
+        beside = f"(another record has the key; this one is kept beside it): {'; '.join(map(str, self.conflicting))}"
+        lines = {
+            "added": self.added,
+            "skipped (there already)": self.skipped,
+            f"conflicting {beside}": self.conflicting,
+            f"refused: {'; '.join(self.refused.values())}": self.refused,
+        }
+        return "\n".join(f"{len(found)} {what}" for what, found in lines.items() if found or found is self.added)
 
 
 def merge(file: Path) -> Merged:
     """Takes the records of an archive of `pack` into the results folder, each checked as `records.read` checks it.
 
-    Its key must follow from its content, its place from its fields, and its per-query file from its digest. A record
-    that is there already is never overwritten, but one that failed, or cannot be read, makes room.
-
-    Raises ReidError, with nothing taken in, for a file that is no such archive: cut short, of foreign content, with
-    paths that lead elsewhere, or of absurd size.
+    A record that is there already is never overwritten, but one that failed, or cannot be read, makes room. Raises
+    ReidError, with nothing taken in, for a file that is no such archive: cut short, of foreign content, with paths that
+    lead elsewhere, or of absurd size.
     """
     if not file.is_file():
         raise ReidError(f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`")
@@ -174,11 +152,11 @@ def _members(file: Path, archive: zipfile.ZipFile) -> list[str]:
         if name in found:
             raise ReidError(f"{file}: member {name} occurs twice; {remedy}")
         found.add(name)
-    if not any(name.endswith(".json") for name in found):
+    made = {name.removesuffix("json") for name in found if name.endswith("json")}
+    if not made:
         raise ReidError(f"{file}: holds no record; {remedy}")
-    for name in found:
-        if name.removesuffix("npz") + "json" not in found and name.endswith(".npz"):
-            raise ReidError(f"{file}: member {name} has no record beside it; {remedy}")
+    if alone := sorted(name for name in found if name.removesuffix("json").removesuffix("npz") not in made):
+        raise ReidError(f"{file}: member {alone[0]} has no record beside it; {remedy}")
     return sorted(found)
 
 
@@ -189,9 +167,8 @@ def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
         record = records.parse(content, name)
         if record.place != Path(name):
             raise ReidError(f"{name}: belongs at {record.place}; pack it again from there")
-        if record.results_version != records.RESULTS_VERSION:
-            versions = f"{record.results_version}, this code makes {records.RESULTS_VERSION}"
-            raise ReidError(f"{name}: results version {versions}; run its row again")
+        if (version := record.results_version) != (own := records.RESULTS_VERSION):
+            raise ReidError(f"{name}: results version {version}, this code makes {own}; run its row again")
         if record.ok:
             records.parse_per_query(arrays, record, records.arrays_of(Path(name)))
         elif arrays:

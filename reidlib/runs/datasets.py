@@ -18,7 +18,6 @@ from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msm
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.runs import records
 from reidlib.runs.locks import locked
-from reidlib.spec import ReidError
 
 STANDIN_SCALE = {"smoke": 0.005, "small": 0.05, "medium": 0.25, "full": 1.0}
 """Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
@@ -33,8 +32,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
 }
 """Name of a data set -> its loader, called with the root folder or, for REID_DATA, with nothing."""
 
-CHUNK = 1024
-"""Images that are decoded before they are written: bounds the memory of a data set that is larger than it."""
+CHUNK = 1024  #: Images that are decoded before they are written: bounds the memory of a data set that is larger than it
 
 
 def standin_folder(
@@ -54,20 +52,16 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
     rendered = rendered_as(dataset)
     folder = standin_folder(rendered, STANDIN_SCALE[budget])
     if not standin.is_complete(folder):
-        records.prepare_cache()
-        try:
-            with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
-                if not standin.is_complete(folder):
-                    standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
-        except OSError as fault:
-            remedy = "fix its permissions or free some space, or set REID_CACHE to a folder of your own"
-            raise ReidError(f"{folder}: cannot be rendered ({fault.strerror or fault}); {remedy}") from fault
+        lock = folder.with_name(f"{folder.name}.lock")
+        with records.writing(folder, "stand-in", "REID_CACHE"), locked(lock, wait=True):
+            if not standin.is_complete(folder):
+                standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
     return LOADERS[dataset](folder)
 
 
 def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:
     """Whether `load` has to render a stand-in first."""
-    names = [rendered_as(part) for part in parts_of(dataset)] if source == "stand-in" else []
+    names = map(rendered_as, cross_domain.PAIRS.get(dataset, (dataset,))) if source == "stand-in" else []
     return not all(standin.is_complete(standin_folder(name, STANDIN_SCALE[budget])) for name in names)
 
 
@@ -86,23 +80,12 @@ def rendered_as(dataset: str) -> str:
     return cuhk03.NAME if dataset in cuhk03.VARIANTS else dataset
 
 
-def parts_of(dataset: str) -> tuple[str, ...]:
-    """The two data sets of a cross-domain pair; any other alone."""
-    return cross_domain.PAIRS.get(dataset, (dataset,))
-
-
-# --- decoded images ---------------------------------------------------------------------------------------------------
-
-
-def decoded(
-    data: Dataset, split: str, size: tuple[int, int], *, log: Callable[[str], None] = lambda text: None
-) -> Tensor:
+def decoded(data: Dataset, split: str, size: tuple[int, int], *, log: Callable[[str], None] = print) -> Tensor:
     """The images of one split, decoded and resized: uint8, N × 3 × height × width, on the CPU, in the split's order.
 
     They are decoded once and kept in the cache; the tensor is a memory map of that file, so that all processes share
-    one copy. Writing to the tensor changes this process's copy only. Of several processes one decodes, the others wait.
-    A damaged file is made again. Where the cache cannot be written (full disk, permissions) the images are decoded into
-    memory, and `log` gets a line that says so.
+    one copy, and writing to it changes this process's copy only. Of several processes one decodes, the others wait. A
+    damaged file is made again; where the cache cannot be written, images are decoded into memory, and `log` says it.
 
     Raises ReidError naming the first image that is missing, cut short or not an image.
     """

@@ -6,27 +6,23 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reidlib.spec import ReidError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-
 USE_CPU = f"set {VISIBLE}= (empty) to use the CPU"
 
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU, or the CPU.
+    """One GPU, or the CPU."""
 
-    id: what CUDA_VISIBLE_DEVICES calls a GPU; "cpu" for the CPU. name: as its maker calls it. memory_mb: all of it,
-    0 where it is not known.
-    """
-
-    id: str
-    name: str
-    memory_mb: float
+    id: str  #: what CUDA_VISIBLE_DEVICES calls a GPU; "cpu" for the CPU
+    name: str  #: as its maker calls it
+    memory_mb: float  #: all of it, 0 where it is not known
 
     @property
     def is_gpu(self) -> bool:
@@ -40,25 +36,27 @@ class Device:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one worker trains: a device or a share of one, with so many CPU threads. sharing: places on the device."""
+    """Where one worker trains: a device or a share of one."""
 
     device: Device
-    threads: int
-    sharing: int = 1
+    threads: int  #: of the CPU
+    sharing: int = 1  #: places on the device
+
+
+def many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def places(gpus: str = "all", *, per_gpu: int = 1, threads: int | None = None) -> list[Place]:
-    """All places of this machine: `per_gpu` on each GPU; without a GPU one for each `threads` cores.
-
-    threads: CPU threads of each place. None: 1 on a CPU, where two runs with one thread each are faster than one run
-    with two (README); beside GPUs an equal share of the cores.
-    """
+    """All places of this machine: `per_gpu` on each GPU; without a GPU one for each `threads` cores. threads: CPU
+    threads of each place. None: 1 on a CPU, where two runs with one thread each are faster than one run with two
+    (README); beside GPUs an equal share of the cores."""
     found = devices(gpus)
-    if found[0].is_gpu:
-        own = threads or max(1, cores() // (len(found) * per_gpu))
-        return [Place(device, own, per_gpu) for _ in range(per_gpu) for device in found]
-    many = max(1, cores() // (threads or 1))
-    return [Place(found[0], threads or 1, many)] * many
+    if not found[0].is_gpu:
+        at_once = max(1, cores() // (threads or 1))
+        return [Place(found[0], threads or 1, at_once)] * at_once
+    own = threads or max(1, cores() // (len(found) * per_gpu))
+    return [Place(device, own, per_gpu) for _ in range(per_gpu) for device in found]
 
 
 def devices(asked: str = "all") -> list[Device]:
@@ -66,23 +64,20 @@ def devices(asked: str = "all") -> list[Device]:
 
     Where a scheduler has given this process some GPUs (CUDA_VISIBLE_DEVICES), "all" means those.
     """
-    given = os.environ.get(VISIBLE) if asked == "all" else None
-    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    given = os.environ.get(VISIBLE) if asked == "all" else asked
+    words = [word.strip() for word in given.split(",")] if given is not None else []
+    names = list(dict.fromkeys(word for word in words if word or asked != "all"))
     found = _gpus() if names or given is None else []  # an empty variable helps where nvidia-smi fails
+    known = {str(number): device for number, device in enumerate(found)}
+    if asked != "all" and (unknown := [name for name in names if name not in known]):
+        listed = ", ".join(f"{number} ({device.name})" for number, device in known.items()) or "none"
+        raise ReidError(f"--gpus {asked}: no GPU {unknown[0]!r} on this machine; it has {listed}")
     if names:
-        known = {str(number): device for number, device in enumerate(found)} | {device.id: device for device in found}
         memory = found[0].memory_mb if found else 0.0
         # nvidia-smi lists no slices, and no short forms of a name. Other words (-1, NoDevFiles) mean none.
         unlisted = {name: Device(name, "GPU", memory) for name in names if name.startswith(("MIG-", "GPU-"))}
-        found = [(unlisted | known)[name] for name in names if name in unlisted | known]
-    elif asked != "all":
-        numbers = list(dict.fromkeys(number.strip() for number in asked.split(",")))
-        known = {str(number): device for number, device in enumerate(found)}
-        for number in numbers:
-            if number not in known:
-                listed = ", ".join(f"{n} ({device.name})" for n, device in known.items()) or "none"
-                raise ReidError(f"--gpus {asked}: no GPU {number!r} on this machine; it has {listed}")
-        found = [known[number] for number in numbers]
+        known = unlisted | known | {device.id: device for device in found}
+        found = [known[name] for name in names if name in known]
     return found or [Device("cpu", processor(), memory_mb())]
 
 
@@ -110,41 +105,34 @@ def check_usable(device: Device) -> None:
 
     if not device.is_gpu or torch.cuda.is_available():
         return
+    reason = "it finds no GPU"
     try:
         torch.cuda.init()
-        reason = "it finds no GPU"
     except (RuntimeError, AssertionError) as fault:
         reason = str(fault).splitlines()[0]
-    raise ReidError(
-        f"{device.name} ({device.id}): torch {torch.__version__} cannot use it ({reason}); update the driver, "
-        f"install a torch for this driver, or {USE_CPU}"
-    )
+    remedy = f"update the driver, install a torch for this driver, or {USE_CPU}"
+    raise ReidError(f"{device.name} ({device.id}): torch {torch.__version__} cannot use it ({reason}); {remedy}")
 
 
 def processor() -> str:
     """The CPU as its maker calls it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as stream:
+        return next(line.split(":", 1)[1].strip() for line in stream if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def cores() -> int:
     """CPU cores that this process may use: those it may run on, or fewer where a container has a share of them."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
+    with suppress(OSError, ValueError):  # ValueError: "max", no limit
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
         return max(1, min(count, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # ValueError: "max", no limit
-        return count
+    return count
 
 
 def memory_mb() -> float:
     """This machine's memory, or what a container is allowed of it."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-    try:
-        allowed = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
-    except OSError:
-        return whole
-    return min(whole, int(allowed) / 2**20) if allowed.isdigit() else whole
+    with suppress(OSError, ValueError):
+        return min(whole, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")) / 2**20)
+    return whole

@@ -18,75 +18,53 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from reidlib.runs import batch, datasets, devices, estimates, locks, records
+from reidlib.runs import batch, devices, estimates, locks, records
 from reidlib.runs.batch import Job, duration
 from reidlib.runs.devices import Place
 from reidlib.runs.run import Run, Runs, runs_of
 from reidlib.spec import ReidError
 
-WORKER = [sys.executable, "-m", "reidlib.runs.worker"]
-"""The command of a worker; the number of the descriptor for its events is added."""
+WORKER = [sys.executable, "-m", "reidlib.runs.worker"]  #: and the number of the descriptor for its events
+RETRIES = 2  #: How often a run whose worker has died is started again, from its checkpoint
+QUIET = 30 * 60.0  #: Seconds without an event after which a run counts as hanging; more where ten epochs take longer
+WAITING = 48  #: How many times longer a run may be silent that waits for another process or a stand-in's rendering
+LOOK = 0.2  #: Seconds between two looks at processes that may have died
+AGAIN = 2.0  #: Seconds until a run that another process is making is looked at again
 
-RETRIES = 2
-"""How often a run whose worker has died is started again, from its checkpoint."""
-
-QUIET = 30 * 60.0
-"""Seconds without an event after which a run counts as hanging; more where ten of its epochs take longer."""
-
-WAITING = 48
-"""How many times longer a run may be silent that waits for another process or for a stand-in to be rendered."""
-
-LOOK = 0.2
-"""Seconds between two looks at processes that may have died."""
-
-AGAIN = 2.0
-"""Seconds until a run that another process is making is looked at again."""
-
-Watch = Callable[[Job, dict[str, Any]], None]
-"""Called with every event of a worker, and the job that it works on."""
+Watch = Callable[[Job, dict[str, Any]], None]  #: gets the job of a worker and each of its events
 
 
 @dataclass
 class Result:
-    """What became of the jobs: made here, made by another process, failed with the reason, left for another call.
-
-    stopped: those among the left that had begun when the time was over.
-    """
+    """What became of the jobs."""
 
     made: list[Job] = field(default_factory=list)
-    elsewhere: list[Job] = field(default_factory=list)
-    failed: list[tuple[Job, str]] = field(default_factory=list)
-    left: list[Job] = field(default_factory=list)
-    stopped: list[Job] = field(default_factory=list)
-
-    def count(self) -> int:
-        return len(self.made) + len(self.elsewhere) + len(self.failed) + len(self.left)
+    elsewhere: list[Job] = field(default_factory=list)  #: made by another process
+    failed: list[tuple[Job, str]] = field(default_factory=list)  #: with the reason
+    left: list[Job] = field(default_factory=list)  #: for another call
+    stopped: list[Job] = field(default_factory=list)  #: those among the left that had begun when the time was over
 
 
 def ensure(
     paper: str,
     table: str,
     *,
-    budget: str,
-    dataset: str | None = None,
-    source: str = "stand-in",
-    seeds: Sequence[int] = (0,),
     rows: Sequence[str] = (),
     again: Sequence[str] = (),
     threads: int | None = None,
     log: Callable[[str], None] = print,
+    **asked: Any,
 ) -> Runs:
-    """Trains what is missing among `rows` (all where empty), repeats `again`, and returns all runs of the table.
-
-    threads: CPU threads of each run. A failed run does not stop the others; when all have been tried, the first
-    failure is raised.
-    """
-    asked: dict[str, Any] = dict(budget=budget, dataset=dataset, source=source, seeds=seeds)
+    """Trains what is missing among `rows` (all where empty), repeats `again`, and returns all runs of the table. asked:
+    budget, dataset, source and seeds, as for `runs_of`. threads: CPU threads of each run. A failed run does not stop
+    the others; when all have been tried, the first failure is raised."""
     slug = f"{paper}/{table}"
     wanted = runs_of(slug, rows=rows, **asked)
     repeats = runs_of(slug, rows=again, again=again, **asked) if again else []
@@ -102,13 +80,9 @@ def train_runs(
     deterministic: bool = False,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Trains those of these runs that have no finished record and logs what they say; raises the first failure.
-
-    places: default all of this machine.
-    """
+    """Trains those of these runs that have no finished record, on all places of this machine or on these; logs what
+    they say, and raises the first failure."""
     jobs = batch.jobs_of([run for run in runs if not run.is_made()])
-    if not jobs:
-        return
 
     def watch(job: Job, event: dict[str, Any]) -> None:
         if event["event"] == "log":
@@ -117,7 +91,7 @@ def train_runs(
     result = train(jobs, places or devices.places(), deterministic=deterministic, say=log, watch=watch)
     if result.failed:
         job, why = result.failed[0]
-        raise ReidError(f"{job.name}: {why} (log {job.log})")
+        raise ReidError(f"{job.run.name}: {why} (log {job.run.log_file})")
 
 
 def train(
@@ -134,18 +108,16 @@ def train(
 
     minutes: start nothing that is not expected to end in this time, and stop what has not ended then. time_limit:
     seconds without an event after which a run counts as hanging; None: `QUIET`, or ten expected epochs. say: gets a
-    line for each job that ends; watch: gets every event. A job that fails does not stop the others. When this process
-    ends, for whatever reason, so do the workers; each run keeps its checkpoint.
+    line for each job that ends. A job that fails does not stop the others. When this process ends, for whatever reason,
+    so do the workers; each run keeps its checkpoint.
     """
     if not jobs:
         return Result()
     for folder in {job.run.record_folder for job in jobs}:
         records.check_writable(folder)
-    jobs = batch.estimated(jobs, places)
     places = [replace(place, sharing=min(place.sharing, len(jobs))) for place in places[: len(jobs)]]
-    scheduler = _Scheduler(list(places), time_limit, deterministic, say, watch, list(jobs))
-    if minutes is not None:
-        scheduler.deadline = time.monotonic() + 60 * minutes
+    scheduler = _Scheduler(places, time_limit, deterministic, say, watch, batch.estimated(jobs, places))
+    scheduler.deadline = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     try:
         scheduler.work()
     finally:
@@ -162,17 +134,13 @@ class _Worker:
         self.buffer = b""
         self.events, theirs = os.pipe()
         visible = place.device.id if place.device.is_gpu else ""
+        line, pipe = [*WORKER, str(theirs)], subprocess.PIPE
+        environment = os.environ | {devices.VISIBLE: visible, "OMP_NUM_THREADS": str(place.threads)}
         try:
-            job.log.parent.mkdir(parents=True, exist_ok=True)
-            with job.log.open("ab") as log:  # what it prints before its first task; then it opens each log itself
+            job.run.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with job.run.log_file.open("ab") as log:  # until its first task; then it opens each log itself
                 self.process = subprocess.Popen(
-                    [*WORKER, str(theirs)],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[theirs],
-                    env=os.environ | {devices.VISIBLE: visible, "OMP_NUM_THREADS": str(place.threads)},
-                    start_new_session=True,
+                    line, stdin=pipe, stdout=log, stderr=log, pass_fds=[theirs], env=environment, start_new_session=True
                 )
         except OSError:
             os.close(self.events)
@@ -184,12 +152,12 @@ class _Worker:
         self.tasks = self.process.stdin
 
     def begin(self, job: Job) -> None:
-        """Sends a job. A worker that has died is noticed by `has_ended`."""
+        """Sends a job. That a worker has died is noticed later."""
         self.job, self.waits = job, False
+        self.patience = max(QUIET, 10 * job.estimate.seconds / max(1, job.run.settings.recipe.resolved()["epochs"]))
         self.started = self.heard = time.monotonic()
         how = {"device": self.place.device.kind, "threads": self.place.threads, "at_once": self.place.sharing}
-        how["deterministic"] = self.deterministic
-        task = {"run": job.run.task(), "key": job.run.key, **how}
+        task = {"run": job.run.task(), "key": job.run.key, "deterministic": self.deterministic, **how}
         with suppress(BrokenPipeError):
             self.tasks.write(json.dumps(task).encode() + b"\n")
             self.tasks.flush()
@@ -205,9 +173,6 @@ class _Worker:
             self.heard = time.monotonic()
             self.waits = found[-1]["event"] == "waiting" or (self.waits and found[-1]["event"] == "log")
         return found
-
-    def has_ended(self) -> bool:
-        return self.process.poll() is not None
 
     def silence(self) -> float:
         """Seconds since its last event; those of a run that waits count less."""
@@ -235,12 +200,10 @@ class _Scheduler:
     waiting: list[Job]
     workers: list[_Worker] = field(default_factory=list)
     result: Result = field(default_factory=Result)
-    busy: dict[Any, float] = field(default_factory=dict)  # record of a run that another process makes -> when to look
-    deaths: dict[Any, int] = field(default_factory=dict)
+    busy: dict[Path, float] = field(default_factory=dict)  # record of a run that another process makes -> when to look
+    deaths: Counter[Path] = field(default_factory=Counter)  # of workers, by the record of the run they made
     deadline: float = float("inf")
-
-    def __post_init__(self) -> None:
-        self.selector = selectors.DefaultSelector()
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
 
     def working(self) -> list[Job]:
         return [worker.job for worker in self.workers if worker.job]
@@ -248,11 +211,8 @@ class _Scheduler:
     def work(self) -> None:
         while self.waiting or self.working():
             self.begin()
-            if self.working():
-                for key, _ in self.selector.select(LOOK):
-                    self.take_in(key.data)
-            elif self.waiting:
-                time.sleep(LOOK)
+            for key, _ in self.selector.select(LOOK):
+                self.take_in(key.data)
             self.check()
 
     def begin(self) -> None:
@@ -284,13 +244,11 @@ class _Scheduler:
 
     def expected(self, job: Job) -> float:
         """Seconds until a job would end that starts now; a worker that must start and images to render are counted."""
-        seconds, run = job.estimate.seconds, job.run
-        if self.deadline < float("inf"):
-            seconds += 0.0 if len(self.working()) < len(self.workers) else estimates.WORKER_SECONDS
-            if datasets.is_to_be_rendered(run.dataset, run.source, run.budget):
-                names = {datasets.rendered_as(part) for part in datasets.parts_of(run.dataset)}
-                seconds += sum(estimates.rendering(name, run.budget)[0] for name in names)
-        return seconds
+        if self.deadline == float("inf"):
+            return 0.0
+        start = 0.0 if len(self.working()) < len(self.workers) else estimates.WORKER_SECONDS
+        rendered = sum(seconds for seconds, _ in estimates.renderings([job.run]).values())
+        return job.estimate.seconds + start + rendered
 
     def is_busy(self, job: Job, who: str) -> None:
         if job.run.record_file not in self.busy:
@@ -300,7 +258,7 @@ class _Scheduler:
     def free_worker(self, job: Job) -> _Worker:
         """A worker without a job; a new one where a place has none."""
         for worker in [worker for worker in self.workers if not worker.job]:
-            if not worker.has_ended():
+            if worker.process.poll() is None:
                 return worker
             self.drop(worker)
         worker = _Worker(self.places[0], job, self.deterministic)
@@ -326,10 +284,9 @@ class _Scheduler:
             if event["event"] == "finished":
                 worker.job = None
                 self.result.made.append(job)
-                numbers, took = event["metrics"], duration(time.monotonic() - worker.started)
-                expected = duration(job.estimate.seconds)
-                shown = f"R1 {numbers['rank1']:.1f} mAP {numbers['mAP']:.1f} in {took} (expected {expected})"
-                self.line("finished", job, shown)
+                numbers = "R1 {rank1:.1f} mAP {mAP:.1f}".format(**event["metrics"])
+                took, expected = duration(time.monotonic() - worker.started), duration(job.estimate.seconds)
+                self.line("finished", job, f"{numbers} in {took} (expected {expected})")
             elif event["event"] == "failed":
                 worker.job = None
                 if event["kind"] == "busy":
@@ -344,7 +301,7 @@ class _Scheduler:
     def check(self) -> None:
         """Looks for workers that have died or hang, and at the deadline."""
         for worker in list(self.workers):
-            if worker.has_ended():
+            if worker.process.poll() is not None:
                 self.take_in(worker)  # what it said last
                 if worker.job:
                     self.died(worker, worker.job)
@@ -352,7 +309,7 @@ class _Scheduler:
                     self.drop(worker)
             elif not worker.job:
                 continue
-            elif worker.silence() > self.limit(worker.job):
+            elif worker.silence() > (self.time_limit or worker.patience):
                 job, quiet = worker.job, duration(time.monotonic() - worker.heard)
                 self.drop(worker)
                 self.give_up(job, f"no sign of life for {quiet}: it counts as hanging and was stopped")
@@ -367,7 +324,7 @@ class _Scheduler:
         code = worker.process.returncode
         self.drop(worker)
         file = job.run.record_file
-        self.deaths[file] = self.deaths.get(file, 0) + 1
+        self.deaths[file] += 1
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"its process ended with {code}"
         if self.deaths[file] <= RETRIES:
             self.waiting.insert(0, job)
@@ -375,10 +332,6 @@ class _Scheduler:
         else:
             why = " (as the kernel does when memory runs out)" if code == -signal.SIGKILL else ""
             self.give_up(job, f"{how}{why} {self.deaths[file]} times")
-
-    def limit(self, job: Job) -> float:
-        epochs = max(1, job.run.settings.recipe.resolved()["epochs"])
-        return self.time_limit or max(QUIET, 10 * job.estimate.seconds / epochs)
 
     def give_up(self, job: Job, why: str) -> None:
         """Fails a job whose worker could not say so itself."""
@@ -390,12 +343,12 @@ class _Scheduler:
 
     def fail(self, job: Job, why: str) -> None:
         self.result.failed.append((job, why))
-        self.line("failed", job, f"{why} (log {job.log})")
+        self.line("failed", job, f"{why} (log {job.run.log_file})")
 
     def line(self, what: str, job: Job, more: str = "") -> None:
-        done = self.result.count()
+        done = sum(map(len, (self.result.made, self.result.elsewhere, self.result.failed, self.result.left)))
         whole = done + len(self.waiting) + len(self.working())
-        self.say(f"[{done}/{whole}] {what}: {job.name}" + (f": {more}" if more else ""))
+        self.say(f"[{done}/{whole}] {what}: {job.run.name}" + (f": {more}" if more else ""))
 
     def stop(self) -> None:
         for worker in list(self.workers):

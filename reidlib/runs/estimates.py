@@ -12,10 +12,9 @@ import hashlib
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +32,21 @@ COUNTS = Path(__file__).with_name("step_costs.json")
 
 DEFAULT_RATES = {"cpu": 5e10, "cuda": 3e13}
 """Operations a second: of one thread of a CPU, and of a GPU. A guess for devices that no record was made on."""
-
 START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
 """What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
-
-WORKER_SECONDS = 6.0
-"""Until a new worker has imported its libraries."""
-
-DECODED = 1500.0
-"""Images a second that one core decodes and resizes."""
-
-RENDERED = 60.0
-"""Images a second that one core renders."""
-
-PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}
-"""Memory without a network: of a process with its libraries, or of the context of a GPU."""
-
-IMAGE_MB = 0.0046
-"""A stand-in's image on disk with its truth: 14 MB for 3,065 of them."""
-
-IDENTITIES = 751
-"""Training identities of the counted networks; the count of another number differs by its classifiers."""
+WORKER_SECONDS = 6.0  #: Until a new worker has imported its libraries
+DECODED = 1500.0  #: Images a second that one core decodes and resizes
+FORWARD = 4.0  #: How many times faster than in training a processor is in a forward pass without gradients
+FEATURES = 1000.0  #: Images a second whose features one core computes without a network, as of a colour histogram
+RENDERED = 60.0  #: Images a second that one core renders
+PROCESS_MB = {"cpu": 700.0, "cuda": 600.0}  #: Memory without a network: of a process, or of the context of a GPU
+IMAGE_MB = 0.0046  #: A stand-in's image on disk with its truth: 14 MB for 3,065 of them
+IDENTITIES = 751  #: Training identities of the counted networks; the count of another number differs by its classifiers
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one run takes: seconds, peak memory on its device, and what it leaves on the disk.
-
-    is_guess: no record of this device says how fast it is.
-    """
+    """What one run takes, and leaves on the disk. is_guess: no record of this device says how fast it is."""
 
     seconds: float
     memory_mb: float
@@ -69,17 +54,14 @@ class Estimate:
     is_guess: bool = False
 
 
-UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)
-"""Of a run that nothing was estimated for yet."""
+UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)  #: Of a run that nothing was estimated for yet
 
 
 @dataclass(frozen=True)
 class Count:
-    """What one image of a training batch costs.
-
-    multiply_adds: of its forward pass. activations: bytes that the forward pass keeps for the backward pass, in
-    float32. parameters: all weights, for `IDENTITIES` identities. per_identity: those of one identity's classifiers.
-    """
+    """What one image of a training batch costs. multiply_adds: of its forward pass. activations: bytes that the forward
+    pass keeps for the backward pass, in float32. parameters: all weights, for `IDENTITIES` identities. per_identity:
+    those of one identity's classifiers."""
 
     multiply_adds: int
     activations: int
@@ -87,11 +69,7 @@ class Count:
     per_identity: int
 
     def weights(self, identities: int) -> int:
-        """All weights of the network for so many training identities."""
         return self.parameters + (identities - IDENTITIES) * self.per_identity
-
-
-# --- counts -----------------------------------------------------------------------------------------------------------
 
 
 def digest(trained: dict[str, Any]) -> str:
@@ -125,18 +103,10 @@ def counted(settings: Settings) -> Count:
 
 def declared() -> dict[str, Settings]:
     """Settings that stand for every network that the study trains, by digest."""
-    found = {}
-    for table in papers.tables().values():
-        for row in table.rows:
-            for budget in table.budgets:
-                settings = table.settings(row, budget)
-                for one in (settings, settings.first.settings if settings.first else settings):
-                    if one.recipe.resolved()["epochs"]:
-                        found.setdefault(digest(one.trained()), one)
-    return found
-
-
-# --- rates ------------------------------------------------------------------------------------------------------------
+    tables = papers.tables().values()
+    own = [table.settings(row, budget) for table in tables for row in table.rows for budget in table.budgets]
+    firsts = [settings.first.settings for settings in own if settings.first]
+    return {digest(one.trained()): one for one in (*own, *firsts) if one.recipe.resolved()["epochs"]}
 
 
 @cache
@@ -171,41 +141,35 @@ def _operations(known: Count, images: float) -> float:
     return 6.0 * known.multiply_adds * images
 
 
-# --- estimates --------------------------------------------------------------------------------------------------------
-
-
 def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True) -> Estimate:
-    """What a run takes on this place.
-
-    trains: whether its network is still to be trained, or only tested. firsts: the same of the one trained before it.
-    """
+    """What a run takes on this place. trains, firsts: whether its network, and the one before it, is to be trained."""
     counts, settings, kind = images(run.dataset, run.source, run.budget), run.settings, place.device.kind
     recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
     tested = counts["query"] + counts["gallery"]
-    image_mb = 3 * recipe["size"][0] * recipe["size"][1] / 2**20
-    images_mb = image_mb * (counts["train"] + tested)  # all of them may be kept from run to run
+    images_mb = 3 * recipe["size"][0] * recipe["size"][1] * (counts["train"] + tested) / 2**20
     seconds = START_SECONDS[kind] + (counts["train"] + tested) / (DECODED * place.threads)
-    if not recipe["epochs"]:
-        return Estimate(seconds, PROCESS_MB[kind] + images_mb, 0.0)
+    if not recipe["epochs"] and digest(settings.trained()) not in _counts():  # no network, or one of no products
+        return Estimate(seconds + tested / (FEATURES * place.threads), PROCESS_MB[kind] + images_mb, 0.0)
     known = counted(settings)
     operations = _operations(known, counts["train"] * recipe["epochs"]) if trains else 0.0
     if first and firsts:
         operations += _operations(counted(first), counts["train"] * first.recipe.resolved()["epochs"])
-    operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1)
+    operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1) / FORWARD
     past = rates(place)
     share = 1 / place.sharing if place.device.is_gpu else place.threads
     model = settings.trained()["model"]
     seconds += operations / past.get(model, past.get("", DEFAULT_RATES[kind] * share))
-    weights_mb = 4 * known.weights(counts["identities"]) / 2**20
-    training_mb = 4 * weights_mb + known.activations * recipe["batch"] / 2**20  # gradients and the optimiser's state
-    return Estimate(seconds, PROCESS_MB[kind] + images_mb + training_mb, weights_mb, not past)
+    weights_mb, memory_mb = 4 * known.weights(counts["identities"]) / 2**20, PROCESS_MB[kind] + images_mb
+    if not recipe["epochs"]:
+        return Estimate(seconds, memory_mb + weights_mb, 0.0, not past)
+    memory_mb += 4 * weights_mb + known.activations * recipe["batch"] / 2**20  # gradients and the optimiser's state
+    return Estimate(seconds, memory_mb, weights_mb, not past)
 
 
 def images(dataset: str, source: str, budget: str) -> dict[str, int]:
     """Images of each split, and training identities: as published, or the budget's share of them for a stand-in."""
     scale = 1.0 if source == "real" else datasets.STANDIN_SCALE[budget]
-    pair = cross_domain.PAIRS.get(dataset)
-    if pair:
+    if pair := cross_domain.PAIRS.get(dataset):
         learnt, tested = (images(part, source, budget) for part in pair)
         return tested | {name: learnt[name] for name in ("train", "identities")}
     protocol, boxes, *_ = cuhk03.VARIANTS.get(dataset, ("", ""))
@@ -222,34 +186,20 @@ def images(dataset: str, source: str, budget: str) -> dict[str, int]:
     return {name: max(1, round(count * scale)) for name, count in counts.items()}
 
 
-def rendering(name: str, budget: str) -> tuple[float, float]:
-    """Seconds until all cores have rendered a stand-in, and the MB that it takes on the disk."""
-    dataset = name if name != cuhk03.NAME else next(known for known in cuhk03.VARIANTS)
-    counts = images(dataset, "stand-in", budget)
-    many = counts["train"] + counts["query"] + counts["gallery"]
-    return many / (RENDERED * cores()), many * IMAGE_MB
-
-
-def makespan(seconds: Sequence[float], places: int, after: Sequence[Collection[int]] = ()) -> float:
-    """Seconds until the last of these runs ends. A free place takes the first run that waits for no other.
-
-    after: for each run the positions of those that it waits for, all before its own; () where none waits.
-    """
-    waiting = {run: set(after[run]) if after else set() for run in range(len(seconds))}
-    working: list[tuple[float, int]] = []  # (when it ends, run)
-    now = 0.0
-    while waiting or working:
-        for run in [run for run, others in waiting.items() if not others][: places - len(working)]:
-            del waiting[run]
-            heappush(working, (now + seconds[run], run))
-        now, ended = heappop(working)
-        for others in waiting.values():
-            others.discard(ended)
-    return now
+def renderings(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
+    """The stand-ins that these runs have to render first: seconds until all cores have done it, and MB on the disk."""
+    pairs = {(run.dataset, run.budget) for run in runs if run.source == "stand-in"}
+    parts = {(part, budget) for name, budget in pairs for part in cross_domain.PAIRS.get(name, (name,))}
+    found = {}
+    for dataset, budget in sorted(parts):
+        if datasets.is_to_be_rendered(dataset, "stand-in", budget):
+            counts = images(dataset, "stand-in", budget)
+            many = counts["train"] + counts["query"] + counts["gallery"]
+            found[datasets.rendered_as(dataset)] = (many / (RENDERED * cores()), many * IMAGE_MB)
+    return found
 
 
 def main() -> None:
-    """Counts every declared network anew and writes the file."""
     counts = {name: asdict(count(settings)) for name, settings in sorted(declared().items())}
     lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in counts.items()]
     COUNTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

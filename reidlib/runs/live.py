@@ -17,15 +17,11 @@ class Table:
     def __init__(self, places: int, jobs: int):
         form = dict(leave=False, disable=not sys.stdout.isatty(), file=sys.stdout, dynamic_ncols=True)
         self.whole = tqdm(total=jobs, bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} runs, {elapsed}", **form)
-        self.free = [
-            tqdm(total=0, position=place + 1, bar_format="{desc}", **form) for place in range(min(places, jobs))
-        ]
+        below = range(1, 1 + min(places, jobs))
+        self.free = [tqdm(total=0, position=line, bar_format="{desc}", **form) for line in below]
         self.lines: dict[Path, tqdm] = {}
 
-    def __enter__(self) -> Table:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
+    def close(self) -> None:
         for bar in (*self.lines.values(), *self.free, self.whole):
             bar.close()
 
@@ -39,12 +35,12 @@ class Table:
         if self.whole.disable:
             return
         if event["event"] == "started" and self.free:
-            self.lines[job.log] = self.free.pop()
-        bar, text = self.lines.get(job.log), event.get("text") or event["event"]
+            self.lines[job.run.log_file] = self.free.pop()
+        bar, text = self.lines.get(job.run.log_file), event.get("text") or event["event"]
         if event["event"] in ("finished", "failed"):
             text = ""
             self.whole.update()
-            if bar := self.lines.pop(job.log, None):
+            if bar := self.lines.pop(job.run.log_file, None):
                 self.free.append(bar)
         if bar:
-            bar.set_description_str(f"  {job.name}  {text}" if text else "")
+            bar.set_description_str(f"  {job.run.name}  {text}" if text else "")

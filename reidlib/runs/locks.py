@@ -12,8 +12,7 @@ from pathlib import Path
 from reidlib.runs import records
 from reidlib.spec import Busy
 
-TRIES = 4
-"""How often a lock is tried before it counts as held: `holder_of` holds it briefly to test it."""
+TRIES = 4  #: How often a lock is tried before it counts as held: `holder_of` holds it briefly to test it
 
 
 @contextmanager
@@ -28,14 +27,11 @@ def locked(file: Path, *, wait: bool = False, holder: str = "") -> Generator[Non
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 break
             except BlockingIOError:
-                if left:
-                    time.sleep(0.05)
-                    continue
-                stream.seek(0)
-                raise Busy(
-                    f"{holder or file.name} is being made by process {stream.read().strip() or '?'} (lock {file}); "
-                    "wait for it, or stop that process"
-                ) from None
+                if not left:
+                    stream.seek(0)
+                    who = f"is being made by process {stream.read().strip() or '?'} (lock {file})"
+                    raise Busy(f"{holder or file.name} {who}; wait for it, or stop that process") from None
+                time.sleep(0.05)
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

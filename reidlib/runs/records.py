@@ -1,10 +1,8 @@
 """Records: one JSON file for each finished (or failed) run, with the per-query numbers in an .npz beside it.
 
-They are the only source of every number in the book. A record's name is its key: a hash of the resolved settings, the
-data digest, the seed and `RESULTS_VERSION`. Labels and the commit are no part of it; they are kept inside the record.
-
-`read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A field
-that is added later needs a new `SCHEMA` and a step in `reidlib.runs.migrate`.
+They are the only source of every number in the book. A record's name is its key (`keys_of`); labels and the commit are
+no part of it. `read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A
+field that is added later needs a new `SCHEMA` and a step in `reidlib.runs.migrate`.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,28 +29,31 @@ from reidlib.spec import ReidError
 
 RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
-SCHEMA = 2
-"""Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it."""
-
-CACHE_MARKER = ".reid-cache"
-"""File in a cache folder that reid created: `reid clean` removes nothing from a folder without it."""
-
-LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}
-"""Bytes of a record and of its per-query file, far above what any run writes; `_ARRAY_BYTES`: of that file unpacked."""
-_ARRAY_BYTES = 256 * 2**20
+SCHEMA = 2  #: Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it
+CACHE_MARKER = ".reid-cache"  #: in a cache folder that reid created: `reid clean` removes nothing from any other
+LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}  #: Bytes of these files, far above what any run writes
+_ARRAY_BYTES = 256 * 2**20  #: of a per-query file unpacked
 _AGAIN = "delete it and run its row again"
-_SPACE = "fix its permissions or free some space"
 
 
 class OtherSchema(ReidError):
     """A record that is sound, perhaps, but of another schema: to be migrated, not run again."""
 
 
-def key_of(parts: dict[str, Any], version: int | None = None) -> str:
-    """First 16 hex digits of the SHA-256 of the parts and the results version (None: today's), as canonical JSON."""
-    parts = {"results_version": RESULTS_VERSION if version is None else version, **parts}
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def keys_of(content: dict[str, Any]) -> tuple[str, str]:
+    """Key of a run and key of its network, from the fields settings, tested, start_digest, data and seed of its record.
+    A key is the first 16 hex digits of the SHA-256 of these and the results version (default today's), as canonical
+    JSON. The network of a cross-domain pair depends on the data set that is trained on (data.train_digest)."""
+
+    def key_of(**parts: Any) -> str:
+        parts["results_version"] = content.get("results_version", RESULTS_VERSION)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    data, start = content["data"], content["start_digest"] or "scratch"
+    learnt = data.get("train_digest", data["digest"])
+    network = key_of(trained=content["settings"], start=start, data=learnt, seed=content["seed"])
+    other = {"tested_on": data["digest"]} if "train_digest" in data else {}
+    return key_of(network=network, tested=content["tested"], **other), network
 
 
 @dataclass(frozen=True)
@@ -109,17 +111,10 @@ class Record:
         return folder / f"{self.key}.json"
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def read(file: Path, *, arrays: bool = True) -> Record:
     """The record in this file, checked: fields, types, ranges, its key, and the per-query file of a finished run.
-
-    arrays: False leaves the per-query file unread, for lists of states that show no number.
-
-    Raises ReidError naming the file, the field and the remedy.
-    """
-    record = parse(_content(file, LARGEST[".json"]), file)
+    arrays: False leaves the per-query file unread. Raises ReidError naming the file, the field and the remedy."""
+    record = parse(_content(file), file)
     if record.key != file.stem:
         raise ReidError(f"{file}: holds the record {record.key}; rename it to {record.key}.json, or delete it")
     if arrays and record.ok:
@@ -130,10 +125,9 @@ def read(file: Path, *, arrays: bool = True) -> Record:
 def parse(content: bytes, name: Path | str) -> Record:
     """The record in the bytes of a JSON file, checked but for its per-query file; `name` stands in messages."""
     try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_without_twins)
+        found = json.loads(content.decode("utf-8"), object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as fault:
-        why = _short(str(fault), quoted=False)
-        raise ReidError(f"{name}: record cut short or unreadable ({why}); {_AGAIN}") from None
+        raise ReidError(f"{name}: record cut short or unreadable ({_short(fault)}); {_AGAIN}") from None
     if not isinstance(found, dict):
         raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
     schema = found.get("schema", 1 if "key" in found else SCHEMA)
@@ -150,13 +144,11 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
     ap, ap_trapezoid, inp: float64, 0 to 1. valid: bool, False for a query without a match, whose other values mean
     nothing. first_hit: int64, rank of the first match (from 1); or, where the gallery is drawn at random, rank1, rank5,
     rank10, rank20: float64, 0 to 1.
-
-    Raises ReidError where the file is missing, is not the one that was written with the record, or contradicts it.
     """
     file = file.with_suffix(".npz")
     if not record.ok:
         raise ReidError(f"{file}: a failed run has no per-query numbers ({record.error}); {_AGAIN}")
-    return parse_per_query(_content(file, LARGEST[".npz"]), record, file)
+    return parse_per_query(_content(file), record, file)
 
 
 def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
@@ -171,29 +163,22 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except Exception as fault:  # a damaged .npz raises a dozen types
-        why = _short(str(fault), quoted=False)
-        raise ReidError(f"{name}: per-query numbers unreadable ({why}); {remedy}") from None
+        raise ReidError(f"{name}: per-query numbers unreadable ({_short(fault)}); {remedy}") from None
     if problem := _arrays_problem(arrays, record):
         raise ReidError(f"{name}: per-query numbers: {problem}; {remedy}")
     return arrays
 
 
-def _content(file: Path, limit: int) -> bytes:
+def _content(file: Path) -> bytes:
+    limit = LARGEST[file.suffix]
     try:
         if not file.is_file():  # opening a FIFO would wait for ever
-            kind = "not a regular file" if file.exists() else "missing"
-            raise ReidError(f"{file}: {kind}; {_AGAIN}")
-        with file.open("rb") as stream:
-            content = stream.read(limit + 1)
+            raise ReidError(f"{file}: {'not a regular file' if file.exists() else 'missing'}; {_AGAIN}")
+        if file.stat().st_size > limit:
+            raise ReidError(f"{file}: larger than {limit >> 20} MiB, which no record is; {_AGAIN}")
+        return file.read_bytes()
     except OSError as fault:
         raise ReidError(f"{file}: cannot be read ({fault.strerror}); fix its permissions, or {_AGAIN}") from None
-    if len(content) > limit:
-        raise ReidError(f"{file}: larger than {limit >> 20} MiB, which no record is; {_AGAIN}")
-    return content
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -201,9 +186,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         raise ValueError("a name occurs twice")
     return content
-
-
-# --- rules ------------------------------------------------------------------------------------------------------------
 
 
 def check(content: dict[str, Any], name: Path | str) -> None:
@@ -234,53 +216,47 @@ def _plain(value: Any, depth: int = 16) -> bool:
 def _fits(value: Any, shape: Any) -> bool:
     """Whether a plain value has this shape: a type, a pattern of text, one of several words (a tuple), a list of one
     shape, a mapping (of names to their shapes, where "name?" may be missing; "*" stands for any name), or a test."""
-    if isinstance(shape, type):
-        return isinstance(value, shape)
-    if isinstance(shape, str):
-        return isinstance(value, str) and re.fullmatch(shape, value) is not None
-    if isinstance(shape, tuple):
-        return value in shape
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
-    if not isinstance(shape, dict):
-        return shape(value)
-    if not isinstance(value, dict):
-        return False
-    if "*" in shape:
-        return all(_fits(one, shape["*"]) for one in value.values())
-    known = {name.rstrip("?"): inner for name, inner in shape.items()}
-    needed = {name for name in shape if not name.endswith("?")}
-    return needed <= value.keys() <= known.keys() and all(_fits(one, known[name]) for name, one in value.items())
+    match shape:
+        case type():
+            return isinstance(value, shape)
+        case str():
+            return isinstance(value, str) and re.fullmatch(shape, value) is not None
+        case tuple():
+            return value in shape
+        case [inner]:
+            return isinstance(value, list) and all(_fits(one, inner) for one in value)
+        case {"*": inner}:
+            return isinstance(value, dict) and all(_fits(one, inner) for one in value.values())
+        case dict():
+            needed, known = {name for name in shape if name[-1] != "?"}, {name.rstrip("?") for name in shape}
+            whole = isinstance(value, dict) and needed <= value.keys() <= known
+            return whole and all(_fits(value[name], shape.get(name, shape.get(f"{name}?"))) for name in value)
+    return shape(value)
+
+
+def _number(value: Any, least: float = 0.0) -> bool:
+    return type(value) in (int, float) and value >= least
 
 
 def _count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _signed(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return _signed(value) and value >= 0
-
-
 def _metrics(value: Any) -> bool:
-    return _fits(value, {"*": _number}) and all(
-        _count(one) if name.endswith("queries") else one <= 100 for name, one in value.items()
+    return isinstance(value, dict) and all(
+        _count(one) if name.endswith("queries") else _number(one) and one <= 100 for name, one in value.items()
     )
 
 
 def _curve(value: Any) -> bool:
-    whole = _fits(value, [{"*": _signed}])
+    whole = _fits(value, [{"*": lambda number: _number(number, -math.inf)}])
     return whole and [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
 
 
 def _time(value: Any) -> bool:
-    try:
+    with suppress(ValueError, TypeError):
         return value == "" or bool(datetime.fromisoformat(value))
-    except (ValueError, TypeError):
-        return False
+    return False
 
 
 _HEX, _WORD = "[0-9a-f]{16}", r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -290,12 +266,10 @@ _DATA = {
 }  # fmt: skip
 
 _RULES: dict[str, tuple[str, Any]] = {
-    "schema": (str(SCHEMA), lambda value: _count(value) and value == SCHEMA),
+    "schema": (str(SCHEMA), lambda value: type(value) is int and value == SCHEMA),
     **dict.fromkeys(("key", "network"), ("16 hex digits", _HEX)),
     **dict.fromkeys(("settings", "tested"), ("plain settings, printable and finite", dict)),
-    **dict.fromkeys(
-        ("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0 to 2^63 − 1", _count)
-    ),
+    **dict.fromkeys(("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0", _count)),
     **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), ("a finite number from 0", _number)),
     **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), ("printable text", str)),
     "status": ("one of finished, failed", ("finished", "failed")),
@@ -335,49 +309,30 @@ def _contradiction(content: dict[str, Any]) -> str:
         return f"a finished run with the metrics of {len(content['metrics'])} protocols, not one"
     if lacks := sorted({"rank1", "mAP", "queries", "excluded_queries"} - set(*map(set, content["metrics"].values()))):
         return f"metrics without {', '.join(lacks)}"
-    found = keys_of(content)
-    if (content["key"], content["network"]) != found:
-        other = "key" if content["key"] != found[0] else "network"
-        return f"its {other} does not follow from its settings, start, data and seed, which give {' and '.join(found)}"
+    for name, found in zip(("key", "network"), keys_of(content), strict=True):
+        if content[name] != found:
+            return f"its {name} does not follow from its settings, start, data and seed, which give {found}"
     return ""
-
-
-def keys_of(content: dict[str, Any]) -> tuple[str, str]:
-    """Key and network key that follow from a record's settings, start, data, seed and results version.
-
-    The network of a cross-domain pair depends on the digest of the data set that is trained on (data.train_digest).
-    """
-    data, version = content["data"], content["results_version"]
-    trained = {
-        "trained": content["settings"],
-        "start": content["start_digest"] or "scratch",
-        "data": data.get("train_digest", data["digest"]),
-        "seed": content["seed"],
-    }
-    network = key_of(trained, version)
-    other = {"tested_on": data["digest"]} if "train_digest" in data else {}
-    return key_of({"network": network, "tested": content["tested"], **other}, version), network
 
 
 def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
     """What is wrong with the per-query arrays of a record, as text; "" where nothing."""
-    kinds = {"valid": np.bool_, "first_hit": np.int64}
+    kinds = {"valid": (np.bool_, 0, 1), "first_hit": (np.int64, 1, 2**62)}
     if lacks := sorted({"ap", "ap_trapezoid", "inp", "valid"} - arrays.keys()):
         return f"{', '.join(lacks)} missing"
     if not {"first_hit", "rank1"} & arrays.keys():
         return "neither first_hit nor rank1"
     valid = arrays["valid"]
     for name, array in arrays.items():
-        kind = np.dtype(kinds.get(name, np.float64))
+        kind = np.dtype(kinds.get(name, (np.float64,))[0])
         if array.dtype != kind or array.shape != (valid.size,):
             return f"{_short(name)} is {array.dtype} of shape {array.shape}, not {kind} of ({valid.size},)"
     (metrics,) = record.metrics.values()
     if (int(valid.sum()), int((~valid).sum())) != (metrics["queries"], metrics["excluded_queries"]):
         return f"{int(valid.sum())} of {len(valid)} queries valid, the record says {metrics['queries']}"
     for name, array in arrays.items():
-        scored = array[valid]
-        low, high = (1, 2**62) if name == "first_hit" else (0, 1)
-        if name != "valid" and len(scored) and not (scored.min() >= low and scored.max() <= high):
+        _, low, high = kinds.get(name, (np.float64, 0, 1))
+        if not ((array[valid] >= low) & (array[valid] <= high)).all():
             return f"{_short(name)} outside {low} to {high}"
     rank1 = arrays["first_hit"] <= 1 if "first_hit" in arrays else arrays["rank1"]
     for name, array in (("mAP", arrays["ap"]), ("rank1", rank1)):
@@ -387,13 +342,12 @@ def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
     return ""
 
 
-def _short(value: Any, quoted: bool = True) -> str:
-    """A value in a message: its representation, printable and at most some 60 characters long."""
+def _short(value: Any) -> str:
+    """A value (a fault as it is, others quoted) in a message: printable and at most 60 characters long."""
     try:
-        text = repr(value) if quoted else str(value)
+        text = printable(str(value) if isinstance(value, Exception) else repr(value))
     except (ValueError, RecursionError):  # a number of thousands of digits
         text = type(value).__name__
-    text = printable(text)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
@@ -402,27 +356,22 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
 def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> Record:
     """Writes the per-query arrays first and the record last, each moved into place whole; returns what was written.
 
-    Sets `per_query_sha256` and makes `error` one printable line. Raises ReidError for a record that `read` would
-    refuse, and where the disk is full or the folder cannot be written.
+    Sets `finished` and `per_query_sha256`; `error` becomes a printable line. Raises ReidError for what `read` refuses.
     """
-    arrays = b""
+    stream = io.BytesIO()
     if record.ok:
-        stream = io.BytesIO()
         np.savez_compressed(stream, allow_pickle=False, **(per_query or {}))
-        arrays = stream.getvalue()
+    arrays = stream.getvalue()
     digest = hashlib.sha256(arrays).hexdigest() if arrays else ""
-    record = replace(record, per_query_sha256=digest, error=printable(record.error)[:4000])
-    content = asdict(record)
-    check(content, file)
+    finished = record.finished or datetime.now(UTC).isoformat(timespec="seconds")
+    record = replace(record, finished=finished, per_query_sha256=digest, error=printable(record.error)[:4000])
+    check(asdict(record), file)
     if arrays:
         parse_per_query(arrays, record, file.with_suffix(".npz"))
-    write_bytes(file, as_json(content), arrays)
+    write_bytes(file, as_json(asdict(record)), arrays)
     return record
 
 
@@ -433,15 +382,22 @@ def as_json(content: dict[str, Any]) -> bytes:
 
 def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
     """A record and its per-query file, as they are, in place: arrays first. Raises ReidError where that fails."""
-    try:
+    with writing(file, "record", "REID_RESULTS"):
         file.parent.mkdir(parents=True, exist_ok=True)
         for place, content in ((arrays_of(file), arrays), (file, record)):
             if content:
                 with atomic(place) as stream:
                     stream.write(content)
+
+
+@contextmanager
+def writing(place: Path, what: str, variable: str) -> Generator[None]:
+    """Makes a ReidError of an OSError meanwhile. variable: names the folder in the environment."""
+    try:
+        yield
     except OSError as fault:
-        remedy = f"{_SPACE}, or set REID_RESULTS to another folder"
-        raise ReidError(f"{file}: record cannot be written ({fault.strerror}); {remedy}") from fault
+        remedy = f"fix its permissions or free some space, or set {variable} to another folder"
+        raise ReidError(f"{place}: {what} cannot be written ({fault.strerror or fault}); {remedy}") from fault
 
 
 @contextmanager
@@ -451,7 +407,8 @@ def atomic(file: Path) -> Generator[IO[bytes]]:
     try:
         with partial.open("wb") as stream:
             yield stream
-            settle(stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # before the rename: after a power cut the name must not stand for an empty file
         partial.replace(file)
     except BaseException:
         with suppress(OSError):
@@ -459,17 +416,8 @@ def atomic(file: Path) -> Generator[IO[bytes]]:
         raise
 
 
-def settle(stream: IO) -> None:
-    """Flush and fsync, before a rename: after a power cut the new name must not stand for an empty file."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
 def set_aside(file: Path) -> Path:
-    """Renames a record that cannot be read, with its per-query file, so that its row can be run again.
-
-    Its content is kept, and so is what was set aside before. Returns the new name of the record.
-    """
+    """Renames a record that cannot be read, with its per-query file; returns its new name. Nothing is written over."""
     aside = free_name(file, "unreadable")
     if arrays_of(file).exists():
         arrays_of(file).replace(arrays_of(aside))
@@ -483,41 +431,26 @@ def arrays_of(file: Path) -> Path:
 
 def free_name(file: Path, word: str) -> Path:
     """KEY.json.WORD, or the first of KEY.json.WORD-2, -3, … that does not exist yet."""
-    name, number = file.with_name(f"{file.name}.{word}"), 1
-    while name.exists():
-        number += 1
-        name = file.with_name(f"{file.name}.{word}-{number}")
-    return name
+    names = (file.with_name(f"{file.name}.{word}{f'-{number}' if number > 1 else ''}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def check_writable(folder: Path) -> None:
-    """Fails before hours of training where the results folder or the cache cannot be written, or its disk is full.
-
-    Creates both, and writes 1 MiB into each, which it removes again.
-    """
+    """Fails before hours of training where the results folder or the cache cannot be written, or 1 MiB is too much."""
     prepare_cache()
     for place, what, variable in ((folder, "results", "REID_RESULTS"), (paths.cache(), "cache", "REID_CACHE")):
         probe = place / f".writable-{os.getpid()}"
-        try:
+        with writing(place, f"{what} folder", variable):
             place.mkdir(parents=True, exist_ok=True)
             with atomic(probe) as stream:
                 stream.write(bytes(2**20))
             probe.unlink()
-        except OSError as fault:
-            remedy = f"{_SPACE}, or set {variable} to another folder"
-            raise ReidError(f"{place}: {what} folder cannot be written ({fault.strerror}); {remedy}") from fault
 
 
 def prepare_cache() -> None:
-    """Creates the cache folder where it is missing, and marks it as reid's own where it is new or empty.
-
-    A folder that holds files already is used as it is: it may hold files of others, and stays without the marker.
-    """
+    """Creates the cache folder where it is missing, and marks it as reid's own where nothing (of others) is in it."""
     cache = paths.cache()
-    try:
+    with writing(cache, "cache folder", "REID_CACHE"):
         cache.mkdir(parents=True, exist_ok=True)
         if not any(cache.iterdir()):
             (cache / CACHE_MARKER).write_text("made by reid; `reid clean` removes what is in it\n", encoding="utf-8")
-    except OSError as fault:
-        remedy = f"{_SPACE}, or set REID_CACHE to a folder of your own"
-        raise ReidError(f"{cache}: cache folder cannot be written ({fault.strerror}); {remedy}") from fault

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from reidlib import papers, paths
 from reidlib.data import cross_domain, cuhk03
@@ -20,17 +18,17 @@ from reidlib.runs.datasets import SOURCES, data_digest
 from reidlib.runs.records import Record
 from reidlib.spec import ReidError, Row, Settings, Table, check_choice
 
-LARGEST_SEED = 10**12
-"""The seeds of its epochs still fit into 64 bits."""
+if TYPE_CHECKING:  # `reid list` need not wait for it
+    import pandas as pd
+
+LARGEST_SEED = 10**12  #: The seeds of its epochs still fit into 64 bits
 
 
 @dataclass(frozen=True)
 class Run:
-    """One network to be trained and tested: a row at a budget, on a data set, with a seed.
-
-    again: the run repeats a record on this machine; its own record goes into the cache and never replaces that record.
-    train_digest: of the data set that is trained on, where another one is tested (a cross-domain pair).
-    """
+    """One network to be trained and tested: a row at a budget, on a data set, with a seed. again: the run repeats a
+    record on this machine; its own record goes into the cache and never replaces that record. train_digest: of the data
+    set that is trained on, where another one is tested (a cross-domain pair)."""
 
     table: Table
     row: Row
@@ -42,19 +40,17 @@ class Run:
     again: bool = False
     train_digest: str = ""
 
-    _PLAIN: ClassVar = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
-
     @classmethod
-    def of_task(cls, task: dict[str, Any]) -> Run:
+    def of_task(cls, table: str, row: str, variant: str, **plain: Any) -> Run:
         """The run that `task` describes; no digest is computed again."""
-        table = papers.table(task["table"])
-        row = next(row for row in table.rows if [row.label, row.variant] == [task["row"], task["variant"]])
-        return cls(table, row, **{name: task[name] for name in cls._PLAIN})
+        found = papers.table(table)
+        return cls(found, next(one for one in found.rows if (one.label, one.variant) == (row, variant)), **plain)
 
     def task(self) -> dict[str, Any]:
         """The run as plain data, for another process."""
+        names = ("dataset", "source", "budget", "seed", "data_digest", "again", "train_digest")
         own = {"table": self.table.slug, "row": self.row.label, "variant": self.row.variant}
-        return own | {name: getattr(self, name) for name in self._PLAIN}
+        return own | {name: getattr(self, name) for name in names}
 
     @property
     def name(self) -> str:
@@ -67,6 +63,21 @@ class Run:
     def settings(self) -> Settings:
         return self.table.settings(self.row, self.budget)
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Its data set as its record names it, as far as it is known before the data set is read."""
+        named = {"name": self.dataset, "source": self.source, "digest": self.data_digest}
+        return named | ({"train_digest": self.train_digest} if self.train_digest else {})
+
+    def made_from(self, settings: Settings) -> dict[str, Any]:
+        """The fields of a record from which its keys follow, of this run's own settings or of those of its first."""
+        own = {"settings": settings.trained(), "tested": settings.tested(), "start_digest": start_of(settings)}
+        return own | {"data": self.data, "seed": self.seed}
+
+    @cached_property
+    def key(self) -> str:
+        return records.keys_of(self.made_from(self.settings))[0]
+
     @cached_property
     def network(self) -> str:
         """Key of the trained network; rows that differ only in what is tested share it."""
@@ -74,14 +85,7 @@ class Run:
 
     def network_of(self, settings: Settings) -> str:
         """Key of a network trained on this run's data from its seed: its own, or the one trained before it."""
-        data = self.train_digest or self.data_digest
-        start = start_of(settings)
-        return records.key_of({"trained": settings.trained(), "start": start, "data": data, "seed": self.seed})
-
-    @cached_property
-    def key(self) -> str:
-        other = {"tested_on": self.data_digest} if self.train_digest else {}
-        return records.key_of({"network": self.network, "tested": self.settings.tested(), **other})
+        return records.keys_of(self.made_from(settings))[1]
 
     @property
     def protocol(self) -> str:
@@ -91,7 +95,7 @@ class Run:
 
     @property
     def _place(self) -> Path:
-        return Path(self.source) / self.dataset / self.budget / self.table.paper
+        return Path(self.source, self.dataset, self.budget, self.table.paper)
 
     @property
     def record_folder(self) -> Path:
@@ -115,11 +119,11 @@ class Run:
         """Where this run keeps a network: its own, or the one that is trained before it."""
         return paths.cache() / "runs" / (f"{network}-again" if self.again else network)
 
-    def record(self) -> Record | None:
-        """The record if there is one, failed or not."""
+    def record(self, *, arrays: bool = True) -> Record | None:
+        """The record if there is one, failed or not. arrays: False leaves its per-query file unread."""
         if not self.record_folder.is_dir():  # most runs of the study: no need to compute their keys
             return None
-        return records.read(self.record_file) if self.record_file.exists() else None
+        return records.read(self.record_file, arrays=arrays) if self.record_file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
         """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
@@ -132,9 +136,9 @@ class Run:
             arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
         return arrays[name][arrays["valid"]]
 
-    def state(self) -> str:
+    def state(self, *, arrays: bool = True) -> str:
         """ "finished", "failed" or "missing"."""
-        record = self.record()
+        record = self.record(arrays=arrays)
         return record.status if record else "missing"
 
     def is_made(self) -> bool:
@@ -146,19 +150,22 @@ class Run:
         except ReidError:
             return False
 
-    def command(self) -> list[str]:
-        """The command line that makes this one run."""
-        line = ["reid", "train", self.table.slug, "--row", self.row.label, "--variant", self.row.variant]
+    def command(self, rows: Sequence[str] | None = None) -> list[str]:
+        """The command line that makes this one run, or these rows of its table with its seed (all where empty)."""
+        line = ["reid", "train", self.table.slug]
+        if rows is None:
+            line += ["--row", self.row.label, "--variant", self.row.variant]
+        elif rows:
+            line += ["--row", *rows]
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
 
 
 def start_of(settings: Settings) -> str:
-    """ "scratch", or the digest of the ImageNet file that is found here: other weights make another run."""
-    if settings.recipe.resolved()["start"] == "scratch":
-        return "scratch"
-    file = imagenet_file(settings.options.get("depth", 50))
-    return file_digest(file) if file else "scratch"
+    """The digest of the ImageNet file that is found here (other weights make another run); "" for from scratch."""
+    from_scratch = settings.recipe.resolved()["start"] == "scratch"
+    file = None if from_scratch else imagenet_file(settings.options.get("depth", 50))
+    return file_digest(file) if file else ""
 
 
 def runs_of(
@@ -180,8 +187,7 @@ def runs_of(
     if not seeds or any(not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED for seed in seeds):
         raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0 to {LARGEST_SEED}, at least one")
     papers.rows(table, list(again))
-    digest = data_digest(dataset, source, budget)
-    pair = cross_domain.PAIRS.get(dataset)
+    digest, pair = data_digest(dataset, source, budget), cross_domain.PAIRS.get(dataset)
     learnt = data_digest(pair[0], source, budget) if pair else ""
     return [
         Run(table, row, dataset, source, budget, seed, digest, row.label in again, learnt)
@@ -208,12 +214,13 @@ class Runs:
 
     def frame(self) -> pd.DataFrame:
         """One line a run: row, variant, seed, state, key, and the metrics of the table's protocol (NaN where none)."""
+        import pandas as pd
+
         lines = []
         for run in self.runs:
-            record = run.record()
+            metrics = record.metrics.get(run.protocol, {}) if (record := run.record()) else {}
             line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
-            line["state"] = record.status if record else "missing"
-            lines.append(line | (record.metrics.get(run.protocol, {}) if record else {}))
+            lines.append(line | {"state": run.state()} | metrics)
         return pd.DataFrame(lines)
 
     def records(self) -> list[tuple[Run, Record]]:
@@ -231,13 +238,12 @@ class Runs:
 
 
 def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
-    """The numbers the paper prints for this table and data set: one line a row label, one column a metric.
+    """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
+    import pandas as pd
 
-    Its list has one name for a data set whatever its boxes or its split.
-    """
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
-    printed = dataset
+    printed = dataset  # one name for a data set, whatever its boxes or its split
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
     place = {"paper": table.paper, "table": table.printed_in or table.name, "dataset": printed}
@@ -247,10 +253,7 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
 
 
 def overview(asked: str = "") -> list[dict[str, Any]]:
-    """Every row of every table with its state by budget, on the stand-in: what `reid list` shows.
-
-    asked: a paper or a table ("hamr", "hamr/table6"); all where empty.
-    """
+    """Every row of a paper, a table or ("") all, with its state by budget, on the stand-in: what `reid list` shows."""
     tables = papers.tables().values()
     chosen = [papers.table(asked)] if "/" in asked else [table for table in tables if asked in ("", table.paper)]
     if not chosen:
@@ -261,25 +264,12 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
             runs = {budget: runs_of(table.slug, budget=budget, dataset=dataset) for budget in table.budgets}
             for number, row in enumerate(table.rows):
                 line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
-                state = {budget: runs[budget][number].state() for budget in table.budgets}
+                state = {budget: runs[budget][number].state(arrays=False) for budget in table.budgets}
                 lines.append(line | {"dataset": dataset, "state": state})
     return lines
 
 
-def show_record(file: Path) -> str:
-    """A record as a person reads it; `file` is a path, or a key or the beginning of one."""
-    if not file.exists():
-        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
-        if len(found) != 1:
-            where = f"{len(found)} records begin so under {paths.results()}"
-            raise ReidError(f"{file}: {where}; give a path or a longer key")
-        file = found[0]
-    record = records.read(file)
-    lines = [f"{record.key}  {record.status}  {json.dumps(record.made_for, ensure_ascii=False)}"]
-    lines += [f"  {protocol}: {json.dumps(metrics)}" for protocol, metrics in record.metrics.items()]
-    for name in ("budget", "seed", "start", "device", "commit", "finished", "error"):
-        lines.append(f"  {name}: {getattr(record, name)}")
-    lines.append(f"  training: {record.seconds:.0f} s, {record.images_per_second:.1f} images/s")
-    lines.append(f"  data: {json.dumps(record.data)}")
-    lines.append(f"  settings: {json.dumps(record.settings)}")
-    return "\n".join(lines)
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Words below each other, two spaces between columns; the last column is not filled up."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from reidlib import papers, paths, training
 from reidlib.runs import locks, records
-from reidlib.runs.run import Run, runs_of
+from reidlib.runs.run import Run, columns, runs_of
 from reidlib.spec import ReidError, check_choice
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ KEPT = {
 STATES = ("done", "running", "failed", "missing")
 
 
-# --- status -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class State:
     """The state of one run. what: one of `STATES`. more: the reason of a failure, or how far a run is."""
@@ -45,20 +42,15 @@ class State:
 
     def line(self) -> str:
         """The state, and the command that makes this run, or repeats it beside its record."""
-        more = f"  {self.more}" if self.more else ""
-        command = [*self.run.command(), *(["--again"] if self.what == "done" else [])]
-        return f"{self.what:<8}{self.run.name}{more}\n        {shlex.join(command)}"
-
-
-def states(plan: Plan) -> list[State]:
-    """The state of every run of a plan, in its order."""
-    return [state(run) for run in plan.runs]
+        command = self.run.command() + (["--again"] if self.what == "done" else [])
+        return f"{self.what:<8}{self.run.name}{'  ' * bool(self.more)}{self.more}\n        {shlex.join(command)}"
 
 
 def state(run: Run) -> State:
     """A run whose lock is held is running; if it only waits for a device or renders, its log says so."""
     try:
         holder, record = locks.holder_of(run.work_folder / "lock"), run.record()
+        log = run.log_file.read_text(encoding="utf-8", errors="replace") if holder and run.log_file.exists() else ""
     except ReidError as fault:
         return State(run, "failed", str(fault))
     except OSError as fault:  # a lock or a folder of another user
@@ -66,38 +58,24 @@ def state(run: Run) -> State:
     if record and record.ok:
         return State(run, "done")
     if holder:
-        return State(run, "running", f"process {holder}{_last_line(run)}")
+        return State(run, "running", ": ".join([f"process {holder}", *map(records.printable, log.splitlines()[-1:])]))
     if record:
         return State(run, "failed", record.error)
     begun = any((run.work_folder / name).exists() for name in (training.CHECKPOINT, training.PREVIOUS))
     return State(run, "missing", "has a checkpoint" if begun else "")
 
 
-def _last_line(run: Run) -> str:
-    with suppress(OSError):
-        lines = run.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return f": {records.printable(lines[-1])}" if lines else ""
-    return ""
-
-
 def overview(plan: Plan, found: Iterable[State]) -> list[str]:
     """One line for each table and data set: how many of its runs are in which state. Shared runs count in each."""
     what = {one.run.record_file: one.what for one in found}
-    widths = [max(map(len, column)) for column in zip(*plan.tables, strict=True)]
-    lines = []
-    for (slug, dataset), files in plan.tables.items():
-        counts = Counter(what[file] for file in files)
-        words = "  ".join(f"{counts[state]:>3} {state}" for state in STATES)
-        lines.append(f"{slug:<{widths[0]}}  {dataset:<{widths[1]}}  {words}")
-    return lines
+    counts = [Counter(what[file] for file in files) for files in plan.tables.values()]
+    texts = ["  ".join(f"{one[state]:>3} {state}" for state in STATES) for one in counts]
+    return columns([(*name, text) for name, text in zip(plan.tables, texts, strict=True)])
 
 
 def orphans(plan: Plan) -> list[Path]:
-    """Records in the folders of the plan that no row of their paper asks for, whatever the seed.
-
-    They come from another version of the code: other settings, other images, or an older RESULTS_VERSION. Their keys
-    differ, so they are never used. A record that cannot be read counts as one, unless the plan asks for it.
-    """
+    """Records in the folders of the plan that no row of their paper asks for, whatever the seed: of other settings,
+    images, or an older RESULTS_VERSION. A record that cannot be read counts as one, unless the plan asks for it."""
     files = {file for run in plan.runs for file in run.record_file.parent.glob("*.json")}
     unknown, seeds = files - {run.record_file for run in plan.runs}, set()
     for file in unknown:
@@ -112,14 +90,9 @@ def orphans(plan: Plan) -> list[Path]:
     return sorted(unknown - known)
 
 
-# --- clean ------------------------------------------------------------------------------------------------------------
-
-
 def kept() -> dict[str, list[Path]]:
-    """What is in the cache, by the kinds of `KEPT`. What belongs to a running run is left out.
-
-    Which stand-in, image, log or repeat a run needs is not known here: all are left out until none is running.
-    """
+    """What is in the cache, by the kinds of `KEPT`, without what belongs to a running run: its own folder, and all
+    repeats, stand-ins, images and logs, of which it may need any."""
     cache, busy = paths.cache(), running()
     runs = [folder for folder in _entries(cache / "runs") if folder not in busy]
     again = [folder for folder in runs if folder.name.endswith("-again")]
@@ -173,22 +146,24 @@ def size_mb(places: Iterable[Path]) -> float:
 
 
 def clean(kinds: Sequence[str]) -> dict[str, float]:
-    """Removes these kinds from the cache; MiB freed by kind. Records and notebooks are never touched.
-
-    Raises ReidError for an unknown kind, for a cache folder that reid did not create, for a link in it that leads out
-    of it, and for what cannot be removed.
-    """
+    """Removes these kinds from the cache; MiB freed by kind. Records and notebooks are never touched. Raises ReidError
+    for a cache folder that reid did not create, and for a link in it that leads out of it."""
     for kind in kinds:
         check_choice("reid clean", "kind", kind, [*KEPT, "all"])
-    check_own_cache()
+    cache, marker = paths.cache(), paths.cache() / records.CACHE_MARKER
+    of_checkout = cache.name == ".cache" and (cache.parent / "results" / "reported.tsv").is_file()
+    if cache.exists() and not marker.is_file() and not of_checkout:
+        why = f"was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was removed"
+        remedy = f"set REID_CACHE to another folder, or create {marker} if all in it is reid's"
+        raise ReidError(f"{cache} {why}: {remedy}")
     found = kept()
     chosen = {kind: found[kind] for kind in (KEPT if "all" in kinds else kinds)}
-    cache = paths.cache().resolve()
-    for place in (place for places in chosen.values() for place in places):
-        if not place.parent.resolve().is_relative_to(cache):
+    places = [place for places in chosen.values() for place in places]
+    for place in places:
+        if not place.parent.resolve().is_relative_to(cache.resolve()):
             raise ReidError(f"{place.parent} is a link that leads out of the cache; remove what it holds by hand")
-    freed = {kind: size_mb(places) for kind, places in chosen.items()}
-    for place in (place for places in chosen.values() for place in places):
+    freed = {kind: size_mb(of_kind) for kind, of_kind in chosen.items()}
+    for place in places:
         try:
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
@@ -198,17 +173,3 @@ def clean(kinds: Sequence[str]) -> dict[str, float]:
             where = fault.filename or place
             raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
     return freed
-
-
-def check_own_cache() -> None:
-    """Raises ReidError for a cache folder that reid did not create: neither marked so, nor a checkout's own .cache."""
-    cache = paths.cache()
-    marker = cache / records.CACHE_MARKER
-    if not cache.exists() or marker.is_file():
-        return
-    if cache.name == ".cache" and (cache.parent / "results" / "reported.tsv").is_file():
-        return
-    raise ReidError(
-        f"{cache} was not created by reid (no file {marker.name} in it) and may hold files of others; nothing was "
-        f"removed: set REID_CACHE to another folder, or create {marker} if all in it is reid's"
-    )

@@ -27,10 +27,9 @@ OWN, REPEAT, OTHER = "the record's own training", "a repeat on this machine", "a
 
 
 def select(runs: Runs, labels: Sequence[str]) -> Runs:
-    """The runs of the rows with these labels, in this order: of a label with several variants, the first.
-
-    Raises ReidError for an unknown label, and where there is no label.
-    """
+    """The runs of the rows with these labels, in this order: of a label with several variants, the first."""
+    if not labels:
+        raise ReidError(f"{runs.table.slug}: no row to draw; name at least one in rows")
     chosen = []
     for label in labels:
         named = [run for run in runs.runs if run.row.label == label]
@@ -38,8 +37,6 @@ def select(runs: Runs, labels: Sequence[str]) -> Runs:
             known = "; ".join(dict.fromkeys(run.row.label for run in runs.runs))
             raise ReidError(f"{runs.table.slug}: unknown row {label!r}; choose from: {known}")
         chosen += [run for run in named if run.row.variant == named[0].row.variant]
-    if not chosen:
-        raise ReidError(f"{runs.table.slug}: no row to draw; name at least one in rows")
     return Runs(tuple(chosen), runs.repeats)
 
 
@@ -69,12 +66,11 @@ def load(
         why = "the cache has no weights of its network" if finished else "it has no finished record"
         command = shlex.join(wanted.command())
         # A repeat that has lost its weights still has its record, counts as finished, and would not train.
-        without_weights = finished and wanted.record_file.exists()
+        alone = finished and wanted.record_file.exists()
         if not train:
-            first = f"delete {wanted.record_file} and " if without_weights else ""
-            raise ReidError(f"{run.name}: {why}; {first}run `{command}`")
+            raise ReidError(f"{run.name}: {why}; {f'delete {wanted.record_file} and ' if alone else ''}run `{command}`")
         log(f"{run.name}: {why}; training it now (`{command}`)")
-        if without_weights:
+        if alone:
             wanted.record_file.unlink()
         engine.train_runs([wanted], log=log)
         model = _model(run)
@@ -89,10 +85,8 @@ def has_weights(run: Run) -> bool:
 
 
 def origin(run: Run) -> tuple[str, Run]:
-    """Whose weights `load` takes, `OWN`, `REPEAT` or `OTHER`, and the run that has left them.
-
-    `OTHER`: a row that shares the network has left them. Raises ReidError where there are none.
-    """
+    """Whose weights `load` takes, `OWN`, `REPEAT` or `OTHER` (of a row that shares the network), and the run that has
+    left them. Raises ReidError where there are none."""
     kept = _with_weights(run)
     if not kept:
         raise ReidError(f"{run.name}: the cache has no weights of its network; load it first")
@@ -125,12 +119,8 @@ def _model(run: Run) -> nn.Module | None:
 
 def _with_weights(run: Run) -> list[Run]:
     """The run and its repeat, as far as they have a finished record and weights (which zero epochs do not leave)."""
-    both = (run, replace(run, again=True))
-    return [
-        one
-        for one in both
-        if one.is_made() and (not _is_trained(run) or (one.work_folder / training.WEIGHTS).is_file())
-    ]
+    made = [one for one in (run, replace(run, again=True)) if one.is_made()]
+    return [one for one in made if not _is_trained(run) or (one.work_folder / training.WEIGHTS).is_file()]
 
 
 def _is_trained(run: Run) -> bool:

@@ -2,7 +2,7 @@
 
     python -m reidlib.runs.worker 7      # tasks: JSON lines on stdin; events: JSON lines on descriptor 7
 
-Between runs it keeps the libraries, the device's context and the decoded images, and nothing that could change a
+Between runs it keeps the libraries, the device's context and the tables of data sets, and nothing that could change a
 number: a run here equals the same run in a fresh process, bit for bit. It ends when stdin ends, which is when the
 engine's process ends, for whatever reason; then a training that is under way leaves its last checkpoint.
 
@@ -12,7 +12,6 @@ seconds); failed (reason, kind). A kind is "busy" (another process makes this ru
 
 from __future__ import annotations
 
-import datetime
 import gc
 import json
 import os
@@ -26,7 +25,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -37,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import reidlib
 from reidlib import paths, standin, training
@@ -46,21 +43,19 @@ from reidlib.data.table import Dataset
 from reidlib.evaluation import TIE_RULE, Draws, Features, Ranking, evaluate, features, protocols
 from reidlib.evaluation.reranking import reranking
 from reidlib.runs import datasets, devices, locks, records
+from reidlib.runs.devices import many
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, start_of
+from reidlib.runs.run import Run
 from reidlib.spec import Busy, ReidError, Settings, value_of
-from reidlib.training import precision
+from reidlib.training import TrainingImages, precision
 
 EVALUATION_BATCH = 64
-
 CPU = torch.device("cpu")
-
 EPOCH_FIELDS = ("epoch", "epochs", "loss", "accuracy", "images_per_second", "eta")
-
-KEPT_SHARE = 1 / 8
-"""Share of a device's memory for decoded images that are kept from run to run."""
-
 FEWER = "let fewer runs share the device (--per-gpu)"
+
+VERSIONS = {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow")}
+VERSIONS |= {"python": platform.python_version(), "reidlib": reidlib.__version__}  # which need not be installed
 
 Log = Callable[[str], None]
 Event = Callable[..., None]
@@ -68,13 +63,6 @@ Event = Callable[..., None]
 
 class OutOfMemory(ReidError):
     """A device has no memory left for a run."""
-
-
-def _ignore(event: str, **fields: Any) -> None:
-    pass
-
-
-# --- one run ----------------------------------------------------------------------------------------------------------
 
 
 def execute(
@@ -85,30 +73,29 @@ def execute(
     threads: int = 1,
     at_once: int = 0,
     deterministic: bool = False,
-    event: Event = _ignore,
+    event: Event = lambda event, **fields: None,
 ) -> Record:
-    """Trains and tests one run in this process and writes its record.
-
-    A finished run is not run again; a failed one is. A record that cannot be read is set aside. A failure leaves a
-    record that says so, and is raised. at_once: how many runs share the device, for the record (0: not known). event:
-    called with the events of this module and their fields.
-    """
+    """Trains and tests one run in this process and writes its record. A finished run is not run again; a failed one is.
+    A record that cannot be read is set aside. A failure leaves a record that says so, and is raised. at_once: how many
+    runs share the device, for the record (0: not known)."""
     records.check_writable(run.record_file.parent)
     reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         if run.is_made() and (made := run.record()):
             log(f"finished already: {run.record_file}")
             return made
-        _set_aside(run, log)
+        try:
+            run.record()
+        except ReidError as fault:
+            log(f"{fault}; set aside as {records.set_aside(run.record_file).name}, the row is run again")
         record = replace(_header(run), runs_at_once=at_once)
         try:
             record = replace(record, **_how(run, device))
             record, per_query = _train_and_test(run, _data(run, log, event), record, device, threads, log, event)
         except Exception as fault:
             why = str(fault) or type(fault).__name__
-            full = _is_full(fault)  # beside training: that says more, and raises OutOfMemory itself
-            if full:
-                why = f"{record.device} ran out of memory beside training ({_first_line(why)}); {FEWER}"
+            if full := _full(fault):  # beside training: that says more, and raises OutOfMemory itself
+                why = f"{record.device} ran out of memory beside training ({full}); {FEWER}"
             fail(run, why, replace(record, threads=torch.get_num_threads()))
             if full:
                 raise OutOfMemory(why) from fault
@@ -119,10 +106,7 @@ def execute(
 
 
 def reset(threads: int, deterministic: bool, device: torch.device = CPU) -> None:
-    """Puts every global that a run could read back to where a fresh process has it.
-
-    deterministic: the same bits in every run of one machine, on a GPU too.
-    """
+    """Puts every global that a run could read back to where a fresh process has it."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -146,28 +130,25 @@ def reset(threads: int, deterministic: bool, device: torch.device = CPU) -> None
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak that `_peak_memory_mb` reads
 
 
-def _set_aside(run: Run, log: Log) -> None:
-    try:
-        run.record()
-    except ReidError as fault:
-        log(f"{fault}; set aside as {records.set_aside(run.record_file).name}, the row is run again")
-
-
 def fail(run: Run, why: str, record: Record | None = None) -> None:
     """Leaves a record that says why a run failed, where one can be written; the error itself says it in any case."""
     if run.is_made():  # by another process, meanwhile
         return
     with suppress(ReidError):
-        records.write(run.record_file, replace(record or _header(run), status="failed", error=why, finished=_now()))
+        records.write(run.record_file, replace(record or _header(run), status="failed", error=why))
 
 
 def _train_and_test(
     run: Run, data: Dataset, record: Record, device: torch.device, threads: int, log: Log, event: Event
 ) -> tuple[Record, dict]:
     started = time.monotonic()
-    decoded(run, data, "train", device)
+    decoded = datasets.decoded(data, "train", run.settings.recipe.size, log=log).to(device)
     decoding = time.monotonic() - started
-    before, trained = _trained(run, data, device, threads, log, event)
+    labels, files = torch.from_numpy(data.train_labels()).to(device), data.split("train")["path"].tolist()
+    images = TrainingImages(decoded, labels, files)
+    first = run.settings.first
+    before = _train(run, first.settings, images, threads, log, event) if first else None
+    trained = _train(run, run.settings, images, threads, log, event, before.model if before else None)
     event("testing")
     started = time.monotonic()
     answer = _test(run, trained.model, data, device)
@@ -177,9 +158,8 @@ def _train_and_test(
     record = replace(
         record,
         status="finished",
-        data=_describe(data) | _train_digest(run),
+        data=run.data | _describe(data),
         start=trained.start,
-        start_digest=start_of(run.settings) if trained.start != "scratch" else "",
         tie_rule=TIE_RULE,
         step="eager" if trained.curve else "",
         metrics={run.protocol: metrics},
@@ -189,33 +169,12 @@ def _train_and_test(
         images_per_second=trained.images_per_second,
         peak_memory_mb=_peak_memory_mb(device),
         **_how(run, device),
-        finished=_now(),
     )
     return record, answer.per_query()
 
 
-def _trained(
-    run: Run, data: Dataset, device: torch.device, threads: int, log: Log, event: Event
-) -> tuple[training.Trained | None, training.Trained]:
-    """The network that is trained before the run's own, if any, and the run's own."""
-    images = training.TrainingImages(
-        images=decoded(run, data, "train", device),
-        labels=torch.from_numpy(data.train_labels()).to(device),
-        files=data.split("train")["path"].tolist(),
-    )
-    first = run.settings.first
-    before = _train(run, first.settings, images, threads, log, event) if first else None
-    return before, _train(run, run.settings, images, threads, log, event, before.model if before else None)
-
-
 def _train(
-    run: Run,
-    settings: Settings,
-    images: training.TrainingImages,
-    threads: int,
-    log: Log,
-    event: Event,
-    first: torch.nn.Module | None = None,
+    run: Run, settings: Settings, images: TrainingImages, threads: int, log: Log, event: Event, first: Any = None
 ) -> training.Trained:
     """One network of the run: its own, or (without `first`) the one trained before it, which other runs share."""
     folder = run.folder_of(run.network_of(settings))
@@ -230,22 +189,26 @@ def _train(
             (folder / training.WEIGHTS).unlink(missing_ok=True)
         _keep_threads(folder, threads, images.images.device, log)
 
-        def on_epoch(point: dict[str, float]) -> None:
-            event("epoch", **{name: point[name] for name in EPOCH_FIELDS})
-
+        how: dict[str, Any] = dict(seed=run.seed, folder=folder, first=first, log=log)
+        how["on_epoch"] = lambda point: event("epoch", **{name: point[name] for name in EPOCH_FIELDS})
         try:
-            trained = training.train(
-                settings, images, seed=run.seed, folder=folder, first=first, log=log, on_epoch=on_epoch
-            )
+            trained = training.train(settings, images, **how)
         except RuntimeError as fault:
-            if not _is_full(fault):
+            if not (full := _full(fault)):
                 raise
-            full = _first_line(str(fault))
         else:
             for name in (training.CHECKPOINT, training.PREVIOUS):
                 (folder / name).unlink(missing_ok=True)
             return trained
-    raise OutOfMemory(_out_of_memory(run, settings, images, first, full))
+    # The memory of the training is free again.
+    device, batch = images.images.device, settings.recipe.resolved()["batch"]
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    smaller = "no smaller batch fits"
+    if fits := training.batch_that_fits(settings, images.identities, device, first):
+        smaller = f"a batch of {fits} fits (recipe in reidlib/papers/{run.table.paper}.py; it makes another network)"
+    where = f"{device_name(device)} ran out of memory with a batch of {batch} ({full})"
+    raise OutOfMemory(f"{where}; {smaller}; or {FEWER}")
 
 
 def _keep_threads(folder: Path, threads: int, device: torch.device, log: Log) -> None:
@@ -256,32 +219,10 @@ def _keep_threads(folder: Path, threads: int, device: torch.device, log: Log) ->
     torch.set_num_threads(kept)
 
 
-def _out_of_memory(
-    run: Run, settings: Settings, images: training.TrainingImages, first: torch.nn.Module | None, full: str
-) -> str:
-    """Names the device, the batch and the batch that fits. Called when the memory of the training is free again."""
-    device, batch = images.images.device, settings.recipe.resolved()["batch"]
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    fits = training.batch_that_fits(settings, images.identities, device, first)
-    smaller = f"a batch of {fits} fits (recipe in reidlib/papers/{run.table.paper}.py; it makes another network)"
-    return (
-        f"{device_name(device)} ran out of memory with a batch of {batch} ({full}); "
-        f"{smaller if fits else 'no smaller batch fits'}; or {FEWER}"
-    )
-
-
-def _is_full(fault: Exception) -> bool:
-    """Whether a device has no memory left. CUDA and its libraries say it in different words, as a RuntimeError."""
-    words = ("out of memory", "ALLOC_FAILED")
-    return isinstance(fault, RuntimeError) and any(word in str(fault) for word in words)
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
-
-
-# --- test -------------------------------------------------------------------------------------------------------------
+def _full(fault: Exception) -> str:
+    """The first line of a fault that says that a device has no memory left (CUDA's libraries differ); "" of others."""
+    full = isinstance(fault, RuntimeError) and any(word in str(fault) for word in ("out of memory", "ALLOC_FAILED"))
+    return str(fault).partition("\n")[0] if full else ""
 
 
 def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device) -> Ranking | Draws:
@@ -301,7 +242,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     recipe, frame = run.settings.recipe, data.split(split)
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
-    batches = decoded(run, data, split, device).split(EVALUATION_BATCH)
+    batches = datasets.decoded(data, split, recipe.size).to(device).split(EVALUATION_BATCH)
     bf16 = precision.in_bf16(recipe, device)
     with precision.products(recipe):
         found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)
@@ -310,34 +251,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     return Features(found, frame["identity"].to_numpy(), frame["camera"].to_numpy(), name=f"{data.name} {split}")
 
 
-# --- what is kept from run to run -------------------------------------------------------------------------------------
-
-_kept: OrderedDict[tuple, Tensor] = OrderedDict()
-"""Decoded images by data, split, size and device, the least recently used first."""
-
-_tables: dict[tuple[str, str, str, str], Dataset] = {}
-"""Checked tables by data set, source, budget and digest."""
-
-
-def decoded(run: Run, data: Dataset, split: str, device: torch.device) -> Tensor:
-    """The images of a split at the run's input size, uint8, N × 3 × H × W, on the device."""
-    size = run.settings.recipe.size
-    mark = (data.name, data.digest, str(data.root), split, size, device)
-    if mark not in _kept:
-        _kept[mark] = datasets.decoded(data, split, size).to(device)
-        room = _room(device)
-        while len(_kept) > 1 and sum(images.nbytes for images in _kept.values()) > room:
-            _kept.popitem(last=False)
-    _kept.move_to_end(mark)
-    return _kept[mark]
-
-
-@cache
-def _room(device: torch.device) -> float:
-    """Bytes for images that are kept."""
-    if device.type == "cuda":
-        return KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return KEPT_SHARE * devices.memory_mb() * 2**20 / devices.cores()
+_tables: dict[tuple[str, str, str, str], Dataset] = {}  #: checked, by data set, source, budget and digest
 
 
 def _data(run: Run, log: Log, event: Event) -> Dataset:
@@ -352,9 +266,6 @@ def _data(run: Run, log: Log, event: Event) -> Dataset:
     return data
 
 
-# --- what the record says ---------------------------------------------------------------------------------------------
-
-
 def _header(run: Run) -> Record:
     """What is known before a device is used."""
     return Record(
@@ -363,38 +274,17 @@ def _header(run: Run) -> Record:
         status="started",
         made_for={"paper": run.table.paper, "table": run.table.name, "row": run.row.label, "variant": run.row.variant},
         budget=run.budget,
-        seed=run.seed,
-        settings=run.settings.trained(),
-        tested=run.settings.tested(),
-        data={"name": run.dataset, "source": run.source, "digest": run.data_digest} | _train_digest(run),
-        start_digest="" if (digest := start_of(run.settings)) == "scratch" else digest,
-        versions=_versions(),
+        **run.made_from(run.settings),
+        versions=VERSIONS,
         commit=commit(),
     )
 
 
-@cache
-def _versions() -> dict[str, str]:
-    packages = ("torch", "torchvision", "numpy", "pillow")
-    own = {"python": platform.python_version(), "reidlib": reidlib.__version__}  # which need not be installed
-    return own | {name: version(name) for name in packages}
-
-
 def _describe(data: Dataset) -> dict[str, Any]:
-    sizes = {split: len(data.split(split)) for split in ("train", "query", "gallery")}
+    named = {"name": data.name, "source": data.source, "digest": data.digest}
     renderer = {"renderer": standin.VERSION} if data.source == "stand-in" else {}
-    return {
-        "name": data.name,
-        "source": data.source,
-        "digest": data.digest,
-        **renderer,
-        "identities": len(data.identities),
-        "images": sizes,
-    }
-
-
-def _train_digest(run: Run) -> dict[str, str]:
-    return {"train_digest": run.train_digest} if run.train_digest else {}
+    sizes = {split: len(data.split(split)) for split in ("train", "query", "gallery")}
+    return named | renderer | {"identities": len(data.identities), "images": sizes}
 
 
 def _how(run: Run, device: torch.device) -> dict[str, Any]:
@@ -410,15 +300,10 @@ def _how(run: Run, device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device | None = None) -> str:
-    """A device as records describe it: the GPU, or the CPU and torch's threads. Default: a GPU where torch finds one.
-
-    It also says what changes numbers: no bf16 on this device, deterministic operations.
-    """
+    """A device (default: a GPU where torch finds one) as records describe it, with what changes numbers on it."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    threads = torch.get_num_threads()
-    words = [f"{devices.processor()}, {threads} thread{'s' * (threads > 1)}"]
-    if device.type == "cuda":
-        words = [torch.cuda.get_device_name(device)]
+    cpu = f"{devices.processor()}, {many(torch.get_num_threads(), 'thread')}"
+    words = [torch.cuda.get_device_name(device) if device.type == "cuda" else cpu]
     if not precision.multiplies_bf16(device):
         words.append("fp32 for bf16")
     if torch.are_deterministic_algorithms_enabled():
@@ -431,11 +316,9 @@ def commit() -> str:
     """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a git checkout."""
     git = ["git", "-C", str(paths.home())]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
         code = ["--", "reidlib", "pyproject.toml", "requirements.lock"]
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", *code], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--untracked-files=no", *code])
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{head}+" if changed else head
@@ -444,23 +327,22 @@ def commit() -> str:
 def _peak_memory_mb(device: torch.device) -> float:
     """Peak memory of this run in MiB: on the GPU, or of this process since `reset`."""
     if device.type == "cpu":
-        with suppress(OSError, StopIteration, ValueError):
-            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-            return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) / 1024
+        with suppress(OSError, IndexError, ValueError):
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            return int(status.split("VmHWM:")[1].split()[0]) / 1024
     return training.peak_memory_mb(device)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-# --- the process ------------------------------------------------------------------------------------------------------
 
 
 def main(descriptor: int) -> None:
     """Serves the engine until stdin ends. A run that fails leaves its reason in its record and in the event."""
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(tasks,), daemon=True).start()
+
+    def listen() -> None:
+        for line in sys.stdin.buffer:
+            tasks.put(line)
+        _end()
+
+    threading.Thread(target=listen, daemon=True).start()
     gc.freeze()  # the libraries' objects stay: `reset` need not look through them for garbage
     while True:
         task = json.loads(tasks.get())
@@ -478,7 +360,7 @@ def main(descriptor: int) -> None:
 
         send("started")
         try:
-            run = Run.of_task(task["run"])
+            run = Run.of_task(**task["run"])
             _log_into(run)
             if run.key != task["key"]:
                 raise ReidError(f"{run.name}: its settings have changed since the batch began; call again")
@@ -492,19 +374,12 @@ def main(descriptor: int) -> None:
                 traceback.print_exc()
             memory = isinstance(fault, OutOfMemory | MemoryError)
             kind = "busy" if isinstance(fault, Busy) else "memory" if memory else "error"
-            reason = _first_line(str(fault)) or type(fault).__name__
+            reason = str(fault).partition("\n")[0] or type(fault).__name__
             with suppress(OSError):
                 print(f"error: {reason}", flush=True)
             send("failed", reason=reason, kind=kind)
         else:
             send("finished", metrics=record.metrics[run.protocol], seconds=record.seconds)
-
-
-def _listen(tasks: queue.SimpleQueue[bytes]) -> None:
-    """Passes tasks on until stdin ends, which is when the engine has no more or is gone."""
-    for line in sys.stdin.buffer:
-        tasks.put(line)
-    _end()
 
 
 def _end() -> None:
@@ -516,15 +391,13 @@ def _end() -> None:
 
 def _log_into(run: Run) -> None:
     """From now on what this process prints goes into the run's log file, its libraries' words too."""
-    try:
+    with records.writing(run.log_file, "log", "REID_CACHE"):
         run.log_file.parent.mkdir(parents=True, exist_ok=True)
         with run.log_file.open("ab") as stream:
             stream.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(run.command())}\n".encode())
             stream.flush()
             for descriptor in (1, 2):
                 os.dup2(stream.fileno(), descriptor)
-    except OSError as fault:
-        raise ReidError(f"{run.log_file}: cannot be written ({fault.strerror}); free some space") from fault
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def train(
         curve.append(run_epoch(loop, data, seed=seed, epoch=epoch))
         point = _progress(curve, recipe.epochs)
         log(LINE.format(**point))
-        if epoch + 1 == recipe.epochs or time.monotonic() - saved >= checkpoint_every:
+        if time.monotonic() - saved >= checkpoint_every:
             save_checkpoint(folder / CHECKPOINT, loop, curve)
             saved = time.monotonic()
         on_epoch(point)

@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_no_part_of_an_archive(here, tmp_path, monkeypatch):
     def full(stream):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records, "settle", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReidError, match="packed.zip: cannot be written .No space left"):
         archive.pack(tmp_path / "packed.zip")
     assert not list(tmp_path.glob("packed*"))

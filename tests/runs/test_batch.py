@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import made_up
 import pytest
@@ -172,7 +173,35 @@ def test_rows_that_have_records_are_left_out_of_a_command(cpu, house, capsys):
     made_up.write(planned().runs[0])
     assert cli.main(["reproduce", TABLE, "--budget", "smoke", "--dry-run", "--json"]) == 0
     (job,) = json.loads(capsys.readouterr().out)["jobs"]
-    assert job["command"][-2:] == ["--row", planned().runs[1].row.label]
+    assert job["command"][3:5] == ["--row", planned().runs[1].row.label]
+
+
+def jobs_of(seconds, after=()):
+    """Jobs that take so long; after: for each the numbers of those that it waits for."""
+    made = [SimpleNamespace(run=SimpleNamespace(record_file=number), after=()) for number in range(len(seconds))]
+    for number, job in enumerate(made):
+        job.estimate = batch.Estimate(seconds[number], 0.0, 0.0)
+        job.after = after[number] if after else ()
+    return made
+
+
+@pytest.mark.parametrize("seconds, places", [([3, 1, 1, 1], 2), ([5], 3), ([], 2), ([1, 2, 3, 4, 5, 6], 3)])
+def test_makespan_against_a_slow_clock(seconds, places):
+    waiting, left, clock = list(seconds), [], 0
+    while waiting or left:
+        while waiting and len(left) < places:
+            left.append(waiting.pop(0))
+        clock += 1
+        left = [each - 1 for each in left if each > 1]
+    assert batch.makespan(jobs_of(seconds), places) == clock
+
+
+@pytest.mark.parametrize(
+    "places, after, ends", [(2, [[], [0], []], 9), (2, [[], [0], [0]], 11), (1, [[], [0], []], 15)]
+)
+def test_makespan_of_runs_that_wait_for_each_other(places, after, ends):
+    """Of 5, 4 and 6 seconds: 0 then 1 beside 2; 0, then both; one after the other."""
+    assert batch.makespan(jobs_of([5, 4, 6], after), places) == ends
 
 
 def test_a_plan_waits_for_the_network_that_its_rows_share(house):

@@ -99,7 +99,7 @@ def test_a_damaged_file_is_made_again(data, expected, damage):
     assert datasets.decoded(data, "train", SIZE, log=pytest.fail) is not None
 
 
-@pytest.mark.parametrize("where", ["settle", "prepare_cache", "access"])
+@pytest.mark.parametrize("where", ["fsync", "prepare_cache", "access"])
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(data, expected, monkeypatch, where):
     def full(*given):
         raise OSError(28, "No space left on device")
@@ -107,7 +107,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(data, expected, mon
     if where == "access":
         monkeypatch.setattr(os, "access", lambda *given: False)
     else:
-        monkeypatch.setattr(records, where, full)
+        monkeypatch.setattr(os if where == "fsync" else records, where, full)
     said = []
     assert torch.equal(datasets.decoded(data, "train", SIZE, log=said.append), expected)
     assert len(said) == 1 and "cannot be written" in said[0] and "decoded into memory" in said[0]

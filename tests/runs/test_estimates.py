@@ -92,6 +92,7 @@ def test_an_estimate_follows_from_counts_and_rates(monkeypatch):
     counts, known = estimates.images("market1501", "stand-in", "smoke"), estimates.counted(run.settings)
     guess = estimates.estimate(run, place)
     tested = counts["query"] + counts["gallery"]
+    tested /= estimates.FORWARD
     operations = known.multiply_adds * (6 * counts["train"] * run.settings.recipe.resolved()["epochs"] + 2 * tested)
     assert guess.is_guess and guess.seconds == pytest.approx(operations / estimates.DEFAULT_RATES["cpu"])
     assert estimates.estimate(run, Place(CPU, 2)).seconds == pytest.approx(guess.seconds / 2)
@@ -119,22 +120,3 @@ def test_images_are_those_of_the_stand_in():
     pair = estimates.images("market-to-duke", "real", "full")
     assert (pair["train"], pair["identities"], pair["query"]) == (12_936, 751, 2_228)
     assert estimates.images("cuhk03-classic-labeled-07", "real", "full")["train"] == round(14_096 * 1367 / 1467)
-
-
-@pytest.mark.parametrize("seconds, places", [([3, 1, 1, 1], 2), ([5], 3), ([], 2), ([1, 2, 3, 4, 5, 6], 3)])
-def test_makespan_against_a_slow_clock(seconds, places):
-    waiting, left, clock = list(seconds), [], 0
-    while waiting or left:
-        while waiting and len(left) < places:
-            left.append(waiting.pop(0))
-        clock += 1
-        left = [each - 1 for each in left if each > 1]
-    assert estimates.makespan(seconds, places) == clock
-
-
-@pytest.mark.parametrize(
-    "places, after, ends", [(2, [[], [0], []], 9), (2, [[], [0], [0]], 11), (1, [[], [0], []], 15)]
-)
-def test_makespan_of_runs_that_wait_for_each_other(places, after, ends):
-    """Of 5, 4 and 6 seconds: 0 then 1 beside 2; 0, then both; one after the other."""
-    assert estimates.makespan([5, 4, 6], places, after) == ends

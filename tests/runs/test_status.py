@@ -43,7 +43,7 @@ def test_done_running_failed_and_missing(house):
     one, two, three = plan.runs
     made_up.write(one)
     made_up.write(two, status="failed", error="because\nof \x1b[31mthis")
-    found = status.states(plan)
+    found = [status.state(run) for run in plan.runs]
     assert [state.what for state in found] == ["done", "failed", "missing"]
     assert found[0].line().endswith(" --again"), "the one that is done can be repeated"
     assert found[1].line().startswith("failed  fmn/table2 'FMN' market1501 seed 0  because of \ufffd[31mthis\n")
