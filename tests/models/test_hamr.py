@@ -120,7 +120,7 @@ def test_the_21_windows_of_the_24_rows_by_hand():
     ]
     model = network(size=(384, 128), stages=(1,), order="©", extractor="average")
     assert model.rows == by_hand
-    assert [len(level) for level in model.levels] == [1, 2, 3, 4, 5, 6]
+    assert model.compared == [1, 2, 3, 4, 5, 6]
     assert network(size=(384, 128), stages=(1,), parts="PCB").rows == by_hand[15:]
     assert network(size=(384, 128), stages=(1,), parts="global").rows == by_hand[:1]
 
@@ -285,10 +285,10 @@ def test_dropblock_acts_in_training_only(images):
         torch.manual_seed(1)
         draws = [model(images).features[0] for _ in range(6)]
         assert not all(torch.equal(draws[0], draw) for draw in draws)
-        model.dropblock = 0.0
+        model.dropblock_share = 0.0
         without = [model(images).features[0] for _ in range(2)]
         assert torch.equal(*without) and not torch.equal(without[0], draws[0])
-        model.dropblock = 0.3
+        model.dropblock_share = 0.3
         model.eval()
         assert torch.equal(model(images).embedding, model(images).embedding)
 
@@ -297,7 +297,7 @@ def test_dropblock_acts_in_training_only(images):
     "options",
     [
         dict(),
-        dict(order="©", activation="LeakyReLU", dropblock=0, triplet="after BN"),
+        dict(order="©", activation="LeakyReLU", dropblock_share=0, triplet="after BN"),
         dict(channel_attention="separate", order="C+S+©", parts="PCB"),
         dict(stages=(4,), order="©", parts="global", extractor="average"),
         dict(stages=(4,), order="©", extractor="average"),
@@ -347,8 +347,8 @@ def test_stages_that_nothing_reads_are_not_built_and_imagenet_still_loads(tmp_pa
         (dict(extractor="GeM"), "extractor"),
         (dict(activation="GELU"), "activation"),
         (dict(extractor="average", activation="LeakyReLU"), "needs extractor"),
-        (dict(dropblock=1.0), "dropblock"),
-        (dict(dropblock=-0.1), "dropblock"),
+        (dict(dropblock_share=1.0), "dropblock_share"),
+        (dict(dropblock_share=-0.1), "dropblock_share"),
         (dict(triplet="both"), "triplet"),
         (dict(size=(64, 32)), "six stripes"),
     ],
