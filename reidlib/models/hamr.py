@@ -97,8 +97,8 @@ ASSUMED = {
     "CAM: scale of its input": Assumed(
         "the sum of the two pools, as it comes",
         because="eq. (2). Nothing scales a sum of 3840 means and maxima, so that a step of the first layer moves the "
-        "weights far: training drives many to 0 or 1. The mean of the two pools is the same function with half the "
-        "input, whose first layer starts at half the size and moves a quarter as far; a row of Table 2 has it",
+        "scores far: from scratch, training drives nearly all weights to 0 or 1, the same for every image. The mean of "
+        "the two pools, a row of Table 2, halves the input and does not prevent it",
     ),
     "MGO: levels": Assumed(
         "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart, 21 in all",
