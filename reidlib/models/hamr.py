@@ -4,16 +4,15 @@ Paper: the hybrid-attention guided network with multiple resolution features for
 (fusion), §3.2 (SAM, eq. 1; CAM, eq. 2), §3.3 (MGO, eq. 3), §3.4 (MPFE), §3.5 (losses, eq. 4), §4.1 (sizes). The name
 HAMR is this study's; the paper gives none.
 As released: no attention, LeakyReLU(0.1) in MPFE, the triplet after the last BN, no DropBlock. `order="©"`,
-`activation="LeakyReLU"`, `triplet="after BN"`, `dropblock=0` is that file; `channel_attention="separate"` is the CAM of
-the CBAM file beside it.
+`activation="LeakyReLU"`, `triplet="after BN"`, `dropblock_share=0` is that file; `channel_attention="separate"` is the
+CAM of the CBAM file beside it.
 Shapes: B images, C channels of the fused map (3840 for four stages), K identities. A 384×128 input gives maps of 96×32,
 48×16, 24×8 and 24×8, and six stripes of four rows each.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
+from reidlib.models.pcb import stripe_rows
 from reidlib.models.pooling import adaptive_maximum
 from reidlib.spec import Assumed
 
@@ -42,16 +42,24 @@ LEVELS: dict[str, list[list[tuple[int, int]]]] = {
 """Name of a division -> its levels -> their windows as (first stripe, stripe behind the last). Level k of MGO has the k
 windows of 7 − k stripes (eq. 3): the whole map at the top, single stripes at the bottom, 21 in all."""
 
+DROPPED_FROM = 4
+"""Rows from which DropBlock acts on a window: those of a single stripe at 384×128, the smallest window there."""
+
 ACTIVATIONS = {"ReLU": nn.ReLU, "LeakyReLU": lambda: nn.LeakyReLU(0.1)}
-EXTRACTORS = ("MPFE", "average")
-CHANNEL_ATTENTIONS = ("sum", "separate")
+POOLS = {"maximum": lambda window: window.amax((2, 3)), "average": lambda window: window.mean((2, 3))}
+EXTRACTORS = {"MPFE": tuple(POOLS), **{f"MPFE, {pool} only": (pool,) for pool in POOLS}, "average": ()}
+"""Name of an extractor -> the pools of its MPFE; "average" is the head of the rows without MPFE."""
+CHANNEL_ATTENTIONS = ("sum", "mean", "separate")
 TRIPLETS = ("before BN", "after BN")
+TRIPLETS_OF = ("levels", "parts")
 
 ASSUMED = {
-    "backbone: last stride": Assumed(
-        "1 in every row, the baseline among them",
-        because="§4.4 calls the ResNet-50 of the experimental setting its baseline, and that one has stride 1; only "
-        "the training-time sentence of §4.1 speaks of a ResNet-50 that still halves its last map",
+    "baseline: network": Assumed(
+        "ResNet-50 with stride 1, its last map averaged, a layer to 512, BN and classifier, in every row",
+        because="L1033 calls the ResNet-50 of §4.1 the baseline, and §4.1 has two: the backbone with stride 1 (L576 to "
+        "L584), and the ResNet-50 (IDE) with its stride of 2 (L604 to L612), the only one that it sets against the "
+        "model. With stride 1 and the model's own vector, loss and BN, the rows differ in the added component alone; "
+        "the IDE is a row of its own in Tables 6 to 8",
     ),
     "fusion: target": Assumed(
         "the size of the stage-4 map, also where stage 4 is not among the fused stages",
@@ -83,11 +91,17 @@ ASSUMED = {
         "orders, which learned weights make equal",
     ),
     "CAM: perceptron": Assumed(
-        "two linear layers without bias, reduction 16, ReLU between them",
+        "two linear layers without bias, reduction 16, ReLU between them, torch's own initialisation",
         because="§3.2 gives two layers and ReLU; reduction and bias are the released CBAM file's",
     ),
+    "CAM: scale of its input": Assumed(
+        "the sum of the two pools, as it comes",
+        because="eq. (2). Nothing scales a sum of 3840 means and maxima, so that a step of the first layer moves the "
+        "scores far: from scratch, training drives nearly all weights to 0 or 1, the same for every image. The mean of "
+        "the two pools, a row of Table 2, halves the input and does not prevent it",
+    ),
     "MGO: levels": Assumed(
-        "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart",
+        "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart, 21 in all",
         because="eq. (3) uses k, K, n and l without saying which is which; this is the released file's division",
     ),
     "PCB": Assumed(
@@ -116,14 +130,16 @@ ASSUMED = {
     ),
     "triplet: vectors": Assumed(
         "the vectors of one level concatenated, six triplets",
-        because="eq. (4) averages over M triplets without giving M; the released file forms one a level",
+        because="§3.4 takes the loss on the 512-d vector of a part (L532), which makes M = 21; eq. (4) has two "
+        "letters, and with M = N one would do. The released file forms one a level; a row of Table 2 has one a part",
     ),
     "DropBlock": Assumed(
         "in training, a band of 30 % of a window's rows, full width, the same for the whole batch, is left out of both "
-        "pools; drawn anew for each window",
+        "pools; drawn anew for each window of four rows or more",
         because="§4.1 names it among the augmentations and cites [59], which the paper's own tables call BFE: a band "
         "dropped for the whole batch. Figure 2 shows no branch for it; on the fused map itself it would empty whole "
-        "stripes, and leaving the band out of the mean keeps training and test alike",
+        "stripes, and leaving the band out of the mean keeps training and test alike. At 384×128 a stripe has four "
+        "rows and loses one; a stripe of two rows at half the input would lose half, and is left whole",
     ),
     "initialisation": Assumed(
         "512-d layers: Kaiming by their outputs; BatchNorm scales normal (1, 0.02); classifiers normal (0, 0.001); the "
@@ -175,7 +191,8 @@ class SAM(nn.Module):
 class CAM(nn.Module):
     """Channel attention (eq. 2): M_CAM(F) = σ(f_multi(AvgPool(F) + MaxPool(F))), both pools over the positions.
 
-    pooling: "sum", as eq. (2) has it, or "separate", as released: σ(f_multi(AvgPool(F)) + f_multi(MaxPool(F))).
+    pooling: "sum", as eq. (2) has it; "mean", half of it; or "separate", as released:
+    σ(f_multi(AvgPool(F)) + f_multi(MaxPool(F))).
     """
 
     def __init__(self, channels: int, *, pooling: str = "sum", reduction: int = 16) -> None:
@@ -189,32 +206,36 @@ class CAM(nn.Module):
 
     def forward(self, map_: Tensor) -> Tensor:
         average, largest = map_.mean((2, 3)), map_.amax((2, 3))  # B × C each
-        if self.pooling == "sum":
-            confidence = self.f_multi(average + largest)
-        else:
+        if self.pooling == "separate":
             confidence = self.f_multi(average) + self.f_multi(largest)
+        else:
+            confidence = self.f_multi((average + largest) * (0.5 if self.pooling == "mean" else 1.0))
         return torch.sigmoid(confidence)[:, :, None, None]  # B × C × 1 × 1
 
 
 class MPFE(nn.Module):
-    """Multi-pool feature extractor of one window, up to the vector that the triplet loss sees (§3.4)."""
+    """Multi-pool feature extractor of one window, up to the vector that the triplet loss sees (§3.4).
 
-    def __init__(self, channels: int, activation: str = "ReLU") -> None:
+    pools: both, or one of `POOLS` to measure what the other adds.
+    """
+
+    def __init__(self, channels: int, activation: str = "ReLU", pools: Sequence[str] = tuple(POOLS)) -> None:
         super().__init__()
+        self.pools = pools
         # A 1×1 convolution on a pooled window of one position is a linear layer.
-        self.reduce = nn.Linear(2 * channels, REDUCED, bias=False)
+        self.reduce = nn.Linear(len(pools) * channels, REDUCED, bias=False)
         self.normalise = nn.BatchNorm1d(REDUCED)
         self.activation = ACTIVATIONS[activation]()
         self.fc = nn.Linear(REDUCED, LENGTH, bias=False)
         initialise_head(nn.ModuleList([self.normalise, self.fc]))  # `reduce` is a convolution there, left to torch
 
     def forward(self, window: Tensor) -> Tensor:
-        pooled = torch.cat([window.amax((2, 3)), window.mean((2, 3))], dim=1)  # B × 2C
+        pooled = torch.cat([POOLS[pool](window) for pool in self.pools], dim=1)  # B × 2C
         return self.fc(self.activation(self.normalise(self.reduce(pooled))))  # B × 512
 
 
 class AverageExtractor(nn.Module):
-    """What stands in the place of MPFE in the rows without it: the mean over the window and the same last layer."""
+    """In the place of MPFE, in the rows without it: the mean over the window and the same last layer."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -233,15 +254,16 @@ class HAMR(nn.Module):
     stages:            which stages are fused, in the order of concatenation.
     order:             Table 9's notation: S (SAM), C (CAM) and © (concatenation) joined by "+"; what stands before ©
                        is applied to each stage, what stands behind it to the fused map. "©" alone has no attention.
-    channel_attention: "sum" (eq. 2) or "separate" (released).
+    channel_attention: "sum" (eq. 2), "mean" (half of it) or "separate" (released).
     parts:             "MGO" (21 windows), "PCB" (6 stripes) or "global" (the whole map).
-    extractor:         "MPFE" or "average" (no second pool, no 1×1 convolution).
+    extractor:         a name of `EXTRACTORS`.
     activation:        of MPFE, "ReLU" (paper) or "LeakyReLU" (released, slope 0.1).
-    dropblock:         share of a window's rows that training leaves out; 0 for none.
+    dropblock_share:   share of a window's rows that training leaves out where it has `DROPPED_FROM` or more; 0: none.
     triplet:           "before BN" (paper) or "after BN" (released): where the triplet loss takes its vectors.
+    triplets_of:       "levels" (the vectors of a level joined, M = 6) or "parts" (each vector alone, M = 21).
 
-    Features: one vector a level. Logits: one a part, the whole map first, each with a share of 1 / parts (eq. 4).
-    Embedding: the parts' outputs of the last BN, concatenated: 21 · 512 = 10,752 entries with MGO.
+    Features: one vector a triplet loss. Logits: one a part, the whole map first, each with a share of 1 / parts
+    (eq. 4). Embedding: the parts' outputs of the last BN, concatenated: 21 · 512 = 10,752 entries with MGO.
     """
 
     def __init__(
@@ -255,18 +277,23 @@ class HAMR(nn.Module):
         parts: str = "MGO",
         extractor: str = "MPFE",
         activation: str = "ReLU",
-        dropblock: float = 0.3,
+        dropblock_share: float = 0.3,
         triplet: str = "before BN",
+        triplets_of: str = "levels",
     ) -> None:
         super().__init__()
-        _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock, triplet)
+        _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share)
+        _check_choice("triplet", triplet, TRIPLETS)
+        _check_choice("triplets_of", triplets_of, TRIPLETS_OF)
         self.map_size = stage_size(size, 3)  # stage 4 keeps the size of stage 3
         if self.map_size[0] < STRIPES:
             raise ValueError(f"size {size} gives a map of {self.map_size[0]} rows; six stripes need at least {STRIPES}")
-        self.stages, self.dropblock, self.triplet = tuple(stages), dropblock, triplet
-        self.levels = LEVELS[parts]
-        windows = [window for level in self.levels for window in level]
-        self.rows = [_rows(window, self.map_size[0]) for window in windows]
+        self.stages, self.dropblock_share, self.triplet = tuple(stages), dropblock_share, triplet
+        levels = LEVELS[parts]
+        windows = [window for level in levels for window in level]
+        self.compared = [len(level) for level in levels] if triplets_of == "levels" else [1] * len(windows)
+        stripes = stripe_rows(self.map_size[0], STRIPES)
+        self.rows = [(stripes[first][0], stripes[end - 1][1]) for first, end in windows]
         channels = sum(CHANNELS[stage] for stage in stages)
         before, after = _split(order)
 
@@ -276,7 +303,8 @@ class HAMR(nn.Module):
         )
         self.fused_attention = _attention(after, channels, channel_attention)
         self.extractors = nn.ModuleList(
-            MPFE(channels, activation) if extractor == "MPFE" else AverageExtractor(channels) for _ in windows
+            MPFE(channels, activation, pools) if (pools := EXTRACTORS[extractor]) else AverageExtractor(channels)
+            for _ in windows
         )
         self.necks = nn.ModuleList(nn.BatchNorm1d(LENGTH) for _ in windows)
         self.classifiers = nn.ModuleList(nn.Linear(LENGTH, identities, bias=False) for _ in windows)
@@ -293,13 +321,13 @@ class HAMR(nn.Module):
         fused = _attend(self.fused_attention, torch.cat(aligned, dim=1), maps)  # B × C × 24 × 8
         maps["F"] = fused
 
-        share = self.dropblock if self.training else 0.0
+        share = self.dropblock_share if self.training else 0.0
         windows = [drop_block(fused[:, :, top:bottom], share) for top, bottom in self.rows]
         vectors = [extract(window) for extract, window in zip(self.extractors, windows, strict=True)]  # B × 512 each
         normalised = [neck(vector) for neck, vector in zip(self.necks, vectors, strict=True)]
         logits = [classify(vector) for classify, vector in zip(self.classifiers, normalised, strict=True)]
         looked_at = iter(vectors if self.triplet == "before BN" else normalised)
-        features = [torch.cat([next(looked_at) for _ in level], dim=1) for level in self.levels]  # B × 512·k each
+        features = [torch.cat([next(looked_at) for _ in range(k)], dim=1) for k in self.compared]  # B × 512·k each
         return Output(
             embedding=torch.cat(normalised, dim=1),
             logits=logits,
@@ -312,11 +340,11 @@ class HAMR(nn.Module):
 def drop_block(window: Tensor, share: float) -> Tensor:
     """The window (B × C × h × w) without a band of `share` of its rows at a random height, one for the whole batch.
 
-    At least one row stays.
+    A window of fewer than `DROPPED_FROM` rows stays whole; at least one row stays.
     """
     height = window.shape[2]
     band = min(round(share * height), height - 1)
-    if band == 0:
+    if band == 0 or height < DROPPED_FROM:
         return window
     top = int(torch.randint(height - band + 1, ()))
     return torch.cat([window[:, :, :top], window[:, :, top + band :]], dim=2)  # B × C × (h − band) × w
@@ -344,30 +372,24 @@ def _split(order: str) -> tuple[list[str], list[str]]:
     return letters[:at], letters[at + 1 :]
 
 
-def _rows(window: tuple[int, int], height: int) -> tuple[int, int]:
-    """First row of a window of stripes, and the row behind its last."""
-    first, end = window
-    return first * height // STRIPES, math.ceil(end * height / STRIPES)
-
-
-def _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock, triplet) -> None:
+def _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share) -> None:
     if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
         raise ValueError(f"stages must be distinct stages out of {sorted(CHANNELS)}, at least one, not {tuple(stages)}")
     letters = order.split("+")
     if "©" not in letters or not set(letters) <= {"S", "C", "©"} or len(set(letters)) != len(letters):
         raise ValueError(f"order must join © and, once each, S and C by '+', as in 'S+©+C', not {order!r}")
-    for name, value, known in (
-        ("channel_attention", channel_attention, CHANNEL_ATTENTIONS),
-        ("parts", parts, tuple(LEVELS)),
-        ("extractor", extractor, EXTRACTORS),
-        ("activation", activation, tuple(ACTIVATIONS)),
-        ("triplet", triplet, TRIPLETS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {known}, not {value!r}")
+    _check_choice("channel_attention", channel_attention, CHANNEL_ATTENTIONS)
+    _check_choice("parts", parts, LEVELS)
+    _check_choice("extractor", extractor, EXTRACTORS)
+    _check_choice("activation", activation, ACTIVATIONS)
     if channel_attention != "sum" and "C" not in letters:
         raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
-    if activation != "ReLU" and extractor != "MPFE":
+    if activation != "ReLU" and not EXTRACTORS[extractor]:
         raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
-    if not 0 <= dropblock < 1:
-        raise ValueError(f"dropblock must be a share of the rows, 0 up to but not 1, not {dropblock}")
+    if not 0 <= dropblock_share < 1:
+        raise ValueError(f"dropblock_share must be a share of the rows, 0 up to but not 1, not {dropblock_share}")
+
+
+def _check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {tuple(known)}, not {value!r}")

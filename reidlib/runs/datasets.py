@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msm
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.runs import records
 from reidlib.runs.locks import locked
+from reidlib.spec import ReidError
 
 STANDIN_SCALE = {"smoke": 0.005, "small": 0.05, "medium": 0.25, "full": 1.0}
 """Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
@@ -32,6 +34,12 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
 }
 """Name of a data set -> its loader, called with the root folder or, for REID_DATA, with nothing."""
 
+VARIANTS = {
+    "market1501-tight": ("market1501", standin.Variant(boxes="tight")),
+    "market1501-shifted": ("market1501", standin.Variant(boxes="shift=0.1")),
+}
+"""Name of a stand-in with one factor changed -> whose stand-in it is, and the change. There is no real one."""
+
 CHUNK = 1024  #: Images that are decoded before they are written: bounds the memory of a data set that is larger than it
 
 
@@ -39,24 +47,38 @@ def standin_folder(
     dataset: str, scale: float, seed: int = STANDIN_SEED, variant: standin.Variant | None = None
 ) -> Path:
     """The folder of a stand-in in the cache. It is named by its digest, so that two renderers never share one."""
-    digest = standin.digest(dataset, scale=scale, seed=seed, variant=variant)
+    rendered, own = VARIANTS.get(dataset, (dataset, variant))
+    digest = standin.digest(rendered, scale=scale, seed=seed, variant=own)
     return paths.cache() / "stand-in" / f"{dataset}-{scale:g}-{digest}"
 
 
 def load(dataset: str, source: str, budget: str) -> Dataset:
     """The data set as a checked table; a stand-in that is not in the cache is rendered first."""
     if source == "real":
-        return LOADERS[dataset]()
+        return _real(dataset)
     if dataset in cross_domain.PAIRS:
         return cross_domain.join(dataset, *(load(part, source, budget) for part in cross_domain.PAIRS[dataset]))
-    rendered = rendered_as(dataset)
-    folder = standin_folder(rendered, STANDIN_SCALE[budget])
+    folder = standin_folder(rendered_as(dataset), STANDIN_SCALE[budget])
+    rendered, variant = VARIANTS.get(dataset, (rendered_as(dataset), None))
     if not standin.is_complete(folder):
-        lock = folder.with_name(f"{folder.name}.lock")
+        lock, scale = folder.with_name(f"{folder.name}.lock"), STANDIN_SCALE[budget]
         with records.writing(folder, "stand-in", "REID_CACHE"), locked(lock, wait=True):
             if not standin.is_complete(folder):
-                standin.render(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, out=folder)
+                standin.render(rendered, scale=scale, seed=STANDIN_SEED, out=folder, variant=variant)
+    if dataset in VARIANTS:
+        return replace(LOADERS[rendered](folder), name=dataset)
     return LOADERS[dataset](folder)
+
+
+def exists(dataset: str, source: str) -> bool:
+    """Whether there is such a data set: a stand-in with one factor changed stands for no real one."""
+    return source == "stand-in" or dataset not in VARIANTS
+
+
+def _real(dataset: str) -> Dataset:
+    if not exists(dataset, "real"):
+        raise ReidError(f"{dataset} is a stand-in with one factor changed; there is no real one: use source stand-in")
+    return LOADERS[dataset]()
 
 
 def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:
@@ -68,10 +90,11 @@ def is_to_be_rendered(dataset: str, source: str, budget: str) -> bool:
 def data_digest(dataset: str, source: str, budget: str) -> str:
     """Digest of the data set in the key of a run (16 hex digits); a stand-in's is known before it is rendered."""
     if source == "real":
-        return LOADERS[dataset]().digest
+        return _real(dataset).digest
     if dataset in cross_domain.PAIRS:
         return combined_digest(*(data_digest(part, source, budget) for part in cross_domain.PAIRS[dataset]))
-    digest = standin.digest(rendered_as(dataset), scale=STANDIN_SCALE[budget], seed=STANDIN_SEED)
+    rendered, variant = VARIANTS.get(dataset, (rendered_as(dataset), None))
+    digest = standin.digest(rendered, scale=STANDIN_SCALE[budget], seed=STANDIN_SEED, variant=variant)
     return cuhk03.standin_digest(dataset, digest) if dataset in cuhk03.VARIANTS else digest
 
 

@@ -169,6 +169,7 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
 def images(dataset: str, source: str, budget: str) -> dict[str, int]:
     """Images of each split, and training identities: as published, or the budget's share of them for a stand-in."""
     scale = 1.0 if source == "real" else datasets.STANDIN_SCALE[budget]
+    dataset, _ = datasets.VARIANTS.get(dataset, (dataset, None))
     if pair := cross_domain.PAIRS.get(dataset):
         learnt, tested = (images(part, source, budget) for part in pair)
         return tested | {name: learnt[name] for name in ("train", "identities")}

@@ -8,8 +8,8 @@ import torch
 
 from reidlib import losses
 from reidlib.models.backbone import CHANNELS, Backbone
-from reidlib.models.hamr import CAM, HAMR, LEVELS, MPFE, SAM, drop_block
-from reidlib.papers.hamr import RECIPE
+from reidlib.models.hamr import CAM, HAMR, LEVELS, MPFE, POOLS, SAM, drop_block
+from reidlib.papers.hamr import AS_RELEASED, RECIPE, TABLE_2
 from reidlib.training import rate_factor
 
 SIZE = (128, 64)
@@ -53,8 +53,8 @@ def test_spatial_attention_is_equation_1():
         assert float(mask[image, 0, y, x]) == pytest.approx(sigmoid(total))
 
 
-@pytest.mark.parametrize("pooling", ["sum", "separate"])
-def test_channel_attention_is_equation_2_or_the_released_one(pooling):
+@pytest.mark.parametrize("pooling", ["sum", "mean", "separate"])
+def test_channel_attention_is_equation_2_or_another_reading(pooling):
     torch.manual_seed(0)
     cam = CAM(32, pooling=pooling).double()
     first, second = cam.f_multi[0].weight.tolist(), cam.f_multi[2].weight.tolist()
@@ -70,26 +70,28 @@ def test_channel_attention_is_equation_2_or_the_released_one(pooling):
     for image in range(2):
         positions = [map_[image, c].flatten().tolist() for c in range(32)]
         average, largest = [sum(values) / 6 for values in positions], [max(values) for values in positions]
-        if pooling == "sum":
-            expected = perceptron([a + m for a, m in zip(average, largest, strict=True)])
+        if pooling != "separate":
+            share = {"sum": 1.0, "mean": 0.5}[pooling]
+            expected = perceptron([share * (a + m) for a, m in zip(average, largest, strict=True)])
         else:
             expected = [a + m for a, m in zip(perceptron(average), perceptron(largest), strict=True)]
         assert mask[image, :, 0, 0].tolist() == pytest.approx([sigmoid(value) for value in expected])
 
 
-def test_the_two_channel_attentions_differ():
+def test_the_channel_attentions_differ():
     torch.manual_seed(0)
-    ours = CAM(32)
-    released = CAM(32, pooling="separate")
-    released.load_state_dict(ours.state_dict())
-    map_ = random_map(32, 3, 2).float()
-    assert not torch.allclose(ours(map_), released(map_))
+    ours, map_ = CAM(32), random_map(32, 3, 2).float()
+    for pooling in ("mean", "separate"):
+        other = CAM(32, pooling=pooling)
+        other.load_state_dict(ours.state_dict())
+        assert not torch.allclose(ours(map_), other(map_))
 
 
+@pytest.mark.parametrize("pools", [tuple(POOLS), ("maximum",), ("average",)], ids="+".join)
 @pytest.mark.parametrize("activation, slope", [("ReLU", 0.0), ("LeakyReLU", 0.1)])
-def test_the_extractor_is_two_pools_reduction_normalisation_activation_and_512(activation, slope):
+def test_the_extractor_is_its_pools_reduction_normalisation_activation_and_512(activation, slope, pools):
     torch.manual_seed(0)
-    extractor = MPFE(3, activation).double().eval()
+    extractor = MPFE(3, activation, pools).double().eval()
     torch.nn.init.normal_(extractor.normalise.running_mean)
     window = random_map(3, 4, 2)
     vectors = extractor(window).detach()
@@ -97,7 +99,8 @@ def test_the_extractor_is_two_pools_reduction_normalisation_activation_and_512(a
     bn = extractor.normalise
     for image in range(2):
         positions = [window[image, c].flatten().tolist() for c in range(3)]
-        pooled = [max(values) for values in positions] + [sum(values) / 8 for values in positions]
+        by_pool = {"maximum": [max(values) for values in positions], "average": [sum(v) / 8 for v in positions]}
+        pooled = [value for pool in pools for value in by_pool[pool]]
         hidden = []
         for unit, row in enumerate(extractor.reduce.weight.tolist()):
             value = sum(w * p for w, p in zip(row, pooled, strict=True))
@@ -120,7 +123,7 @@ def test_the_21_windows_of_the_24_rows_by_hand():
     ]
     model = network(size=(384, 128), stages=(1,), order="©", extractor="average")
     assert model.rows == by_hand
-    assert [len(level) for level in model.levels] == [1, 2, 3, 4, 5, 6]
+    assert model.compared == [1, 2, 3, 4, 5, 6]
     assert network(size=(384, 128), stages=(1,), parts="PCB").rows == by_hand[15:]
     assert network(size=(384, 128), stages=(1,), parts="global").rows == by_hand[:1]
 
@@ -192,6 +195,15 @@ def test_the_triplet_looks_before_the_last_bn_or_after_it(images):
         assert not torch.allclose(torch.cat(before.features, dim=1), before.embedding)
 
 
+def test_a_triplet_for_each_part_compares_the_same_vectors_one_by_one(images):
+    levels, parts = network(stages=(1,)).eval(), network(stages=(1,), triplets_of="parts").eval()
+    with torch.inference_mode():
+        joined, alone = levels(images), parts(images)
+    assert [vectors.shape[1] for vectors in alone.features] == [512] * 21
+    assert torch.equal(torch.cat(joined.features, dim=1), torch.cat(alone.features, dim=1))
+    assert torch.equal(joined.embedding, alone.embedding)
+
+
 def test_the_losses_are_the_means_of_equation_4(images):
     """1/N of the sum of N = 21 label-smoothed losses, plus 1/M of the sum of M = 6 triplets of margin 1."""
     labels = torch.tensor([0, 0, 1, 1])
@@ -229,6 +241,20 @@ def test_the_schedule_is_equation_5():
     for e in range(1, 151):
         steps = {rate_factor(recipe, 3 * (e - 1) + step, 3) for step in range(3)}
         assert len(steps) == 1, f"the rate of epoch {e} moves inside the epoch"
+
+
+def test_the_released_warm_up_begins_at_3e4_and_its_eleventh_epoch_has_the_full_rate():
+    recipe = TABLE_2.settings(AS_RELEASED, "full").recipe
+    for e in range(1, 12):
+        assert 0.01 * rate_factor(recipe, e - 1, 1) == pytest.approx(3e-4 + (0.01 - 3e-4) * (e - 1) / 10)
+
+
+def test_at_medium_the_warm_up_rises_step_by_step():
+    recipe = TABLE_2.settings(AS_RELEASED, "medium").recipe
+    steps = [rate_factor(recipe, step, 50) for step in range(400)]
+    warm = round(400 * 10 / 150)
+    assert steps[0] < 0.05 and all(a < b for a, b in zip(steps[:warm], steps[1:warm], strict=False))
+    assert steps[warm : 3 * 50] == [1.0] * (3 * 50 - warm) and steps[3 * 50] == 0.5
 
 
 def test_every_order_computes_what_it_says_and_something_else_than_the_others(images):
@@ -275,8 +301,19 @@ def test_dropblock_leaves_out_one_band_of_rows_for_the_whole_batch():
         tops.add(missing[0])
     assert tops == set(range(18)), "every height must be possible, the edges among them"
     assert drop_block(window, 0.0) is window
-    assert drop_block(window[:, :, :1], 0.9).shape[2] == 1, "a window must keep a row"
-    assert [drop_block(window[:, :, :height], 0.3).shape[2] for height in (2, 4, 8, 12)] == [1, 3, 6, 8]
+    assert drop_block(window[:, :, :4], 0.99).shape[2] == 1, "a window must keep a row"
+    heights = {1: 1, 2: 2, 3: 3, 4: 3, 6: 4, 8: 6, 10: 7, 12: 8, 16: 11, 20: 14}
+    assert {height: drop_block(window[:, :, :height], 0.3).shape[2] for height in heights} == heights
+
+
+@pytest.mark.parametrize("size, whole", [((384, 128), 0), ((192, 64), 6)])
+def test_dropblock_takes_a_quarter_to_a_third_of_a_window_or_leaves_it_whole(size, whole):
+    """A stripe of two rows would lose a half, and no window does at 384×128: see ASSUMED."""
+    rows = network(size=size, stages=(1,), order="©", extractor="average").rows
+    heights = [bottom - top for top, bottom in rows]
+    lost = [1 - drop_block(torch.zeros(1, 1, height, 1), 0.3).shape[2] / height for height in heights]
+    assert sum(share == 0 for share in lost) == whole
+    assert all(0.25 <= share <= 0.34 for share in lost if share)
 
 
 def test_dropblock_acts_in_training_only(images):
@@ -285,10 +322,10 @@ def test_dropblock_acts_in_training_only(images):
         torch.manual_seed(1)
         draws = [model(images).features[0] for _ in range(6)]
         assert not all(torch.equal(draws[0], draw) for draw in draws)
-        model.dropblock = 0.0
+        model.dropblock_share = 0.0
         without = [model(images).features[0] for _ in range(2)]
         assert torch.equal(*without) and not torch.equal(without[0], draws[0])
-        model.dropblock = 0.3
+        model.dropblock_share = 0.3
         model.eval()
         assert torch.equal(model(images).embedding, model(images).embedding)
 
@@ -297,10 +334,12 @@ def test_dropblock_acts_in_training_only(images):
     "options",
     [
         dict(),
-        dict(order="©", activation="LeakyReLU", dropblock=0, triplet="after BN"),
+        dict(order="©", activation="LeakyReLU", dropblock_share=0, triplet="after BN"),
         dict(channel_attention="separate", order="C+S+©", parts="PCB"),
         dict(stages=(4,), order="©", parts="global", extractor="average"),
         dict(stages=(4,), order="©", extractor="average"),
+        dict(stages=(1,), extractor="MPFE, maximum only", channel_attention="mean", triplets_of="parts"),
+        dict(stages=(1,), extractor="MPFE, average only", parts="global"),
         dict(stages=(1,), order="©+C+S"),
         dict(stages=(2, 3)),
     ],
@@ -341,15 +380,16 @@ def test_stages_that_nothing_reads_are_not_built_and_imagenet_still_loads(tmp_pa
         (dict(order="S+©+S"), "order"),
         (dict(order=""), "order"),
         (dict(order="S©C"), "order"),
-        (dict(channel_attention="mean"), "channel_attention"),
+        (dict(channel_attention="difference"), "channel_attention"),
         (dict(order="S+©", channel_attention="separate"), "needs a C"),
         (dict(parts="stripes"), "parts"),
         (dict(extractor="GeM"), "extractor"),
         (dict(activation="GELU"), "activation"),
         (dict(extractor="average", activation="LeakyReLU"), "needs extractor"),
-        (dict(dropblock=1.0), "dropblock"),
-        (dict(dropblock=-0.1), "dropblock"),
+        (dict(dropblock_share=1.0), "dropblock_share"),
+        (dict(dropblock_share=-0.1), "dropblock_share"),
         (dict(triplet="both"), "triplet"),
+        (dict(triplets_of="batches"), "triplets_of"),
         (dict(size=(64, 32)), "six stripes"),
     ],
     ids=str,

@@ -146,3 +146,18 @@ def test_of_several_processes_one_decodes(data, expected):
     assert sums == {int(expected.long().sum())}
     decoders = [decoding.get(timeout=5) for _ in range(3)]  # one a chunk
     assert len(set(decoders)) == 1 and decoding.empty()
+
+
+def test_a_variant_is_a_stand_in_of_its_own_and_has_no_photographs(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path))
+    monkeypatch.setitem(datasets.STANDIN_SCALE, "smoke", 0.001)
+    names = ("market1501", *datasets.VARIANTS)
+    assert len({datasets.data_digest(name, "stand-in", "smoke") for name in names}) == len(names)
+    plain, tight = (datasets.load(name, "stand-in", "smoke") for name in names[:2])
+    assert (plain.name, tight.name) == names[:2] and plain.root != tight.root
+    assert tight.digest == datasets.data_digest("market1501-tight", "stand-in", "smoke") != plain.digest
+    assert plain.table.equals(tight.table), "the same people, cameras and moments"
+    assert not datasets.is_to_be_rendered("market1501-tight", "stand-in", "smoke")
+    for ask in (datasets.load, datasets.data_digest):
+        with pytest.raises(ReidError, match="market1501-tight is a stand-in with one factor changed"):
+            ask("market1501-tight", "real", "smoke")
