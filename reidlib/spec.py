@@ -314,7 +314,7 @@ class Settings:
 
     options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
              `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone,
-             share one trained network.
+             share one trained network. Those that the model's `unread(options)` names are left out of the keys.
     losses:  the terms of the training loss by name.
     first:   a training that goes before this one; None for most.
     sources: what was given as `Stated` or `Assumed` among the options.
@@ -383,7 +383,9 @@ class Settings:
             for name, parameter in _signature(self.model).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
         }
-        return _plain({**defaults, **self.options})
+        values = {**defaults, **self.options}
+        unread = getattr(self.model, "unread", lambda options: ())(values)
+        return _plain({name: value for name, value in values.items() if name not in unread})
 
 
 @dataclass(frozen=True)
@@ -392,7 +394,7 @@ class Row:
 
     options, recipe, testing: values by name, each bare, `Stated` or `Assumed`. losses: terms added or replaced, by
     name; None takes a term away. model: another model class, whose options start empty. first: another training before
-    it, or None for none.
+    it, or None for none. yields: names in `recipe` where a budget's own value goes before the row's.
     """
 
     label: str
@@ -404,6 +406,7 @@ class Row:
     first: FrozenStage | None | Literal["as in the base"] = "as in the base"
     variant: str = "as-published"
     note: str = ""
+    yields: tuple[str, ...] = ()
 
     @property
     def changes(self) -> bool:
@@ -463,14 +466,15 @@ class Table:
         return (words,) if isinstance(words, str) else words
 
     def settings(self, row: Row, budget: str) -> Settings:
-        """What this row trains at this budget: base, then the budget's changes, then the row's own.
+        """What this row trains at this budget: base, then the budget's changes, then the row's own (but `Row.yields`).
 
         A training that goes before has the budget's changes too, on its own recipe.
         """
         if budget not in self.budgets:
             raise ReidError(f"{self.slug}: no budget {budget!r}; choose one of {', '.join(self.budgets)}")
         changes = self.budgets[budget]
-        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(row)
+        own = {name: value for name, value in row.recipe.items() if name not in changes or name not in row.yields}
+        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(replace(row, recipe=own))
         if settings.first is None:
             return settings
         before = settings.first.settings

@@ -29,7 +29,8 @@ def evaluate(
 ) -> Ranking | Draws:
     """Ranks the gallery for every query, on the device of the queries' features, and scores it.
 
-    multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
+    multi   the images from which a multi-query protocol takes the mean of each query's identity and camera; under the
+            cosine metric each is scaled to length 1 before the mean, as MSGWDP's released code does
     metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: euclidean, but for ECN, whose
             authors start from the cosine distance
     rerank  None, or how the distances are re-ranked first; junk takes no part in it
@@ -44,9 +45,9 @@ def evaluate(
         raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
     check_same_dimensions(query, gallery)
     check_queries(protocol, query.ids, f"{query.name} and {gallery.name}")
-    if multi is not None:
-        query = multi.pooled_for(query)
     metric = metric or (rerank.metric if rerank else "euclidean")
+    if multi is not None:
+        query = multi.pooled_for(query, unit=metric == "cosine")
     kept = ~torch.isin(gallery.ids, torch.tensor(protocol.junk, dtype=torch.int64))
     if rerank and kept.any() and not kept.all():
         gallery = gallery[kept]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reidlib.spec import ReidError
 
@@ -81,11 +82,11 @@ class Features:
             raise ReidError(f"{file} cannot be read ({reason.splitlines()[0][:160]}); {wanted}") from None
         return cls(*values, name=str(file))
 
-    def pooled_for(self, query: Features) -> Features:
+    def pooled_for(self, query: Features, *, unit: bool = False) -> Features:
         """Multi-query: in place of each query's own features the mean of all features here of its identity and camera.
 
-        Market-1501 (Zheng et al., ICCV 2015) takes these images from gt_bbox. Raises ReidError for a query that has
-        none.
+        unit: each vector is scaled to length 1 before the mean. Market-1501 (Zheng et al., ICCV 2015) takes these
+        images from gt_bbox. Raises ReidError for a query that has none.
         """
         check_same_dimensions(self, query)
         groups, member = torch.unique(torch.stack((self.ids, self.cameras), 1), dim=0, return_inverse=True)
@@ -95,9 +96,9 @@ class Features:
             if group not in number:
                 what = f"identity {group[0]}, camera {group[1]} (query {place} of {query.name})"
                 raise ReidError(f"{self.name}: no image of {what}; multi-query needs at least one for every query")
-        device = self.features.device
-        sums = torch.zeros(len(groups), self.features.shape[1], dtype=torch.float64, device=device)
-        sums.index_add_(0, member.to(device), self.features.double())
+        device, vectors = self.features.device, self.features.double()
+        sums = torch.zeros(len(groups), vectors.shape[1], dtype=torch.float64, device=device)
+        sums.index_add_(0, member.to(device), functional.normalize(vectors) if unit else vectors)
         means = sums / member.bincount().to(device)[:, None]
         chosen = means[torch.tensor([number[group] for group in wanted], device=device)]
         return replace(query, features=chosen.to(query.features))
