@@ -73,8 +73,8 @@ ASSUMED = {
     ),
     "Non-local: start": Assumed(
         "scale and shift of its BN at 0: the module starts as the identity",
-        because=f"not in the text; {_JUNE}, as in the cited work. The four convolutions have a gradient from the second "
-        "step on",
+        because=f"not in the text; {_JUNE}, as in the cited work. Its four convolutions have a gradient from the "
+        "second step on",
     ),
     "Non-local: place": Assumed(
         "after the last unit of the stage, before the next stage", because="L13: 'after stage1 and stage2 respectively'"

@@ -181,8 +181,11 @@ def test_each_path_has_a_mask_of_its_own_before_the_join(images):
         paths = [path(maps["stage4"]) for path in branch.paths.values()]
         masked = [branch.masks[name](path) * path for name, path in zip(C_P2, paths, strict=True)]
         expected = branch.join(torch.cat(masked, dim=1)) + maps["stage4"]
+        own = [
+            torch.equal(maps[f"TSA {name}"], branch.masks[name](path)) for name, path in zip(C_P2, paths, strict=True)
+        ]
+    assert all(own)
     assert torch.allclose(maps["multi-scale global"], expected, atol=1e-5)
-        assert all(torch.equal(maps[f"TSA {name}"], branch.masks[name](path)) for name, path in zip(C_P2, paths))
     assert {maps[f"TSA {name}"].shape for name in C_P2} == {(4, 1, 8, 4)}
 
 
