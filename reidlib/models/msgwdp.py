@@ -200,11 +200,11 @@ class TinySpatialAttention(nn.Module):
     def __init__(self, *, bare: bool = False) -> None:
         super().__init__()
 
-        def convolution(kernel: int, **more: int) -> nn.Sequential:
-            layers = [nn.Conv2d(1, 1, kernel, bias=False, **more), nn.BatchNorm2d(1), nn.ReLU()]
+        def convolution(kernel: int, stride: int) -> nn.Sequential:
+            layers = [nn.Conv2d(1, 1, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(1), nn.ReLU()]
             return nn.Sequential(*layers[: 1 if bare else 3])
 
-        self.coarse, self.scale = convolution(3, stride=2, padding=1), convolution(1)
+        self.coarse, self.scale = convolution(3, 2), convolution(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         coarse = self.coarse(x.mean(1, keepdim=True))  # B × 1 × h/2 × w/2
@@ -234,7 +234,7 @@ class MultiScale(nn.Module):
                 masks[name] = self.masks[name](map_)
                 map_ = masks[name] * map_
             elif self.twice:
-                map_ = path[-1](map_)
+                map_ = list(path.children())[-1](map_)
             outputs.append(map_)
         return self.join(torch.cat(outputs, dim=1)), masks
 

@@ -145,7 +145,7 @@ RELEASED_NOTES = {
 }
 
 
-def released(label: str, note: str = OURS, **more) -> tuple[Row, Row]:
+def released(label: str, note: str = OURS, **more) -> tuple[Row, ...]:
     """Both released states beside the row as published, at the released input size where the budget has none."""
     size = Assumed((256, 128), because=f"{_LOST}256×128")
     return tuple(
@@ -375,8 +375,8 @@ BASELINE_RATES = Assumed(
     because="the text gives no settings of its reproductions; the released rates, with the new layers in the place of "
     "the part heads, which these networks do not have",
 )
-BASELINE = dict(recipe=dict(rates=BASELINE_RATES), yields=("rates",))
-"""At the budgets from scratch all layers of all networks share one rate."""
+baseline = partial(Row, recipe=dict(rates=BASELINE_RATES), yields=("rates",))
+"""A row with those rates. At the budgets from scratch all layers of all networks share one rate."""
 
 OWN_LOSS = {"cross_entropy": Loss(losses.cross_entropy), "triplet": None}
 """PCB and HPM as their authors train them: cross-entropies alone, without label smoothing."""
@@ -385,20 +385,18 @@ FIGURE_9 = table(
     name="figure9",
     title="The networks of the retrieval lists: ResNet-50, PCB, HPM and the paper's own. L69–78; no numbers printed",
     rows=(
-        Row(
+        baseline(
             "Resnet50",
             options={**WITHOUT_NL, **WITHOUT_MSG, **WITHOUT_WDP, "stages": (4,), "pooling": "average"},
             note="label of L77; read as the stage-4 head alone, average-pooled, with the losses of the paper",
-            **BASELINE,
         ),
-        Row(
+        baseline(
             "PCB",
             model=PCB,
             losses=OWN_LOSS,
             note="label of L69; also the model beside which Fig. 8 sets its maps",
-            **BASELINE,
         ),
-        Row("HPM", model=HPM, losses=OWN_LOSS, note="label of L74", **BASELINE),
+        baseline("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
         Row("our model", note="label of L66; the network of the other tables"),
     ),
 )
