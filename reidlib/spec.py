@@ -247,7 +247,8 @@ class Settings:
 
     options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
     `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone, share one
-    trained network. A misspelt one is a TypeError when the paper's file is imported.
+    trained network. Those that the model's `unread(options)` names are left out of the keys. A misspelt one is a
+    TypeError when the paper's file is imported.
     """
 
     model: type
@@ -301,12 +302,14 @@ class Settings:
         return self._options(tested=True) | ({"testing": testing} if testing else {})
 
     def _options(self, *, tested: bool) -> dict[str, Any]:
-        """All options of the model that only choose what is tested, or all others."""
+        """All options of the model that only choose what is tested, or all others; none that it does not read."""
         chosen = getattr(self.model, "EVALUATION_OPTIONS", ())
         known = _signature(self.model).parameters.values()
         values = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
         values |= self.options
-        return {name: _plain(value) for name, value in values.items() if (name in chosen) == tested}
+        unread = getattr(self.model, "unread", lambda options: ())(values)
+        kept = {name: value for name, value in values.items() if name not in unread}
+        return {name: _plain(value) for name, value in kept.items() if (name in chosen) == tested}
 
 
 @dataclass(frozen=True)
@@ -322,6 +325,7 @@ class Row:
     first: FrozenStage | None | Literal["as in the base"] = "as in the base"  #: None: no training goes before
     variant: str = "as-published"
     note: str = ""
+    yields: tuple[str, ...] = ()  #: names in `recipe` where a budget's own value goes before the row's
 
     @property
     def changes(self) -> bool:
@@ -372,16 +376,18 @@ class Table:
         return (words,) if isinstance(words, str) else words
 
     def settings(self, row: Row, budget: str) -> Settings:
-        """What this row trains at this budget: base, then the budget's changes, then the row's own.
+        """What this row trains at this budget: base, then the budget's changes, then the row's own (but `Row.yields`).
 
         A training that goes before has the budget's changes too, on its own recipe.
         """
         check_choice(self.slug, "budget", budget, list(self.budgets))
+        changes = self.budgets[budget]
 
         def at_budget(settings: Settings) -> Settings:
-            return replace(settings, recipe=settings.recipe.but(**self.budgets[budget]))
+            return replace(settings, recipe=settings.recipe.but(**changes))
 
-        settings = at_budget(self.base).but(row)
+        own = {name: value for name, value in row.recipe.items() if name not in changes or name not in row.yields}
+        settings = at_budget(self.base).but(replace(row, recipe=own))
         if settings.first is None:
             return settings
         return replace(settings, first=replace(settings.first, settings=at_budget(settings.first.settings)))

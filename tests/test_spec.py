@@ -191,6 +191,24 @@ def test_every_budget_of_a_table_changes_all_rows_alike():
         assert all(recipe == recipes[0] for recipe in recipes)
 
 
+def test_a_row_may_leave_a_value_to_the_budgets_that_have_one():
+    own = dict(size=(256, 128), batch=7)
+    row, yielding = Row("a", recipe=own), Row("b", recipe=own, yields=("size",))
+    table = replace(
+        TABLE, budgets={"small": dict(size=Assumed((192, 64), because="less"), batch=2), "full": {}}, rows=()
+    )
+    sizes = {
+        (one.label, budget): table.settings(one, budget).recipe for one in (row, yielding) for budget in table.budgets
+    }
+    assert {place: recipe.size for place, recipe in sizes.items()} == {
+        ("a", "small"): (256, 128),
+        ("a", "full"): (256, 128),
+        ("b", "small"): (192, 64),
+        ("b", "full"): (256, 128),
+    }
+    assert {recipe.batch for recipe in sizes.values()} == {7}
+
+
 def test_an_unknown_budget_table_and_row_name_the_known_ones():
     with pytest.raises(ReidError, match="unknown budget 'huge'.*smoke"):
         TABLE.settings(TABLE.rows[0], "huge")

@@ -31,7 +31,8 @@ def evaluate(
 ) -> Ranking | Draws:
     """Ranks the gallery for every query, on the device of the queries' features, and scores it.
 
-    multi   the images from which a multi-query protocol takes the mean of each query's identity and camera
+    multi   the images from which a multi-query protocol takes the mean of each query's identity and camera; under the
+            cosine metric each is scaled to length 1 before the mean, as MSGWDP's released code does
     metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: the re-ranking's, or euclidean
     rerank  None, or how the distances are re-ranked first; junk takes no part in it
     block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
@@ -45,9 +46,9 @@ def evaluate(
     check_same_dimensions(query, gallery)
     sets = f"{query.name} and {gallery.name}"
     check_queries(protocol, query.ids, sets)
-    if multi is not None:
-        query = multi.pooled_for(query)
     metric = metric or (rerank.metric if rerank else "euclidean")
+    if multi is not None:
+        query = multi.pooled_for(query, unit=metric == "cosine")
     kept = ~torch.isin(gallery.ids, torch.tensor(protocol.junk, dtype=torch.int64))
     if rerank and kept.any() and not kept.all():
         gallery = gallery[kept]

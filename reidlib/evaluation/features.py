@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reidlib.spec import ReidError
 
@@ -75,8 +76,11 @@ class Features:
             raise ReidError(f"{file} cannot be read ({reason.splitlines()[0][:160]}); {wanted}") from None
         return cls(*values, name=str(file))
 
-    def pooled_for(self, query: Features) -> Features:
-        """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError."""
+    def pooled_for(self, query: Features, *, unit: bool = False) -> Features:
+        """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError.
+
+        unit: each vector is scaled to length 1 before the mean.
+        """
         check_same_dimensions(self, query)
         means = []
         for place, (identity, camera) in enumerate(zip(query.ids.tolist(), query.cameras.tolist(), strict=True)):
@@ -84,7 +88,8 @@ class Features:
             if not same.any():
                 what = f"identity {identity}, camera {camera} (query {place} of {query.name})"
                 raise ReidError(f"{self.name}: no image of {what}; multi-query needs at least one for every query")
-            means.append(self.features[same].double().mean(0))
+            vectors = self.features[same].double()
+            means.append((functional.normalize(vectors) if unit else vectors).mean(0))
         return replace(query, features=torch.stack(means).to(query.features))
 
 

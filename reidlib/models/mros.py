@@ -2,8 +2,9 @@
 
 Paper: "Multi-Resolution Overlapping Stripes Network for Person Re-Identification", arXiv 1910.12322; §2.1
 (architecture, Fig. 1), §2.2 (losses, eq. 1 to 5), §3.2 (settings I to IV of Table 1). It extends PCB, [1] in its list
-(`reidlib.models.pcb`); [6] is the strong baseline of Luo et al. No code was released. Shapes: B images, s stripes,
-K identities; a 384×128 input gives T3 of 1024 × 24 × 8 and T4 of 2048 × 24 × 8.
+(`reidlib.models.pcb`); [6] is the strong baseline of Luo et al. No code was released. Equations (M.n) are those of the
+book's page on the method, eq. (n) those of the paper. Shapes: B images, s stripes, K identities; a 384×128 input gives
+T3 of 1024 × 24 × 8 and T4 of 2048 × 24 × 8.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from reidlib.spec import Assumed
 ASSUMED = {
     "stride of the last block": Assumed(
         1,
-        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]. At "
-        "384×128 a stride of 2 would leave 12 rows, which six stripes divide as well; L197 speaks of maps of different "
-        "resolution, which stride 1 gives in channels alone",
+        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]. L197 and "
+        "the title speak of different resolutions, which stride 1 gives in channels alone: two variant rows of Table 1 "
+        "have stride 2, whose 12 rows six stripes divide as well",
     ),
     "feature tap": Assumed(
         "after the last ReLU of blocks 3 and 4", because="§2.1 takes the output of the block, which ends in that ReLU"
     ),
     "stripes of a map that s does not divide": Assumed(
         "stripe i holds every row it touches, from ⌊ih/s⌋ to ⌈(i + 1)h/s⌉",
-        because="§2.1 asks for equal stripes: 24 and 12 rows give them, the 16 or 8 of smaller inputs do not; this is "
-        "what adaptive pooling does",
+        because="§2.1 asks for equal stripes, and the 24 and 12 rows of all budgets give them; for other heights, as "
+        "adaptive pooling does",
     ),
     "pooling of a pair": Assumed(
         "one mean over all rows from the upper stripe's first to the lower stripe's last",
@@ -92,7 +93,7 @@ class MROS(nn.Module):
     size:            input height and width.
     depth:           50 or 101.
     last_stride:     stride of block 4.
-    stages:          conv blocks whose output T is cut into stripes: (3, 4) is multi-resolution, (4,) settings I to III.
+    stages:          conv blocks whose output T is cut into stripes: (3, 4) in IV, (4,) in I to III; any of 1 to 4.
     stripes:         s.
     overlapping:     whether stripes are pooled in adjacent pairs (s − 1 vectors g a level) or one by one (s vectors).
     global_features: whether the metric losses look at G, the join of all g, or at each g by itself.
@@ -136,17 +137,17 @@ class MROS(nn.Module):
         g = [vector for tensor in tensors.values() for vector in self._stripe_vectors(tensor)]  # B × 1024 or 2048 each
         h = [bn(vector) for bn, vector in zip(self.bn, g, strict=True)]
         logits = [fc(vector) for fc, vector in zip(self.fc, h, strict=True)]  # B × K each
-        global_ = torch.cat(g, dim=1)  # G: B × 15360
+        global_ = torch.cat(g, dim=1)  # G (M.2): B × 15360
         return Output(
             embedding=global_ if self.descriptor == "G" else torch.cat(h, dim=1),
             logits=logits,
             features=[global_] if self.global_features else g,
             maps=tensors,
-            shares=[1 / len(logits)] * len(logits),  # eq. (4)
+            shares=[1 / len(logits)] * len(logits),  # (M.6), eq. (4)
         )
 
     def _stripe_vectors(self, tensor: Tensor) -> list[Tensor]:
-        """The vectors g of one level, top to bottom: s − 1 pairs of adjacent stripes, or s single stripes."""
+        """The vectors g of one level (M.1), top to bottom: s − 1 pairs of adjacent stripes, or s single stripes."""
         rows = stripe_rows(tensor.shape[2], self.stripes)
         if self.overlapping:
             rows = [(upper[0], lower[1]) for upper, lower in zip(rows, rows[1:], strict=False)]

@@ -1,20 +1,21 @@
 """MSGWDP: non-local ResNet-50, a multi-scale global branch, weight-driven part fusion, two supervised stages.
 
 Paper: the one that `reidlib.papers.msgwdp` names; lines of its text (Lnnn) are given because its copy has lost every
-formula, table and figure. So most of what is built here is an assumption (`ASSUMED`); where the authors' released file
-says something, that is the assumption taken.
+formula, table and figure. So most of what is built here is an assumption (`ASSUMED`); where the authors' released code
+says something, that is the assumption taken. Equations (W.n) are those of the book's page on the method.
 
-As released: no Non-local, no tiny spatial attention, no sum with the stage-4 map, average pooling alone, four parts
-whose fusion is computed and then overwritten by the plain parts. `RELEASED` is that computation, without its idle
-layers. Its multi-scale branch has nothing non-linear before its average pooling, so that, borders apart, all its paths
-together are one linear map of the pooled stage-4 vector; the attention is what makes the scales matter.
+The code was released twice in 2022, in two states: in June with Non-local modules and a tiny spatial attention (TSA),
+in July without either. Both have four parts, whose fusion is computed and then overwritten by the plain parts, average
+pooling alone, and no sum with the stage-4 map. `RELEASED` (July) and `RELEASED_JUNE` are their computations, without
+the layers whose results they drop.
 
-Shapes: B images, K identities, P parts; 256×128 gives 16×8 maps for stage 3 (1024 channels) and stage 4 (2048).
+Shapes: B images, K identities, P parts; 384×128 gives 24×8 maps for stage 3 (1024 channels) and stage 4 (2048).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,24 +28,35 @@ from reidlib.models.pooling import adaptive_average
 from reidlib.spec import Assumed
 
 PATHS = ("1x1", "5x5", "3x3", "average", "maximum")
-"""Paths of the multi-scale global branch; the first four are the released file's, the last is ours (table 6)."""
+"""Paths of the multi-scale global branch; the first four are the released file's, the last is ours (Table 6)."""
 
 C_P2 = ("1x1", "5x5", "3x3", "average")
 """The form of the branch that L55 calls C-P2, read as the one that was released."""
+
+NON_LOCAL = ("dot product", "embedded Gaussian", "one channel")
+"""Forms of the Non-local module; the last is the dot product at an inner width of 1 (released in June)."""
+
+ATTENTION = ("every path", "ten weights", "without 3x3")
+"""Forms of the TSA: a mask for each path; the same of exactly ten weights; none for the 3×3 path, whose last
+convolution acts a second time in its place (released in June)."""
 
 FUSIONS = ("adaptive", "adaptive by channel", "fixed", "plain")
 """What becomes of a part and its remainder part: learned weights, 0.8 and 0.2, or the part alone."""
 
 FIXED_WEIGHTS = (0.8, 0.2)
-"""Weights of the part and of its remainder part in the released file."""
+"""Weights of the part and of its remainder part in the released files."""
 
 PATH_WIDTH, REDUCED_WIDTH = 1024, 512
 HEAD_WIDTH, PART_WIDTH = 512, 256
 
 RELEASED = dict(nonlocal_after=(), tsa=False, residual=False, pooling="average", parts=4, fusion="plain")
-"""The computation of the released file as options of `MSGWDP`."""
+"""The computation of the file released in July 2022 (2ee6d6d, the repository's last state) as options of `MSGWDP`."""
+
+RELEASED_JUNE = RELEASED | dict(nonlocal_after=(1, 2), non_local="one channel", tsa=True, attention="without 3x3")
+"""The same of the file released in June 2022 (b9c8a5d)."""
 
 _LOST = "the sentence or formula is cut off in the text"
+_JUNE = "released in June 2022"
 ASSUMED = {
     "stages: count": Assumed(
         "stage 1 to 4 are ResNet's four groups of blocks, behind the stem",
@@ -52,15 +64,17 @@ ASSUMED = {
     ),
     "stride of stage 4": Assumed(1, because="not in the text; the released code has 1"),
     "Non-local: form": Assumed(
-        "embedded Gaussian: softmax over all positions of θᵀφ, applied to g, then a 1×1 convolution, BN, and the sum "
-        "with the input; θ, φ and g have half the channels and no bias",
-        because="L17 describes three identical convolutions giving maps of one size (so nothing is sub-sampled) and is "
-        "cut off there; the rest is the usual form of the module it cites; a bias of φ or g would have no effect",
+        "dot product: θᵀφ over the number of positions, applied to g, then a 1×1 convolution, BN, and the sum with the "
+        "input; θ, φ and g have half the channels and a bias",
+        because="L17 describes three identical convolutions giving maps of one size (so nothing is sub-sampled) and "
+        f"is cut off there; this is the module {_JUNE}, but for its inner width of 1, which comes of dividing the "
+        "ratio 2 by itself instead of the channels by it. The usual form of the cited work, the embedded Gaussian, is "
+        "the other reading and a variant row of Table 2",
     ),
     "Non-local: start": Assumed(
-        "scale of its BN at 0.1",
-        because="not in the text; the cited work starts at 0, the identity, where θ, φ and g have no gradient at "
-        "first; 0.1 stays near the identity",
+        "scale and shift of its BN at 0: the module starts as the identity",
+        because=f"not in the text; {_JUNE}, as in the cited work. Its four convolutions have a gradient from the "
+        "second step on",
     ),
     "Non-local: place": Assumed(
         "after the last unit of the stage, before the next stage", because="L13: 'after stage1 and stage2 respectively'"
@@ -70,34 +84,37 @@ ASSUMED = {
         "1024 channels, joined, then 1×1 to 2048; no BN and no ReLU",
         because=f"{_LOST} after 'branch 1 (' (L21); this is the released code",
     ),
-    "multi-scale branch: first 3×3": Assumed(
-        "512 to 1024 channels",
-        because="lost; released code",
-    ),
+    "multi-scale branch: first 3×3": Assumed("512 to 1024 channels", because="lost; released code"),
     "multi-scale branch: C-P2": Assumed("those four paths", because="L55 names it without a description that survives"),
     "multi-scale branch: sum with stage 4": Assumed(
-        "after the attention, before pooling",
+        "behind the joining convolution, before pooling",
         because="L27 sums the branch's map with the stage-4 map, so both still are maps; the released code has no sum",
     ),
     "multi-scale branch: head": Assumed(
         "average pooling, ReLU, then a head like that of the stages with weights of its own",
         because=f"{_LOST}; L39 gives it the cross-entropy alone; released code: average pooling, ReLU, the 512-d head",
     ),
-    "TSA: operations": Assumed(
-        "mean over channels (0), 3×3 convolution of stride 2 without bias (9), bilinear resize (0), 1×1 scaling "
-        "convolution without bias (1), sigmoid; nothing between them",
-        because="L24 states four operations, ten parameters and the first operation, then is cut off; these are the "
-        "four of HA-CNN's spatial attention, whose wording it has, and they have ten parameters",
-    ),
     "TSA: place": Assumed(
-        "its mask, taken from the stage-4 map as the paths are, multiplies the 2048-channel map of the joined paths",
-        because="L24 adds it to the multi-scale module and the place is in a lost figure; the caption of table 3 (L55) "
-        "names it among the branches; the joined map has no ReLU, so that its mean over channels is near zero and a "
-        "mask taken from it stayed at 0.500 everywhere in the first steps of a trial",
+        "one for each path: its mask comes from that path's own 1024-channel map and multiplies it, before the paths "
+        "are joined",
+        because=f"L24 adds it to the multi-scale module and the figure is lost; {_JUNE}, where the TSA of the 3×3 path "
+        "is built and never called: its last convolution is called a second time, which we take for a slip",
     ),
+    "TSA: operations": Assumed(
+        "mean over channels, 3×3 convolution of stride 2, bilinear resize with aligned corners, 1×1 convolution, "
+        "sigmoid; BN and ReLU behind each convolution, so that the mask is in [0.5, 1)",
+        because=f"L24 states four operations and the first of them, then is cut off; {_JUNE}. L24's ten parameters are "
+        "then the weights of the two convolutions, counted as by HA-CNN, whose wording it has: the released module has "
+        "16 in all",
+    ),
+    "TSA: ten weights": Assumed(
+        "a variant row of Table 4: no BN, no ReLU, no bias",
+        because="L24's ten parameters taken to the letter; the mask then is in (0, 1)",
+    ),
+    "TSA: biases": Assumed("none", because="the BN behind each convolution cancels those of the released module"),
     "parts: pooling": Assumed(
         "adaptive average pooling of the stage-4 map: rows shared by two parts where their number does not divide",
-        because="the text says nothing; released code: average pooling; six parts do not divide the 16 rows of 256×128",
+        because="the text says nothing; released code: average pooling. At 384×128 six parts divide the 24 rows",
     ),
     "parts: remainder": Assumed(
         "the plain sum of one or two neighbours",
@@ -106,9 +123,9 @@ ASSUMED = {
     "parts: adaptive weights": Assumed(
         "one number in (0, 1) for each part and for each remainder part, from FC to 1/16 of the channels, ReLU, FC, "
         "sigmoid; the two FC layers are shared by all parts and by both sets",
-        because="L30 and L32: two FC layers and a sigmoid give two sets of weights, in place of weights set by hand, "
-        "which in the released code are single numbers; without the ReLU the two layers would be one; weights by "
-        "channel are the other reading and have a row of their own",
+        because="L30 and L31: two sets of weights for six parts and six remainder parts, in the place of weights set "
+        "by hand, which are single numbers wherever that work sets them (0.8 and 0.2 in the released code); without "
+        "the ReLU the two layers would be one; weights by channel are the other reading and a row of Table 5",
     ),
     "parts: fusion": Assumed(
         "w_part · part + w_remainder · remainder, the two weights not tied to a sum of 1",
@@ -137,9 +154,8 @@ ASSUMED = {
     "descriptor": Assumed(
         "512-d vectors after the last BN of the stage-3 and stage-4 heads, joined; neither the branch nor the parts",
         because="L42 begins with the pooled sums of stage 3 and is cut off; the released code joins the two 512-d "
-        "vectors",
+        "vectors. The pooled sums themselves, 1024 + 2048 entries, are the other reading and a row of Tables 9 to 11",
     ),
-    "descriptor: side of BN": Assumed("after the BN", because="lost; released code"),
     "initialisation": Assumed(
         "linear layers of the heads: Kaiming by their outputs; BatchNorm scales there: normal (1, 0.02); classifiers: "
         "normal (0, 0.001); the rest torch's own",
@@ -150,57 +166,81 @@ ASSUMED = {
 
 
 class NonLocal(nn.Module):
-    """Each position gathers from all positions: x + BN(W · softmax(θ(x)ᵀ φ(x)) · g(x)) (L17, Fig. 3)."""
+    """Each position gathers from all N positions: x + BN(W · g(x) · weights) (W.1; L17, Fig. 3). Keeps B × C × h × w.
 
-    def __init__(self, channels: int) -> None:
+    form: one of `NON_LOCAL`. The weights are θ(x)ᵀφ(x) / N, or their softmax for the embedded Gaussian (Wang et al.
+    2018, §3.2).
+    """
+
+    def __init__(self, channels: int, form: str) -> None:
         super().__init__()
-        inner = channels // 2
-        self.theta = nn.Conv2d(channels, inner, 1, bias=False)
-        self.phi = nn.Conv2d(channels, inner, 1, bias=False)
-        self.g = nn.Conv2d(channels, inner, 1, bias=False)
+        self.gaussian = form == "embedded Gaussian"
+        inner = 1 if form == "one channel" else channels // 2
+        self.theta, self.phi, self.g = (nn.Conv2d(channels, inner, 1) for _ in range(3))
         self.out = nn.Conv2d(inner, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
-        nn.init.constant_(self.norm.weight, 0.1)
+        nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        theta, phi, g = (
-            layer(x).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.g)
-        )  # B × hw × C/2
-        # The library's attention never holds the hw × hw weights: 2048 × 2048 an image after stage 1 at 256×128.
-        gathered = functional.scaled_dot_product_attention(theta, phi, g, scale=1.0)  # B × hw × C/2
-        gathered = gathered.transpose(1, 2).unflatten(2, x.shape[2:])  # B × C/2 × h × w
-        return x + self.norm(self.out(gathered))  # B × C × h × w
+        theta, phi, g = (layer(x).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.g))  # B × N × C/2
+        # Neither form holds the N × N weights: 3072 × 3072 an image after stage 1 at 384×128.
+        if self.gaussian:
+            gathered = functional.scaled_dot_product_attention(theta, phi, g, scale=1.0)
+        else:
+            gathered = theta @ (phi.transpose(1, 2) @ g / g.shape[1])
+        return x + self.norm(self.out(gathered.transpose(1, 2).unflatten(2, x.shape[2:])))
 
 
 class TinySpatialAttention(nn.Module):
-    """A mask in (0, 1) from ten parameters (L24). Takes B × C × h × w, gives B × 1 × h × w."""
+    """A mask of one number a position (W.3; L24). Takes B × C × h × w, gives B × 1 × h × w.
 
-    def __init__(self) -> None:
+    bare: two convolutions of ten weights and nothing behind them, instead of BN and ReLU behind each.
+    """
+
+    def __init__(self, *, bare: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
-        self.scale = nn.Conv2d(1, 1, 1, bias=False)
+
+        def convolution(kernel: int, stride: int) -> nn.Sequential:
+            layers = [nn.Conv2d(1, 1, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(1), nn.ReLU()]
+            return nn.Sequential(*layers[: 1 if bare else 3])
+
+        self.coarse, self.scale = convolution(3, 2), convolution(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(1, keepdim=True)  # B × 1 × h × w
-        coarse = self.conv(mean)  # B × 1 × h/2 × w/2
-        resized = functional.interpolate(coarse, size=x.shape[2:], mode="bilinear", align_corners=False)
+        coarse = self.coarse(x.mean(1, keepdim=True))  # B × 1 × h/2 × w/2
+        resized = functional.interpolate(coarse, size=x.shape[2:], mode="bilinear", align_corners=True)
         return torch.sigmoid(self.scale(resized))
 
 
 class MultiScale(nn.Module):
-    """Parallel paths over the stage-4 map, joined by concatenation and brought back to its 2048 channels (L21)."""
+    """Parallel paths over the stage-4 map, joined by concatenation and brought back to its 2048 channels (W.2; L21).
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    attention: "", or one of `ATTENTION`. Gives B × 2048 × h × w, and the mask of each path that has one, by its name.
+    """
+
+    def __init__(self, paths: Sequence[str], attention: str = "") -> None:
         super().__init__()
         self.paths = nn.ModuleDict({name: _path(name) for name in paths})
+        self.twice = attention == "without 3x3"
+        masked = [name for name in paths if attention and not (self.twice and name == "3x3")]
+        self.masks = nn.ModuleDict({name: TinySpatialAttention(bare=attention == "ten weights") for name in masked})
         self.join = nn.Conv2d(PATH_WIDTH * len(paths), CHANNELS[4], 1)
 
-    def forward(self, stage4: Tensor) -> Tensor:
-        return self.join(torch.cat([path(stage4) for path in self.paths.values()], dim=1))  # B × 2048 × h × w
+    def forward(self, stage4: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs, masks = [], {}
+        for name, path in self.paths.items():
+            map_ = path(stage4)  # B × 1024 × h × w
+            if name in self.masks:
+                masks[name] = self.masks[name](map_)
+                map_ = masks[name] * map_
+            elif self.twice:
+                map_ = list(path.children())[-1](map_)
+            outputs.append(map_)
+        return self.join(torch.cat(outputs, dim=1)), masks
 
 
 class AdaptiveWeights(nn.Module):
-    """Two FC layers and a sigmoid: weights in (0, 1) for parts or remainder parts (L30–32).
+    """Two FC layers and a sigmoid: weights in (0, 1) for parts or remainder parts (W.4; L30–32).
 
     Takes B × P × C; gives B × P × 1, or B × P × C with `by_channel`.
     """
@@ -215,7 +255,7 @@ class AdaptiveWeights(nn.Module):
 
 
 class Head(nn.Module):
-    """BN, LeakyReLU(0.1), linear to 512, BN; then the classifier. Takes B × C; gives B × 512 and B × K."""
+    """BN, LeakyReLU(0.1), linear to 512, BN; then the classifier (W.5). Takes B × C; gives B × 512 and B × K."""
 
     def __init__(self, channels: int, identities: int) -> None:
         super().__init__()
@@ -252,81 +292,107 @@ class MSGWDP(nn.Module):
     identities:     K, the training identities.
     size:           input height and width; only checked against the number of parts.
     nonlocal_after: stages followed by a Non-local module.
+    non_local:      one of `NON_LOCAL`.
     stages:         supervised stages, whose vectors are the descriptor: (3, 4), or (4,) without the intermediate one.
     pooling:        "average+maximum", summed, or "average": for the heads of the stages.
     paths:          paths of the multi-scale global branch, some of `PATHS`; () builds no branch.
-    tsa:            whether the tiny spatial attention masks the branch's map.
+    tsa:            whether the tiny spatial attention masks the branch's paths.
+    attention:      one of `ATTENTION`: how it does.
     residual:       whether the stage-4 map is added to the branch's map.
     parts:          P; 0 builds no parts.
     fusion:         one of `FUSIONS`.
     remainder:      "neighbours" (L30) or "others" (released).
+    descriptor:     "heads" (512 entries a stage) or "pooled" (the head's input, 1024 + 2048); training does not depend
+                    on it.
     """
+
+    EVALUATION_OPTIONS = ("descriptor",)
+
+    @staticmethod
+    def unread(options: Mapping[str, Any]) -> set[str]:
+        """Options that the others leave without effect; and "heads", which the first records do not name."""
+        effect = dict(non_local=options["nonlocal_after"], attention=options["tsa"])
+        found = {name for name, read in effect.items() if not read}
+        return found | ({"descriptor"} if options["descriptor"] == "heads" else set())
 
     def __init__(
         self,
         identities: int,
         *,
-        size: tuple[int, int] = (256, 128),
+        size: tuple[int, int] = (384, 128),
         nonlocal_after: Sequence[int] = (1, 2),
+        non_local: str = "dot product",
         stages: Sequence[int] = (3, 4),
         pooling: str = "average+maximum",
         paths: Sequence[str] = C_P2,
         tsa: bool = True,
+        attention: str = "every path",
         residual: bool = True,
         parts: int = 6,
         fusion: str = "adaptive",
         remainder: str = "neighbours",
+        descriptor: str = "heads",
     ) -> None:
         super().__init__()
-        _check_stages(nonlocal_after, stages, pooling)
+        for name, value, choices in (
+            ("non_local", non_local, NON_LOCAL),
+            ("attention", attention, ATTENTION),
+            ("pooling", pooling, ("average+maximum", "average")),
+            ("fusion", fusion, FUSIONS),
+            ("remainder", remainder, ("neighbours", "others")),
+            ("descriptor", descriptor, ("heads", "pooled")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {choices}, not {value!r}")
+        _check_stages(nonlocal_after, stages)
         _check_branch(paths, tsa, residual)
         _check_parts(parts, fusion, remainder, size)
         self.stages, self.pooling, self.residual = tuple(stages), pooling, residual
-        self.fusion, self.remainder, self.parts = fusion, remainder, parts
+        self.fusion, self.remainder, self.parts, self.descriptor = fusion, remainder, parts, descriptor
 
         self.backbone = Backbone(50, last_stride=1)
-        self.non_local = nn.ModuleDict({str(stage): NonLocal(CHANNELS[stage]) for stage in nonlocal_after})
+        self.non_local = nn.ModuleDict({str(stage): NonLocal(CHANNELS[stage], non_local) for stage in nonlocal_after})
         self.stage_heads = nn.ModuleDict({str(stage): Head(CHANNELS[stage], identities) for stage in stages})
-        self.multi_scale = MultiScale(paths) if paths else None
-        self.tsa = TinySpatialAttention() if tsa else None
+        self.multi_scale = MultiScale(paths, attention if tsa else "") if paths else None
         self.global_head = Head(CHANNELS[4], identities) if paths else None
-        adaptive = fusion in ("adaptive", "adaptive by channel")
-        by_channel = fusion == "adaptive by channel"
+        adaptive, by_channel = fusion.startswith("adaptive"), fusion == "adaptive by channel"
         self.part_weights = AdaptiveWeights(CHANNELS[4], by_channel=by_channel) if adaptive else None
         # Empty without parts, but there: a recipe may give the part heads a rate of their own in every row.
         self.part_heads = nn.ModuleList(_part_head(identities) for _ in range(parts))
 
     def forward(self, images: Tensor) -> Output:
         maps = self._stage_maps(images)  # {"stage1": …}
-        logits, shares, vectors, embedded = [], [], [], []
+        logits, shares, vectors, tested = [], [], [], []
         for stage in sorted(self.stages, reverse=True):  # stage 4 first: its accuracy is the one that is logged
             pooled = self._pooled(maps[f"stage{stage}"])  # one or two of B × C
             vectors += pooled
-            vector, scores = self.stage_heads[str(stage)](sum(pooled))
-            embedded.append(vector)
+            summed = sum(pooled)
+            vector, scores = self.stage_heads[str(stage)](summed)
+            tested.append(vector if self.descriptor == "heads" else summed)
             logits.append(scores)
             shares.append(1 / len(self.stages))
         stage4 = maps["stage4"]
-        if self.global_head is not None:
-            map_ = self._global_map(stage4, maps)
+        if self.multi_scale is not None and self.global_head is not None:
+            map_, masks = self.multi_scale(stage4)
+            map_ = map_ + stage4 if self.residual else map_
+            maps |= {f"TSA {name}": mask for name, mask in masks.items()} | {"multi-scale global": map_}
             logits.append(self.global_head(functional.relu(map_.mean((2, 3))))[1])
             shares.append(1.0)
         if self.parts:
             fused = self.fused_parts(stage4).unbind(1)  # P of B × 2048
             logits += [head(part) for head, part in zip(self.part_heads, fused, strict=True)]
             shares += [1 / self.parts] * self.parts
-        embedding = torch.cat(embedded[::-1], dim=1)  # B × 1024: stage 3, then stage 4
+        embedding = torch.cat(tested[::-1], dim=1)  # B × 1024 or 3072: stage 3, then stage 4
         return Output(embedding=embedding, logits=logits, features=vectors, maps=maps, shares=tuple(shares))
 
     def fused_parts(self, stage4: Tensor) -> Tensor:
-        """Each part with its share of the remainder part. Takes B × 2048 × h × w, gives B × P × 2048."""
+        """Each part with its share of the remainder part (W.4). Takes B × 2048 × h × w, gives B × P × 2048."""
         parts = adaptive_average(stage4, (self.parts, 1)).squeeze(3).transpose(1, 2)
         if self.fusion == "plain":
             return parts
         remainders = remainder_parts(parts, self.remainder)
-        if self.fusion == "fixed":
+        if self.part_weights is None:
             return FIXED_WEIGHTS[0] * parts + FIXED_WEIGHTS[1] * remainders
-        assert self.part_weights is not None, "built for the adaptive fusions"
         return self.part_weights(parts) * parts + self.part_weights(remainders) * remainders
 
     def _stage_maps(self, images: Tensor) -> dict[str, Tensor]:
@@ -343,18 +409,6 @@ class MSGWDP(nn.Module):
     def _pooled(self, map_: Tensor) -> list[Tensor]:
         pooled = [map_.mean((2, 3))]
         return [*pooled, map_.amax((2, 3))] if self.pooling == "average+maximum" else pooled
-
-    def _global_map(self, stage4: Tensor, maps: dict[str, Tensor]) -> Tensor:
-        """The branch's final map, B × 2048 × h × w; leaves it and the attention's mask in `maps`."""
-        assert self.multi_scale is not None, "built together with the head of this branch"
-        map_ = self.multi_scale(stage4)
-        if self.tsa is not None:
-            maps["TSA"] = self.tsa(stage4)  # B × 1 × h × w
-            map_ = maps["TSA"] * map_
-        if self.residual:
-            map_ = map_ + stage4
-        maps["multi-scale global"] = map_
-        return map_
 
 
 def _path(name: str) -> nn.Module:
@@ -387,15 +441,13 @@ def _part_head(identities: int) -> nn.Sequential:
     return head
 
 
-def _check_stages(nonlocal_after, stages, pooling) -> None:
+def _check_stages(nonlocal_after, stages) -> None:
     if not set(nonlocal_after) <= set(CHANNELS) or len(set(nonlocal_after)) != len(nonlocal_after):
         raise ValueError(
             f"nonlocal_after must be distinct stages out of {sorted(CHANNELS)}, not {tuple(nonlocal_after)}"
         )
     if tuple(stages) not in ((3, 4), (4,)):
         raise ValueError(f"stages must be (3, 4) or (4,), not {tuple(stages)}")
-    if pooling not in ("average+maximum", "average"):
-        raise ValueError(f"pooling must be 'average+maximum' or 'average', not {pooling!r}")
 
 
 def _check_branch(paths, tsa, residual) -> None:
@@ -407,10 +459,6 @@ def _check_branch(paths, tsa, residual) -> None:
 
 
 def _check_parts(parts, fusion, remainder, size) -> None:
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion must be one of {FUSIONS}, not {fusion!r}")
-    if remainder not in ("neighbours", "others"):
-        raise ValueError(f"remainder must be 'neighbours' or 'others', not {remainder!r}")
     if not isinstance(parts, int) or parts < 0:
         raise ValueError(f"parts must be a whole number from 0, not {parts!r}")
     if fusion != "plain" and parts < 2:

@@ -1,10 +1,14 @@
 """MROS (arXiv 1910.12322): what this study retrains. Labels are the paper's own words; they join results/reported.tsv.
 
-No code was released, so every row is as published, with the assumptions marked here and in `reidlib.models.mros`. Much
-that the text leaves open is taken from one place: the released code of its reference [6] (Luo et al., "bag of tricks",
-github.com/michuanhaohao/reid-strong-baseline, softmax_triplet_with_center.yml). The text repeats so many values of that
-file (border of 10 pixels, erasing at 0.5, warm-up by 0.01 in 10 epochs, four images an identity, centre loss at 0.0005)
-that the model was most likely built on it.
+No code was released, so every row is as published, with the assumptions marked here and in `reidlib.models.mros`. Two
+references guide what the text leaves open:
+
+- [6], Luo et al., "bag of tricks": its released code (github.com/michuanhaohao/reid-strong-baseline,
+  softmax_triplet_with_center.yml) has the border of 10 pixels, erasing at 0.5, Adam, the warm-up by 0.01 in 10 epochs,
+  four images an identity and the centre loss at 0.0005, all as the text. The model was most likely built on it.
+- [14], Fan et al., SphereReID, which the text names for the warm-up: Adam at 0.001, after a linear rise from 0.00005
+  over 20 epochs; a tenth after 80 and after 100 of 140 epochs; 16 identities of 4 images. The rate of 0.001 is its own,
+  where [6] has 0.00035.
 """
 
 from functools import partial
@@ -12,47 +16,61 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.models.mros import MROS
 from reidlib.models.pcb import PCB
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§2.1, L277: ResNet-50 trained on ImageNet"),
     size=Assumed(
         (384, 128),
         because="not stated; PCB's, which the model extends. Its maps have 24 rows, which six equal stripes need; at "
-        "the 256×128 of [6] they have 16",
+        "the 256×128 of [6] and [14] they have 16",
     ),
     pad=Stated(10, where="§3.1, L526: zero padding with 10 pixels, random cropping (to the input's size: assumed)"),
     flip=Stated(0.5, where="§3.1, L526: horizontal flipping with 0.5 probability"),
     erasing=Stated(0.5, where="§3.1, L532: random erasing with 0.5 probability, filled with ImageNet's mean"),
-    erasing_area=Assumed((0.02, 0.4), because="not stated; random erasing's own values, and those of [6]"),
-    erasing_ratio=Assumed((0.3, 3.33), because="not stated; random erasing's own values, and those of [6]"),
+    erasing_area=Assumed((0.02, 0.4), because="not stated; those of [6] and of random erasing's own authors"),
+    erasing_ratio=Assumed((0.3, 3.33), because="not stated; those of [6] and of random erasing's own authors"),
     optimiser=Stated("adam", where="§3.1, L536: Adam"),
-    epochs=Assumed(120, because="not stated; four steps of the 30-epoch staircase, and the number of [6]"),
+    epochs=Assumed(
+        120, because="not stated; four steps of the 30-epoch staircase, and the number of [6]; [14] has 140"
+    ),
     batch=Stated(128, where="§3.1, L544: batch size 128"),
     per_identity=Stated(4, where="§3.1, L544: P = 32, K = 4"),
-    rates=Stated({"rest": 0.001}, where="§3.1, L540: 0.001, and no other rate is named"),
+    rates=Stated({"rest": 0.001}, where="§3.1, L540: 0.001, the rate of [14]; no other rate is named"),
     weight_decay=Assumed(5e-4, because="not stated; the value of [6]"),
     schedule=Stated("step", where="§3.1, L540: a staircase"),
     milestones=Assumed((30, 60, 90), because="§3.1 lowers the rate after every 30 epochs; counted from the first"),
     decay=Stated(0.1, where="§3.1, L540: by a factor of 0.1"),
     warmup_epochs=Stated(10, where="§3.1, L538: warm-up with 10 period epochs"),
     warmup_from=Assumed(
-        0.01, because="§3.1 gives a coefficient of 0.01; read as in [6], the share of the rate where the rise begins"
+        0.01,
+        because="§3.1 gives a coefficient of 0.01; read as in [6], the share of the rate where the rise begins ([14], "
+        "which §3.1 cites, begins at 0.05 of it and takes 20 epochs)",
     ),
     warmup_to=Assumed(1.0, because="not stated; the rise ends at the rate itself, as in [6]"),
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
 ASSUMED = {
-    "warm-up: shape": Assumed("linear, by epoch", because="not stated; that of [6]"),
+    "warm-up: shape": Assumed("linear, by epoch", because="not stated; that of [6] and [14]"),
     "Adam: constants": Assumed(
-        "β 0.9 and 0.999, ε 1e-8; weight decay added to the gradient", because="not stated; torch's defaults, as in [6]"
+        "β 0.9 and 0.999, ε 1e-8; weight decay added to the gradient",
+        because="not stated; torch's defaults, as in [6] ([14] prints 0.99 for the second)",
     ),
     "rate: layers": Assumed("one rate for the backbone and the new layers", because="§3.1 names one"),
     "augmentation: order": Assumed(
         "border and crop, mirror, normalisation, erasing",
         because="§3.1 lists them and names no order; the place of the crop is uniform, so that mirroring before it, as "
         "[6] does, draws from the same images",
+    ),
+    "erasing: fill": Assumed(
+        "0 after normalisation, which is ImageNet's mean colour",
+        because="L534 says pixel mean values; [6] writes those numbers (0.485 and so on) into the normalised image, "
+        "where they are a lighter colour",
+    ),
+    "erasing: draws": Assumed(
+        "area uniform, ratio log-uniform, the first of ten sizes that fits",
+        because="not stated; tall as often as wide. The code of [6] draws the ratio uniformly, a hundred times at most",
     ),
     "border": Assumed("black, before normalisation", because="§3.1 says zero padding; so does [6], on the raw image"),
     "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
@@ -85,7 +103,8 @@ ASSUMED = {
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
-    pad=Assumed(3, because="a third of the input's height, a third of the border"),
+    size=Assumed((192, 64), because="the smallest input whose T4 has six rows at stride 2"),
+    pad=Assumed(5, because="half the input's size, half the border"),
     warmup_epochs=Assumed(0, because="one epoch has no room for ten"),
 )
 
@@ -114,14 +133,13 @@ CROSS_ENTROPY = Loss(
     losses.cross_entropy,
     options=dict(smoothing=Assumed(0.1, because="§2.2, L454 names label smoothing without ε; the value of [6]")),
 )
+MEAN = Assumed("mean", because="eq. (1) to (3) are all sums over the batch; their mean keeps the proportion")
 TRIPLET = Loss(
     losses.triplet,
     weight=Stated(1.0, where="§2.2, L462 and eq. (5): as much as the cross-entropy"),
     options=dict(
         margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"),
-        reduction=Assumed(
-            "mean", because="eq. (1) to (3) are all sums over the batch; their mean keeps the proportion"
-        ),
+        reduction=MEAN,
     ),
 )
 CENTRE = Loss(
@@ -133,9 +151,7 @@ CENTRE = Loss(
             because="not stated; [6] moves its centres by SGD at 0.5 on a loss without the ½ of eq. (2), which is this "
             "step",
         ),
-        reduction=Assumed(
-            "mean", because="eq. (1) to (3) are all sums over the batch; their mean keeps the proportion"
-        ),
+        reduction=MEAN,
     ),
 )
 
@@ -153,12 +169,10 @@ FULL = Settings(
 
 ECN = dict(
     reranking=Stated("ECN", where="§3.1, L550: ECN [21] as re-ranking method"),
-    reranking_options=dict(
-        k=Assumed(25, because="not stated; the default of its authors' code"),
-        t=Assumed(3, because="not stated; the default of its authors' code"),
-        q=Assumed(8, because="not stated; the default of its authors' code"),
-        distance=Assumed("rank-list", because="not stated; the default of its authors' code"),
-    ),
+    reranking_options={
+        name: Assumed(value, because="not stated; the default of its authors' code")
+        for name, value in dict(k=25, t=3, q=8, distance="rank-list").items()
+    },
 )
 
 table = partial(
@@ -192,7 +206,24 @@ TABLE_1 = table(
             options=dict(stages=(4,)),
             note="II, with triplet and centre loss on the five vectors joined",
         ),
+        Row(
+            "III OS with Global Features, G",
+            variant="stride 2",
+            options=dict(stages=(4,), last_stride=2),
+            note="T4 of 12 × 4: beside IV at stride 2, so that the step to two resolutions is seen at that stride too",
+        ),
         Row("IV Complete MROS", note="III, with T3: the network of Tables 2 and 3"),
+        Row(
+            "IV Complete MROS",
+            variant="stride 2",
+            options=dict(last_stride=2),
+            note="T3 of 24 × 8 and T4 of 12 × 4: the levels of different resolution of L197",
+        ),
+        Row(
+            "all four levels",
+            options=dict(stages=(1, 2, 3, 4)),
+            note=f"{OURS}; IV with T1 and T2, every level, of which L245 to L251 say that two are cheaper and better",
+        ),
     ),
 )
 

@@ -1,21 +1,23 @@
 """MSGWDP (AI Communications, 2022): what this study retrains.
 
 Tang, Yan, Chen, Shao, Wang and Wang, "Person re-identification based on multi-scale global feature and weight-driven
-part feature", doi 10.3233/AIC-210258. Our copy of the text has lost its tables, most of its formulas and its section on
-the implementation; Lnnn is a line of that copy. What follows from that:
+part feature", doi 10.3233/AIC-210258. Our copy of the text has lost its tables, formulas and section on the
+implementation; Lnnn is a line of that copy. So:
 
-- The only printed numbers that survive are four of the multi-query test (`TABLE_8`). All other tables are
-  declared from their captions: rows and labels are ours, every such row says so in its note, and there is nothing to
-  set beside the numbers they reach here. Which rows of other methods the comparisons printed is lost with them.
+- Four printed numbers of the multi-query test survive (`TABLE_8`). All other tables are declared from their captions:
+  rows and labels are ours, which every such row says in its note, and no printed number stands beside them.
 - Table numbers are counted from the captions, in order; the text names the first alone.
-- No value of the recipe survives. Each is that of the released code, another state of the work: `Assumed`.
+- No value of the recipe survives. Each is that of the released code, other states of the work: `Assumed`.
+
+Where the two released states (`reidlib.models.msgwdp`) agree, "released" is both. train.py, re_ranking.py, evaluate.py
+and demo.py came with the second, in July 2022.
 """
 
 from functools import partial
 
 from reidlib import losses, papers
 from reidlib.models.hpm import HPM
-from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED
+from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED, RELEASED_JUNE
 from reidlib.models.pcb import PCB
 from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings
 
@@ -26,9 +28,13 @@ _LOST = "paper-lost; released code: "
 
 RECIPE = Recipe(
     start=Assumed("imagenet", because="paper-lost; the field's start, and that of the other four papers"),
-    size=Assumed((256, 128), because=f"{_LOST}256×128 (L58 tries several sizes and the chosen one is lost)"),
+    size=Assumed(
+        (384, 128),
+        because="L58 tries several sizes and the chosen one is lost; six equal parts need the 24 rows of this one. The "
+        "released code has 256×128, whose 16 rows its four parts divide, and six do not",
+    ),
     flip=Assumed(0.5, because=f"{_LOST}mirrored with probability 0.5"),
-    erasing=Assumed(0.0, because=f"{_LOST}random erasing is there and off by default"),
+    erasing=Assumed(0.0, because=f"{_LOST}random erasing is an option, off by default"),
     pad=Assumed(0, because=f"{_LOST}crops after a border of 10 pixels only with its part branch switched off"),
     epochs=Assumed(100, because=f"{_LOST}100 epochs"),
     batch=Assumed(32, because=f"{_LOST}32 images"),
@@ -36,7 +42,7 @@ RECIPE = Recipe(
     optimiser=Assumed("sgd", because=f"{_LOST}SGD"),
     rates=Assumed(
         {"part_heads": 0.05, "rest": 0.005},
-        because=f"{_LOST}0.05 for the part classifiers, here the whole part heads, and 0.005 for the rest",
+        because=f"{_LOST}0.05 for the whole part heads, which it calls classifiers, and 0.005 for the rest",
     ),
     momentum=Assumed(0.9, because=f"{_LOST}0.9"),
     nesterov=Assumed(True, because=f"{_LOST}Nesterov momentum"),
@@ -59,7 +65,8 @@ TRIPLET = Loss(
 
 ASSUMED = {
     "resizing": Assumed(
-        "bilinear, with antialias when an image is read", because="not stated; the released code takes bicubic"
+        "bilinear, with antialias when an image is read",
+        because="not stated; the released code takes bicubic to train and bilinear to test",
     ),
     "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; the field's values"),
     "triplet: distance": Assumed(
@@ -78,8 +85,24 @@ ASSUMED = {
         "input, batches, schedule and mirror images as for the paper's own model",
         because="the text says that the models were reproduced, and gives no settings",
     ),
-    "RK": Assumed("k-reciprocal encoding", because="L61 and L66 name it by two letters; the usual re-ranking"),
-    "multi-query": Assumed("mean of the features", because="not stated; the protocol's own rule"),
+    "input of the as-released rows": Assumed(
+        "256×128, but where a budget has a size for all rows",
+        because="the release has 256×128; at a smaller budget one size for all rows leaves the network as the one "
+        "difference",
+    ),
+    "RK": Assumed(
+        "k-reciprocal encoding, from squared distances",
+        because="L61 and L66 name it by two letters; the released re_ranking.py is this method. It squares the squared "
+        "distance once more, which keeps every rank list and changes the weights of neighbours: taken for a slip",
+    ),
+    "multi-query": Assumed(
+        "mean of the unit vectors of the query's identity in its camera",
+        because="not stated; the released evaluate.py averages vectors that were stored at unit length",
+    ),
+    "multi-query: re-ranking": Assumed(
+        "the four printed numbers are without it",
+        because="L66 gives them for multi-query and names RK in its next sentence; a row of Table 8 has both",
+    ),
     "AP": Assumed("trapezoid", because="not stated; the released code evaluates by Market-1501's MATLAB rule"),
     "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
 }
@@ -96,7 +119,7 @@ SMALL = papers.SMALL | dict(
 )
 
 MEDIUM = papers.MEDIUM | dict(
-    epochs=Assumed(9, because=f"the released 100 epochs shortened {papers.MEDIUM_LIMIT}"),
+    epochs=Assumed(6, because=f"the released 100 epochs shortened {papers.MEDIUM_LIMIT}"),
     batch=Assumed(64, because="32 leave a large GPU idle; 16 identities of 4 images"),
     rates=Assumed({"rest": 0.02}, because="twice that of budget small for a batch four times as large; never run yet"),
 )
@@ -115,7 +138,29 @@ FULL = Settings(
 WITHOUT_NL = dict(nonlocal_after=())
 WITHOUT_MSG = dict(paths=(), tsa=False, residual=False)
 WITHOUT_WDP = dict(parts=0, fusion="plain")
-RELEASED_NOTE = "the released file's computation, without the layers whose results it drops"
+JULY, JUNE = "as-released", "as-released, June 2022"
+RELEASED_NOTES = {
+    JULY: "what the repository's last model file (July 2022) computes, without the layers whose results it drops",
+    JUNE: "the same of its first (June 2022), with Non-local modules and TSA",
+}
+
+
+def released(label: str, note: str = OURS, **more) -> tuple[Row, ...]:
+    """Both released states beside the row as published, at the released input size where the budget has none."""
+    size = Assumed((256, 128), because=f"{_LOST}256×128")
+    return tuple(
+        Row(
+            label,
+            variant=name,
+            options=options,
+            recipe=dict(size=size),
+            yields=("size",),
+            note=f"{note}; {RELEASED_NOTES[name]}",
+            **more,
+        )
+        for name, options in {JULY: RELEASED, JUNE: RELEASED_JUNE}.items()
+    )
+
 
 table = partial(
     Table,
@@ -136,10 +181,16 @@ TABLE_2 = table(
     rows=(
         Row("Baseline", options={**WITHOUT_NL, **WITHOUT_MSG, **WITHOUT_WDP}, note=OURS),
         Row("Baseline + NL", options={**WITHOUT_MSG, **WITHOUT_WDP}, note=OURS),
+        Row(
+            "Baseline + NL",
+            variant="embedded Gaussian",
+            options={**WITHOUT_MSG, **WITHOUT_WDP, "non_local": "embedded Gaussian"},
+            note=f"{OURS}; the usual form of the module that L16 cites: softmax in the place of the division by N",
+        ),
         Row("Baseline + MSG", options={**WITHOUT_NL, **WITHOUT_WDP}, note=OURS),
         Row("Baseline + WDP", options={**WITHOUT_NL, **WITHOUT_MSG}, note=OURS),
         Row("Baseline + NL + MSG + WDP", note=OURS),
-        Row("Baseline + NL + MSG + WDP", variant="as-released", options=RELEASED, note=f"{OURS}; {RELEASED_NOTE}"),
+        *released("Baseline + NL + MSG + WDP"),
     ),
 )
 
@@ -160,9 +211,15 @@ TABLE_3 = table(
         Row("C-P2", note=OURS),
         Row(
             "C-P2",
-            variant="as-released",
+            variant=JULY,
             options=dict(tsa=False, residual=False),
-            note=f"{OURS}; the branch of the released file in the whole model: no attention, no sum with stage 4",
+            note=f"{OURS}; the branch of July in the whole model: no attention, no sum with stage 4",
+        ),
+        Row(
+            "C-P2",
+            variant=JUNE,
+            options=dict(attention="without 3x3", residual=False),
+            note=f"{OURS}; the branch of June in the whole model: no TSA on the 3×3 path, no sum with stage 4",
         ),
     ),
 )
@@ -173,6 +230,12 @@ TABLE_4 = table(
     rows=(
         Row("MSG without TSA", options=dict(tsa=False), note=OURS),
         Row("MSG with TSA", note=OURS),
+        Row(
+            "MSG with TSA",
+            variant="ten weights",
+            options=dict(attention="ten weights"),
+            note=f"{OURS}; the ten parameters of L24 to the letter: no BN, no ReLU",
+        ),
     ),
 )
 
@@ -185,54 +248,51 @@ TABLE_5 = table(
             "parts without fusion",
             variant="as-released",
             options=dict(parts=4, fusion="plain"),
-            note=f"{OURS}; four parts: the released file fuses them and overwrites the result by the plain parts",
+            note=f"{OURS}; four parts: the released files fuse them and overwrite the result by the plain parts",
         ),
         Row("fixed weights 0.8 and 0.2", options=dict(fusion="fixed"), note=OURS),
         Row(
             "fixed weights 0.8 and 0.2",
             variant="as-released",
             options=dict(parts=4, fusion="fixed", remainder="others"),
-            note=f"{OURS}; the released file's fusion as it would act were it not overwritten: 0.2 of all other parts",
+            note=f"{OURS}; the released fusion as it would act if it were not overwritten: 0.2 of all other parts",
         ),
         Row(
             "adaptive weights by channel",
             options=dict(fusion="adaptive by channel"),
-            note=f"{OURS}; a second reading of L30, with a weight for each channel",
+            note=f"{OURS}; the other reading of L30, with a weight for each channel",
         ),
         Row("adaptive weights", note=OURS),
     ),
 )
 
+SIZES = {
+    "256×128": Assumed((256, 128), because="the sizes are lost; the released code's"),
+    "384×128": Assumed((384, 128), because="the sizes are lost; the usual one of part models"),
+}
+FORMS = {"convolutions alone": C_P2[:3], "maximum pooling": (*C_P2[:3], "maximum"), "C-P2": C_P2}
+
 TABLE_6 = table(
     name="table6",
     title="Input sizes, and other forms of the multi-scale branch. L58; rows are ours: sizes and forms are lost",
-    rows=(
+    rows=tuple(
         Row(
-            "256×128, convolutions alone",
-            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
-            options=_without("average"),
+            f"{size}, {form}",
+            recipe=dict(size=SIZES[size]),
+            options=dict(paths=paths) if paths != C_P2 else {},
             note=f"{OURS}; keeps its size at every budget",
-        ),
-        Row(
-            "256×128, maximum pooling",
-            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
-            options=dict(paths=(*C_P2[:3], "maximum")),
-            note=f"{OURS}; keeps its size at every budget",
-        ),
-        Row(
-            "256×128, C-P2",
-            recipe=dict(size=Assumed((256, 128), because="the sizes are lost; the released code's")),
-            note=f"{OURS}; keeps its size at every budget",
-        ),
-        Row(
-            "384×128, C-P2",
-            recipe=dict(size=Assumed((384, 128), because="the sizes are lost; the usual one of part models")),
-            note=f"{OURS}; keeps its size at every budget",
-        ),
+        )
+        for size in SIZES
+        for form, paths in FORMS.items()
     ),
 )
 
 FIGURE_7 = table(
+    budgets=BUDGETS
+    | {
+        "small": SMALL
+        | dict(size=Assumed((384, 64), because="24 rows as at budget full, which 2, 4, 6 and 8 parts all divide"))
+    },
     name="figure7",
     title="Number of parts. L60 (numbered by its position); rows are ours: the figure and its best number are lost",
     rows=(
@@ -245,11 +305,10 @@ FIGURE_7 = table(
 
 K_RECIPROCAL = dict(
     reranking="k-reciprocal",
-    reranking_options=dict(
-        k1=Assumed(20, because="not stated; the default of Zhong et al. 2017"),
-        k2=Assumed(6, because="not stated; the default of Zhong et al. 2017"),
-        lambda_=Assumed(0.3, because="not stated; the default of Zhong et al. 2017"),
-    ),
+    reranking_options={
+        name: Assumed(value, because=f"{_LOST}re_ranking.py, the default of Zhong et al. 2017")
+        for name, value in dict(k1=20, k2=6, lambda_=0.3).items()
+    },
 )
 
 TABLE_7 = table(
@@ -261,6 +320,8 @@ TABLE_7 = table(
     ),
 )
 
+MULTI_QUERY = dict(multi_query=True)
+
 TABLE_8 = table(
     printed_as="multi-query",
     name="table8",
@@ -268,25 +329,26 @@ TABLE_8 = table(
     title="Single query against multi-query. L62; the text repeats four numbers of the multi-query row (L66)",
     rows=(
         Row("our model, single query", note=OURS),
+        Row("our model", testing=MULTI_QUERY, note="multi-query, read as without re-ranking, which L66 leaves open"),
         Row(
-            "our model",
-            testing=dict(multi_query=True),
-            note="multi-query, read as without re-ranking, which L66 leaves open",
+            "our model, RK and multi-query",
+            testing=K_RECIPROCAL | MULTI_QUERY,
+            note=f"{OURS}; L66 names both in one sentence, and its numbers may be of both",
         ),
-        Row(
-            "our model",
-            variant="as-released",
-            options=RELEASED,
-            testing=dict(multi_query=True),
-            note=f"multi-query; {RELEASED_NOTE}",
-        ),
+        *released("our model", "multi-query", testing=MULTI_QUERY),
     ),
 )
 """The only table of which printed numbers survive."""
 
 OWN_ROWS = (
     Row("our model", note=OURS),
-    Row("our model", variant="as-released", options=RELEASED, note=f"{OURS}; {RELEASED_NOTE}"),
+    Row(
+        "our model",
+        variant="pooled sums tested",
+        options=dict(descriptor="pooled"),
+        note=f"{OURS}; the other reading of L42: the pooled sums of both stages, 3072 entries; nothing is trained",
+    ),
+    *released("our model"),
 )
 
 TABLE_9 = table(
@@ -309,33 +371,34 @@ TABLE_11 = table(
     rows=OWN_ROWS,
 )
 
-# The baselines have no part heads, so the paper's rates are named here by what all four networks have. At the budgets
-# from scratch all layers share one rate, in every table: there "our model" is the network of the other tables.
 BASELINE_RATES = Assumed(
     {"backbone": 0.005, "rest": 0.05},
     because="the text gives no settings of its reproductions; the released rates, with the new layers in the place of "
-    "the part classifiers",
+    "the part heads, which these networks do not have",
 )
+baseline = partial(Row, recipe=dict(rates=BASELINE_RATES), yields=("rates",))
+"""A row with those rates. At the budgets from scratch all layers of all networks share one rate."""
+
 OWN_LOSS = {"cross_entropy": Loss(losses.cross_entropy), "triplet": None}
 """PCB and HPM as their authors train them: cross-entropies alone, without label smoothing."""
 
 FIGURE_9 = table(
-    budgets=BUDGETS | {"smoke": papers.SMOKE | {"rates": BASELINE_RATES}, "full": {"rates": BASELINE_RATES}},
     name="figure9",
     title="The networks of the retrieval lists: ResNet-50, PCB, HPM and the paper's own. L69–78; no numbers printed",
     numbers_lost=False,
     rows=(
-        Row(
+        baseline(
             "Resnet50",
             options={**WITHOUT_NL, **WITHOUT_MSG, **WITHOUT_WDP, "stages": (4,), "pooling": "average"},
             note="label of L77; read as the stage-4 head alone, average-pooled, with the losses of the paper",
         ),
-        Row("PCB", model=PCB, losses=OWN_LOSS, note="label of L69; also the model beside which Fig. 8 sets its maps"),
-        Row("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
-        Row(
-            "our model",
-            note="label of L66; at budget full all its new layers have the rate of the baselines' new layers, where "
-            "table 9 raises that of the part heads alone",
+        baseline(
+            "PCB",
+            model=PCB,
+            losses=OWN_LOSS,
+            note="label of L69; also the model beside which Fig. 8 sets its maps",
         ),
+        baseline("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
+        Row("our model", note="label of L66; the network of the other tables"),
     ),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidlib.evaluation import Features
+from reidlib.evaluation import PROTOCOLS, Features, evaluate
 from reidlib.spec import ReidError
 
 GOOD = dict(features=np.eye(3, dtype=np.float32), ids=[1, 2, 3], cameras=[1, 1, 2])
@@ -170,6 +170,15 @@ def test_multi_query_is_the_mean_of_identity_and_camera():
     pooled = several.pooled_for(query)
     assert pooled.features.tolist() == [[2, 0], [0, 5]]
     assert (pooled.ids.tolist(), pooled.cameras.tolist(), pooled.name) == ([1, 2], [1, 1], "query")
+
+
+def test_multi_query_at_unit_length_gives_a_long_vector_no_more_weight():
+    query, long = Features(torch.zeros(1, 2), [1], [1]), Features([[100.0, 0.0], [0.0, 1.0]], [1, 1], [1, 1])
+    assert long.pooled_for(query, unit=True).features.tolist() == [[0.5, 0.5]]
+    gallery = Features([[1.0, 1.0], [2.0, 0.0]], [1, 2], [2, 2])
+    protocol = PROTOCOLS["market1501-multi-query"]
+    for metric, rank1 in {"cosine": 100, "euclidean": 0}.items():
+        assert evaluate(query, gallery, protocol=protocol, multi=long, metric=metric).metrics()["rank1"] == rank1
 
 
 def test_multi_query_without_images_for_a_query_or_of_other_dimensions():
