@@ -156,7 +156,8 @@ class Recipe(_Declared):
     epochs, batch: whole passes over the training images (0: the network is tested as it was drawn), and images a step.
     per_identity:  images of each identity in a batch; 0: any images, each once an epoch.
     optimiser:     "sgd" or "adam" (with torch's own betas, which are those of its authors).
-    rates:         learning rate by submodule name of the model; the name "rest" holds all others.
+    rates:         learning rate by submodule of the model, or by a pattern of the names of its weights
+                   ("*.bn1.weight"): the first that fits counts; the name "rest" holds all others.
     schedule:      "constant", "step" (multiply by `decay` after each epoch in `milestones`) or "cosine" (to zero).
     warmup:        share of all steps during which the rate rises linearly from zero.
     warmup_epochs, warmup_from, warmup_to: a warm-up in whole epochs instead: epoch e (from 1) of the first
@@ -314,7 +315,8 @@ class Settings:
 
     options: keyword options of the model, each bare, `Stated` or `Assumed`. Those named in the model's
              `EVALUATION_OPTIONS` only choose what is tested: rows that differ in nothing else, or in `testing` alone,
-             share one trained network.
+             share one trained network. Those in `LATER_OPTIONS` came after the first records of the model: they are in
+             the key only where they are not at their default.
     losses:  the terms of the training loss by name.
     first:   a training that goes before this one; None for most.
     sources: what was given as `Stated` or `Assumed` among the options.
@@ -383,7 +385,9 @@ class Settings:
             for name, parameter in _signature(self.model).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name != "size"
         }
-        return _plain({**defaults, **self.options})
+        later = getattr(self.model, "LATER_OPTIONS", ())
+        own = {name: value for name, value in self.options.items() if name not in later or value != defaults[name]}
+        return _plain({**{name: value for name, value in defaults.items() if name not in later}, **own})
 
 
 @dataclass(frozen=True)
@@ -421,6 +425,7 @@ class Table:
     printed_as:   what the `variant` column of results/reported.tsv calls that protocol: one word, several (where
                   re-ranked rows stand under a word of their own), or either by data set.
     printed_in:   what its `table` column calls this table, where that is not the name.
+    same_as:      rows whose number stands in another table of the paper: label -> (table, label there).
     ap:           the AP rule of the column that is compared with the paper.
     budgets:      recipe changes by budget name, the same for all rows; a value that is a guess is an `Assumed`.
     """
@@ -436,8 +441,10 @@ class Table:
     ap: Literal["plain", "trapezoid"]
     budgets: dict[str, dict[str, Any]]
     printed_in: str = ""
+    same_as: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _require(set(self.same_as) <= {row.label for row in self.rows}, "same_as", self.same_as, "labels of rows")
         _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
         for name in ("protocol", "printed_as"):
             named = getattr(self, name)
