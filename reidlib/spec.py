@@ -396,7 +396,7 @@ class Row:
 
     options, recipe, testing: values by name, each bare, `Stated` or `Assumed`. losses: terms added or replaced, by
     name; None takes a term away. model: another model class, whose options start empty. first: another training before
-    it, or None for none.
+    it, or None for none. base: other settings that the budget and all of these change, in place of the table's base.
     """
 
     label: str
@@ -406,6 +406,7 @@ class Row:
     testing: dict[str, Any] = field(default_factory=dict)
     model: type | None = None
     first: FrozenStage | None | Literal["as in the base"] = "as in the base"
+    base: Settings | None = None
     variant: str = "as-published"
     note: str = ""
 
@@ -413,7 +414,8 @@ class Row:
     def changes(self) -> bool:
         """Whether the row differs from its base at all."""
         own_first = self.first != "as in the base"
-        return bool(self.options or self.recipe or self.losses or self.testing or self.model or own_first)
+        changed = self.options or self.recipe or self.losses or self.testing or self.model or self.base
+        return bool(changed or own_first)
 
 
 @dataclass(frozen=True)
@@ -477,7 +479,8 @@ class Table:
         if budget not in self.budgets:
             raise ReidError(f"{self.slug}: no budget {budget!r}; choose one of {', '.join(self.budgets)}")
         changes = self.budgets[budget]
-        settings = replace(self.base, recipe=self.base.recipe.but(**changes)).but(row)
+        base = row.base or self.base
+        settings = replace(base, recipe=base.recipe.but(**changes)).but(row)
         if settings.first is None:
             return settings
         before = settings.first.settings
