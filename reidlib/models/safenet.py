@@ -191,9 +191,9 @@ class SafeNet(nn.Module):
             global_length = channels * len(global_scales)
         local_length = sum(_anchor_map_length(stage_size(size, scale), kernels) for scale in local_scales)
 
-        layers = [nn.Linear(global_length + local_length, bottleneck), nn.BatchNorm1d(bottleneck)]
-        layers += [nn.ReLU(), nn.Dropout(0.5)] if after_bottleneck == "ReLU, dropout" else []
-        self.bottleneck = nn.Sequential(*layers)
+        linear = nn.Linear(global_length + local_length, bottleneck)
+        after = (nn.ReLU(), nn.Dropout(0.5)) if after_bottleneck == "ReLU, dropout" else ()
+        self.bottleneck = nn.Sequential(linear, nn.BatchNorm1d(bottleneck), *after)
         self.classifier = nn.Linear(bottleneck, identities)
         self._initialise()
 
@@ -216,11 +216,12 @@ class SafeNet(nn.Module):
         return self.global_normalisation[str(scale)](g) if self.global_normalisation else g
 
     def _initialise(self) -> None:
-        normalisations = (self.global_normalisation, self.local_normalisation)
-        for layer in (self.bottleneck[0], *(layer for part in normalisations for layer in part.modules())):
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.bottleneck[0].bias)
+        for part in (self.global_normalisation, self.local_normalisation, self.bottleneck):
+            for layer in part.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
         initialise_classifiers(self.classifier)
 
 

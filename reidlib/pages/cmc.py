@@ -48,7 +48,7 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", keep_default_na=False)
     columns = [Column("row", "label"), Column("compared with", "label"), Column("metric", "label")]
-    columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote"), "Δ, here", "95 % interval"]
+    columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote")]
     lines = []
     for row, other, metric, name in steps:
         found = frame[(frame["paper"] == runs.table.paper) & (frame["table"] == name) & (frame["metric"] == metric)]
@@ -58,4 +58,4 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
         words = [number(value, sign=True), f"“{printed['quote']}”"]
         lines.append([row, other, metric, *words, *difference_cells(paired(runs, row, other, metric))])
-    return table(columns, lines, f"{runs.table.slug}: differences that the text prints")
+    return table([*columns, "Δ, here", "95 % interval"], lines, f"{runs.table.slug}: differences that the text prints")
