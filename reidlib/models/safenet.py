@@ -35,6 +35,8 @@ DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
 AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
 """What may stand between the bottleneck's BatchNorm and the classifier; see `ASSUMED`, "bottleneck"."""
 
+CHOICES = {"anchor_size": tuple(ANCHOR_KERNELS), "after_bottleneck": AFTER_BOTTLENECK, "descriptor": DESCRIPTORS}
+
 ASSUMED = {
     "feature tap": Assumed(
         "after the last ReLU of each stage",
@@ -169,26 +171,21 @@ class SafeNet(nn.Module):
         descriptor: str = "bottleneck",
     ) -> None:
         super().__init__()
-        _check_switches(global_scales, channels, local_scales, anchors, anchor_size)
-        for name, value, known in (
-            ("after_bottleneck", after_bottleneck, AFTER_BOTTLENECK),
-            ("descriptor", descriptor, DESCRIPTORS),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, not {value!r}")
+        _check_scales(global_scales, channels, local_scales, anchors)
+        chosen = {"anchor_size": anchor_size, "after_bottleneck": after_bottleneck, "descriptor": descriptor}
+        for name, value in chosen.items():
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} must be one of {CHOICES[name]}, not {value!r}")
         self.descriptor = descriptor
         self.global_scales, self.local_scales = tuple(global_scales), tuple(local_scales)
         kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
 
         self.backbone = Backbone(depth)
-        if channels is None:  # there is no local branch then
-            self.global_normalisation, self.local_normalisation, self.anchors = (nn.ModuleDict() for _ in range(3))
-            global_length = sum(CHANNELS[scale] for scale in global_scales)
-        else:
-            self.global_normalisation = _normalisations(global_scales, channels)
-            self.local_normalisation = _normalisations(local_scales, channels)
-            self.anchors = nn.ModuleDict({str(scale): Anchors(channels, kernels) for scale in local_scales})
-            global_length = channels * len(global_scales)
+        width = channels or 0  # 0: no map is normalised
+        self.global_normalisation = _normalisations(global_scales if width else (), width)
+        self.local_normalisation = _normalisations(local_scales, width)
+        self.anchors = nn.ModuleDict({str(scale): Anchors(width, kernels) for scale in local_scales})
+        global_length = sum(width or CHANNELS[scale] for scale in global_scales)
         local_length = sum(_anchor_map_length(stage_size(size, scale), kernels) for scale in local_scales)
 
         linear = nn.Linear(global_length + local_length, bottleneck)
@@ -241,7 +238,7 @@ def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]
     return height * width
 
 
-def _check_switches(global_scales, channels, local_scales, anchors, anchor_size) -> None:
+def _check_scales(global_scales, channels, local_scales, anchors) -> None:
     for name, scales in (("global_scales", global_scales), ("local_scales", local_scales)):
         if not set(scales) <= set(CHANNELS) or len(set(scales)) != len(scales):
             raise ValueError(f"{name} must be distinct stages out of {sorted(CHANNELS)}, not {tuple(scales)}")
@@ -249,7 +246,5 @@ def _check_switches(global_scales, channels, local_scales, anchors, anchor_size)
         raise ValueError("global_scales must name at least one stage: the descriptor starts from the global branch")
     if local_scales and channels is None:
         raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
-    if anchor_size not in ANCHOR_KERNELS:
-        raise ValueError(f"anchor_size must be one of {sorted(ANCHOR_KERNELS)}, not {anchor_size!r}")
-    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS[anchor_size])):
-        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS[anchor_size])}, not {tuple(anchors)}")
+    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS["middle"])):
+        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS['middle'])}, not {tuple(anchors)}")
