@@ -50,7 +50,7 @@ ASSUMED = {
     "classifiers": Assumed(
         "one linear layer with bias each, weights normal (0.01), no dropout",
         because="L577 says only that the 1000 units are replaced by one an identity. PAN's code drops entries of the "
-        "pooled vector before them; see the variant 'as in PAN' of Table 1",
+        "pooled vector before them; see the variants of Table 1",
     ),
     "Pool1": Assumed(
         "the output of the stem, after its max pooling",
