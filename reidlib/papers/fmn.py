@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from reidlib import losses, papers
-from reidlib.models.fmn import DESCRIPTORS, FMN, GRN, WIDTH
+from reidlib.models.fmn import FMN, GRN, WIDTH
 from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
 
 GRN_RECIPE = Recipe(
@@ -158,8 +158,26 @@ PAN_LAYERS = {"*.bn?.weight": 1e-4, "*.downsample.1.weight": 1e-4, "rest": 0.002
 
 _PAN = "PAN's code"
 
-AS_IN_PAN: dict[str, Any] = dict(
+PAN_GRN = replace(
+    GRN_SETTINGS,
+    recipe=GRN_RECIPE.but(
+        rates=Assumed(
+            {"classifier": 0.1, "*.stem.0.weight": 1e-5, "*.stem.1.weight": 1e-4, **PAN_LAYERS},
+            because=f"{_PAN}, with 0.1 times 0.0001 for the first convolution",
+        ),
+        nesterov=Assumed(True, because=_PAN),
+        batch=Assumed(16, because=f"{_PAN}, first stage"),
+    ),
+    options=dict(dropout=Assumed(0.75, because=f"{_PAN}, first stage")),
+)
+
+PAN_TEST: dict[str, Any] = dict(
+    testing=dict(flip=Assumed(True, because=f"{_PAN} adds the features of image and mirror image")),
     variant="as in PAN",
+    note="rates of layers that are pre-trained; a budget that starts from scratch has its own in the first stage",
+)
+
+PAN_FMN: dict[str, Any] = dict(
     recipe=dict(
         rates=Assumed(
             {"classifier": 0.1, "mn": 0.1 * 1e-5 * WIDTH, **PAN_LAYERS},
@@ -171,31 +189,12 @@ AS_IN_PAN: dict[str, Any] = dict(
         weight_decay=Assumed(5e-4, because=f"{_PAN}, second stage"),
         crop_scale=Assumed((0.765625, 1.0), because=f"{_PAN}, second stage: sides of 0.875 to 1"),
     ),
-    testing=dict(flip=Assumed(True, because=f"{_PAN} adds the features of image and mirror image")),
-    first=FrozenStage(
-        replace(
-            GRN_SETTINGS,
-            recipe=GRN_RECIPE.but(
-                rates=Assumed(
-                    {"classifier": 0.1, "*.stem.0.weight": 1e-5, "*.stem.1.weight": 1e-4, **PAN_LAYERS},
-                    because=f"{_PAN}, with 0.1 times 0.0001 for the first convolution",
-                ),
-                nesterov=Assumed(True, because=_PAN),
-                batch=Assumed(16, because=f"{_PAN}, first stage"),
-            ),
-            options=dict(dropout=Assumed(0.75, because=f"{_PAN}, first stage")),
-        ),
-        into="grn",
-    ),
-    note="rates of layers that are pre-trained: a budget that starts from scratch has its own in the first stage",
+    first=FrozenStage(PAN_GRN, into="grn"),
+    **PAN_TEST,
 )
-"""What PAN's code has and FMN's text does not name, in one training; its lengths and drops stay FMN's."""
+"""What PAN's code has and FMN's text does not name; lengths and drops stay FMN's."""
 
-
-def _as_in_pan(label: str) -> Row:
-    dropout = Assumed(0.9, because=f"{_PAN}, second stage")
-    return Row(label, options=dict(descriptor=label, dropout=dropout), **AS_IN_PAN)
-
+PAN_DROPOUT = dict(dropout=Assumed(0.9, because=f"{_PAN}, second stage"))
 
 RERANKED = dict(
     reranking="k-reciprocal",
@@ -242,7 +241,9 @@ TABLE_1_VARIANTS = replace(
             note=f"{OURS}: the multi-task objective is claimed and no row of the paper tests it",
         ),
         Row("FMN", testing=dict(flip=True), variant="mirror image added", note="the network of row FMN"),
-        *map(_as_in_pan, DESCRIPTORS),
+        Row("GRN", base=PAN_GRN, **PAN_TEST),
+        Row("LAN", options=dict(descriptor="LAN", **PAN_DROPOUT), **PAN_FMN),
+        Row("FMN", options=PAN_DROPOUT, **PAN_FMN),
     ),
 )
 
