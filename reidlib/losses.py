@@ -23,7 +23,7 @@ from reidlib.spec import Loss, ReidError
 def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Softmax loss, mean over the batch, summed over the classifiers by their shares: Σ_i share_i · CE(logits_i).
 
-    Without shares a plain sum over the classifiers (SafeNet eq. 3, with the minus sign it lacks). labels: B, 0..K−1.
+    Without shares a plain sum over the classifiers (SafeNet eq. S.3, with the minus sign it lacks). labels: B, 0..K−1.
 
     smoothing  ε of label smoothing (Szegedy et al. 2016, §7; MROS L454, HAMR L588, MSGWDP eq. 7): the target is
                (1 − ε) on the right class plus ε/K on each of all K classes, the right one among them.
@@ -85,7 +85,7 @@ def check_triplets(labels: Tensor) -> None:
 
 
 def ranking(output: Output, labels: Tensor, *, margin: float) -> Tensor:
-    """max(0, p_G − p_L + margin), mean over the batch (FMN eq. 5): be surer of the right class than a reference.
+    """max(0, p_G − p_L + margin), mean over the batch (FMN eq. F.5): be surer of the right class than a reference.
 
     p_L and p_G are the softmax probabilities of the right class, from `output.logits[0]` and from `output.reference`;
     no gradient goes into the reference. margin is a difference of probabilities. labels: B, 0..K−1.

@@ -140,7 +140,8 @@ class Recipe(_Declared):
     epochs: int = 60  #: whole passes over the training images; 0: the network is tested as it was drawn
     batch: int = 32  #: images a step
     rates: dict[str, float] = field(default_factory=lambda: {"rest": 0.01})
-    """learning rate by submodule name of the model; the name "rest" holds all others"""
+    """learning rate by submodule, or by a pattern of names of weights ("*.bn1.weight"): the first that fits counts; the
+    name "rest" holds all others"""
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 5e-4
@@ -323,6 +324,7 @@ class Row:
     testing: dict[str, Any] = field(default_factory=dict)
     model: type | None = None  #: another model class, whose options start empty
     first: FrozenStage | None | Literal["as in the base"] = "as in the base"  #: None: no training goes before
+    base: Settings | None = None  #: settings that the budget and all of these change, in place of the table's base
     variant: str = "as-published"
     note: str = ""
     yields: tuple[str, ...] = ()  #: names in `recipe` where a budget's own value goes before the row's
@@ -349,9 +351,12 @@ class Table:
     ap: Literal["plain", "trapezoid"]  #: the AP rule of the column that is compared with the paper
     budgets: dict[str, dict[str, Any]]  #: recipe changes by budget name, the same for all rows
     printed_in: str = ""  #: what the `table` column of results/reported.tsv calls it, where that is not the name
+    same_as: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """rows whose number stands in another table of the paper: label -> (table, label there)"""
     numbers_lost: bool = False  #: whether our copy of the paper has lost the numbers that it prints
 
     def __post_init__(self) -> None:
+        _require(set(self.same_as) <= {row.label for row in self.rows}, "same_as", self.same_as, "labels of rows")
         _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
         for name in ("protocol", "printed_as"):
             named = getattr(self, name)
@@ -387,7 +392,7 @@ class Table:
             return replace(settings, recipe=settings.recipe.but(**changes))
 
         own = {name: value for name, value in row.recipe.items() if name not in changes or name not in row.yields}
-        settings = at_budget(self.base).but(replace(row, recipe=own))
+        settings = at_budget(row.base or self.base).but(replace(row, recipe=own))
         if settings.first is None:
             return settings
         return replace(settings, first=replace(settings.first, settings=at_budget(settings.first.settings)))

@@ -185,6 +185,34 @@ def test_a_row_with_a_model_of_its_own_starts_from_no_options():
     assert TABLE.base.but(Row("other", model=Other)).options == {}
 
 
+def test_a_row_with_a_base_of_its_own_has_the_changes_of_the_budget_and_then_its_own():
+    other = Settings(SafeNet, Recipe(epochs=7, batch=3), LOSSES, options=dict(channels=64))
+    row = Row("other", base=other, recipe=dict(flip=0.0))
+    assert row.changes
+    found = TABLE.settings(row, "small")
+    assert found.options == {"channels": 64} and found.recipe.flip == 0.0
+    assert found.recipe.epochs == value_of(TABLE.budgets["small"]["epochs"])
+    assert TABLE.settings(row, "full").recipe == other.recipe.but(flip=0.0)
+
+
+def test_an_option_that_is_not_read_is_not_in_the_key():
+    class Later(SafeNet):
+        @staticmethod
+        def unread(options):
+            return {"depth"} if options["depth"] == 50 else set()
+
+    def options(**given):
+        return Settings(Later, Recipe(), LOSSES, options=given).trained()["options"]
+
+    assert options() == options(depth=50) and "depth" not in options() and options(depth=101)["depth"] == 101
+    assert options(channels=128)["channels"] == 128
+
+
+def test_a_number_of_another_table_belongs_to_a_row_of_this_one():
+    with pytest.raises(ValueError, match="same_as must be labels of rows"):
+        replace(TABLE, same_as={"no such row": ("table3", "g4")})
+
+
 def test_every_budget_of_a_table_changes_all_rows_alike():
     for budget in TABLE.budgets:
         recipes = [TABLE.settings(row, budget).recipe for row in TABLE.rows]

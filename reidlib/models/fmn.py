@@ -1,7 +1,9 @@
 """FMN: a mask predicted from the global vector of one network re-weighs the local features of a second one.
 
-Paper: "Feature Mask Network for Person Re-identification", §3.1 (GRN, MN, LAN), §3.2 (the mask, eq. 1–3), §3.3
-(Algorithm 1, eq. 4–5), §3.4 (descriptor, eq. 6), Table 5 (which layer is masked). No code was released.
+Paper: "Let Features Decide for Themselves: Feature Mask Network for Person Re-identification", arXiv 1711.07155, §3.1
+(GRN, MN, LAN), §3.2 (the mask, eq. F.1 to F.3), §3.3 (Algorithm 1, eq. F.4 and F.5), §3.4 (descriptor, eq. F.6), Table
+5 (which layer is masked). F.1 to F.6 are the paper's equations (1) to (6); Lnnn is a line of our copy of the text. No
+code was released.
 Two stages: the GRN is trained by itself; then it is held fixed inside an FMN, whose MN and LAN are trained.
 Shapes: B images, K identities, c × h × w the map f that is masked: 64 × 56 × 56 for Pool1 and an input of 224×224.
 """
@@ -9,7 +11,9 @@ Shapes: B images, K identities, c × h × w the map f that is masked: 64 × 56 �
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +33,7 @@ MASKED = {"Pool1": 0, "Res2": 1, "Res3": 2, "Res4": 3}
 """The layers of Table 5 whose output may be masked -> stages of the backbone that lie before the mask."""
 
 DESCRIPTORS = ("GRN", "LAN", "FMN")
-"""The rows of Table 1: g, l, and their join (eq. 6)."""
+"""The rows of Table 1: g, l, and their join (eq. F.6)."""
 
 LARGEST_EXPONENT = 30.0
 """m′ is cut here before exp; see `ASSUMED`, "mask: overflow"."""
@@ -37,26 +41,27 @@ LARGEST_EXPONENT = 30.0
 ASSUMED = {
     "g and l": Assumed(
         "the 2048-d vectors pooled after the last stage",
-        because="§3.2 and §3.4 say final fully connected layer, which has one unit an identity; Table 1 prints 2048",
+        because="L299 and L448 say final fully connected layer, which has one unit an identity; Table 1 prints 2048",
     ),
     "backbone": Assumed(
         "torchvision's ResNet-50, which halves in the 3×3 convolution of a unit: 4.1 billion multiply-adds at 224×224",
-        because="§3.1 gives 3.8 billion, He et al.'s count with the stride in the 1×1 convolution before it; one "
+        because="L258 gives 3.8 billion, He et al.'s count with the stride in the 1×1 convolution before it; one "
         "backbone serves all five papers, and its ImageNet weights are the ones available",
     ),
     "stride of the last stage": Assumed(2, because="not stated; the unchanged ResNet"),
     "classifiers": Assumed(
         "one linear layer with bias each, weights normal (0.01), no dropout",
-        because="§4.2 says only that the 1000 units are replaced by one an identity",
+        because="L577 says only that the 1000 units are replaced by one an identity. PAN's code drops entries of the "
+        "pooled vector before them; see the variants of Table 1",
     ),
     "Pool1": Assumed(
         "the output of the stem, after its max pooling",
-        because="§3.2 takes the output of the first residual block, §3.1 counts the stem as a block without skip "
+        because="L301 takes the output of the first residual block, L256 counts the stem as a block without skip "
         "connection, and Table 5's best row, Pool1, has the numbers of the full system",
     ),
     "LAN: blocks": Assumed(
         "the stages behind the masked layer: four for Pool1, three, two and one for Res2, Res3 and Res4",
-        because="§3.1 gives four residual blocks like the corresponding ones of the GRN and says nothing of Table 5's "
+        because="L286 gives four residual blocks like the corresponding ones of the GRN and says nothing of Table 5's "
         "other rows; a layer can only be masked before the blocks that look at it",
     ),
     "mask: initialisation": Assumed(
@@ -67,13 +72,13 @@ ASSUMED = {
     ),
     "mask: scale of W": Assumed(
         "the layer holds W √2048 and divides g by √2048",
-        because="the function is that of eq. (1); a step of the one stated rate moves m′ as if g had a length near 1. "
-        "On W itself, with a g of length 40, the first steps already drive m′ without bound: on the small stand-in to "
-        "weights of 10⁹ in 7 steps at a rate of 0.001, a hundredth of the stated one",
+        because="a deviation from the text: the function is that of eq. (F.1), but W learns at 1/2048 of the stated "
+        "rate, as if g had a length near 1. At 0.001, a hundredth of the stated rate, W itself with a g of length 40 "
+        "drove the mask to weights of 10⁹ in 7 steps on the small stand-in",
     ),
     "mask: index order": Assumed(
         "column by column, j = ⌊k/h⌋ + 1 and i = k − h(j − 1) + 1 for k from 0",
-        because="eq. (2) as printed gives the row 0 for k = h, 2h, …: its k counts from 0 where its j counts from 1",
+        because="eq. (F.2) as printed gives the row 0 for k = h, 2h, …: its k counts from 0 where its j counts from 1",
     ),
     "mask: overflow": Assumed(
         "m′ at most 30, in float32",
@@ -82,7 +87,7 @@ ASSUMED = {
     ),
     "second stage: GRN": Assumed(
         "no gradients, BatchNorm in evaluation mode",
-        because="§3.3 keeps the weights fixed and is silent on BatchNorm; in evaluation mode g, f and p^G are those of "
+        because="L390 keeps the weights fixed and is silent on BatchNorm; in evaluation mode g, f and p^G are those of "
         "the network whose own row stands in Table 1",
     ),
 }
@@ -92,12 +97,19 @@ ASSUMED = {
 class GRN(nn.Module):
     """Global representation network: a ResNet-50 with an identity classifier (§3.1), the baseline of Tables 1 to 4.
 
-    identities: K. size: input height and width; any size will do.
+    identities: K. size: input height and width; any size will do. dropout: share of g that is dropped before the
+    classifier, in training.
     """
 
-    def __init__(self, identities: int, *, size: tuple[int, int] = (224, 224)) -> None:
+    @staticmethod
+    def unread(options: Mapping[str, Any]) -> set[str]:
+        """No dropout, which the first records do not name."""
+        return set() if options["dropout"] else {"dropout"}
+
+    def __init__(self, identities: int, *, size: tuple[int, int] = (224, 224), dropout: float = 0.0) -> None:
         super().__init__()
         self.backbone = Backbone(DEPTH)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = _classifier(identities)
 
     def forward(self, images: Tensor) -> Output:
@@ -108,11 +120,11 @@ class GRN(nn.Module):
             x = getattr(self.backbone, f"stage{stage}")(x)
             maps[f"Res{stage + 1}"] = x
         g = x.mean((2, 3))  # B × 2048
-        return Output(embedding=g, logits=[self.classifier(g)], features=[g], maps=maps)
+        return Output(embedding=g, logits=[self.classifier(self.dropout(g))], features=[g], maps=maps)
 
 
 class MN(nn.Module):
-    """Mixing network: predicts a mask from g and multiplies every channel of f by it (eq. 1–3).
+    """Mixing network: predicts a mask from g and multiplies every channel of f by it (eq. F.1 to F.3).
 
     size: h and w, height and width of f.
     """
@@ -120,11 +132,11 @@ class MN(nn.Module):
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
-        self.fc = nn.Linear(WIDTH, size[0] * size[1], bias=False)  # W of eq. (1), times √2048
+        self.fc = nn.Linear(WIDTH, size[0] * size[1], bias=False)  # W of eq. (F.1), times √2048
         nn.init.normal_(self.fc.weight, std=0.05)
 
     def mask(self, g: Tensor) -> Tensor:
-        """m (eq. 1 and 2) from g, B × 2048: float32, B × 1 × h × w, every entry at least 1."""
+        """m (eq. F.1 and F.2) from g, B × 2048: float32, B × 1 × h × w, every entry at least 1."""
         height, width = self.size
         with torch.autocast(g.device.type, enabled=False):  # an exponent in bf16 would be off by up to 1 part in 256
             transitional = functional.relu(self.fc(g.float() / WIDTH**0.5))  # m′: B × hw
@@ -132,7 +144,7 @@ class MN(nn.Module):
         return columns.transpose(1, 2).unsqueeze(1)
 
     def forward(self, g: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
-        """The mask m, B × 1 × h × w, and o (eq. 3), B × c × h × w like f."""
+        """The mask m, B × 1 × h × w, and o (eq. F.3), B × c × h × w like f."""
         m = self.mask(g)
         return m, f * m
 
@@ -172,10 +184,12 @@ class FMN(nn.Module):
     size:       input height and width; the mask has one weight for each place of the masked map.
     masked:     the layer whose output is masked, one of `MASKED` (Table 5).
     descriptor: which row of Table 1 is tested, one of `DESCRIPTORS`; training does not depend on it.
-    alpha:      share α of the GRN in the join of eq. (6), 0 to 1; only the descriptor "FMN" looks at it.
+    alpha:      share α of the GRN in the join of eq. (F.6), 0 to 1; only the descriptor "FMN" looks at it.
+    dropout:    share of l that is dropped before the LAN's classifier, in training.
     """
 
     EVALUATION_OPTIONS = ("descriptor", "alpha")
+    unread = GRN.unread
 
     def __init__(
         self,
@@ -185,6 +199,7 @@ class FMN(nn.Module):
         masked: str = "Pool1",
         descriptor: str = "FMN",
         alpha: float = 0.5,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if masked not in MASKED:
@@ -198,6 +213,7 @@ class FMN(nn.Module):
         self.grn = GRN(identities, size=size)
         self.mn = MN(stage_size(size, max(before, 1)))  # stage 1 keeps the size of Pool1
         self.lan = LAN(before=before)
+        self.dropout = nn.Dropout(dropout)
         self.classifier = _classifier(identities)  # the LAN's; here, so that a recipe names it as it does the GRN's
 
     def forward(self, images: Tensor) -> Output:
@@ -211,7 +227,7 @@ class FMN(nn.Module):
         descriptors = {"GRN": g, "LAN": l, "FMN": join(g, l, self.alpha)}
         return Output(
             embedding=descriptors[self.descriptor],
-            logits=[self.classifier(l)],
+            logits=[self.classifier(self.dropout(l))],
             features=[l],
             maps={"m": m, "GRN": grn.maps["Res5"], "LAN": res5},
             reference=grn.logits[0],
@@ -219,7 +235,7 @@ class FMN(nn.Module):
 
 
 def join(g: Tensor, l: Tensor, alpha: float) -> Tensor:  # noqa: E741
-    """D = [α g/‖g‖, (1 − α) l/‖l‖] (eq. 6), in float32. g and l: B × 2048; D: B × 4096."""
+    """D = [α g/‖g‖, (1 − α) l/‖l‖] (eq. F.6), in float32. g and l: B × 2048; D: B × 4096."""
     g, l = (functional.normalize(vector.float(), dim=1) for vector in (g, l))  # noqa: E741
     return torch.cat([alpha * g, (1 - alpha) * l], dim=1)
 

@@ -1,9 +1,11 @@
 """SafeNet: scale normalisation and anchor-based features over the four stages of one ResNet.
 
 Paper: "SafeNet: Scale-normalization and Anchor-based Feature Extraction Network for Person Re-identification",
-IJCAI 2018; §3.2 (global branch, eq. 1), §3.3 (anchors, eq. 2, Table 1), §3.4 (fused, bottleneck, classifier, eq. 3).
-No code was released. Shapes: B images, C channels after normalisation, K identities; a 256×128 input gives stage maps
-of 64×32, 32×16, 16×8 and 8×4.
+IJCAI 2018; §3.2 (global branch, eq. S.1), §3.3 (anchors, eq. S.2, Table 1), §3.4 (fused, bottleneck, classifier, eq.
+S.3). S.1 to S.3 are the paper's equations (1) to (3). No code was released. Where the text is silent, open-reid
+(Cysu/open-reid, 2017) is the guide: its crop has the very constants of §4.1. Lnnn is a line of our copy of the text.
+Shapes: B images, C channels after normalisation, K identities; a 256×128 input gives stage maps of 64×32, 32×16, 16×8
+and 8×4.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.spec import Assumed
 
@@ -27,38 +30,43 @@ ANCHOR_KERNELS = {
 ANCHOR_STRIDE = 2
 
 DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
-"""The four candidates of §4.3, "Choice of Final Pedestrian Descriptor"."""
+"""The four candidates of §4.3, "Choice of Final Pedestrian Descriptor", in the order of the network."""
+
+AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
+"""What may stand between the bottleneck's BatchNorm and the classifier; see `ASSUMED`, "bottleneck"."""
+
+CHOICES = {"anchor_size": tuple(ANCHOR_KERNELS), "after_bottleneck": AFTER_BOTTLENECK, "descriptor": DESCRIPTORS}
 
 ASSUMED = {
     "feature tap": Assumed(
         "after the last ReLU of each stage",
-        because="§3.2 takes the last layer of a stage; in ResNet that layer is the ReLU after the addition",
+        because="L212 takes the last layer of a stage; in ResNet that layer is the ReLU after the addition",
     ),
     "scale normalisation: BN and ReLU": Assumed(
         "after each of the three convolutions",
-        because="§3.2 lists three convolutions 'following by BatchNormalization and ReLU' and Figure 1 is not in the "
+        because="L254 lists three convolutions 'following by BatchNormalization and ReLU' and Figure 1 is not in the "
         "text; this is the reading in which no two convolutions merge into one linear map",
     ),
     "scale normalisation: widths": Assumed(
         "C in all three convolutions",
-        because="§3.2 speaks of learning after the number of channels changed, so the first convolution changes it",
+        because="L253 speaks of learning after the number of channels changed, so the first convolution changes it",
     ),
     "scale normalisation: shortcut": Assumed(
         "a bare 1×1 convolution without bias, also where the channels already match",
-        because="§3.2 says only that the shortcut is a 1×1 convolution; W_s of eq. (1) is a matrix without bias",
+        because="L256 says only that the shortcut is a 1×1 convolution; W_s of eq. (S.1) is a matrix without bias",
     ),
-    "scale normalisation: after the addition": Assumed("nothing", because="eq. (1) ends with the sum"),
+    "scale normalisation: after the addition": Assumed("nothing", because="eq. (S.1) ends with the sum"),
     "local branch: modules": Assumed(
         "scale normalisation of its own, with the same C as the global branch",
-        because="§3.3 names its normalised maps l^C apart from g^C and gives no second C",
+        because="L307 names its normalised maps l^C apart from g^C and gives no second C",
     ),
     "anchors: output": Assumed(
         "one map an anchor, linear, with bias",
-        because="eq. (2) sums over all C channels and has no activation; bias is the convolution's default",
+        because="eq. (S.2) sums over all C channels and has no activation; bias is the convolution's default",
     ),
     "anchors: sharing": Assumed(
         "own weights at each scale",
-        because="§3.3 applies the anchors to each scale and does not say that the scales share weights",
+        because="L308 applies the anchors to each scale and does not say that the scales share weights",
     ),
     "anchors: padding of the other sizes": Assumed(
         "(kernel − 1) // 2 with stride 2",
@@ -66,27 +74,39 @@ ASSUMED = {
     ),
     "fusion": Assumed(
         "concatenation, global before local, deep before shallow, no scaling",
-        because="§3.4 speaks of straightforward concatenation",
+        because="L357 speaks of straightforward concatenation. The flattened entries then vary more than the pooled "
+        "ones, about three times as much in an untrained network, and no layer before the bottleneck evens this out",
     ),
     "bottleneck": Assumed(
-        "linear, then BatchNorm, no activation, no dropout",
-        because="§3.4 gives two linear layers; BatchNorm brings pooled and flattened entries to one scale, and the "
-        "text names no activation",
+        "linear, BatchNorm, ReLU, dropout 0.5, then the classifier",
+        because="L354 says a two-layer fully connected block and no more; this is the block of open-reid's ResNet. "
+        "Table 3 has a row with the linear layer and its BatchNorm alone",
+    ),
+    "bottleneck as descriptor": Assumed(
+        "after the ReLU: what the classifier reads at test time", because="L651 names the layer alone"
+    ),
+    "eq. (S.3): f": Assumed(
+        "the input of the classifier, which is the bottleneck",
+        because="L388 calls it the classifier feature; W and b are those of the classifier, so that W f + b are its "
+        "scores and f is what it reads",
     ),
     "head of every row": Assumed(
-        "fused → bottleneck (1024) → classifier, descriptor = bottleneck",
-        because="Table 5 says 'the same settings in Sec. 4.1' for all rows, 'g4' included",
+        "joined vectors → bottleneck (1024) → classifier, descriptor = bottleneck",
+        because="L604 keeps one setting for the whole of Table 5, and the text describes one head only (L354); which "
+        "vector its upper rows are tested on is not said. Their variants test the joined vector of the same networks",
     ),
     "initialisation": Assumed(
-        "He normal for convolutions (fan out), normal (0.01) for the classifier, torch defaults elsewhere",
-        because="the text gives none; these are ResNet's own and the field's usual choice",
+        "He normal (fan out) for the scale normalisation and the bottleneck, normal (0.001) for the classifier, "
+        "torch's default (by fan in) for the anchors",
+        because="not stated; the first three are open-reid's. An anchor has one output and 8192 or more inputs: by fan "
+        "out its map would be some forty times as large as by fan in",
     ),
 }
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
 class ScaleNormalisation(nn.Module):
-    """Brings one stage map to C channels: g^C = F(g, {W_t}) + W_s g (eq. 1)."""
+    """Brings one stage map to C channels: g^C = F(g, {W_t}) + W_s g (eq. S.1)."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -105,7 +125,7 @@ class ScaleNormalisation(nn.Module):
 
 
 class Anchors(nn.Module):
-    """The anchors at one scale: one linear map an anchor, summed: l = l_h + l_v + l_s (eq. 2)."""
+    """The anchors at one scale: one linear map an anchor, summed: l = l_h + l_v + l_s (eq. S.2)."""
 
     def __init__(self, channels: int, kernels: dict[str, tuple[int, int]]) -> None:
         super().__init__()
@@ -129,6 +149,7 @@ class SafeNet(nn.Module):
     anchors:       which of "horizontal", "vertical", "square".
     anchor_size:   "small", "middle" (Table 1) or "large".
     bottleneck:    width of the bottleneck (Figure 5(c)).
+    after_bottleneck: one of `AFTER_BOTTLENECK`.
     descriptor:    which of `DESCRIPTORS` is the test descriptor (Figure 5(b)); training does not depend on it.
     """
 
@@ -146,26 +167,30 @@ class SafeNet(nn.Module):
         anchors: Sequence[str] = ("horizontal", "vertical", "square"),
         anchor_size: str = "middle",
         bottleneck: int = 1024,
+        after_bottleneck: str = "ReLU, dropout",
         descriptor: str = "bottleneck",
     ) -> None:
         super().__init__()
-        _check_switches(global_scales, channels, local_scales, anchors, anchor_size, descriptor)
+        _check_scales(global_scales, channels, local_scales, anchors)
+        chosen = {"anchor_size": anchor_size, "after_bottleneck": after_bottleneck, "descriptor": descriptor}
+        for name, value in chosen.items():
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} must be one of {CHOICES[name]}, not {value!r}")
         self.descriptor = descriptor
         self.global_scales, self.local_scales = tuple(global_scales), tuple(local_scales)
         kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
 
         self.backbone = Backbone(depth)
-        if channels is None:  # there is no local branch then
-            self.global_normalisation, self.local_normalisation, self.anchors = (nn.ModuleDict() for _ in range(3))
-            global_length = sum(CHANNELS[scale] for scale in global_scales)
-        else:
-            self.global_normalisation = _normalisations(global_scales, channels)
-            self.local_normalisation = _normalisations(local_scales, channels)
-            self.anchors = nn.ModuleDict({str(scale): Anchors(channels, kernels) for scale in local_scales})
-            global_length = channels * len(global_scales)
+        width = channels or 0  # 0: no map is normalised
+        self.global_normalisation = _normalisations(global_scales if width else (), width)
+        self.local_normalisation = _normalisations(local_scales, width)
+        self.anchors = nn.ModuleDict({str(scale): Anchors(width, kernels) for scale in local_scales})
+        global_length = sum(width or CHANNELS[scale] for scale in global_scales)
         local_length = sum(_anchor_map_length(stage_size(size, scale), kernels) for scale in local_scales)
 
-        self.bottleneck = nn.Sequential(nn.Linear(global_length + local_length, bottleneck), nn.BatchNorm1d(bottleneck))
+        linear = nn.Linear(global_length + local_length, bottleneck)
+        after = (nn.ReLU(), nn.Dropout(0.5)) if after_bottleneck == "ReLU, dropout" else ()
+        self.bottleneck = nn.Sequential(linear, nn.BatchNorm1d(bottleneck), *after)
         self.classifier = nn.Linear(bottleneck, identities)
         self._initialise()
 
@@ -188,12 +213,13 @@ class SafeNet(nn.Module):
         return self.global_normalisation[str(scale)](g) if self.global_normalisation else g
 
     def _initialise(self) -> None:
-        """ResNet's own initialisation for the new convolutions; a small classifier keeps the first softmax flat."""
-        for module in (*self.global_normalisation.modules(), *self.local_normalisation.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        for part in (self.global_normalisation, self.local_normalisation, self.bottleneck):
+            for layer in part.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
+        initialise_classifiers(self.classifier)
 
 
 def _normalisations(scales: Sequence[int], channels: int) -> nn.ModuleDict:
@@ -201,7 +227,7 @@ def _normalisations(scales: Sequence[int], channels: int) -> nn.ModuleDict:
 
 
 def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]]) -> int:
-    """Entries of l at one scale. All anchors must give maps of one size, or the sum of eq. (2) has no meaning."""
+    """Entries of l at one scale. All anchors must give maps of one size, or the sum of eq. (S.2) has no meaning."""
     sizes = {
         tuple((side + 2 * ((k - 1) // 2) - k) // ANCHOR_STRIDE + 1 for side, k in zip(size, kernel, strict=True))
         for kernel in kernels.values()
@@ -212,7 +238,7 @@ def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]
     return height * width
 
 
-def _check_switches(global_scales, channels, local_scales, anchors, anchor_size, descriptor) -> None:
+def _check_scales(global_scales, channels, local_scales, anchors) -> None:
     for name, scales in (("global_scales", global_scales), ("local_scales", local_scales)):
         if not set(scales) <= set(CHANNELS) or len(set(scales)) != len(scales):
             raise ValueError(f"{name} must be distinct stages out of {sorted(CHANNELS)}, not {tuple(scales)}")
@@ -220,9 +246,5 @@ def _check_switches(global_scales, channels, local_scales, anchors, anchor_size,
         raise ValueError("global_scales must name at least one stage: the descriptor starts from the global branch")
     if local_scales and channels is None:
         raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
-    if anchor_size not in ANCHOR_KERNELS:
-        raise ValueError(f"anchor_size must be one of {sorted(ANCHOR_KERNELS)}, not {anchor_size!r}")
-    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS[anchor_size])):
-        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS[anchor_size])}, not {tuple(anchors)}")
-    if descriptor not in DESCRIPTORS:
-        raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
+    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS["middle"])):
+        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS['middle'])}, not {tuple(anchors)}")

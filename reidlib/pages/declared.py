@@ -113,7 +113,7 @@ def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
 
 def all_settings(table: Table) -> Iterator[Settings]:
     """Those of the base and of every row for the paper, and of the trainings that go before them."""
-    for settings in (table.base, *(table.base.but(row) for row in table.rows)):
+    for settings in (table.base, *((row.base or table.base).but(row) for row in table.rows)):
         while settings is not None:
             yield settings
             settings = settings.first.settings if settings.first else None
@@ -121,7 +121,7 @@ def all_settings(table: Table) -> Iterator[Settings]:
 
 def differences(table: Table, row: Row) -> str:
     """How a row differs from its table's base at the paper's own budget, setting by setting."""
-    base, own = (_flat(settings) for settings in (table.base, table.base.but(row)))
+    base, own = (_flat(settings) for settings in (table.base, (row.base or table.base).but(row)))
     if base["model"] != own["model"]:
         return f"model: {base['model']} → {own['model']}"
     names = [name for name in {**base, **own} if base.get(name) != own.get(name)]

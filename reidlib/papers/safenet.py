@@ -2,10 +2,13 @@
 
 No code was released, so every row is as published, with the assumptions marked here and in `reidlib.models.safenet`.
 
-Figure 5 is missing in our copy of the text: its rows stand here without printed numbers. Figure 5(d), the time of the
-distance matrix by length of the descriptor, is no table of rows, for no training has a part in it: the page of Figure
-5(c) measures it, on synthetic vectors. Figures 1 to 4 hold no numbers; Figure 3 shows the anchors' maps and Figure 4
-ranked galleries of CUHK03, both of the final model, and each is drawn again by a notebook of its name.
+Where the text is silent, open-reid (Cysu/open-reid, 2017) is the guide: its crop has the constants of §4.1. Lnnn is a
+line of our copy of the text.
+
+Figure 5 is missing in that copy: of its rows only those have a printed number that are the final model of Table 5.
+Figure 5(d), the time of the distance matrix by length of the descriptor, is no table of rows, for no training has a
+part in it: the page of Figure 5(c) measures it, on synthetic vectors. Figures 1 to 4 hold no numbers; Figures 3 and 4
+are drawn again by notebooks of their names.
 """
 
 from dataclasses import replace
@@ -22,36 +25,34 @@ RECIPE = Recipe(
     crop_scale=Stated((0.64, 1.0), where="§4.1: crop with scale in [0.64, 1.0]"),
     aspect_ratio=Assumed(
         (1.0, 1.5),
-        because="§4.1 gives an aspect ratio in [2, 3], read here as height over width; at 256×128 that is 1 to 1.5 "
-        "times the input's own ratio, and this form keeps its meaning at other input sizes",
+        because="L398 gives an aspect ratio in [2, 3], read as height over width, as in open-reid; at 256×128 that is "
+        "1 to 1.5 times the input's own ratio, and this form keeps its meaning at other input sizes",
     ),
     flip=Stated(0.5, where="§4.1: horizontal flip with probability 0.5"),
     epochs=Stated(80, where="§4.1: 80 epochs"),
     batch=Stated(128, where="§4.1: mini-batch of 128"),
     rates=Stated({"backbone": 0.01, "rest": 0.001}, where="§4.1: 0.01 for the backbone, 0.001 for the rest"),
-    momentum=Assumed(0.9, because="§4.1 says SGD and gives no momentum; 0.9 is the field's value"),
-    weight_decay=Assumed(5e-4, because="not stated; the value of the re-identification baselines of that year"),
-    schedule=Assumed("step", because="§4.1 speaks of an initial rate, so it falls; by how much is not stated"),
-    milestones=Assumed((40, 60), because="not stated; half and three quarters of the 80 epochs"),
-    decay=Assumed(0.1, because="not stated; the usual factor"),
+    momentum=Assumed(0.9, because="L403 says SGD and gives no momentum; open-reid's"),
+    nesterov=Assumed(True, because="not stated; open-reid's"),
+    weight_decay=Assumed(5e-4, because="not stated; open-reid's"),
+    schedule=Assumed("step", because="L405 speaks of an initial rate, so it falls; open-reid's falls in steps"),
+    milestones=Assumed((40,), because="not stated; open-reid's rate falls every 40 epochs"),
+    decay=Assumed(0.1, because="not stated; open-reid's"),
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
 ASSUMED = {
     "crop: draw": Assumed(
-        "area uniform in its interval, ratio log-uniform, place uniform",
-        because="§4.1 gives the two intervals and no distribution; this is the field's usual draw",
+        "area and ratio uniform in their intervals, place uniform; a box that does not fit is drawn again, at most ten "
+        "times in all, then the whole image is taken",
+        because="L397 gives the two intervals alone; they are the constants of open-reid's RandomSizedRectCrop, which "
+        "has this rule",
     ),
-    "crop: does not fit": Assumed(
-        "the side that is too long becomes the image's own",
-        because="§4.1 gives no rule; about half of the draws in its intervals are taller than the image, and a second "
-        "draw would favour small crops",
-    ),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="§4.1 subtracts a mean and does not say which"),
+    "mean and deviation": Assumed("ImageNet's, by channel", because="L402 names no values; open-reid's"),
     "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
     "sampling": Assumed(
         "every image once an epoch, in a new order, the last incomplete batch left out",
-        because="not stated; the softmax loss needs no groups of identities",
+        because="not stated; open-reid's",
     ),
     "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
     "Tables 2 to 4: Single scale, Global only": Assumed(
@@ -75,7 +76,12 @@ ASSUMED = {
     ),
     "Table 3: multi-query": Assumed(
         "mean of the features of the query's identity in its camera, by the networks of the single query",
-        because="not stated; the protocol's own rule, which needs no other training",
+        because="L494 gives no rule; the protocol's own, which needs no other training",
+    ),
+    "Table 3: multi-query, length": Assumed(
+        "the mean is taken of the vectors as the network gives them, and brought to length one afterwards",
+        because="L106 compares normalised representations and names no order; so a longer vector weighs more in the "
+        "mean, and none does once all have length one",
     ),
     "Figure 5(b): candidates": Assumed(
         "four vectors of one trained network",
@@ -121,7 +127,27 @@ def _plain(*scales: int) -> dict:
     return dict(global_scales=scales, channels=None, local_scales=())
 
 
-FINAL = "the final model: Table 5's 'multi-global (C=256) + l1, l2'"
+SWAPPED = Row(
+    "SafeNet (ResNet-50)",
+    recipe=dict(
+        rates=Assumed(
+            {"backbone": 0.001, "rest": 0.01},
+            because="L405 gives the pre-trained backbone the larger rate; open-reid gives it a tenth of the new "
+            "layers', so the two may have changed places in the text",
+        )
+    ),
+    variant="learning rates swapped",
+    note="about pre-trained weights: the budgets that start from scratch have other rates, and this row keeps these",
+)
+
+LINEAR = Row(
+    "SafeNet (ResNet-50)",
+    options=dict(after_bottleneck="nothing"),
+    variant="bottleneck without ReLU and dropout",
+)
+
+LAST = "multi-global (C=256) + l1, l2"
+FINAL = f"the final model: Table 5's '{LAST}'"
 
 OWN_ROWS = (
     Row("Single scale", options=_plain(4), note="Table 5's 'g4'"),
@@ -172,7 +198,7 @@ TABLE_2_FIVE_PAIRS = replace(
 TABLE_3 = table(
     name="table3",
     title="Comparison with state-of-the-art results on Market-1501, single query",
-    rows=OWN_ROWS,
+    rows=(*OWN_ROWS, SWAPPED, LINEAR),
 )
 
 TABLE_3_MULTI_QUERY = replace(
@@ -183,6 +209,7 @@ TABLE_3_MULTI_QUERY = replace(
     base=replace(FULL, testing=TestSettings(multi_query=True)),
     protocol="market1501-multi-query",
     printed_as="multi-query",
+    rows=OWN_ROWS,
 )
 """The other half of Table 3: the same networks, tested otherwise."""
 
@@ -193,33 +220,51 @@ TABLE_4 = table(
     rows=OWN_ROWS,
 )
 
+
+GLOBAL_ROWS = (
+    Row("g4", options=_plain(4)),
+    Row("g4,g3", options=_plain(4, 3)),
+    Row("g4,g3,g2", options=_plain(4, 3, 2)),
+    Row("g4,g3,g2,g1", options=_plain(4, 3, 2, 1)),
+    Row("gC4,gC3,gC2,gC1 (C=128)", options=dict(channels=128, local_scales=())),
+    Row("gC4,gC3,gC2,gC1 (C=256)", options=dict(local_scales=())),
+    Row("gC4,gC3,gC2,gC1 (C=512)", options=dict(channels=512, local_scales=())),
+)
+
 TABLE_5 = table(
     name="table5",
     title="Ablation analysis of different components",
     rows=(
-        Row("g4", options=_plain(4)),
-        Row("g4,g3", options=_plain(4, 3)),
-        Row("g4,g3,g2", options=_plain(4, 3, 2)),
-        Row("g4,g3,g2,g1", options=_plain(4, 3, 2, 1)),
-        Row("gC4,gC3,gC2,gC1 (C=128)", options=dict(channels=128, local_scales=())),
-        Row("gC4,gC3,gC2,gC1 (C=256)", options=dict(local_scales=())),
-        Row("gC4,gC3,gC2,gC1 (C=512)", options=dict(channels=512, local_scales=())),
+        *GLOBAL_ROWS,
         Row("multi-global (C=256) + l1", options=dict(local_scales=(1,))),
-        Row("multi-global (C=256) + l1, l2", note="the final model: SafeNet (ResNet-50) of Table 3"),
+        Row(LAST, note="the final model: SafeNet (ResNet-50) of Table 3"),
         Row("multi-global (C=256) + l1, l2, l3", options=dict(local_scales=(1, 2, 3))),
         Row("multi-global (C=256) + l1, l2, l3, l4", options=dict(local_scales=(1, 2, 3, 4))),
     ),
 )
 
+TABLE_5_JOINED_VECTOR = table(
+    name="table5-joined-vector",
+    title="Table 5's rows without anchors, tested on the joined vector and on the bottleneck",
+    same_as={row.label: ("table5", row.label) for row in GLOBAL_ROWS},
+    rows=(
+        *GLOBAL_ROWS,
+        *(replace(r, options=r.options | dict(descriptor="global"), variant="joined vector") for r in GLOBAL_ROWS),
+    ),
+)
+"""The text does not say which vector these rows are tested on: the same networks, tested on both."""
+
 IN_FIGURE = f"{OURS}: the numbers stand in the figure alone"
-"""Begins the note of every row of Figure 5, which our copy of the text does not have."""
+"""Begins the note of a row of Figure 5, which our copy of the text does not have; it has the number of the final model,
+which is Table 5's."""
 
 FIGURE_5A = table(
     name="figure5a",
     title="Figure 5(a): anchor sizes",
+    same_as={"middle": ("table5", LAST)},
     rows=(
         Row("small", options=dict(anchor_size="small"), note=f"{IN_FIGURE}; (2,4), (4,2), (3,3)"),
-        Row("middle", note=f"{IN_FIGURE}; (4,8), (8,4), (6,6), {FINAL}"),
+        Row("middle", note=f"(4,8), (8,4), (6,6); {FINAL}"),
         Row("large", options=dict(anchor_size="large"), note=f"{IN_FIGURE}; (6,12), (12,6), (9,9)"),
     ),
 )
@@ -227,10 +272,11 @@ FIGURE_5A = table(
 FIGURE_5B = table(
     name="figure5b",
     title="Figure 5(b): effectiveness of the choice of descriptor",
+    same_as={"bottleneck": ("table5", LAST)},
     rows=(
         Row("global", options=dict(descriptor="global"), note=IN_FIGURE),
         Row("fused", options=dict(descriptor="fused"), note=IN_FIGURE),
-        Row("bottleneck", note=f"{IN_FIGURE}; {FINAL}"),
+        Row("bottleneck", note=FINAL),
         Row("classifier", options=dict(descriptor="classifier"), note=IN_FIGURE),
     ),
 )
@@ -241,11 +287,12 @@ _AXIS = "the figure's axis is lost; §4.3 names 512 and 1024 and speaks of fewer
 FIGURE_5C = table(
     name="figure5c",
     title="Figure 5(c): dimension of the bottleneck",
+    same_as={"1024": ("table5", LAST)},
     rows=(
         Row("128", options=dict(bottleneck=Assumed(128, because=_AXIS)), note=IN_FIGURE),
         Row("256", options=dict(bottleneck=Assumed(256, because=_AXIS)), note=IN_FIGURE),
         Row("512", options=dict(bottleneck=Stated(512, where="§4.3, Effectiveness of Bottleneck")), note=IN_FIGURE),
-        Row("1024", note=f"{IN_FIGURE}; {FINAL}"),
+        Row("1024", note=FINAL),
         Row("2048", options=dict(bottleneck=Assumed(2048, because=_AXIS)), note=IN_FIGURE),
     ),
 )
@@ -254,8 +301,9 @@ LEAVE_ONE_ANCHOR_OUT = table(
     name="leave-one-anchor-out",
     printed_in="text-leave-one-anchor-out",
     title="Importance of each anchor, left out once (§4.3, text)",
+    same_as={"all three anchors": ("table5", LAST)},
     rows=(
-        Row("all three anchors", note=f"{OURS}: the text compares with {FINAL}"),
+        Row("all three anchors", note=f"the text compares with {FINAL}"),
         Row("without horizontal anchor", options=dict(anchors=("vertical", "square"))),
         Row("without vertical anchor", options=dict(anchors=("horizontal", "square"))),
         Row("without square anchor", options=dict(anchors=("horizontal", "vertical"))),

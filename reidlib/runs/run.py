@@ -241,14 +241,18 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
     """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
     import pandas as pd
 
+    # A row that is the `same_as` one of another table has that one's number.
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
     printed = dataset  # one name for a data set, whatever its boxes or its split
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
-    place = {"paper": table.paper, "table": table.printed_in or table.name, "dataset": printed}
-    chosen = frame[(frame[list(place)] == pd.Series(place)).all(axis=1)]
-    chosen = chosen[chosen["variant"].isin(table.printed_of(dataset))]
+    of_paper = frame[(frame["paper"] == table.paper) & (frame["dataset"] == printed)]
+    of_paper = of_paper[of_paper["variant"].isin(table.printed_of(dataset))]
+    parts = [of_paper[of_paper["table"] == (table.printed_in or table.name)]]
+    for label, (other, row) in table.same_as.items():
+        parts.append(of_paper[(of_paper["table"] == other) & (of_paper["row"] == row)].assign(row=label))
+    chosen = pd.concat(parts)
     return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -33,13 +34,21 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One optimiser group for each submodule in `rates` and one for the "rest", without frozen weights."""
-    children = dict(model.named_children())
-    unknown = set(rates) - set(children) - {"rest"}
-    if unknown:
-        raise ReidError(f"rate for {sorted(unknown)}: {type(model).__name__} has the submodules {', '.join(children)}")
-    named = {name: list(children[name].parameters()) for name in rates if name != "rest"}
-    taken = {id(weight) for weights in named.values() for weight in weights}
-    named["rest"] = [weight for weight in model.parameters() if id(weight) not in taken]
-    learnt = {name: [weight for weight in weights if weight.requires_grad] for name, weights in named.items()}
-    return [dict(params=found, lr=rates[name], initial_rate=rates[name]) for name, found in learnt.items() if found]
+    """One optimiser group for each name in `rates`, without frozen weights.
+
+    rates: learning rate by submodule ("backbone") or by a pattern of the names of weights ("*.bn1.weight"); the first
+    name that fits a weight has it, and "rest" holds all others. A name that the model lacks is a ReidError.
+    """
+    children, left = dict(model.named_children()), dict(model.named_parameters())
+    named = {}
+    for name in (*(name for name in rates if name != "rest"), "rest"):
+        pattern = {"rest": "*"}.get(name, name if "*" in name else f"{name}.*")
+        chosen = [weight for weight in left if fnmatchcase(weight, pattern)]
+        if not chosen and name not in ("rest", *children):
+            raise ReidError(f"rate for {name!r}: {type(model).__name__} has the submodules {', '.join(children)}")
+        named[name] = [weight for weight in map(left.pop, chosen) if weight.requires_grad]
+    return [
+        {"params": weights, "lr": rates[name], "initial_rate": rates[name]}
+        for name, weights in named.items()
+        if weights
+    ]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reidlib.data.augment import crop_and_flip, crop_boxes, cut, erase, erasing_boxes, pad_and_crop
+from reidlib.data.augment import CANDIDATES, crop_and_flip, crop_boxes, cut, erase, erasing_boxes, pad_and_crop
 from reidlib.data.images import normalise
 from reidlib.data.sampling import epoch_batches
 from reidlib.spec import ReidError
@@ -25,30 +25,53 @@ def interval(low, high):
     return st.tuples(st.floats(low, high), st.floats(low, high)).map(lambda pair: (min(pair), max(pair)))
 
 
-@settings(max_examples=100, deadline=None)
-@given(interval(0.05, 1.0), interval(0.3, 3.0), st.integers(0, 2**32))
-def test_boxes_lie_inside_with_area_and_stretch_as_asked(scale, aspect_ratio, seed):
-    boxes = crop_boxes(200, scale=scale, aspect_ratio=aspect_ratio, flip=0.5, generator=seeded(seed)).double()
-    top, left, height, width, sign = boxes.unbind(1)
-    for start, length in ((top, height), (left, width)):
-        assert (start >= 0).all() and (length > 0).all() and (start + length <= 1 + 1e-6).all()
-    assert set(sign.tolist()) <= {-1.0, 1.0}
-    fits = (height < 1) & (width < 1)  # the others were clamped to the border
-    area, ratio = (height * width)[fits], (height / width)[fits]
-    assert (area >= scale[0] - 1e-5).all() and (area <= scale[1] + 1e-5).all()
-    assert (ratio >= aspect_ratio[0] - 1e-5).all() and (ratio <= aspect_ratio[1] + 1e-5).all()
+@settings(max_examples=50, deadline=None)
+@given(interval(0.5, 1.0), interval(1.1, 3.0), st.integers(0, 2**32))
+def test_boxes_are_the_loop_that_draws_again_until_one_fits(scale, aspect_ratio, seed):
+    """RandomSizedRectCrop: area and ratio uniform, at most ten draws, then the whole image."""
+    boxes = crop_boxes(20, scale=scale, aspect_ratio=aspect_ratio, flip=0.5, generator=seeded(seed)).tolist()
+    again = seeded(seed)
+    once = torch.rand(5, 20, generator=again, dtype=torch.float64).tolist()
+    more = torch.rand(18, 20, generator=again, dtype=torch.float64).tolist()  # nine areas, then nine ratios
+    for b, found in enumerate(boxes):
+        for attempt in range(CANDIDATES):
+            draws = (once[0][b], once[1][b]) if attempt == 0 else (more[attempt - 1][b], more[attempt + 8][b])
+            area, ratio = (low + (high - low) * u for (low, high), u in zip((scale, aspect_ratio), draws, strict=True))
+            height, width = math.sqrt(area * ratio), math.sqrt(area / ratio)
+            if height <= 1 and width <= 1:
+                break
+        else:
+            height = width = 1.0
+        sign = -1.0 if once[4][b] < 0.5 else 1.0
+        expected = [(1 - height) * once[2][b], (1 - width) * once[3][b], height, width, sign]
+        assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_with_safenets_intervals_the_clamped_boxes_keep_them_too():
-    boxes = crop_boxes(20_000, scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), flip=0.5, generator=seeded()).double()
+def test_the_boxes_of_safenets_intervals_have_the_statistics_of_their_rule():
+    """Of the draws with area a ≤ 1 and ratio r ≤ 1.5 those with a r ≤ 1 fit; the integrals are done by hand."""
+    share = (0.5 * (2 / 3 - 0.64) + math.log(1.5) - 1 / 3) / (0.36 * 0.5)  # 48 % of the draws fit
+    mean_area = (0.25 * (4 / 9 - 0.64**2) + 1 / 18) / (0.36 * 0.5) / share  # 0.75
+    boxes = crop_boxes(50_000, scale=(0.64, 1.0), aspect_ratio=(1.0, 1.5), flip=0.5, generator=seeded()).double()
     top, left, height, width, sign = boxes.unbind(1)
-    area, ratio = height * width, height / width
-    assert area.min() >= 0.64 - 1e-6 and area.max() <= 1 + 1e-6
-    assert ratio.min() >= 1 - 1e-6 and ratio.max() <= 1.5 + 1e-6
-    assert 0.45 < (height == 1).double().mean() < 0.53  # as the docstring says: about half are full height
+    whole = (height == 1) & (width == 1)
+    assert whole.double().mean() == pytest.approx((1 - share) ** 10, abs=0.0006)
+    area, ratio = (height * width)[~whole], (height / width)[~whole]
+    assert area.min() >= 0.64 - 1e-6 and ratio.min() >= 1 - 1e-6 and ratio.max() <= 1.5 + 1e-6
+    assert area.mean() == pytest.approx(mean_area, abs=0.002)
     assert 0.48 < (sign < 0).double().mean() < 0.52
     free = 1 - width
     assert abs((left / free)[free > 0.01].mean() - 0.5) < 0.01  # placed uniformly
+
+
+def test_boxes_that_always_fit_take_five_numbers_an_image():
+    """So that a crop which needs no second draw, or none at all, sees the numbers that it always saw."""
+    for scale in ((1.0, 1.0), (0.7225, 1.0)):
+        generator = seeded()
+        boxes = crop_boxes(7, scale=scale, aspect_ratio=(1.0, 1.0), flip=0.5, generator=generator)
+        again = seeded()
+        area = scale[0] + (1 - scale[0]) * torch.rand(5, 7, generator=again, dtype=torch.float64)[0]
+        assert torch.equal(boxes[:, 2], area.sqrt().float()) and torch.equal(boxes[:, 2], boxes[:, 3])
+        assert torch.equal(generator.get_state(), again.get_state())
 
 
 def test_a_whole_crop_is_the_image():

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torchvision
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from reidlib import losses
@@ -12,6 +13,7 @@ from reidlib.models.backbone import Backbone
 from reidlib.models.fmn import DESCRIPTORS, FMN, GRN, LAN, LARGEST_EXPONENT, MASKED, MN, join
 from reidlib.papers import fmn as paper
 from reidlib.spec import ReidError
+from reidlib.training import parameter_groups
 
 SIZE = (128, 64)
 STAGES = {"Pool1": [1, 2, 3, 4], "Res2": [2, 3, 4], "Res3": [3, 4], "Res4": [4]}
@@ -33,7 +35,7 @@ def in_training(model):
     return model
 
 
-def test_mask_and_product_are_equations_1_to_3_written_out():
+def test_mask_and_product_are_equations_f1_to_f3_written_out():
     torch.manual_seed(0)
     height, width, channels = 4, 3, 2
     mn = MN((height, width))
@@ -56,7 +58,7 @@ def test_mask_and_product_are_equations_1_to_3_written_out():
 
 
 def test_the_mask_is_filled_column_by_column():
-    """Eq. 2: k counts down the first column, then down the second."""
+    """Eq. F.2: k counts down the first column, then down the second."""
     mn = MN((3, 2))
     with torch.no_grad():
         mn.fc.weight.zero_()
@@ -83,7 +85,7 @@ def test_the_mask_has_full_precision_under_autocast_and_never_overflows():
     assert torch.isfinite(o.square().sum()), "the next BatchNorm squares and adds"
 
 
-def test_the_join_is_equation_6():
+def test_the_join_is_equation_f6():
     joined = join(torch.tensor([[3.0, 4]]), torch.tensor([[0.0, 2]]), 0.25)
     assert torch.allclose(joined, torch.tensor([[0.25 * 0.6, 0.25 * 0.8, 0, 0.75]]))
 
@@ -102,6 +104,22 @@ def test_the_three_descriptors_come_from_one_trained_network(images):
     assert {name: out.embedding.shape[1] for name, out in outputs.items()} == {"GRN": 2048, "LAN": 2048, "FMN": 4096}
     assert torch.equal(outputs["FMN"].reference, g.logits[0])
     assert torch.equal(outputs["FMN"].logits[0], outputs["GRN"].logits[0])
+
+
+def test_dropout_stands_before_the_classifiers_in_training_only(images):
+    torch.manual_seed(0)
+    for model in (GRN(5, size=SIZE, dropout=0.75), fmn(dropout=0.9)):
+        seen = {}
+        model.classifier.register_forward_hook(lambda _, given, __, seen=seen: seen.update(given=given[0]))
+        with torch.inference_mode():
+            vector = (
+                in_training(model)(images).features[0] if isinstance(model, FMN) else model.train()(images).features[0]
+            )
+            kept = seen["given"] != 0
+            assert float(kept.double().mean()) == pytest.approx(1 - model.dropout.p, abs=0.02)
+            assert torch.allclose(seen["given"][kept], vector[kept] / (1 - model.dropout.p))
+            vector = model.eval()(images).features[0]
+            assert torch.equal(seen["given"], vector)
 
 
 @pytest.mark.parametrize("masked", MASKED)
@@ -247,6 +265,49 @@ def test_descriptors_and_rerankings_share_one_network_and_masked_layers_do_not()
     assert [networks(table) for table in (paper.TABLE_1, paper.TABLE_2, paper.TABLE_5)] == [2, 2, 4]
     full = {str(t.settings(t.rows[i], "full").trained()) for t, i in ((paper.TABLE_1, 2), (paper.TABLE_5, 0))}
     assert len(full) == 1, "Pool1 of Table 5 is the full system"
+
+
+def variants(word, budget="full"):
+    return [paper.TABLE_1_VARIANTS.settings(row, budget) for row in paper.TABLE_1_VARIANTS.rows if row.variant == word]
+
+
+def test_the_mirror_image_is_another_test_of_the_full_system():
+    (mirror,) = variants("mirror image added")
+    full = paper.TABLE_1.settings(paper.TABLE_1.rows[2], "full")
+    assert mirror.trained() == full.trained() and mirror.tested() != full.tested()
+
+
+@pytest.mark.parametrize("budget", ["smoke", "small", "medium", "full"])
+def test_rows_as_in_pan_are_one_training_of_each_stage(budget):
+    grn, lan, full = variants("as in PAN", budget)
+    assert lan.trained() == full.trained() and (lan.options["descriptor"], full.recipe.nesterov) == ("LAN", True)
+    assert grn.trained() == full.first.settings.trained()
+
+
+def test_rows_as_in_pan_have_its_rates():
+    """0.1 times 0.02, 0.001 and 0.0001 for pre-trained layers, 0.1 for new ones (resnet52_market.m)."""
+    found = variants("as in PAN")
+    for settings in found[:2]:
+        model = settings.model(5, size=SIZE, **settings.options)
+        if settings.first:
+            model.grn.requires_grad_(False)
+        names = {id(weight): name for name, weight in model.named_parameters()}
+        rates = {names[id(w)]: g["lr"] for g in parameter_groups(model, settings.recipe.rates) for w in g["params"]}
+        modules = dict(model.named_modules())
+        for name, rate in rates.items():
+            module = modules[name.rpartition(".")[0]]
+            multiplier = 0.001 if isinstance(module, nn.BatchNorm2d) and name.endswith("weight") else 0.02
+            multiplier = {"classifier": 1, "mn": 1e-5 * 2048}.get(name.partition(".")[0], multiplier)
+            multiplier = 0.0001 if name == "backbone.stem.0.weight" else multiplier
+            assert rate == pytest.approx(0.1 * multiplier), name
+    assert [settings.recipe.epochs for settings in found] == [25, 45, 45]
+
+
+def test_a_later_option_at_its_default_leaves_the_key_alone():
+    """So that the records made before there was dropout keep their rows."""
+    full = paper.TABLE_1.settings(paper.TABLE_1.rows[2], "small").trained()
+    assert "dropout" not in full["options"] and "dropout" not in full["first"]["options"]
+    assert variants("as in PAN", "small")[1].trained()["options"]["dropout"] == 0.9
 
 
 @pytest.mark.parametrize("budget", ["small", "medium"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from reidlib.models.backbone import CHANNELS, Backbone, imagenet_file, stage_size
-from reidlib.models.safenet import ANCHOR_KERNELS, DESCRIPTORS, Anchors, SafeNet, ScaleNormalisation
+from reidlib.models.safenet import AFTER_BOTTLENECK, ANCHOR_KERNELS, DESCRIPTORS, Anchors, SafeNet, ScaleNormalisation
 from reidlib.spec import ReidError
 
 SIZE = (128, 64)
@@ -27,7 +27,7 @@ def test_stage_maps_have_the_strides_of_section_3_2(size):
         assert stage_size(size, stage) == maps[stage].shape[2:]
 
 
-def test_an_anchor_is_the_sum_over_channels_of_equation_2():
+def test_an_anchor_is_the_sum_over_channels_of_equation_s2():
     """lk = Σn ln ⊗ anchor_kn, written out pixel by pixel, then l = lh + lv + ls."""
     torch.manual_seed(0)
     anchors = Anchors(3, ANCHOR_KERNELS["middle"]).double()
@@ -68,7 +68,7 @@ def test_scale_normalisation_is_trunk_plus_shortcut_and_nothing_after():
     module = ScaleNormalisation(8, 4).eval()
     g = torch.randn(2, 8, 6, 3)
     assert torch.allclose(module(g), module.trunk(g) + module.shortcut(g))
-    assert (module(g) < 0).any(), "eq. (1) ends with the sum: no ReLU may follow"
+    assert (module(g) < 0).any(), "eq. (S.1) ends with the sum: no ReLU may follow"
     assert [tuple(m.kernel_size) for m in module.trunk if isinstance(m, nn.Conv2d)] == [(1, 1), (3, 3), (1, 1)]
 
 
@@ -94,6 +94,43 @@ def test_the_descriptor_is_what_its_name_says(images, descriptor):
             assert torch.allclose(model.classifier(output.embedding), output.logits[0])
         if descriptor == "fused":
             assert torch.allclose(model.bottleneck(output.embedding), output.features[0])
+
+
+@pytest.mark.parametrize("after", AFTER_BOTTLENECK)
+def test_the_block_of_two_layers_is_open_reids_or_linear(images, after):
+    """Linear → BatchNorm → ReLU → dropout 0.5 → classifier, or without the two in the middle."""
+    torch.manual_seed(0)
+    model = SafeNet(5, size=SIZE, after_bottleneck=after).eval()
+    with torch.inference_mode():
+        fused = torch.randn(4, 1024 + 128 + 32)
+        linear = model.bottleneck[:2](fused)
+        assert torch.equal(model.bottleneck(fused), linear.relu() if after == "ReLU, dropout" else linear)
+        dropped = model.train().bottleneck(fused)
+    zeros = float((dropped == 0).double().mean())
+    assert zeros == pytest.approx(0.75 if after == "ReLU, dropout" else 0, abs=0.03)
+
+
+def test_untrained_local_entries_vary_about_three_times_as_much_as_pooled_ones():
+    """The reason given for "fusion": nothing before the bottleneck brings the two to one scale."""
+    torch.manual_seed(0)
+    model = SafeNet(5, size=SIZE, descriptor="fused").train()
+    with torch.inference_mode():
+        fused = model(torch.randn(16, 3, *SIZE)).embedding
+    pooled, local = fused[:, :1024].std(0).mean(), fused[:, 1024:].std(0).mean()
+    assert 2 < local / pooled < 5
+
+
+def test_how_new_layers_start():
+    """Fan out but for the anchors: there it would give weights some forty times as large as torch's default."""
+    torch.manual_seed(0)
+    model = SafeNet(751, size=(256, 128)).requires_grad_(False)
+    horizontal = model.anchors["1"].horizontal.weight
+    assert horizontal.std() == pytest.approx((1 / (3 * 256 * 4 * 8)) ** 0.5, rel=0.05)
+    assert (2 / (4 * 8)) ** 0.5 / horizontal.std() == pytest.approx(40, rel=0.1)
+    assert model.global_normalisation["1"].shortcut.weight.std() == pytest.approx((2 / 256) ** 0.5, rel=0.02)
+    assert model.bottleneck[0].weight.std() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
+    assert model.classifier.weight.std() == pytest.approx(0.001, rel=0.02)
+    assert not model.bottleneck[0].bias.any() and not model.classifier.bias.any()
 
 
 @pytest.mark.parametrize("left_out", ["horizontal", "vertical", "square"])
@@ -125,6 +162,7 @@ def test_resnet_101_is_deeper():
         (dict(anchors=()), "anchors must be some of"),
         (dict(anchor_size="huge"), "anchor_size"),
         (dict(descriptor="last"), "descriptor"),
+        (dict(after_bottleneck="dropout"), "after_bottleneck must be one of"),
         (dict(depth=34), "depth"),
     ],
 )

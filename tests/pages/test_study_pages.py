@@ -40,7 +40,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(records):
-    return Runs(tuple(runs_of("safenet/table5", budget="small")))
+    return Runs(tuple(runs_of("fmn/table5", budget="small")))
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +132,7 @@ def test_a_page_that_lacks_a_record_says_how_to_make_it(records, runs):
     gone = runs.runs[3]
     kept = gone.record_file.rename(gone.record_file.with_suffix(".kept"))
     try:
-        with pytest.raises(
-            ReidError, match=re.escape(f"{gone.row.label!r}") + ".*reid run safenet/table5 --budget small"
-        ):
+        with pytest.raises(ReidError, match=re.escape(f"{gone.row.label!r}") + ".*reid run fmn/table5 --budget small"):
             page.check_finished(runs)
     finally:
         kept.rename(gone.record_file)

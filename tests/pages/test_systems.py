@@ -24,7 +24,7 @@ def listed():
 
 def test_every_paper_and_every_model_class_is_counted(listed):
     declared = {
-        (table.paper, (row.model or table.base.model).__name__)
+        (table.paper, (row.model or (row.base or table.base).model).__name__)
         for table in papers.tables().values()
         for row in table.rows
         if row.recipe.get("epochs") != 0

@@ -1,6 +1,7 @@
 """The loop: exact resume, schedule, parameter groups, and stopping with a reason."""
 
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -197,6 +198,20 @@ def test_parameter_groups_hold_every_weight_once():
     assert {id(w) for w in groups[0]["params"]} == {id(w) for w in model.body.parameters()}
     with pytest.raises(ReidError, match="backbone.*Tiny has the submodules body, classifier"):
         training.parameter_groups(model, {"backbone": 0.01, "rest": 0.001})
+
+
+def test_a_rate_may_be_given_by_a_pattern_of_the_weights_names():
+    """The first name that fits a weight has it; frozen weights are in no group."""
+    model = nn.Sequential(OrderedDict(stem=nn.Conv2d(3, 4, 1), bn1=nn.BatchNorm2d(4), classifier=nn.Linear(4, 2)))
+    model.stem.bias.requires_grad_(False)
+    groups = training.parameter_groups(model, {"*.weight": 0.1, "bn1": 0.2, "rest": 0.3})
+    assert [[id(weight) for weight in group["params"]] for group in groups] == [
+        [id(model.stem.weight), id(model.bn1.weight), id(model.classifier.weight)],
+        [id(model.bn1.bias)],
+        [id(model.classifier.bias)],
+    ]
+    with pytest.raises(ReidError, match=r"rate for '\*\.scale': Sequential has the submodules stem, bn1, classifier"):
+        training.parameter_groups(model, {"*.scale": 0.1, "rest": 0.1})
 
 
 def test_a_loss_that_is_not_finite_stops_with_loss_batch_and_files(tmp_path, data):
