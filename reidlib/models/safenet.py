@@ -61,8 +61,9 @@ ASSUMED = {
         because="L307 names its normalised maps l^C apart from g^C and gives no second C",
     ),
     "anchors: output": Assumed(
-        "one map an anchor, linear, with bias",
-        because="eq. (S.2) sums over all C channels and has no activation; bias is the convolution's default",
+        "one map an anchor, linear, without bias",
+        because="eq. (S.2) sums over all C channels and has neither activation nor bias; the bottleneck's BatchNorm "
+        "would take a bias out again",
     ),
     "anchors: sharing": Assumed(
         "own weights at each scale",
@@ -131,7 +132,7 @@ class Anchors(nn.Module):
         super().__init__()
         for name, kernel in kernels.items():
             padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2)
-            self.add_module(name, nn.Conv2d(channels, 1, kernel, stride=ANCHOR_STRIDE, padding=padding))
+            self.add_module(name, nn.Conv2d(channels, 1, kernel, stride=ANCHOR_STRIDE, padding=padding, bias=False))
 
     def forward(self, normalised: Tensor) -> Tensor:
         return sum(anchor(normalised) for anchor in self.children())  # B × 1 × h/2 × w/2
