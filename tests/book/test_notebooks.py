@@ -77,9 +77,9 @@ def test_an_image_figure_needs_the_rows_that_it_draws(house):
     assert notebooks.table_of("safenet/table5") == "safenet/table5"
     assert notebooks.table_of("hamr/figure8") == "hamr/table6"
     assert notebooks.table_of("safenet/none") == "safenet/none"
-    asked = ASKED | {"rows": ["Baseline", "+ CAM"]}
+    asked = ASKED | {"rows": ["+ MGO", "+ CAM"]}
     made = notebooks.made_from("hamr/figure8", asked)
-    assert made["missing"] == ["Baseline (seed 0)", "+ CAM (seed 0)"]
+    assert made["missing"] == ["+ MGO (seed 0)", "+ CAM (seed 0)"]
 
 
 def test_the_book_refreshes_what_needs_no_training_and_no_image_figure(house, monkeypatch):

@@ -131,8 +131,8 @@ def test_the_plan_is_shown_before_it_starts(cpu, house, capsys):
     for words in (
         "hamr/table5",
         "msmt17",
-        "0 of 1 done, 1 network to train",
-        "1 run to do",
+        "0 of 2 done, 2 networks to train",
+        "2 runs to do",
         "2 at once on ",
         "2 CPU threads each",
         "time ",
@@ -227,7 +227,7 @@ def test_without_papermill_there_are_no_notebooks_and_the_plan_is_the_same(cpu, 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["reproduce", "hamr/table5", "--budget", "smoke"]) == 0
     text = capsys.readouterr().out
-    assert "1 of 1 done" in text and "papermill is not installed" in text
+    assert "2 of 2 done" in text and "papermill is not installed" in text
 
 
 def test_a_kernel_that_dies_does_not_stop_the_other_notebooks(house, monkeypatch):
