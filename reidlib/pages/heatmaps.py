@@ -45,6 +45,9 @@ COLOURS = "inferno"
 SHARE = 0.55
 """Of the map's colour in an image; the rest is the image itself in grey, so that every hue is the map's."""
 
+TILE = 2.0
+"""Height of an image in a panel, inches; it is one inch wide, as the boxes of people are."""
+
 EMPTY = 1e-6
 """A map whose values differ by less than this share of the largest value drawn with it holds nothing but rounding."""
 
@@ -291,8 +294,11 @@ def panel(
     *,
     scale: str = "shared",
     bare: Collection[str] = (),
+    across: bool = False,
 ) -> Figure:
     """A row for each image: the image as it is, then its map of every column in colour over the image in grey.
+
+    Every image has the shape of a person's box, twice as tall as wide, whatever the network's input.
 
     images:  uint8, B × 3 × H × W.
     columns: title: maps (B × h × w), one for each network or layer; the size of a map in cells is printed under the
@@ -301,6 +307,7 @@ def panel(
     scale:   "shared": one range of colours for each column, printed under it; "each": one for each map, printed below
              it, where only shapes can be compared.
     bare:    titles of columns that show the map alone, in its own cells.
+    across:  images stand side by side and their maps below them; every map has its own range.
 
     Colours go from the lowest to the highest value, so that the differences within a map are seen; the numbers say how
     large they are. A map without differences keeps its image in grey: rounding is not shown as a finding.
@@ -309,44 +316,50 @@ def panel(
         raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES)}")
     if rows and len(rows) != len(images):
         raise ReidError(f"{len(rows)} labels of rows for {len(images)} images; give one for each")
+    scale = "each" if across else scale
     high, wide = images.shape[2:]
-    tile = high / wide  # inches; an image is one inch wide
-    size = (1 + 1.04 * (1 + len(columns)), 0.9 + (tile + 0.15 * (scale == "each")) * len(images))
+    first, second = (1 + len(columns), len(images)) if across else (len(images), 1 + len(columns))
+    size = (1 + 1.04 * second, 0.9 + (TILE + 0.15 * (scale == "each")) * first)
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
     figure = plt.figure(figsize=size, layout=layout)
-    grid = figure.add_gridspec(len(images) + 1, 1 + len(columns), height_ratios=[tile] * len(images) + [0.07])
-    panels = np.array(
-        [[figure.add_subplot(grid[row, column]) for column in range(grid.ncols)] for row in range(len(images))]
-    )
+    grid = figure.add_gridspec(first + 1, second, height_ratios=[TILE] * first + [0.07])
+    panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(second)] for row in range(first)])
+    panels = panels.T if across else panels  # images × (image and maps)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, image in zip(panels[:, 0], images, strict=True):
-        axes.imshow(image.permute(1, 2, 0).cpu().numpy())
+        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), aspect="auto")
     for axes, label in zip(panels[:, 0], rows, strict=False):
-        axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
-    panels[0, 0].set_title("image\n", fontsize=8)
+        _name(axes, label, above=across)
+    _name(panels[0, 0], "image\n", above=not across)
     for place, (title, maps) in enumerate(columns.items(), 1):
         spans = _spans(maps, scale)
         painted = _painted(images, maps, spans)
         for axes, image, map_, span in zip(panels[:, place], painted, maps, spans, strict=True):
             if span is not None and title in bare:
-                colours = Normalize(*span)
-                axes.imshow(
-                    map_.numpy(), cmap=COLOURS, norm=colours, extent=(0, wide, high, 0), interpolation="nearest"
-                )
+                how = dict(cmap=COLOURS, norm=Normalize(*span), interpolation="nearest")
+                axes.imshow(map_.numpy(), extent=(0, wide, high, 0), aspect="auto", **how)
             else:
-                axes.imshow(image.permute(1, 2, 0).numpy())
+                axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
             if span is None:
                 axes.text(0.5, 0.5, "no\ncontrast", transform=axes.transAxes, ha="center", va="center", fontsize=7)
                 axes.texts[0].set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5})
             elif scale == "each":
                 axes.set_xlabel(" to ".join(_number(end) for end in span), fontsize=7, labelpad=1)
         words = "\n".join(fill(line, 16) for line in title.split("\n"))
-        panels[0, place].set_title(f"{words}\n{maps.shape[1]}×{maps.shape[2]} cells", fontsize=8)
-        if span := next((span for span in spans if span), None):  # without any there is nothing to read off
-            _bar(figure, figure.add_subplot(grid[-1, place]), span, scale)
+        _name(panels[0, place], f"{words}\n{maps.shape[1]}×{maps.shape[2]} cells", above=not across)
+        span = next((span for span in spans if span), None)  # without any there is nothing to read off
+        if span and (place == 1 or not across):
+            _bar(figure, figure.add_subplot(grid[-1, 0 if across else place]), span, scale)
     return finished(figure)
+
+
+def _name(axes: Axes, words: str, *, above: bool) -> None:
+    if above:
+        axes.set_title(words, fontsize=8)
+    else:
+        axes.set_ylabel(words.strip(), fontsize=8, rotation=0, ha="right", va="center")
 
 
 def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Figure:

@@ -175,9 +175,10 @@ def _masks(data: Dataset, frame: pd.DataFrame) -> Tensor | None:
         return None
     masks = torch.empty(len(frame), HEIGHT, WIDTH, dtype=torch.uint8)
     for folder in json.loads((data.root / MANIFEST).read_text(encoding="utf-8"))["counts"]:
-        inside = frame["path"].str.startswith(f"{folder}/").to_numpy()
-        if inside.any():
-            masks[inside] = torch.from_numpy(standin.truth(data.root, folder, frame["path"][inside].tolist()).parts)
+        inside = frame["path"].str.startswith(f"{folder}/").to_numpy().nonzero()[0]
+        if len(inside):
+            known = standin.truth(data.root, folder, frame["path"].iloc[inside].tolist())
+            masks[inside] = torch.from_numpy(known.parts)
     return masks
 
 
@@ -259,6 +260,16 @@ class Networks:
 
         (text,) = self._arrays({(row, f"first {n} {part}".strip()): made}, f"{asked} list", seed).values()
         return pd.read_csv(io.StringIO(str(text)))
+
+    def lists(self, chosen: pd.DataFrame, seed: int = 0) -> tuple[dict[str, pd.DataFrame], list[Text]]:
+        """Row: `ranked_list`, of every row of this seed whose list or network is there, and a line for all others."""
+        lists, lacking = {}, []
+        for run in (run for run in self.runs.runs if run.seed == seed):
+            try:
+                lists[run.row.label] = self.ranked_list(run.row.label, chosen, seed)
+            except ReidError as fault:
+                lacking.append(Text(f"No list is drawn: {fault}"))
+        return lists, lacking
 
     def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
         model = (self.untrained if untrained else self.model)(row, seed)
