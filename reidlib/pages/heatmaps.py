@@ -48,8 +48,9 @@ SHARE = 0.55
 TILE = 2.0
 """Height of an image in a panel, inches; it is one inch wide, as the boxes of people are."""
 
-EMPTY = 1e-6
-"""A map whose values differ by less than this share of the largest value drawn with it holds nothing but rounding."""
+EMPTY, EVEN = 1e-6, 0.01
+"""A map whose values differ by less than the first share of the largest value drawn with it holds nothing but rounding;
+by less than the second share of its own largest value, it has no contrast. Neither gets a colour."""
 
 CANCELLED = 1e-5
 """A Grad-CAM whose positive values are below this share of the terms they are the sum of is rounding, and set to 0."""
@@ -419,10 +420,13 @@ def _spans(maps: Tensor, scale: str) -> list[tuple[float, float] | None]:
     """For each map the lowest and highest value of its colours; None where it has no contrast."""
     if not maps.numel() or not torch.isfinite(maps).all():
         raise ReidError(f"maps of shape {tuple(maps.shape)} are empty or hold NaN or infinite values")
-    low, high = float(maps.min()), float(maps.max())
-    least = EMPTY * max(abs(low), abs(high))
-    ends = [(float(map_.min()), float(map_.max())) for map_ in maps]
-    return [None if end[1] - end[0] <= least else end if scale == "each" else (low, high) for end in ends]
+    whole = (float(maps.min()), float(maps.max()))
+    spans: list[tuple[float, float] | None] = []
+    for map_ in maps:
+        own = (float(map_.min()), float(map_.max()))
+        least = max(EMPTY * max(map(abs, whole)), EVEN * max(map(abs, own)))
+        spans.append(None if own[1] - own[0] <= least else own if scale == "each" else whole)
+    return spans
 
 
 def _bar(figure: Figure, axes: Axes, span: tuple[float, float], scale: str) -> None:
