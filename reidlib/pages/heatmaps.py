@@ -1,4 +1,4 @@
-"""Where a network looks: activations and Grad-CAM on embeddings, laid over images that a rule chose.
+"""Where a network looks: activations and Grad-CAM, laid over images that a rule chose.
 
 Grad-CAM: Selvaraju et al., ICCV 2017; the library is `grad-cam`. It was made for classifiers on single images, and some
 of what it takes for granted does not hold here: it stretches every map to the same height, rounding noise too, changes
@@ -10,9 +10,8 @@ nothing is normalised before it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
 from textwrap import fill
@@ -30,22 +29,15 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from scipy.stats import rankdata
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from reidlib.data.table import DISTRACTOR
-from reidlib.evaluation import statistics
-from reidlib.evaluation.distances import TIE
-from reidlib.models.output import Output
 from reidlib.pages.figures import finished
-from reidlib.pages.formatting import plural
-from reidlib.pages.render import Column, Piece, Text, table
-from reidlib.pages.tables import difference_cells
 from reidlib.spec import ReidError
 
 CHANNELS = ("mean", "energy")
-SCALES = ("each", "shared", "all")
+SCALES = ("each", "shared")
 
 COLOURS = "inferno"
 """A colour map whose lightness rises evenly, so that equal steps of a value look equal, in grey print too."""
@@ -53,9 +45,12 @@ COLOURS = "inferno"
 SHARE = 0.55
 """Of the map's colour in an image; the rest is the image itself in grey, so that every hue is the map's."""
 
-EMPTY = 1e-6
-"""A map that rises above zero, or above its own lowest value, by less than this share of the largest value drawn with
-it holds nothing but rounding, and gets no colour."""
+TILE = 2.0
+"""Height of an image in a panel, inches; it is one inch wide, as the boxes of people are."""
+
+EMPTY, EVEN = 1e-6, 0.01
+"""A map whose values differ by less than the first share of the largest value drawn with it holds nothing but rounding;
+by less than the second share of its own largest value, it has no contrast. Neither gets a colour."""
 
 CANCELLED = 1e-5
 """A Grad-CAM whose positive values are below this share of the terms they are the sum of is rounding, and set to 0."""
@@ -81,7 +76,7 @@ def choose(frame: pd.DataFrame, n: int = 4, *, seed: int = 0) -> pd.DataFrame:
 
 
 def partners(chosen: pd.DataFrame, gallery: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """For each chosen image another one of the person, from another camera, drawn by the seed: for `Similarity`.
+    """For each chosen image another one of the person, from another camera, drawn by the seed.
 
     Both: rows of a data set's table; the answer is as long as `chosen`. Raises ReidError where a person has none.
     """
@@ -140,64 +135,17 @@ def _handed_out(model: nn.Module, images: Tensor, name: str) -> Tensor:
     return maps[name]
 
 
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """Grad-CAM's question "why this person?": the logit of a training identity, averaged over the classifiers.
+def grad_cam(model: nn.Module, images: Tensor, module: str, labels: Sequence[int] | None = None) -> Tensor:
+    """Which places of a layer speak for a class: max(0, Σ over channels of mean gradient × activation), B × h × w.
 
-    labels: class labels (`Dataset.train_labels`), one an image, or one number for all images.
-    """
+    images and module as `activation`'s. The score of a class is its logit, averaged over the classifiers.
+    labels: one class label for each image; None: the class with the highest score. A query shows nobody of the training
+            set: the question is then "why the training person whom the network takes this one for?".
 
-    labels: int | Sequence[int] | Tensor
+    Unit: that of the score. In a network that ends in an average and a linear layer the places of an image sum up to
+    its score, before negative ones are cut off. A map of zeros is an answer: nothing here speaks for the class.
 
-    def scores(self, output: Output) -> Tensor:
-        """One number an image: B."""
-        logits = torch.stack(list(output.logits)).mean(0)  # B × K
-        labels = torch.as_tensor(self.labels, device=logits.device)
-        labels = _for_each(labels[None] if labels.ndim == 0 else labels, len(logits), "labels")
-        if not (labels.ge(0) & labels.lt(logits.shape[1])).all():
-            raise ReidError(f"labels {labels.tolist()} for {logits.shape[1]} classes; give class labels from 0")
-        return logits.gather(1, labels[:, None].long())[:, 0]
-
-
-@dataclass(frozen=True, eq=False)
-class Similarity:
-    """Grad-CAM's question of retrieval, "why is this like that one?": the cosine to the embedding of another image.
-
-    reference: B × D embeddings (of `features.extract`), one an image, or 1 × D for all images. At the image itself the
-    cosine is at its top and has no slope, so that a map would be rounding: this is refused.
-    """
-
-    reference: Tensor
-
-    def scores(self, output: Output) -> Tensor:
-        """One number an image: B."""
-        embedding = output.embedding
-        reference = self.reference.detach().to(embedding)
-        reference = _for_each(reference, len(embedding), "reference embeddings")
-        if reference.shape != embedding.shape:
-            raise ReidError(
-                f"reference embeddings have shape {tuple(reference.shape)}, those of the images "
-                f"{tuple(embedding.shape)}; extract both with the same model and descriptor"
-            )
-        unit = nn.functional.normalize(reference, dim=1)
-        own = nn.functional.normalize(embedding, dim=1)
-        same = ((own - unit).detach().square().sum(1) <= TIE).nonzero()[:, 0].tolist()
-        if same:
-            raise ReidError(
-                f"the reference of image {same[0]} is that image itself, or one that lies at the same point: the "
-                "cosine has no slope there; give another image of the person"
-            )
-        return (own * unit).sum(1)
-
-
-def grad_cam(model: nn.Module, images: Tensor, module: str, target: Identity | Similarity) -> Tensor:
-    """Which places of a layer speak for `target`: max(0, Σ over channels of mean gradient × activation), B × h × w.
-
-    images and module as `activation`'s. Unit: that of the score. In a network that ends in an average and a linear
-    layer the places of an image sum up to its score, before negative ones are cut off. A map of zeros is an answer:
-    nothing in this layer speaks for the target.
-
-    The model is left as it was; frozen submodules have maps too. Raises ReidError where the target does not depend on
+    The model is left as it was; frozen submodules have maps too. Raises ReidError where the score does not depend on
     the layer by a gradient.
     """
     found: list[Tensor] = []
@@ -206,7 +154,7 @@ def grad_cam(model: nn.Module, images: Tensor, module: str, target: Identity | S
         # Hooks run in order. The first makes the layer's output the place where gradients start: all weights are frozen
         # meanwhile, and what comes before may run without gradients, as FMN's global network does before its mask.
         start = layer.register_forward_hook(lambda _, __, output: output.detach().requires_grad_(True))
-        cam = _RawGradCAM(_Scores(model, module, target, found), [layer])
+        cam = _RawGradCAM(_Scores(model, module, labels, found), [layer])
         # The last comes after the library's, which keeps the layer's own tensor: the rest of the network works on a
         # copy, and an in-place ReLU cannot change what was kept.
         isolation = layer.register_forward_hook(lambda _, __, output: output.clone())
@@ -225,18 +173,24 @@ def grad_cam(model: nn.Module, images: Tensor, module: str, target: Identity | S
 class _Scores(nn.Module):
     """The one tensor that the library differentiates: B × 1, a score an image."""
 
-    def __init__(self, model: nn.Module, module: str, target: Identity | Similarity, found: list[Tensor]) -> None:
+    def __init__(self, model: nn.Module, module: str, labels: Sequence[int] | None, found: list[Tensor]) -> None:
         super().__init__()
-        self.model, self.module, self.target, self.found = model, module, target, found
+        self.model, self.module, self.labels, self.found = model, module, labels, found
 
     def forward(self, images: Tensor) -> Tensor:
-        scores = self.target.scores(self.model(images))[:, None]
+        logits = torch.stack(list(self.model(images).logits)).mean(0)  # B × K
         _once(self.model, self.module, self.found)
+        labels = logits.argmax(1) if self.labels is None else torch.as_tensor(self.labels, device=logits.device)
+        if len(labels) != len(logits) or not (labels.ge(0) & labels.lt(logits.shape[1])).all():
+            raise ReidError(
+                f"labels {labels.tolist()} for {len(logits)} images and {logits.shape[1]} classes; give each image a "
+                "class label from 0"
+            )
+        scores = logits.gather(1, labels[:, None].long())
         if not scores.requires_grad:  # it does not come from the layer, the one place where gradients start
             raise ReidError(
-                f"no gradient of the target reaches {self.module}: it has no part in the score, or it runs without "
-                "gradients; choose another layer or target, or give the submodule that runs without gradients as the "
-                "model"
+                f"no gradient of the score reaches {self.module}: it has no part in the score, or it runs without "
+                "gradients; choose another layer, or give the submodule that runs without gradients as the model"
             )
         return scores
 
@@ -331,120 +285,82 @@ def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
     return maps.mean(1) if channels == "mean" else maps.square().mean(1).sqrt()
 
 
-def _for_each(values: Tensor, images: int, what: str) -> Tensor:
-    """One value an image; a single one serves all. The library would leave images without one blank."""
-    if len(values) not in (1, images):
-        raise ReidError(f"{len(values)} {what} for {images} images; give one for each, or one for all")
-    return values.expand(images, *values.shape[1:])
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
-# --- held against the truth -------------------------------------------------------------------------------------------
+def panel(
+    images: Tensor,
+    columns: Mapping[str, Tensor],
+    rows: Sequence[str] = (),
+    *,
+    scale: str = "shared",
+    bare: Collection[str] = (),
+    across: bool = False,
+) -> Figure:
+    """A row for each image: the image as it is, then its map of every column in colour over the image in grey.
 
-
-def on_body(maps: Tensor, bodies: Tensor) -> np.ndarray:
-    """How often a place on the person has a higher value than a place beside them, 0 to 1, one number an image.
-
-    It is the area under the ROC curve of map against body, pixel by pixel: 0.5 where the map does not care, whatever
-    its unit, scale or offset. maps: B × h × w. bodies: B × H × W, true on the person, each with pixels of both kinds.
-    """
-    flat = bodies.flatten(1).numpy()
-    inside, outside = flat.sum(1), (~flat).sum(1)
-    if len(maps) != len(bodies) or not (inside.all() and outside.all()):
-        raise ReidError(
-            f"{len(maps)} maps, {len(bodies)} bodies; give a body for each map, with pixels in and beside it"
-        )
-    values = enlarged(maps, (bodies.shape[1], bodies.shape[2])).flatten(1).numpy()
-    ranks = rankdata(values, axis=1)  # ties share a rank: a flat map scores 0.5
-    return ((ranks * flat).sum(1) / inside - (inside + 1) / 2) / outside
-
-
-def bodies_table(columns: Mapping[str, Tensor], bodies: Tensor | None) -> Piece:
-    """`on_body` of every column of a panel, in percent, and the same against the outline of another person.
-
-    Most people stand in the middle of their box, so a map that is high in the middle of every image beats 50 % too. The
-    outline of the next image's person takes that part off; what is left depends on this very image. bodies: None for
-    photographs, whose outlines nobody knows.
-    """
-    if bodies is None:
-        return Text("Photographs come without outlines of the people: only the stand-ins can be measured so.")
-    others = bodies.roll(1, 0)
-    head = [Column("map", "label"), "on the person over beside, %", "by another person's outline, %", "difference"]
-    lines = []
-    for title, maps in columns.items():
-        own, other = on_body(maps, bodies), on_body(maps, others)
-        means = [float(100 * shares.mean()) for shares in (own, other)]
-        lines.append([title, *means, *difference_cells(statistics.difference([own], [other]))])
-    return table([*head, "95 % interval"], lines, f"{plural(len(bodies), 'image')}, one per person")
-
-
-# --- images ---------------------------------------------------------------------------------------------------------
-
-
-def overlay(images: Tensor, maps: Tensor, scale: str = "shared") -> Tensor:
-    """Images in grey under the colours of their maps: uint8, B × 3 × H × W.
-
-    images: uint8, B × 3 × H × W. maps: B × h × w, laid over the whole image, each cell at its own place.
-    scale:  "shared": one range of values for all maps, so that a weak map looks weak; "each": a range for each, so that
-            its shape shows, and nothing can be compared.
-
-    Colours start at zero, or at the lowest value where there are negative ones. A map without anything above zero (or
-    above its own lowest value) keeps its image in grey: rounding is not shown as a finding.
-    """
-    if scale not in SCALES[:2]:
-        raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES[:2])}")
-    return _painted(images, maps, _ranges([maps], scale)[0])
-
-
-def panel(images: Tensor, columns: Mapping[str, Tensor], rows: Sequence[str] = (), *, scale: str = "shared") -> Figure:
-    """A row an image: the image as it is, then its map of every column, with the range of the colours under it.
+    Every image has the shape of a person's box, twice as tall as wide, whatever the network's input.
 
     images:  uint8, B × 3 × H × W.
-    columns: title: maps (B × h × w), one a network or layer; the size of a map in cells is printed under the title,
-             which may have several lines.
-    rows:    labels on the left, one an image.
-    scale:   "shared": one range for each column; "each": one for each map, printed below it, where
-             only shapes can be compared; "all": one range for all columns, if their values are of one kind.
+    columns: title: maps (B × h × w), one for each network or layer; the size of a map in cells is printed under the
+             title, which may have several lines.
+    rows:    labels on the left, one for each image.
+    scale:   "shared": one range of colours for each column, printed under it; "each": one for each map, printed below
+             it, where only shapes can be compared.
+    bare:    titles of columns that show the map alone, in its own cells.
+    across:  images stand side by side and their maps below them; every map has its own range.
+
+    Colours go from the lowest to the highest value, so that the differences within a map are seen; the numbers say how
+    large they are. A map without differences keeps its image in grey: rounding is not shown as a finding.
     """
     if scale not in SCALES:
         raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES)}")
     if rows and len(rows) != len(images):
         raise ReidError(f"{len(rows)} labels of rows for {len(images)} images; give one for each")
+    scale = "each" if across else scale
     high, wide = images.shape[2:]
-    tile = high / wide  # inches; an image is one inch wide
-    size = (1 + 1.04 * (1 + len(columns)), 0.9 + (tile + 0.15 * (scale == "each")) * len(images))
+    first, second = (1 + len(columns), len(images)) if across else (len(images), 1 + len(columns))
+    size = (1 + 1.04 * second, 0.9 + (TILE + 0.15 * (scale == "each")) * first)
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
     figure = plt.figure(figsize=size, layout=layout)
-    grid = figure.add_gridspec(len(images) + 1, 1 + len(columns), height_ratios=[tile] * len(images) + [0.07])
-    panels = np.array(
-        [[figure.add_subplot(grid[row, column]) for column in range(grid.ncols)] for row in range(len(images))]
-    )
+    grid = figure.add_gridspec(first + 1, second, height_ratios=[TILE] * first + [0.07])
+    panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(second)] for row in range(first)])
+    panels = panels.T if across else panels  # images × (image and maps)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, image in zip(panels[:, 0], images, strict=True):
-        axes.imshow(image.permute(1, 2, 0).cpu().numpy())
+        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), aspect="auto")
     for axes, label in zip(panels[:, 0], rows, strict=False):
-        axes.set_ylabel(label, fontsize=8, rotation=0, ha="right", va="center")
-    panels[0, 0].set_title("picture\n", fontsize=8)
-    ranges = _ranges(list(columns.values()), scale)
-    for place, ((title, maps), spans) in enumerate(zip(columns.items(), ranges, strict=True), 1):
+        _name(axes, label, above=across)
+    _name(panels[0, 0], "image\n", above=not across)
+    for place, (title, maps) in enumerate(columns.items(), 1):
+        spans = _spans(maps, scale)
         painted = _painted(images, maps, spans)
-        for axes, image, span in zip(panels[:, place], painted, spans, strict=True):
-            axes.imshow(image.permute(1, 2, 0).numpy())
+        for axes, image, map_, span in zip(panels[:, place], painted, maps, spans, strict=True):
+            if span is not None and title in bare:
+                how = dict(cmap=COLOURS, norm=Normalize(*span), interpolation="nearest")
+                axes.imshow(map_.numpy(), extent=(0, wide, high, 0), aspect="auto", **how)
+            else:
+                axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
             if span is None:
-                axes.text(0.5, 0.5, "nothing\npositive", transform=axes.transAxes, ha="center", va="center", fontsize=7)
+                axes.text(0.5, 0.5, "no\ncontrast", transform=axes.transAxes, ha="center", va="center", fontsize=7)
                 axes.texts[0].set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5})
             elif scale == "each":
                 axes.set_xlabel(" to ".join(_number(end) for end in span), fontsize=7, labelpad=1)
         words = "\n".join(fill(line, 16) for line in title.split("\n"))
-        panels[0, place].set_title(f"{words}\n{maps.shape[1]}×{maps.shape[2]} cells", fontsize=8)
-    groups = [(grid[-1, place], spans) for place, spans in enumerate(ranges, 1)]
-    if scale == "all":
-        groups = [(grid[-1, 1:], [span for spans in ranges for span in spans])]
-    for place, spans in groups:
-        if span := next((span for span in spans if span), None):  # without any there is nothing to read off
-            _bar(figure, figure.add_subplot(place), span, scale)
+        _name(panels[0, place], f"{words}\n{maps.shape[1]}×{maps.shape[2]} cells", above=not across)
+        span = next((span for span in spans if span), None)  # without any there is nothing to read off
+        if span and (place == 1 or not across):
+            _bar(figure, figure.add_subplot(grid[-1, 0 if across else place]), span, scale)
     return finished(figure)
+
+
+def _name(axes: Axes, words: str, *, above: bool) -> None:
+    if above:
+        axes.set_title(words, fontsize=8)
+    else:
+        axes.set_ylabel(words.strip(), fontsize=8, rotation=0, ha="right", va="center")
 
 
 def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Figure:
@@ -500,27 +416,17 @@ def _painted(images: Tensor, maps: Tensor, spans: Sequence[tuple[float, float] |
     return torch.stack(painted)
 
 
-def _ranges(columns: Sequence[Tensor], scale: str) -> list[list[tuple[float, float] | None]]:
-    """For each map of each column the lowest and highest value of its colours; None where there is nothing to show."""
-    for maps in columns:
-        if not maps.numel() or not torch.isfinite(maps).all():
-            raise ReidError(f"maps of shape {tuple(maps.shape)} are empty or hold NaN or infinite values")
-    everything = [_range(columns)] * len(columns) if scale == "all" else [_range([maps]) for maps in columns]
-    return [
-        [None if _flat(map_, whole) else _range([map_]) if scale == "each" else whole for map_ in maps]
-        for maps, whole in zip(columns, everything, strict=True)
-    ]
-
-
-def _range(values: Sequence[Tensor]) -> tuple[float, float]:
-    """From zero, or from the lowest value where there are negative ones, to the highest."""
-    low, high = min(float(part.min()) for part in values), max(float(part.max()) for part in values)
-    return min(low, 0.0) if high > 0 else low, high
-
-
-def _flat(map_: Tensor, whole: tuple[float, float]) -> bool:
-    low, high = _range([map_])
-    return high - low <= EMPTY * max(abs(end) for end in whole)
+def _spans(maps: Tensor, scale: str) -> list[tuple[float, float] | None]:
+    """For each map the lowest and highest value of its colours; None where it has no contrast."""
+    if not maps.numel() or not torch.isfinite(maps).all():
+        raise ReidError(f"maps of shape {tuple(maps.shape)} are empty or hold NaN or infinite values")
+    whole = (float(maps.min()), float(maps.max()))
+    spans: list[tuple[float, float] | None] = []
+    for map_ in maps:
+        own = (float(map_.min()), float(map_.max()))
+        least = max(EMPTY * max(map(abs, whole)), EVEN * max(map(abs, own)))
+        spans.append(None if own[1] - own[0] <= least else own if scale == "each" else whole)
+    return spans
 
 
 def _bar(figure: Figure, axes: Axes, span: tuple[float, float], scale: str) -> None:

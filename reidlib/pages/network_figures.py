@@ -1,48 +1,63 @@
 """What figures of trained networks show: images that a rule chose, maps and ranked lists of networks on them.
 
 drawn = trained.select(engine.ensure("safenet", "table5", budget="small", rows=rows), rows)
-chosen = network_figures.images(drawn)
-maps = network_figures.maps(trained.load_all(drawn), 0, chosen.normalised, looks)
+networks, chosen = network_figures.Networks(drawn), network_figures.images(drawn)
+heatmaps.panel(chosen.raw, networks.maps(chosen, {rows[0]: looks}), chosen.labels)
+
+What was drawn of a network is kept beside its record, as KEY.maps.npz: small arrays, from which the same figure can be
+drawn again where the cache has no weights.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from reidlib import standin
+from reidlib import standin, training
 from reidlib.data import images as pixels
 from reidlib.data.table import DISTRACTOR, MANIFEST, Dataset
 from reidlib.evaluation import protocols
 from reidlib.evaluation.reranking import reranking
-from reidlib.pages import heatmaps, retrieval
+from reidlib.pages import heatmaps, part_shares, retrieval
 from reidlib.pages.render import Code, Fragment, Text, bullets
-from reidlib.runs import datasets, trained, worker
+from reidlib.runs import datasets, records, trained, worker
 from reidlib.runs.run import Run, Runs
-from reidlib.spec import value_of
-from reidlib.standin import parts
-
-MEASURED = 100
-"""On how many images, at most, maps are compared with the truth; one per person."""
+from reidlib.spec import ReidError, value_of
+from reidlib.standin.catalogue import domain
+from reidlib.standin.geometry import HEIGHT, WIDTH
+from reidlib.standin.plan import plan
+from reidlib.standin.rendering import pixels as rendered
+from reidlib.standin.scene import compose
 
 BATCH = 16
 """Images of which maps are made at a time."""
+
+HALF = 6e4
+"""Largest value that is kept in half precision, which ends at 65504."""
 
 Look = Callable[[nn.Module, Tensor], Tensor]
 """From a network and a few images to their maps: a function of `heatmaps` with its other arguments filled in."""
 
 
 def weights(runs: Runs) -> Fragment:
-    """Whose weights were drawn, a line a network. Raises ReidError where there are none; nothing is trained here."""
+    """Whose weights were drawn, a line for each network; nothing is trained here.
+
+    Raises ReidError for a network without weights of which nothing is kept beside its record either.
+    """
     items = []
     for run in runs.runs:
-        whose, source = trained.origin(run)
+        whose, source = _origin(run)
         words = "weights of the record's own training"
         if whose == trained.REPEAT:
             here, there = (_map_of(one) for one in (source, run))
@@ -58,74 +73,269 @@ def _map_of(run: Run) -> float:
     return record.metrics[run.protocol]["mAP"] if record else float("nan")
 
 
+def _origin(run: Run) -> tuple[str, Run]:
+    """As `trained.origin`; where there are no weights, what the arrays beside the record say of theirs."""
+    if not trained.has_weights(run):
+        for one in (run, replace(run, again=True)):
+            if kept := _kept(one):
+                return str(kept["whose"]), one
+    return trained.origin(run)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Images that a rule chose, as a network sees them.
 
-    frame:      their rows of the data set's table. raw: uint8, N × 3 × H × W, at the network's input size.
-    normalised: the same, float32. bodies: N × 128 × 64, true where the person is, from the renderer's truth;
-                None for photographs, which have none.
+    frame: their rows of the data set's table; a column "role", where there is one, says what each is there for.
+    raw:   uint8, N × 3 × H × W, at the network's input size.
+    masks: uint8, N × 128 × 64, the renderer's part masks (`standin.parts`); None for photographs, which have none.
     """
 
     frame: pd.DataFrame
     raw: Tensor
-    normalised: Tensor
-    bodies: Tensor | None
+    masks: Tensor | None
 
     @property
     def labels(self) -> list[str]:
-        """Identity and camera of each."""
-        pairs = zip(self.frame["identity"], self.frame["camera"], strict=True)
-        return [f"id {identity}\ncamera {camera}" for identity, camera in pairs]
+        """Role, identity and camera of each."""
+        roles = self.frame["role"] if "role" in self.frame else [""] * len(self.frame)
+        lines = zip(roles, self.frame["identity"], self.frame["camera"], strict=True)
+        return [f"{role}\nid {identity}\ncamera {camera}".strip() for role, identity, camera in lines]
+
+    @property
+    def mark(self) -> str:
+        """Names these images at this size, 12 hex digits."""
+        roles = self.frame["role"].tolist() if "role" in self.frame else []
+        content = json.dumps([self.frame["path"].tolist(), roles, list(self.raw.shape)])
+        return hashlib.sha256(content.encode() + self.raw[:1].numpy().tobytes()).hexdigest()[:12]
 
 
 def images(runs: Runs, n: int = 4) -> Images:
     """The n queries that every figure of this data set and budget shows: one per person, drawn by seed 0."""
-    return _chosen(runs, n)
+    queries = _data(runs).split("query")
+    people = queries.loc[queries["identity"] > DISTRACTOR, "identity"].nunique()
+    return images_of(runs, heatmaps.choose(queries, min(n, people)))
 
 
 def measured(runs: Runs) -> Images:
-    """Queries to measure maps on: one of every person, at most `MEASURED`, by the same draw as `images`."""
-    return _chosen(runs, MEASURED)
+    """All queries of the test part, to measure maps on."""
+    return images_of(runs, _data(runs).split("query"))
 
 
-def _chosen(runs: Runs, n: int) -> Images:
+def views(runs: Runs, n: int = 3) -> Images:
+    """The same person under two views: the first n of `images`, each followed by one of another camera, by seed 0."""
+    chosen = images(runs, n).frame
+    others = heatmaps.partners(chosen, _data(runs).split("gallery"))
+    return images_of(runs, pd.concat([chosen, others]).sort_index(kind="stable").reset_index(drop=True))
+
+
+def boxes(runs: Runs, n: int = 3, shift: float = 0.15) -> Images | None:
+    """The first n of `images` rendered again, each in a tight box and in a shifted one; None for photographs.
+
+    shift: standard deviation of the shift, a share of the box's height (`standin.Variant`). Nothing else changes but
+    the box, and that these images were never compressed to JPEG.
+    """
+    run, chosen = runs.runs[0], images(runs, n).frame
+    if run.source != "stand-in" or datasets.rendered_as(run.dataset) not in standin.DOMAINS:
+        return None
+    scale, seed = datasets.STANDIN_SCALE[run.budget], datasets.STANDIN_SEED
+    size, drawn = run.settings.recipe.resolved()["size"], {}
+    for role, box in (("tight box", "tight"), ("shifted box", f"shift={shift:g}")):
+        place = domain(datasets.rendered_as(run.dataset), standin.Variant(boxes=box))
+        specs = {spec.path: spec for spec in plan(place, scale, seed)}
+        drawn[role] = rendered([compose(place, seed, specs[path]) for path in chosen["path"]])
+    frame = pd.concat([chosen.assign(role=role) for role in drawn]).sort_index(kind="stable").reset_index(drop=True)
+    order = [(role, place) for place in range(len(chosen)) for role in drawn]
+    raw = np.stack([_resized(drawn[role].images[place].numpy(), size) for role, place in order])
+    masks = torch.stack([drawn[role].parts[place] for role, place in order])
+    return Images(frame, torch.from_numpy(raw).permute(0, 3, 1, 2).contiguous(), masks)
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As `data.images` resizes files: H × W × 3 to `size`."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def images_of(runs: Runs, frame: pd.DataFrame) -> Images:
+    """These rows of the data set's table, as the first network sees them."""
+    run, data = runs.runs[0], _data(runs)
+    return Images(frame, pixels.decode(data, frame, tuple(run.settings.recipe.resolved()["size"])), _masks(data, frame))
+
+
+def _data(runs: Runs) -> Dataset:
     run = runs.runs[0]
-    data = datasets.load(run.dataset, run.source, run.budget)
-    queries = data.split("query")
-    people = queries.loc[queries["identity"] > DISTRACTOR, "identity"].nunique()
-    frame = heatmaps.choose(queries, min(n, people))
-    raw = pixels.decode(data, frame, tuple(run.settings.recipe.resolved()["size"]))
-    return Images(frame, raw, pixels.normalise(raw), _bodies(data, frame))
+    return datasets.load(run.dataset, run.source, run.budget)
 
 
-def _bodies(data: Dataset, frame: pd.DataFrame) -> Tensor | None:
-    """Where the renderer drew the person, what they wear and what they carry; None for photographs."""
+def _masks(data: Dataset, frame: pd.DataFrame) -> Tensor | None:
     if data.source != "stand-in" or not (data.root / MANIFEST).is_file():
         return None
-    masks = []
+    masks = torch.empty(len(frame), HEIGHT, WIDTH, dtype=torch.uint8)
     for folder in json.loads((data.root / MANIFEST).read_text(encoding="utf-8"))["counts"]:
-        inside = frame["path"].str.startswith(f"{folder}/")
-        if inside.any():
-            found = standin.truth(data.root, folder, frame["path"][inside].tolist())
-            masks.append(pd.Series(list(np.isin(found.parts, parts.FIGURE)), index=frame.index[inside]))
-    return torch.from_numpy(np.stack(pd.concat(masks).loc[frame.index].tolist()))
+        inside = frame["path"].str.startswith(f"{folder}/").to_numpy().nonzero()[0]
+        if len(inside):
+            known = standin.truth(data.root, folder, frame["path"].iloc[inside].tolist())
+            masks[inside] = torch.from_numpy(known.parts)
+    return masks
 
 
-def maps(
-    models: Mapping[tuple[str, int], nn.Module], seed: int, images: Tensor, looks: Mapping[str, Mapping[str, Look]]
-) -> dict[str, Tensor]:
-    """Title: maps B × h × w, as `heatmaps.panel` takes them, of one network or several.
+# --- networks ---------------------------------------------------------------------------------------------------------
 
-    models: of `trained.load_all`. looks: row: title: how to look at that row's network.
-        looks = {"FMN": {"mask m": partial(heatmaps.output_map, name="m")}}
+
+class Networks:
+    """The networks of a figure, each loaded when it is first needed, and what is drawn of them.
+
+    runs:  of `trained.select`.
+    train: whether a network without weights is trained; False: a ReidError that names the command.
     """
-    found = {}
-    for row, wanted in looks.items():
-        model = models[row, seed]
-        batches = images.to(next(model.parameters()).device).split(BATCH)
-        found |= {title: torch.cat([look(model, batch) for batch in batches]) for title, look in wanted.items()}
-    return found
+
+    def __init__(self, runs: Runs, *, train: bool = True) -> None:
+        self.runs, self.train = runs, train
+        self._models: dict[tuple[str, int], nn.Module] = {}
+
+    def run(self, row: str, seed: int = 0) -> Run:
+        return next(run for run in self.runs.runs if (run.row.label, run.seed) == (row, seed))
+
+    def model(self, row: str, seed: int = 0) -> nn.Module:
+        """The trained network, in evaluation mode, on the fastest device."""
+        if (row, seed) not in self._models:
+            device = trained.fastest_device()
+            self._models[row, seed] = trained.load(self.run(row, seed), device, train=self.train)
+        return self._models[row, seed]
+
+    def untrained(self, row: str, seed: int = 0) -> nn.Module:
+        """The same network before its first step, but for a part that was trained before it and frozen (FMN's GRN)."""
+        run, own = self.run(row, seed), self.model(row, seed)
+        first = own.get_submodule(run.settings.first.into) if run.settings.first else None
+        identities = len(_data(self.runs).identities)
+        model, _ = training.build(run.settings, identities, run.seed, first)
+        return model.to(next(own.parameters()).device).eval()
+
+    def maps(
+        self, chosen: Images, looks: Mapping[str, Mapping[str, Look]], seed: int = 0, *, untrained: bool = False
+    ) -> dict[str, Tensor]:
+        """Title: maps B × h × w, as `heatmaps.panel` takes them, of one network or several; in half precision.
+
+        looks: row: title: how to look at that row's network.
+            looks = {"FMN": {"mask m": partial(heatmaps.output_map, name="m")}}
+        """
+        make = {
+            (row, _title(title, untrained)): partial(self._half, row, seed, look, chosen, untrained)
+            for row, wanted in looks.items()
+            for title, look in wanted.items()
+        }
+        return {title: torch.from_numpy(map_).float() for title, map_ in self._arrays(make, chosen.mark, seed).items()}
+
+    def shares(
+        self,
+        chosen: Images,
+        looks: Mapping[str, Mapping[str, Look]],
+        seed: int = 0,
+        *,
+        untrained: bool = False,
+        centred: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """Title: the shares of the parts (`part_shares.measure`) of the same maps; nothing for photographs."""
+        if chosen.masks is None:
+            return {}
+        make = {
+            (row, _title(title, untrained)): partial(self._shares, row, seed, look, chosen, untrained, centred)
+            for row, wanted in looks.items()
+            for title, look in wanted.items()
+        }
+        return self._arrays(make, f"{chosen.mark} shares{' centred' * centred}", seed)
+
+    def ranked_list(
+        self, row: str, chosen: pd.DataFrame, seed: int = 0, *, n: int = 10, part: str = ""
+    ) -> pd.DataFrame:
+        """`ranked_list` of a network, or of a part of it that is a network itself (FMN's "grn")."""
+        run, asked = self.run(row, seed), hashlib.sha256(json.dumps(chosen["path"].tolist()).encode()).hexdigest()[:12]
+
+        def made() -> np.ndarray:
+            lists = ranked_list(run, self.model(row, seed).get_submodule(part), chosen, n)
+            return np.array(lists.to_csv(index=False, float_format="%.6f"))
+
+        (text,) = self._arrays({(row, f"first {n} {part}".strip()): made}, f"{asked} list", seed).values()
+        return pd.read_csv(io.StringIO(str(text)))
+
+    def lists(self, chosen: pd.DataFrame, seed: int = 0) -> tuple[dict[str, pd.DataFrame], list[Text]]:
+        """Row: `ranked_list`, of every row of this seed whose list or network is there, and a line for all others."""
+        lists, lacking = {}, []
+        for run in (run for run in self.runs.runs if run.seed == seed):
+            try:
+                lists[run.row.label] = self.ranked_list(run.row.label, chosen, seed)
+            except ReidError as fault:
+                lacking.append(Text(f"No list is drawn: {fault}"))
+        return lists, lacking
+
+    def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
+        model = (self.untrained if untrained else self.model)(row, seed)
+        device = next(model.parameters()).device
+        return torch.cat([look(model, pixels.normalise(batch.to(device))) for batch in chosen.raw.split(BATCH)])
+
+    def _half(self, *asked) -> np.ndarray:
+        maps = self._of(*asked)
+        return (maps.half() if maps.abs().max() < HALF else maps).numpy()
+
+    def _shares(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool, centred: bool) -> np.ndarray:
+        assert chosen.masks is not None, "photographs are not measured"
+        return part_shares.measure(self._of(row, seed, look, chosen, untrained), chosen.masks, centred=centred)
+
+    def _arrays(
+        self, make: Mapping[tuple[str, str], Callable[[], np.ndarray]], mark: str, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Title: array, for (row, title): how to make it. Read from beside the records, or made and written there."""
+        found = {}
+        for row in dict.fromkeys(row for row, _ in make):
+            run = self.run(row, seed)
+            kept = _kept(run) or _kept(replace(run, again=True))
+            names = {title: f"{mark} {' '.join(title.split())}" for own, title in make if own == row}
+            if missing := {name: make[row, title]() for title, name in names.items() if name not in kept}:
+                kept = _keep(run, missing)
+            found |= {title: kept[name] for title, name in names.items()}
+        return found
+
+
+def _title(title: str, untrained: bool) -> str:
+    return f"{title},\nuntrained" if untrained else title
+
+
+# --- what is kept beside a record -------------------------------------------------------------------------------------
+
+
+def maps_file(run: Run) -> Path:
+    """KEY.maps.npz beside the record: what figures have drawn of its network."""
+    return run.record_file.with_suffix(".maps.npz")
+
+
+def _kept(run: Run) -> dict[str, np.ndarray]:
+    """The arrays by name; none where the file is missing, or belongs to a record that has been replaced since."""
+    file, record = maps_file(run), run.record()
+    if record is None or not file.is_file():
+        return {}
+    try:
+        with np.load(file) as stored:
+            arrays = dict(stored)
+        return arrays if str(arrays["record"]) == record.per_query_sha256 else {}
+    except Exception as fault:  # a damaged .npz raises a dozen types
+        raise ReidError(f"{file} is damaged ({type(fault).__name__}); delete it, the figure makes it again") from fault
+
+
+def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds arrays to the file beside the record whose training left the weights; all that it holds then."""
+    whose, source = trained.origin(run)
+    record = source.record()
+    assert record is not None, "weights come with a finished record"
+    whole = _kept(source) | dict(arrays) | {"record": np.array(record.per_query_sha256), "whose": np.array(whose)}
+    with records.atomic(maps_file(source)) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **whole)
+    return whole
+
+
+# --- ranked lists -----------------------------------------------------------------------------------------------------
 
 
 def ranked_list(run: Run, model: nn.Module, chosen: pd.DataFrame, n: int = 10) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -132,6 +133,25 @@ def first_answers(runs: Runs, row: str, other: str) -> TableView:
         queries = len(first)
     columns = [Column("seed", "label"), "both right", f"only {row}", f"only {other}", "neither"]
     return table(columns, lines, f"First answers of {row} and {other}, {queries} queries")
+
+
+def cases(right: pd.DataFrame, wrong: pd.DataFrame, n: int, *, seed: int = 0) -> pd.DataFrame:
+    """Queries whose first answer is right in one ranked list and wrong in another: n of them, drawn by the seed.
+
+    Both are lists of the same queries (of `ranked_list`, n=1 is enough). A line for each image, three for each query:
+    role ("query", "wrong answer", "right answer"), path, identity, camera. Fewer where there are fewer such queries.
+    """
+    first, other = (frame[frame["rank"] == 1].set_index("query") for frame in (right, wrong))
+    if set(first.index) != set(other.index):
+        raise ReidError("the two lists were asked different queries; rank the same ones")
+    wanted = [query for query in first.index if first["right"][query] and not other["right"][query]]
+    lines = []
+    for query in sorted(wanted, key=lambda query: Random(f"{seed}/{query}").random())[:n]:
+        asked = first.loc[query]
+        lines.append(("query", query, asked["query_identity"], asked["query_camera"]))
+        for role, frame in (("wrong answer", other), ("right answer", first)):
+            lines.append((role, *frame.loc[query][["gallery", "identity", "camera"]]))
+    return pd.DataFrame(lines, columns=["role", "path", "identity", "camera"])
 
 
 def _rank1(runs: Runs, label: str, seed: int) -> np.ndarray:

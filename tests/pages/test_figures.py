@@ -6,6 +6,7 @@ No network is trained here: records and weights of untrained networks are put wh
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import made_up
@@ -199,15 +200,92 @@ def test_every_figure_of_a_data_set_shows_the_same_pictures(home):
     assert all(other == first for other in others) and len(first) == 4
     pictures = shown[0]
     assert pictures.frame["identity"].nunique() == 4 and pictures.raw.shape == (4, 3, 128, 64)
-    assert pictures.normalised.dtype == torch.float32 and len(pictures.labels) == 4
+    assert pictures.raw.dtype == torch.uint8 and len(pictures.labels) == 4
 
 
-def test_bodies_are_the_renderers(home):
+def test_masks_are_the_renderers_for_all_queries(home):
     pictures = network_figures.measured(Runs((run_of(),)))
-    root = datasets.load("market1501", "stand-in", "smoke").root
-    truth = network_figures.standin.truth(root, "query", pictures.frame["path"].tolist())
-    assert pictures.bodies.dtype == torch.bool and pictures.bodies.shape == truth.parts.shape
-    assert np.array_equal(pictures.bodies.numpy(), (truth.parts >= 1) & (truth.parts <= 8))
+    data = datasets.load("market1501", "stand-in", "smoke")
+    assert pictures.frame["path"].tolist() == data.split("query")["path"].tolist()
+    truth = network_figures.standin.truth(data.root, "query", pictures.frame["path"].tolist())
+    assert np.array_equal(pictures.masks.numpy(), truth.parts)
+
+
+def test_views_show_a_person_twice_and_boxes_the_same_moment(home):
+    runs = Runs((run_of(),))
+    views = network_figures.views(runs, 2)
+    frame, first = views.frame, network_figures.images(runs, 2)
+    assert frame["identity"].tolist() == [who for who in first.frame["identity"] for _ in range(2)]
+    assert (frame["camera"][0::2].to_numpy() != frame["camera"][1::2].to_numpy()).all()
+    boxes = network_figures.boxes(runs, 2)
+    assert boxes.frame["path"].tolist() == [path for path in first.frame["path"] for _ in range(2)]
+    assert [label.split("\n")[0] for label in boxes.labels] == ["tight box", "shifted box"] * 2
+    person = torch.isin(boxes.masks, torch.tensor(range(1, 9))).float()
+    rows, columns = torch.arange(128.0)[:, None], torch.arange(64.0)
+    middles = torch.stack([(person * where).sum((1, 2)) / person.sum((1, 2)) for where in (rows, columns)], dim=1)
+    assert (middles[0::2] - middles[1::2]).abs().amax(1).min() > 2, "pixels between tight and shifted"
+    assert boxes.raw.shape == (4, 3, 128, 64) and boxes.mark != views.mark
+
+
+def test_what_was_drawn_is_drawn_again_without_weights(home, monkeypatch):
+    """From beside the record, until that record is another one."""
+    run = run_of()
+    pretend(run)
+    drawn = Runs((run,))
+    chosen, everything = network_figures.images(drawn), network_figures.measured(drawn)
+    looks = {ROW: {"stage 1": partial(heatmaps.activation, module="backbone.stage1")}}
+    queries = chosen.frame
+
+    def all_of(networks):
+        maps = networks.maps(chosen, looks) | networks.maps(chosen, looks, untrained=True)
+        return maps, networks.shares(everything, looks), networks.ranked_list(ROW, queries, n=3)
+
+    networks = network_figures.Networks(drawn)
+    maps, shares, lists = all_of(networks)
+    model = networks.model(ROW)
+    exact = heatmaps.activation(model, network_figures.pixels.normalise(chosen.raw), "backbone.stage1")
+    assert torch.allclose(maps["stage 1"], exact, rtol=1e-3, atol=1e-3)
+    other = maps["stage 1,\nuntrained"]
+    assert torch.allclose(other, exact, rtol=1e-2, atol=1e-2), "the weights of this run are untrained ones of its seed"
+    direct = network_figures.ranked_list(run, model, queries, n=3)
+    pd.testing.assert_frame_equal(lists, direct, atol=1e-6)
+    words, file = str(network_figures.weights(drawn)), network_figures.maps_file(run)
+    assert file.name == f"{run.key}.maps.npz" and file.stat().st_size < 2**20
+
+    (run.work_folder / training.WEIGHTS).unlink()
+    monkeypatch.setattr(trained, "load", lambda *given, **more: pytest.fail("loaded"))
+    again = all_of(network_figures.Networks(drawn))
+    assert all(torch.equal(maps[title], again[0][title]) for title in maps)
+    assert np.array_equal(shares["stage 1"], again[1]["stage 1"], equal_nan=True) and lists.equals(again[2])
+    assert str(network_figures.weights(drawn)) == words
+
+    write_record(run, right=(True, False))
+    with pytest.raises(pytest.fail.Exception, match="loaded"):
+        network_figures.Networks(drawn).maps(chosen, looks)
+    file.write_bytes(b"PK cut")
+    with pytest.raises(ReidError, match="maps.npz is damaged .*delete it"):
+        network_figures.Networks(drawn).maps(chosen, looks)
+
+
+def test_a_list_that_nobody_can_draw_names_the_command(home):
+    run = run_of()
+    networks = network_figures.Networks(Runs((run,)), train=False)
+    lists, lacking = networks.lists(network_figures.images(Runs((run,))).frame)
+    assert not lists and "No list is drawn" in str(lacking[0]) and "reid train" in str(lacking[0])
+
+
+def test_the_untrained_network_keeps_the_frozen_part(home):
+    run = run_of("fmn/table1", "FMN")
+    pretend(run)
+    networks = network_figures.Networks(Runs((run,)))
+    model = networks.model("FMN")
+    with torch.no_grad():
+        for weight in model.parameters():  # as a training would: the weights here are those of the seed
+            weight += 1
+    own, before = model.state_dict(), networks.untrained("FMN").state_dict()
+    for name in own:
+        learned = name in dict(model.named_parameters()) and not name.startswith("grn.")
+        assert torch.equal(own[name], before[name]) == (not learned), name
 
 
 def test_the_lists_of_a_classic_split_are_those_of_the_first_draw_of_the_runs_own_test(home):
@@ -234,32 +312,6 @@ def test_the_ranked_lists_are_those_of_the_runs_own_test(home):
 
 
 # What is measured -----------------------------------------------------------------------------------------------------
-
-
-def test_on_body_counts_pairs_of_pixels():
-    draw = torch.Generator().manual_seed(0)
-    maps = torch.randint(0, 5, (3, 6, 4), generator=draw).float()  # many ties
-    bodies = torch.rand(3, 6, 4, generator=draw) > 0.6
-    for map_, body, share in zip(maps, bodies, heatmaps.on_body(maps, bodies), strict=True):
-        pairs = map_[body][:, None] - map_[~body][None]
-        assert share == pytest.approx(float((pairs > 0).float().mean() + (pairs == 0).float().mean() / 2))
-    assert heatmaps.on_body(bodies.float(), bodies).tolist() == [1, 1, 1]
-    assert heatmaps.on_body(torch.ones(3, 6, 4), bodies).tolist() == [0.5] * 3
-    assert heatmaps.on_body(7 - 3 * bodies.float(), bodies).tolist() == [0, 0, 0]
-    with pytest.raises(ReidError, match="2 maps, 3 bodies"):
-        heatmaps.on_body(maps[:2], bodies)
-
-
-def test_a_map_of_a_fixed_place_gains_nothing_over_another_persons_outline():
-    bodies = torch.zeros(2, 8, 4, dtype=torch.bool)
-    bodies[0, 2:6, :2], bodies[1, 2:6, 2:] = True, True
-    fixed = torch.zeros(2, 8, 4)
-    fixed[:, 2:6] = 1
-    view = heatmaps.bodies_table({"fixed": fixed, "seeing": bodies.float()}, bodies)
-    assert [line[:4] for line in view.texts()][0] == ["fixed", "83.3", "83.3", "+0.0"]
-    assert view.texts()[1][1] == "100.0"
-    assert [line[3].grey for line in view.lines()] == [line[4].grey for line in view.lines()] == [True, False]
-    assert "only the stand-ins" in str(heatmaps.bodies_table({}, None))
 
 
 class Masked(nn.Module):
@@ -330,5 +382,20 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, shown_by, monke
         assert (frame["rights"] == 1).all() or not one_each
     else:
         panels = [thing for thing in said if type(thing).__name__ == "Figure"]
-        assert len(panels) == 1 + (slug == "hamr/figure8")
-        assert "images, one per person" in page
+        cases = sum("is right (seed" in str(thing) and ": 0 of" not in str(thing) for thing in said)
+        wanted = {"safenet/figure3": 2, "fmn/figure4": 1 + cases, "msgwdp/figure8": 2, "hamr/figure8": 3}
+        assert len(panels) == wanted[slug]
+        assert "On which parts the maps lie" in page and "against" in page
+
+
+def test_the_lists_of_four_networks_stand_in_a_chapter(home, shown_by, monkeypatch):
+    """MSGWDP's Figure 9: drawn where the cache has the weights, and never trained for."""
+    monkeypatch.setattr(engine, "train_runs", lambda *given, **more: pytest.fail("trained"))
+    runs = runs_of("msgwdp/figure9", budget="smoke")
+    for run in runs:
+        (write_record if run.row.label == "HPM" else pretend)(run)
+    said = shown_by("msgwdp/figure9")
+    labels = [axes.get_ylabel().split("\n")[0] for thing in said if hasattr(thing, "axes") for axes in thing.axes]
+    drawn = [run.row.label for run in runs if run.row.label != "HPM"]
+    assert [label for label in labels if label in drawn] == drawn * 2
+    assert "No list is drawn: msgwdp/figure9 'HPM'" in "\n".join(map(str, said))

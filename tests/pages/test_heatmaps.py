@@ -10,7 +10,7 @@ from torch import nn
 from reidlib.models.output import Output
 from reidlib.models.safenet import SafeNet
 from reidlib.pages import heatmaps
-from reidlib.pages.heatmaps import Identity, Similarity, activation, choose, grad_cam, overlay, panel, partners
+from reidlib.pages.heatmaps import activation, choose, grad_cam, panel, partners
 from reidlib.spec import ReidError
 
 CLASSES = 5
@@ -107,7 +107,7 @@ def test_the_three_anchors_of_safenet_sum_up_to_its_local_map():
         assert torch.allclose(sum(maps), model(images).maps["l1"][:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(0))], ids=["activation", "cam"])
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, [0] * 4)], ids=["activation", "cam"])
 def test_errors_name_what_to_ask_for(ask, images):
     model = tiny(nn.Sequential(nn.ReLU(), nn.ReLU()))
     with pytest.raises(ReidError, match="no submodule 'convolutoin'; nearest: convolution"):
@@ -136,7 +136,7 @@ def test_grad_cam_of_a_linear_network_is_the_formula(images):
     activations = model.convolution(images).detach()  # 4 × 4 × 6 × 4
     weights = (model.first.weight + model.second.weight)[labels].detach() / 2  # mean over the two classifiers
     signed = torch.einsum("bk,bkyx->byx", weights, activations) / (6 * 4)
-    found = grad_cam(model, images, "convolution", Identity(labels))
+    found = grad_cam(model, images, "convolution", labels)
     assert found.shape == (4, 6, 4) and found.dtype == torch.float32
     assert torch.allclose(found, signed.clamp(min=0), atol=1e-7)
     score = torch.stack([logits[range(4), labels] for logits in model(images).logits]).mean(0)
@@ -144,16 +144,25 @@ def test_grad_cam_of_a_linear_network_is_the_formula(images):
     assert torch.allclose(signed.sum((1, 2)), score - bias, atol=1e-6)
 
 
-def test_grad_cam_of_a_similarity_is_the_formula(images):
-    """Gradient of cos(e, r) = (r̂ − cos · ê) / |e|, which an average over the places shares out evenly."""
-    model = tiny()
-    reference = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
-    activations = model.convolution(images).detach()
-    e = activations.mean((2, 3))
-    unit, own = (nn.functional.normalize(x, dim=1) for x in (reference, e))
-    gradient = (unit - (unit * own).sum(1, keepdim=True) * own) / e.norm(dim=1, keepdim=True) / (6 * 4)
-    expected = torch.einsum("bk,bkyx->byx", gradient, activations).clamp(min=0)
-    assert torch.allclose(grad_cam(model, images, "convolution", Similarity(reference)), expected, atol=1e-6)
+def test_without_labels_the_class_with_the_largest_mean_logit_is_asked_for(images):
+    """By hand: one channel, two places, two classes: scores 2·(1 + 3)/2 and −(1 + 3)/2, gradient 2/2 at each."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.classify = nn.Identity(), nn.Linear(1, 2, bias=False)
+            self.classify.weight.data = torch.tensor([[-1.0], [2.0]])
+
+        def forward(self, images):
+            map_ = self.layer(images.mean(1, keepdim=True))
+            return Output(map_.mean((2, 3)), [self.classify(map_.mean((2, 3)))], [], {})
+
+    two = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
+    assert torch.allclose(grad_cam(Two(), two, "layer"), torch.tensor([[[1.0, 3.0]]]))
+    assert torch.equal(grad_cam(Two(), two, "layer", [0]), torch.zeros(1, 1, 2))
+    model = tiny(nn.ReLU())
+    best = torch.stack(model(images).logits).mean(0).argmax(1).tolist()
+    assert torch.equal(grad_cam(model, images, "after"), grad_cam(model, images, "after", best))
 
 
 # --- Grad-CAM: the traps ----------------------------------------------------------------------------------------------
@@ -162,36 +171,21 @@ def test_grad_cam_of_a_similarity_is_the_formula(images):
 def test_every_image_of_a_batch_has_its_own_map(images):
     """The library pairs targets with images until the first runs out, and leaves the rest blank."""
     model = tiny()
-    together = grad_cam(model, images, "convolution", Identity(2))
-    alone = torch.cat([grad_cam(model, image[None], "convolution", Identity([2])) for image in images])
+    together = grad_cam(model, images, "convolution", [2] * 4)
+    alone = torch.cat([grad_cam(model, image[None], "convolution", [2]) for image in images])
     assert (together.amax((1, 2)) > 0).all() and torch.allclose(together, alone, atol=1e-7)
-    with pytest.raises(ReidError, match="2 labels for 4 images"):
-        grad_cam(model, images, "convolution", Identity([0, 1]))
-    with pytest.raises(ReidError, match="3 reference embeddings for 4 images"):
-        grad_cam(model, images, "convolution", Similarity(torch.ones(3, 4)))
-    with pytest.raises(ReidError, match=r"shape \(4, 7\)"):
-        grad_cam(model, images, "convolution", Similarity(torch.ones(1, 7)))
+    with pytest.raises(ReidError, match=r"labels \[0, 1\] for 4 images"):
+        grad_cam(model, images, "convolution", [0, 1])
 
 
 def test_an_unknown_class_is_an_error(images):
     """The library's own block swallows every IndexError."""
     for label in (CLASSES, -1):
-        with pytest.raises(ReidError, match="for 5 classes"):
-            grad_cam(tiny(), images, "convolution", Identity(label))
+        with pytest.raises(ReidError, match="5 classes"):
+            grad_cam(tiny(), images, "convolution", [label] * 4)
 
 
-def test_the_image_itself_is_no_reference(images):
-    """There the cosine has no slope: what comes back is rounding, which the library would stretch to full colour."""
-    model = tiny()
-    own = model(images).embedding
-    with pytest.raises(ReidError, match="reference of image 0 is that image itself"):
-        grad_cam(model, images, "convolution", Similarity(3 * own))
-    with pytest.raises(ReidError, match="reference of image 2"):
-        grad_cam(model, images, "convolution", Similarity(own[2:3]))
-    assert grad_cam(model, images, "convolution", Similarity(own.flip(0))).max() > 1e-4
-
-
-@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, [1] * 4)], ids=["activation", "cam"])
 def test_the_network_is_left_as_it_was(ask, images):
     """Training goes on after a map: modes (of a frozen part too), statistics, weights, gradients, hooks."""
     model = tiny(nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(inplace=True)))
@@ -213,14 +207,14 @@ def test_the_network_is_left_as_it_was(ask, images):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, [1] * 4)], ids=["activation", "cam"])
 def test_a_network_in_training_gives_the_map_of_its_test(ask, images):
     """Dropout and the batch's own statistics belong to training."""
     model = tiny(nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 4, 1)))
     assert torch.equal(ask(model.train(), images, "after.2"), ask(model.eval(), images, "after.2"))
 
 
-@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, [1] * 4)], ids=["activation", "cam"])
 def test_an_in_place_relu_behind_the_layer_changes_nothing(ask, images):
     """The library keeps the layer's own tensor on the CPU, and the ReLU writes into it."""
     found = ask(tiny(nn.ReLU(inplace=True)), images, "convolution")
@@ -231,24 +225,15 @@ def test_an_in_place_relu_behind_the_layer_changes_nothing(ask, images):
 def test_frozen_weights_have_maps_too(images):
     """FMN's global network is frozen; without any weight that learns the library finds no gradient."""
     model = tiny()
-    expected = grad_cam(model, images, "convolution", Identity(0))
+    expected = grad_cam(model, images, "convolution", [0] * 4)
     model.requires_grad_(False)
-    assert torch.equal(grad_cam(model, images, "convolution", Identity(0)), expected)
+    assert torch.equal(grad_cam(model, images, "convolution", [0] * 4), expected)
     for mode in (torch.inference_mode, torch.no_grad):
         with mode():
-            assert torch.equal(grad_cam(model, images.clone(), "convolution", Identity(0)), expected)
+            assert torch.equal(grad_cam(model, images.clone(), "convolution", [0] * 4), expected)
 
 
-def test_an_embedding_made_without_gradients_serves_as_reference(images):
-    """As `features.extract` makes them: torch refuses to keep such a tensor for a gradient."""
-    model = tiny()
-    with torch.inference_mode():
-        reference = model(images.flip(0)).embedding
-    expected = grad_cam(model, images, "convolution", Similarity(model(images.flip(0)).embedding))
-    assert torch.allclose(grad_cam(model, images, "convolution", Similarity(reference)), expected, atol=1e-7)
-
-
-@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, Identity(1))], ids=["activation", "cam"])
+@pytest.mark.parametrize("ask", [activation, lambda *given: grad_cam(*given, [1] * 4)], ids=["activation", "cam"])
 def test_maps_are_computed_in_full_precision(ask, images):
     expected = ask(tiny(), images, "convolution")
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -275,23 +260,23 @@ def test_a_layer_behind_one_without_gradients_has_a_map(images):
     model = Guided()
     late = model.late(model.guide(images).maps["mask"]).detach()
     expected = torch.einsum("k,bkyx->byx", model.first.weight[2].detach(), late).clamp(min=0) / (6 * 4)
-    assert torch.allclose(grad_cam(model, images, "late", Identity(2)), expected, atol=1e-7)
+    assert torch.allclose(grad_cam(model, images, "late", [2] * 4), expected, atol=1e-7)
 
 
 def test_a_layer_without_part_in_the_score_is_an_error(images):
     """The library would stop with a NoneType, or take the gradient of another layer."""
     model = Guided()
     for layer in ("idle", "guide.convolution"):
-        with pytest.raises(ReidError, match=f"no gradient of the target reaches {layer}: .* as the model"):
-            grad_cam(model, images, layer, Identity(0))
-    assert grad_cam(model.guide, images, "convolution", Identity(0)).max() > 0
+        with pytest.raises(ReidError, match=f"no gradient of the score reaches {layer}: .* as the model"):
+            grad_cam(model, images, layer, [0] * 4)
+    assert grad_cam(model.guide, images, "convolution", [0] * 4).max() > 0
 
 
 def test_nothing_positive_stays_zero(images):
     model = tiny(nn.ReLU())
     for layer in (model.first, model.second):
         layer.weight.data = -layer.weight.data.abs()
-    assert (grad_cam(model, images, "after", Identity(0)) == 0).all()
+    assert (grad_cam(model, images, "after", [0] * 4) == 0).all()
 
 
 def test_what_cancels_is_not_stretched_to_a_finding(images):
@@ -301,7 +286,7 @@ def test_what_cancels_is_not_stretched_to_a_finding(images):
         layer.weight.data = share * torch.tensor([[1.0, -1 / 3, 0, 0]]).expand(CLASSES, -1)
     model.convolution.weight.data[1] = 3 * model.convolution.weight[0]
     model.convolution.bias.data[1] = 3 * model.convolution.bias[0]
-    assert (grad_cam(model, images, "convolution", Identity(0)) == 0).all()
+    assert (grad_cam(model, images, "convolution", [0] * 4) == 0).all()
 
 
 def test_strength_is_kept_from_image_to_image(images):
@@ -309,7 +294,7 @@ def test_strength_is_kept_from_image_to_image(images):
     model, half = tiny(), tiny()
     for layer in (half.first, half.second):
         layer.weight.data /= 2
-    strong, weak = (grad_cam(network, images, "convolution", Identity(1)) for network in (model, half))
+    strong, weak = (grad_cam(network, images, "convolution", [1] * 4) for network in (model, half))
     assert torch.allclose(weak, strong / 2) and strong.amax((1, 2)).unique().numel() == 4
 
 
@@ -320,35 +305,40 @@ def blank(n: int, size=(50, 50)) -> torch.Tensor:
     return torch.zeros(n, 3, *size, dtype=torch.uint8)
 
 
+def painted(pictures: torch.Tensor, maps: torch.Tensor, scale: str = "shared") -> torch.Tensor:
+    return heatmaps._painted(pictures, maps, heatmaps._spans(maps, scale))
+
+
 def test_a_shared_scale_compares_and_a_scale_for_each_does_not():
     maps = torch.tensor([[[0.0, 1.0]], [[0.0, 0.1]]])
-    shared, each = overlay(blank(2), maps), overlay(blank(2), maps, "each")
+    shared, each = painted(blank(2), maps), painted(blank(2), maps, "each")
     assert torch.equal(shared[0], each[0])
     assert torch.equal(each[0], each[1])
     assert shared[1].float().mean() < 0.5 * shared[0].float().mean()
     with pytest.raises(ReidError, match="scale='both'; choose one of each, shared"):
-        overlay(blank(2), maps, "both")
+        panel(blank(2), {"a": maps}, scale="both")
 
 
 @pytest.mark.parametrize("scale", ["shared", "each"])
 def test_rounding_is_not_shown_in_full_colour(scale):
     maps = torch.stack([torch.rand(4, 2), 1e-8 * torch.rand(4, 2), torch.zeros(4, 2)])
     pictures = torch.full((3, 3, 32, 16), 90, dtype=torch.uint8)
-    painted = overlay(pictures, maps, scale)
-    assert not torch.equal(painted[0], pictures[0])
-    assert torch.equal(painted[1:], pictures[1:])
+    shown = painted(pictures, maps, scale)
+    assert not torch.equal(shown[0], pictures[0])
+    assert torch.equal(shown[1:], pictures[1:])
     still = torch.full((1, 4, 2), -3.0) + 1e-7 * torch.rand(1, 4, 2)
-    assert torch.equal(overlay(pictures[:1], still, scale), pictures[:1])
+    assert torch.equal(painted(pictures[:1], still, scale), pictures[:1])
 
 
-def test_colours_start_at_zero_or_at_the_lowest_negative_value():
-    assert heatmaps._ranges([torch.tensor([[[0.4, 0.5]]])], "shared") == [[(0.0, 0.5)]]
-    assert heatmaps._ranges([torch.tensor([[[-1.0, 0.5]]])], "each") == [[(-1.0, 0.5)]]
-    assert heatmaps._ranges([torch.tensor([[[-4.0, -2.0]]])], "each") == [[(-4.0, -2.0)]]
-    two = [torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[-2.0, 0.0]]])]
-    assert heatmaps._ranges(two, "all") == [[(-2.0, 1.0)], [(-2.0, 1.0)]]
+def test_colours_reach_from_the_lowest_to_the_highest_value():
+    """Not from zero: a map between 0.4 and 0.5 would be of one colour."""
+    maps = torch.tensor([[[0.4, 0.5]], [[-1.0, 0.5]]])
+    assert heatmaps._spans(maps, "shared") == [(-1.0, 0.5)] * 2
+    assert heatmaps._spans(maps, "each")[0] == pytest.approx((0.4, 0.5)) and heatmaps._spans(maps, "each")[1][0] == -1
+    ends = painted(blank(2, (1, 64)), maps, "each")[:, :, 0, [0, -1]].float().mean(1)
+    assert torch.equal(ends[0], ends[1]) and ends[0, 1] > 5 * ends[0, 0] + 50
     with pytest.raises(ReidError, match="NaN"):
-        overlay(blank(1), torch.full((1, 2, 2), float("nan")))
+        painted(blank(1), torch.full((1, 2, 2), float("nan")))
 
 
 def test_a_cell_lies_on_its_own_share_of_the_picture():
@@ -365,8 +355,8 @@ def test_a_cell_lies_on_its_own_share_of_the_picture():
 
 def test_lightness_rises_evenly_with_the_value():
     """On black: relative luminance of the painted colours as CIE lightness."""
-    painted = overlay(blank(1, (1, 256)), torch.linspace(0, 1, 256)[None, None])[0, :, 0].double() / 255
-    linear = torch.where(painted <= 0.04045, painted / 12.92, ((painted + 0.055) / 1.055) ** 2.4)
+    shown = painted(blank(1, (1, 256)), torch.linspace(0, 1, 256)[None, None])[0, :, 0].double() / 255
+    linear = torch.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     y = (linear * torch.tensor([[0.2126], [0.7152], [0.0722]])).sum(0)
     lightness = torch.where(y > 0.008856, 116 * y ** (1 / 3) - 16, 903.3 * y)[::16].diff()
     assert (lightness > 1).all() and lightness.max() < 5  # the rainbow's rises by 11 and falls by 8
@@ -380,11 +370,15 @@ def test_the_panel_shows_the_picture_unchanged_beside_its_maps():
     for axes, picture, label in zip(grid[:, 0], pictures, ("one", "two"), strict=True):
         assert np.array_equal(axes.images[0].get_array(), picture.permute(1, 2, 0).numpy())
         assert axes.get_ylabel() == label
-    assert np.array_equal(grid[0, 1].images[0].get_array(), overlay(pictures, maps)[0].permute(1, 2, 0).numpy())
-    assert [axes.get_title() for axes in grid[0]] == ["picture\n", "global\n4×2 cells", "mask\n8×4 cells"]
-    assert [[text.get_text() for text in axes.texts] for axes in grid[:, 1]] == [[], ["nothing\npositive"]]
+    assert np.array_equal(grid[0, 1].images[0].get_array(), painted(pictures, maps)[0].permute(1, 2, 0).numpy())
+    assert [axes.get_title() for axes in grid[0]] == ["image\n", "global\n4×2 cells", "mask\n8×4 cells"]
+    assert [[text.get_text() for text in axes.texts] for axes in grid[:, 1]] == [[], ["no\ncontrast"]]
     ends = [float(text.get_text().replace("−", "-")) for bar in figure.axes[6:] for text in bar.get_xticklabels()]
-    assert ends[0] == 0 and ends[1] == pytest.approx(float(maps.max()), rel=0.05) and ends[2] < 0 < ends[3]
+    assert (
+        ends[0] == pytest.approx(float(maps.min()), abs=0.01)
+        and ends[1] == pytest.approx(float(maps.max()), rel=0.05)
+        and ends[2] < 0 < ends[3]
+    )
     assert not plt.fignum_exists(figure.number)
 
 
@@ -392,18 +386,28 @@ def test_a_panel_says_which_ranges_its_colours_have():
     pictures, maps = blank(2), torch.tensor([[[0.0, 0.5]], [[0.0, 2e-4]]])
     each = panel(pictures, {"a": maps}, scale="each")
     assert [axes.get_xlabel() for axes in each.axes[:4]] == ["", "0 to 0.5", "", "0 to 2.0·10⁻⁴"]
-    whole = panel(pictures, {"a": maps, "b": 2 * maps}, scale="all")
-    assert len(whole.axes) == 7 and [text.get_text() for text in whole.axes[6].get_xticklabels()] == ["0", "1"]
     with pytest.raises(ReidError, match="1 labels of rows for 2 images"):
         panel(pictures, {"a": maps}, ["one"])
     with pytest.raises(ReidError, match="give uint8"):
         panel(pictures.float(), {"a": maps})
 
 
+def test_a_bare_map_has_its_own_cells_and_images_may_stand_side_by_side():
+    pictures, maps = blank(2), torch.rand(2, 4, 2)
+    alone = panel(pictures, {"a": maps, "cells": maps}, bare=["cells"]).axes[2].images[0]
+    assert np.array_equal(alone.get_array(), maps[0].numpy()) and alone.get_interpolation() == "nearest"
+    figure = panel(pictures, {"a": maps}, ["one", "two"], across=True)
+    top, below = figure.axes[:2], figure.axes[2:4]
+    assert [axes.get_title() for axes in top] == ["one", "two"] and below[0].get_ylabel() == "a\n4×2 cells"
+    for axes, map_ in zip(below, maps, strict=True):
+        ends = [float(end) for end in axes.get_xlabel().split(" to ")]
+        assert ends == pytest.approx([float(map_.min()), float(map_.max())], rel=0.06)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_map(images):
     """The library copies from a GPU and not on the CPU, which is where in-place layers would tell them apart."""
     model = tiny(nn.ReLU(inplace=True))
-    here = grad_cam(model, images, "convolution", Identity(1))
-    there = grad_cam(model.cuda(), images.cuda(), "convolution", Identity(1))
+    here = grad_cam(model, images, "convolution", [1] * 4)
+    there = grad_cam(model.cuda(), images.cuda(), "convolution", [1] * 4)
     assert there.device.type == "cpu" and torch.allclose(here, there, atol=1e-4)

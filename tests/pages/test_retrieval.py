@@ -138,6 +138,30 @@ def test_what_cannot_be_listed_is_said():
         ranked_list(query, Features(torch.ones(60, 2), gallery.ids, gallery.cameras), own, others, protocol=MARKET)
 
 
+def test_cases_are_those_of_a_slow_loop():
+    """Right in one list and wrong in the other, in the order of the seed's draw; the first answers beside them."""
+    query, gallery = crowd(0)
+    other = Features(query.features.roll(1, 1), query.ids, query.cameras)
+    names = paths(query, gallery)
+    first, second = (ranked_list(one, gallery, *names, protocol=MARKET, n=3) for one in (query, other))
+    wanted = []
+    for name in names[0]:
+        answers = [frame[(frame["query"] == name) & (frame["rank"] == 1)].iloc[0] for frame in (first, second)]
+        if answers[0]["right"] and not answers[1]["right"]:
+            wanted.append((name, answers[1]["gallery"], answers[0]["gallery"]))
+    found = retrieval.cases(first, second, 100)
+    triples = {tuple(found["path"][start : start + 3]) for start in range(0, len(found), 3)}
+    assert len(wanted) > 2 and triples == set(wanted) and len(found) == 3 * len(wanted)
+    assert found["role"].tolist() == ["query", "wrong answer", "right answer"] * len(wanted)
+    assert (found["identity"][0::3].to_numpy() == found["identity"][2::3].to_numpy()).all()
+    assert (found["identity"][0::3].to_numpy() != found["identity"][1::3].to_numpy()).all()
+    assert retrieval.cases(first, second, 2).equals(found[:6])
+    assert not retrieval.cases(first, second, 2, seed=1).equals(found[:6])
+    assert retrieval.cases(first, first, 2).empty
+    with pytest.raises(ReidError, match="different queries"):
+        retrieval.cases(first, second[second["query"] != names[0][0]], 2)
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
