@@ -96,6 +96,7 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
         files += (paths.home() / "results").glob("*.tsv")
         inputs += sorted(file for file in files if file.suffix in CODE)
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
+    parameters = {name: value for name, value in parameters.items() if name != "train"}
     own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
     return own | dict(inputs_sha256=together, missing=missing)
 
@@ -120,7 +121,7 @@ def stale(copy: Path) -> str | None:
     changed = [name.removesuffix("_sha256") for name in now if made.get(name) != now[name]]
     if changed:
         return f"{' and '.join(changed)} changed since it was executed"
-    return f"it lacks the record of {now['missing'][0]}" if now["missing"] else None
+    return None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -167,22 +168,24 @@ def _defaults(file: Path) -> dict[str, Any]:
 
 
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
-    """Whether an executed copy with these parameters exists and depends on nothing that has changed since."""
+    """Whether an executed copy with these parameters exists, depends on nothing that has changed since, and has nothing
+    left to train."""
     parameters = with_defaults(slug, parameters)
     now = made_from(slug, parameters)
-    return not now["missing"] and _was_made_from(copy_of(slug, parameters)) == now
+    trains = now["missing"] and parameters.get("train", True)
+    return not trains and _was_made_from(copy_of(slug, parameters)) == now
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
-    """Executes a chapter again, with the parameters of its copy, if the copy is not current and no record is missing.
+    """Executes a chapter again, with the parameters of its copy, if the copy is not current.
 
-    Nothing is trained, and image figures are not executed: the build of the book says what is missing.
+    Nothing is trained: rows without a record are shown as missing. Image figures are not executed.
     """
     place = dict(source=source, dataset=dataset, budget=budget)
     made = _was_made_from(executed_copy(slug, **place)) or {}
     parameters = with_defaults(slug, place | made.get("parameters", {}))
-    if table_of(slug) == slug and not made_from(slug, parameters)["missing"]:
-        execute(slug, parameters, quiet=True)
+    if table_of(slug) == slug:
+        execute(slug, parameters | {"train": False}, quiet=True)
 
 
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:

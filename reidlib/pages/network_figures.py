@@ -347,7 +347,7 @@ def ranked_list(run: Run, model: nn.Module, chosen: pd.DataFrame, n: int = 10) -
     rules, testing = protocols.protocol(run.protocol), run.settings.testing
     query, gallery = (worker.embeddings(run, model, data, split, device) for split in ("query", "gallery"))
     if rules.multi_query:
-        query = worker.embeddings(run, model, data, "multi-query", device).pooled_for(query)
+        query = worker.embeddings(run, model, data, "multi-query", device).pooled_for(query, unit=True)
     rerank = None
     if name := value_of(testing.reranking):
         options = {option: value_of(value) for option, value in testing.reranking_options.items()}

@@ -58,17 +58,18 @@ def ensure(
     *,
     rows: Sequence[str] = (),
     again: Sequence[str] = (),
+    train: bool = True,
     threads: int | None = None,
     log: Callable[[str], None] = print,
     **asked: Any,
 ) -> Runs:
     """Trains what is missing among `rows` (all where empty), repeats `again`, and returns all runs of the table. asked:
-    budget, dataset, source and seeds, as for `runs_of`. threads: CPU threads of each run. A failed run does not stop
-    the others; when all have been tried, the first failure is raised."""
+    budget, dataset, source and seeds, as for `runs_of`. train: False trains and repeats nothing. threads: CPU threads
+    of each run. A failed run does not stop the others; when all have been tried, the first failure is raised."""
     slug = f"{paper}/{table}"
     wanted = runs_of(slug, rows=rows, **asked)
     repeats = runs_of(slug, rows=again, again=again, **asked) if again else []
-    if missing := [run for run in (*wanted, *repeats) if not run.is_made()]:
+    if train and (missing := [run for run in (*wanted, *repeats) if not run.is_made()]):
         train_runs(missing, devices.places(threads=threads), log=log)
     return Runs(tuple(runs_of(slug, **asked)), tuple(repeats))
 

@@ -82,18 +82,24 @@ def test_an_image_figure_needs_the_rows_that_it_draws(house):
     assert made["missing"] == ["+ MGO (seed 0)", "+ CAM (seed 0)"]
 
 
-def test_the_book_refreshes_what_needs_no_training_and_no_image_figure(house, monkeypatch):
+def test_the_book_refreshes_chapters_without_training_and_no_image_figure(house, monkeypatch):
     place = dict(source="stand-in", dataset="market1501", budget="smoke")
-    found, missing = [], ["g4 (seed 0)"]
+    found = []
     monkeypatch.setattr(notebooks, "execute", lambda slug, parameters, quiet: found.append((slug, parameters)))
-    monkeypatch.setattr(notebooks, "made_from", lambda slug, parameters: {"missing": missing})
-    notebooks.refresh("safenet/table5", **place)
-    assert found == [], "a record is missing, and `reid book` trains nothing"
-    missing.clear()
     notebooks.refresh("hamr/figure8", **place)
     notebooks.refresh("safenet/table5", **place)
     defaults = {"paper": "safenet", "table": "table5", "seeds": [0], "rows": [], "again": []}
-    assert found == [("safenet/table5", defaults | place)]
+    assert found == [("safenet/table5", defaults | place | {"train": False})]
+
+
+def test_a_copy_with_missing_rows_is_current_only_where_nothing_is_to_be_trained(house, monkeypatch):
+    made = {"missing": ["g4 (seed 0)"]}
+    monkeypatch.setattr(notebooks, "made_from", lambda slug, parameters: made)
+    monkeypatch.setattr(notebooks, "_was_made_from", lambda copy: made)
+    assert not notebooks.is_current("safenet/table5", ASKED)
+    assert notebooks.is_current("safenet/table5", ASKED | {"train": False})
+    made["missing"] = []
+    assert notebooks.is_current("safenet/table5", ASKED)
 
 
 def test_a_change_of_the_code_makes_chapters_stale_and_no_image_figure(house, monkeypatch):
@@ -247,7 +253,7 @@ def test_an_unknown_budget_stops_before_a_kernel_starts(house, monkeypatch):
 def test_an_executed_copy_that_no_longer_stands_for_its_records_is_stale(executed, rendered, monkeypatch):
     monkeypatch.setenv("REID_CACHE", str(rendered))
     monkeypatch.setenv("REID_RESULTS", str(executed.parents[5]))
-    assert "lacks the record of g4,g3 (seed 0)" in notebooks.stale(executed)
+    assert notebooks.stale(executed) is None, "rows without a record are shown as missing"
     made = nbformat.read(executed, as_version=4)
     made.metadata["reid"]["inputs_sha256"] = "0" * 64
     other = executed.with_name("other.ipynb")
