@@ -254,7 +254,7 @@ def reproduce(given: argparse.Namespace) -> None:
         return
     ways: dict[str, Any] = dict(minutes=given.minutes, deterministic=given.deterministic)
     ways["time_limit"] = given.time_limit and 60 * given.time_limit
-    with closing(live.Table(len(places), len(plan.jobs))) as table:
+    with closing(live.LiveTable(len(places), len(plan.jobs))) as table:
         result = engine.train(plan.jobs, places, **ways, say=table.say, watch=table.watch)
     if result.left:
         print(f"{devices.many(len(result.left), 'run')} left for another call:")

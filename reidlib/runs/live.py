@@ -11,7 +11,7 @@ from tqdm import tqdm
 from reidlib.runs.batch import Job
 
 
-class Table:
+class LiveTable:
     """The lines at the bottom of a terminal; elsewhere nothing but what `say` prints."""
 
     def __init__(self, places: int, jobs: int):
