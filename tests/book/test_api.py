@@ -62,3 +62,8 @@ def test_code_is_shown_whole_with_its_line_numbers():
 def test_docstrings_are_shown_as_they_are_written(text, shown):
     shown = shown or "- ``size``: (H, W) of ``images``\n- ``workers``: threads; None: all"
     assert "\n".join(api.plain(text.split("\n"))).strip() == shown
+
+
+def test_a_class_is_shown_where_it_is_defined_and_a_field_where_it_is_documented():
+    assert api._source_of(None, "reidlib.evaluation", "Features") == "reidlib.evaluation.features"
+    assert api._source_of(None, "reidlib.runs.batch", "Job.estimate") == "reidlib.runs.batch"
