@@ -244,12 +244,15 @@ SAID = {
 
 
 def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
-    """One sentence a claim for the top of the page, from the records."""
+    """One sentence a claim for the top of the page, from the records; one for all claims that wait for runs."""
     if not stated:
         return [_no_claim(runs)]
-    first, sentences = runs.runs[0], []
+    first, sentences, waiting = runs.runs[0], [], 0
     for claim, found in zip(stated, decide(runs, stated), strict=True):
-        parts = [Strong(f"{SAID[found.verdict]}."), f" {claim.comparison}"]
+        if found.verdict == NOT_RUN:
+            waiting += 1
+            continue
+        parts = [Strong(f"{SAID[found.verdict]}."), f" {claim.comparison.rstrip('.')}"]
         if found.here is not None:
             parts += [
                 f": {number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "
@@ -258,6 +261,9 @@ def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
                 f", {plural(len(seeds_of(runs)), 'seed')}",
             ]
         sentences.append(Text(*parts, "."))
+    if waiting:
+        words = f" {plural(waiting, 'claim')} of the table below, about rows without a record."
+        sentences.append(Text(Strong(f"{SAID[NOT_RUN]}:"), words))
     return sentences
 
 
