@@ -31,7 +31,8 @@ DISTRACTOR = 0
 
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
-version, scale, seed, digest, and counts, the number of images in each folder and below it."""
+version, scale, seed, digest, counts, the number of images in each folder and below it, and identities, the number of
+people in them."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .domain import Domain, Layout, Sizes
-from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled
+from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled, tested
 
 TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
 
@@ -23,6 +23,10 @@ class MarketSizes(Sizes):
     junk_images: int
     distractor_images: int
     tight_images: int
+
+    @property
+    def whole_gallery(self) -> int:
+        return self.gallery_images + self.junk_images + self.distractor_images
 
 
 def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[ImageSpec]:
@@ -40,7 +44,8 @@ def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[
     # The query is a moment of its own, so that it is never a second box of an image in the gallery.
     specs += [_market_person(domain, seed, pair, max(many, tight[pair]), QUERY) for pair, many in people.test.items()]
     for kind, identity, total in (("junk", -1, sizes.junk_images), ("distractor", 0, sizes.distractor_images)):
-        specs += [_market_other(domain, seed, kind, identity, moment) for moment in range(scaled(total, scale, 4))]
+        many = scaled(total, tested(sizes, scale).gallery, 4)
+        specs += [_market_other(domain, seed, kind, identity, moment) for moment in range(many)]
     return specs
 
 
@@ -61,6 +66,18 @@ def _market_other(domain: Domain, seed: int, kind: str, identity: int, moment: i
     return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
 
 
+def people_images(domain: Domain, scale: float, seed: int) -> list[ImageSpec]:
+    """Market-1501's names and folders for people alone: no junk, no distractors, no second boxes."""
+    people = population(domain, scale, seed)
+    specs = [
+        _market_person(domain, seed, pair, moment, folder)
+        for folder, parts in ((TRAIN, people.train), (TEST, people.test))
+        for pair, many in parts.items()
+        for moment in range(many)
+    ]
+    return specs + [_market_person(domain, seed, pair, many, QUERY) for pair, many in people.test.items()]
+
+
 FILM_FRAMES = 45_000
 
 
@@ -71,15 +88,19 @@ class DukeSizes(Sizes):
     distractor_identities: int
     distractor_images: int
 
+    @property
+    def whole_gallery(self) -> int:
+        return self.gallery_images + self.distractor_images
+
 
 def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[ImageSpec]:
     """The images of the three folders."""
-    sizes = domain.sizes
-    people = population(domain, scale, seed, scaled(sizes.distractor_identities, scale, 2))
+    sizes, share = domain.sizes, tested(domain.sizes, scale).gallery
+    people = population(domain, scale, seed, scaled(sizes.distractor_identities, share, 2))
     random = domain.stream(seed, "strangers")
     strangers = [(identity, 1 + random.randrange(len(domain.cameras))) for identity in sorted(people.others)]
     weights = [0.25 + random.random() for _ in strangers]
-    alone = apportion(weights, scaled(sizes.distractor_images, scale, len(strangers)))
+    alone = apportion(weights, scaled(sizes.distractor_images, share, len(strangers)))
     gallery = people.test | dict(zip(strangers, alone, strict=True))
     specs = [
         _duke_person(domain, seed, pair, moment, folder)
@@ -122,7 +143,7 @@ class CuhkSizes(Sizes):
 def cuhk_persons(domain: Domain[CuhkSizes], scale: float) -> list[int]:
     """How many persons each pair of cameras saw; they are numbered pair after pair."""
     sizes = domain.sizes
-    total = scaled(sizes.train_identities, scale, 8) + scaled(sizes.test_identities, scale, 4)
+    total = scaled(sizes.train_identities, scale, 8) + tested(sizes, scale).identities
     # At scale 1 the numbers themselves: `apportion` gives one person each, then the rest by these weights.
     return apportion([many - 1 for many in sizes.persons], total)
 
@@ -141,7 +162,9 @@ def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[Imag
     )
     known = _cuhk_moments(random, train, 0, MOST_PER_VIEW, scaled(sizes.train_images, scale))
     # The first moment of a test view is the query.
-    gallery = _cuhk_moments(random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, scale))
+    gallery = _cuhk_moments(
+        random, test, 1, MOST_PER_VIEW - 1, scaled(sizes.gallery_images, tested(sizes, scale).gallery)
+    )
     missing = []
     for boxes, moments, few in ((LABELED, gallery, sizes.gallery_unlabeled), (DETECTED, known, sizes.train_undetected)):
         late = [(view, moment) for view, moment in moments if moment > 1]  # never the first two of a view
@@ -178,7 +201,7 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     sizes, counts = domain.sizes, cuhk_persons(domain, scale)
     everyone = [(pair + 1, person + 1) for pair in range(CLASSIC_PAIRS) for person in range(counts[pair])]
     # Half the people at most, so that there is something left to train on at any scale.
-    size = min(scaled(sizes.classic_test, scale, 2), len(everyone) // 2)
+    size = min(sizes.classic_test, len(everyone) // 2)
     sets = np.empty((sizes.classic_sets, 1), dtype=object)
     for number in range(sizes.classic_sets):
         random = domain.stream(seed, "classic", number)
@@ -245,6 +268,7 @@ def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, 
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": Layout(MarketSizes, (TRAIN, TEST, QUERY, TIGHT), market_images),
+    "people": Layout(Sizes, (TRAIN, TEST, QUERY), people_images),
     "dukemtmc": Layout(DukeSizes, (TRAIN, TEST, QUERY), duke_images),
     "cuhk03": Layout(CuhkSizes, CUHK_FOLDERS, cuhk_images, (TESTSETS,), cuhk_files),
     "msmt17": Layout(MsmtSizes, (MSMT_TRAIN, MSMT_TEST), msmt_images, tuple(LISTS.values()), msmt_files),

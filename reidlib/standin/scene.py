@@ -28,7 +28,7 @@ class Scene:
 
     packed, kind, material, part, pixels   its primitives, see `geometry.pack`
     materials  (M, 16), see `parts.material`
-    surfaces   (4, 24): ground, far ground, two walls
+    surfaces   (4, 25): ground, far ground, two walls; the last number is the seed of the tiles and of the grain
     ray        (9,), direction of the window's corner, and its change per column and per row (world)
     place      (4,), eye height; the line between the two grounds (sine, cosine, distance)
     walls      (6,), the same three numbers of each wall
@@ -71,7 +71,7 @@ class Walker:
 
 @functools.lru_cache(maxsize=4096)
 def person_of(domain: Domain, seed: int, key: str) -> Person:
-    """The person behind an identity (or a passer-by); the same in every image."""
+    """The person behind an identity (or a passer-by) of a domain; the same in every image."""
     person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
     if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
@@ -94,12 +94,14 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def _surfaces(domain: Domain, camera: int) -> np.ndarray:
+def _surfaces(domain: Domain, seed: int, camera: int) -> np.ndarray:
     view = domain.cameras[camera - 1]
     kinds = (view.ground, view.far_ground, view.walls[0].surface, view.walls[1].surface)
     names = ("base", "line", "alt", "plinth_colour", "top_colour", "cell", "joint", "vary", "alt_share")
     names += ("grain", "grain_size", "plinth", "top")
-    return np.array([np.hstack([getattr(kind, name) for name in names]) for kind in kinds], dtype=np.float32)
+    rows = [np.hstack([getattr(kind, name) for name in names]) for kind in kinds]
+    random = domain.stream(seed, "surfaces", camera)
+    return np.array([[*row, random.randrange(2**20)] for row in rows], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -331,7 +333,7 @@ class _Stage:
             part=rows[kept, parts.PART].astype(np.int64),
             pixels=pixels,
             materials=np.concatenate(self.materials).astype(np.float32),
-            surfaces=_surfaces(self.domain, self.spec.camera),
+            surfaces=_surfaces(self.domain, self.seed, self.spec.camera),
             ray=np.hstack([eye.ahead + left * eye.right + top * eye.down, *steps]).astype(np.float32),
             place=np.array([view.height, math.sin(line), math.cos(line), view.ground_line[0]], dtype=np.float32),
             walls=np.array(walls, dtype=np.float32).ravel(),
