@@ -100,7 +100,9 @@ def parser() -> argparse.ArgumentParser:
 
     line = commands.add_parser("render", help="render a stand-in data set")
     line.add_argument("dataset", help="such as market1501")
-    line.add_argument("--scale", type=float, default=0.05, help="share of the real set's size (1 = published counts)")
+    line.add_argument(
+        "--scale", type=float, default=0.05, help="share of the real training part (1 = published counts)"
+    )
     line.add_argument("--seed", type=int, default=0)
     line.add_argument("--out", type=Path, default=None, help="default: the cache, where a budget looks for it")
     line.add_argument("--workers", type=int, default=None, help="processes; default one a core")
