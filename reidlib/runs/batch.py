@@ -102,7 +102,9 @@ def plan(
     check_choice("batch", "budget", budget, list(data_sets.STANDIN_SCALE))
     known = {slug: Part(slug, slug, table.datasets) for slug, table in papers.tables().items()}
     known |= {figure.name: figure for figure in figures}
-    parts = [known[slug] for slug in dict.fromkeys(slug for name in asked or ("",) for slug in _slugs(name, known))]
+    slugs = dict.fromkeys(slug for name in asked or ("",) for slug in _slugs(name, known))
+    # A table without this budget is an error where it is asked for by name, and left out where its paper is.
+    parts = [known[slug] for slug in slugs if slug in asked or budget in papers.table(known[slug].table).budgets]
     offered = list(dict.fromkeys(dataset for part in parts for dataset in part.datasets))
     chosen = [split for name in datasets for split in _with_splits(name, offered)] or offered
     runs: dict[Path, Run] = {}
