@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
     option = command("render", render, "render a stand-in data set")
     option("dataset", help="such as market1501")
-    option("--scale", type=float, default=0.05, help="share of the real set's size (1 = published counts)")
+    option("--scale", type=float, default=0.05, help="share of the real training part (1 = published counts)")
     option("--seed", type=int, default=0)
     option("--out", type=Path, help="default: the cache, where a budget looks for it")
     option("--workers", type=int, help="processes; default one a core")

@@ -32,6 +32,7 @@ PROTOCOLS = {
     "cuhk03-np-labeled": "cuhk03-new",
     "cuhk03-np-detected": "cuhk03-new",
     "msmt17": "msmt17",
+    "start": "start",
     "market-to-duke": "market-to-duke",
     "duke-to-market": "duke-to-market",
 }

@@ -1,4 +1,4 @@
-"""The study's own tables: how hard the stand-ins are, and what bf16 costs in accuracy.
+"""The study's own tables: how hard the stand-ins are, what networks start from, and what bf16 costs in accuracy.
 
 No paper prints them, so nothing here joins results/reported.tsv. The goal of the first was set before the runs (issue
 and page "The stand-ins"): the trained network beats the best histogram by far and leaves room above it, and a network
@@ -79,7 +79,7 @@ table = partial(
     ap="plain",
     budgets={"smoke": SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}},
 )
-"""What the first two tables share."""
+"""What all tables but the last share."""
 
 DIFFICULTY = table(
     name="difficulty",
@@ -109,6 +109,23 @@ TRANSFER = table(
     protocol={name: name for name in cross_domain.PAIRS},
     rows=(Row(TRAINED),),
 )
+
+START = table(
+    name="start",
+    title="The start: ResNet-50 on a rendered set of its own",
+    datasets=("start",),
+    rows=(Row("ResNet-50"),),
+    budgets={
+        "smoke": SMOKE,
+        "small": SMALL
+        | dict(
+            start=Assumed("scratch", because="it is the start of other networks"),
+            epochs=Assumed(14, because="as the networks of DIFFICULTY; under 90 minutes on two cores"),
+            batch=Assumed(16, because="as the networks of DIFFICULTY, for which the rates were chosen"),
+        ),
+    },
+)
+"""Trained once, at budget small, on images of no other set. Its loss is the plain cross-entropy of DIFFICULTY."""
 
 FLOAT32, BF16 = "float32", "bf16, imitated"
 
