@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     option("kinds", nargs="*", metavar="KIND", help="kinds of files that `reid clean` lists, or all")
     option = command("show", show_record, "print a record")
     option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option = command("export", export, "write the ResNet-50 of a finished run as the start of other networks")
+    option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option("file", nargs="?", type=Path, help="default: results/start/resnet50.safetensors of the checkout")
 
     option = command("render", render, "render a stand-in data set")
     option("dataset", help="such as market1501")
@@ -324,18 +327,30 @@ def clean(given: argparse.Namespace) -> None:
     print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 
 
+def _record(given: Path) -> Path:
+    """The file of a record given by its file, its key, or the beginning of its key."""
+    if given.exists():
+        return given
+    found = sorted(paths.results().glob(f"records/**/{given.name}*.json"))
+    if len(found) != 1:
+        raise ReidError(f"{given}: {len(found)} records begin so under {paths.results()}; give a path or a longer key")
+    return found[0]
+
+
 def show_record(given: argparse.Namespace) -> None:
     from reidlib.runs import records
 
-    file = given.record
-    if not file.exists():
-        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
-        if len(found) != 1:
-            where = f"{len(found)} records begin so under {paths.results()}"
-            raise ReidError(f"{file}: {where}; give a path or a longer key")
-        file = found[0]
-    shown = {name: value for name, value in asdict(records.read(file)).items() if name != "curve"}
+    record = records.read(_record(given.record))
+    shown = {name: value for name, value in asdict(record).items() if name != "curve"}
     print("\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items()))
+
+
+def export(given: argparse.Namespace) -> None:
+    from reidlib.models.backbone import start_file
+    from reidlib.runs import records, trained
+
+    file = given.file or start_file()
+    print(f"{file}: {trained.export(records.read(_record(given.record)), file)}")
 
 
 def render(given: argparse.Namespace) -> None:
@@ -389,7 +404,7 @@ def build_book(given: argparse.Namespace) -> None:
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 
-CHECKOUT = ("list", "run", "train", "reproduce", "status", "book", "pack", "merge")
+CHECKOUT = ("list", "claims", "export", "run", "train", "reproduce", "status", "book", "pack", "merge")
 """The commands that need the files of a checkout beside the library."""
 
 

@@ -12,13 +12,14 @@ from reidlib import losses, papers
 from reidlib.data import cross_domain
 from reidlib.models.ide import IDE
 from reidlib.models.untrained import ColourHistogram, RandomFeatures
-from reidlib.papers import msgwdp
+from reidlib.papers import fmn, hamr, mros, msgwdp, safenet
 from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table
 
+PUBLISHED = "as-published"
 OURS = "the study's own choice; no paper has this table"
 
 RECIPE = Recipe(
-    start=Assumed("imagenet", because="all five papers start there; a run without those weights says so"),
+    start=Assumed("imagenet", because="all five papers start there; a run with other weights says so"),
     size=Assumed((192, 64), because="the images have 128×64 pixels; one row asks whether a larger input helps"),
     crop_scale=Assumed((0.64, 1.0), because="SafeNet's interval; " + OURS),
     epochs=Assumed(60, because=OURS),
@@ -54,10 +55,14 @@ MEDIUM = papers.MEDIUM | dict(
 TRAINED = "ResNet-50, trained"
 WHOLE, STRIPES = "colour histogram, whole image", "colour histogram, six stripes"
 UNTRAINED, CHANCE = "ResNet-50, untrained", "random features"
+STARTED = "ResNet-50, the start, not trained further"
+FLOORS = (CHANCE, WHOLE, STRIPES)
+"""Rows that a trained network has to beat before anything is said of it."""
 LARGER, SIX, ERASED = f"{TRAINED}, input 256×128", f"{TRAINED}, six stripes", f"{TRAINED}, random erasing"
 STEPS = (
     (STRIPES, WHOLE),
-    (TRAINED, UNTRAINED),
+    (STARTED, UNTRAINED),
+    (TRAINED, STARTED),
     (TRAINED, STRIPES),
     (SIX, TRAINED),
     (LARGER, TRAINED),
@@ -66,8 +71,11 @@ STEPS = (
 """Differences that the page shows: a descriptor and the one it is held against."""
 
 
+NO_LOSS: dict[str, Loss | None] = {"cross_entropy": None}
+
+
 def _untrained(label: str, model: type, **options) -> Row:
-    return Row(label, model=model, options=options, recipe=dict(epochs=0), losses={"cross_entropy": None})
+    return Row(label, model=model, options=options, recipe=dict(start="scratch", epochs=0), losses=NO_LOSS)
 
 
 table = partial(
@@ -90,6 +98,7 @@ DIFFICULTY = table(
         _untrained(WHOLE, ColourHistogram),
         _untrained(STRIPES, ColourHistogram, stripes=6),
         _untrained(UNTRAINED, IDE),
+        Row(STARTED, recipe=dict(epochs=0), losses=NO_LOSS),
         Row(TRAINED),
         Row(SIX, options=dict(stripes=6)),
         Row(LARGER, recipe=dict(size=(256, 128))),
@@ -128,6 +137,47 @@ START = table(
 """Trained once, at budget small, on images of no other set. Its loss is the plain cross-entropy of DIFFICULTY."""
 
 FLOAT32, BF16 = "float32", "bf16, imitated"
+
+HEADLINES = (safenet.TABLE_5, mros.TABLE_1, msgwdp.TABLE_2, fmn.TABLE_5, hamr.TABLE_6)
+"""The table of each paper that its abstract rests on: what its parts add, step by step."""
+
+SCRATCH = "from scratch"
+
+
+def _at_small(own: Table, label: str, variant: str) -> Row:
+    """A row as published with all that its own table and budget `small` say of it, as it is or from scratch."""
+    settings = own.settings(next(row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED)), "small")
+    changes = {"start": Assumed("scratch", because=OURS)} if variant == SCRATCH else {}
+    first = settings.first
+    if first:
+        first = replace(first, settings=replace(first.settings, recipe=first.settings.recipe.but(**changes)))
+    return Row(
+        f"{own.slug}: {label}",
+        options=settings.given(),
+        recipe=settings.recipe.given() | changes,
+        losses=NO_LOSS | settings.losses,
+        testing=settings.testing.given(),
+        model=settings.model,
+        first=first,
+        variant=variant,
+    )
+
+
+def _ends(own: Table) -> tuple[str, str]:
+    labels = [row.label for row in own.rows if row.variant == PUBLISHED]
+    return labels[0], labels[-1]
+
+
+FROM_SCRATCH = table(
+    name="from-scratch",
+    title="What the start changes: first and last rows of the headline tables",
+    datasets=("market1501",),
+    rows=tuple(
+        _at_small(own, label, variant) for own in HEADLINES for label in _ends(own) for variant in (PUBLISHED, SCRATCH)
+    ),
+    budgets={"small": {}},
+)
+"""As published, its networks are those of the papers' own tables, and are not trained again where the cache has them."""
 
 PRECISION = replace(
     msgwdp.TABLE_2,

@@ -71,8 +71,8 @@ class Record:
     data: dict[str, Any]
     """name, source ("stand-in" or "real") and digest of the data set; train_digest: of the data set that is trained on,
     where another is tested; identities, images: sizes; renderer: its version"""
-    start: str = ""  #: where the weights start: "scratch", "imagenet", …
-    start_digest: str = ""  #: of the file of those weights, "" for scratch
+    start: str = ""  #: where the weights start: "scratch", "start" or "imagenet"
+    start_digest: str = ""  #: of the file of those weights, "" for scratch; "missing" where it was not there
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """{protocol: {name: value}}, one protocol. Names that end in "queries" are counts, all others percent"""
     held_out: dict[str, float] = field(default_factory=dict)
@@ -276,7 +276,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "made_for": ("paper, table, row and variant", {"paper": _WORD, "table": str, "row": str, "variant": str}),
     "budget": ("a word", _WORD),
     "data": ("name, source, digest and sizes of a data set", _DATA),
-    "start_digest": ("16 hex digits or nothing", f"({_HEX})?"),
+    "start_digest": ("16 hex digits, missing or nothing", f"({_HEX}|missing)?"),
     "metrics": ("percentages from 0 to 100 by protocol and name", {"*": _metrics}),
     "held_out": ("percentages from 0 to 100 by name", _metrics),
     "curve": ("finite numbers for epochs 1, 2, …", _curve),

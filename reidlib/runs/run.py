@@ -12,7 +12,7 @@ import numpy as np
 
 from reidlib import papers, paths
 from reidlib.data import cross_domain, cuhk03
-from reidlib.models.backbone import file_digest, imagenet_file
+from reidlib.models import backbone
 from reidlib.runs import records
 from reidlib.runs.datasets import SOURCES, data_digest
 from reidlib.runs.records import Record
@@ -162,10 +162,8 @@ class Run:
 
 
 def start_of(settings: Settings) -> str:
-    """The digest of the ImageNet file that is found here (other weights make another run); "" for from scratch."""
-    from_scratch = settings.recipe.resolved()["start"] == "scratch"
-    file = None if from_scratch else imagenet_file(settings.options.get("depth", 50))
-    return file_digest(file) if file else ""
+    """The digest of the weights from which a network starts here (others make another run); "" for from scratch."""
+    return backbone.start_of(settings.recipe.start, settings.options.get("depth", 50)).digest
 
 
 def runs_of(
