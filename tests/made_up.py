@@ -8,11 +8,15 @@ from reidlib.runs import records
 
 
 def arrays(first_hit=(1, 2, 1, 4), excluded=0) -> dict[str, np.ndarray]:
-    """Per-query arrays of queries whose first match has these ranks; AP is 1 / rank. Some queries may be excluded."""
+    """Per-query arrays of queries whose first match has these ranks; AP is 1 / rank. Some queries may be excluded.
+
+    Two queries show one identity."""
     rank = np.array([*first_hit, *[0] * excluded], dtype=np.int64)
     valid = np.arange(len(rank)) < len(first_hit)
     ap = np.where(valid, 1 / np.maximum(rank, 1), np.nan)
-    return {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid}
+    return {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid} | {
+        "identity": np.arange(len(rank)) // 2
+    }
 
 
 def metrics(per_query) -> dict[str, float]:

@@ -177,7 +177,7 @@ FROM_SCRATCH = table(
     ),
     budgets={"small": {}},
 )
-"""As published, its networks are those of the papers' own tables, and are not trained again where the cache has them."""
+"""Its rows as published are networks of the papers' own tables, not trained again where the cache has them."""
 
 PRECISION = replace(
     msgwdp.TABLE_2,

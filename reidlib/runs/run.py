@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +138,10 @@ class Run:
             arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
         return arrays[name][arrays["valid"]]
 
+    def identities(self) -> np.ndarray:
+        """Whom each query shows (int64), in the order of `per_query`: the queries of one person are one cluster."""
+        return self.per_query("identity")
+
     def state(self, *, arrays: bool = True) -> str:
         """ "finished", "failed" or "missing"."""
         record = self.record(arrays=arrays)
@@ -145,7 +151,7 @@ class Run:
         """Whether it has a finished record. One that cannot be read does not count: the run is made again."""
         try:
             return self.state() == "finished"
-        except records.OtherSchema:  # it must be migrated, not trained again
+        except records.OtherSchema:  # of later code, which may read it
             raise
         except ReidError:
             return False
@@ -233,6 +239,19 @@ class Runs:
 
     def missing(self) -> list[Run]:
         return [run for run in self.runs if run.state() != "finished"]
+
+
+def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand-in") -> list[int]:
+    """The seeds of the records that a paper's tables have on a data set at a budget, sorted; [0] where there are none.
+
+    Not every row has a record from each of them.
+    """
+    folder = paths.results() / "records" / source / dataset / budget / slug.partition("/")[0]
+    found = set()
+    for file in folder.glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # who reads the record says what is wrong with it
+            found.add(int(json.loads(file.read_bytes())["seed"]))
+    return sorted(seed for seed in found if 0 <= seed <= LARGEST_SEED) or [0]
 
 
 def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
