@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "which runs are done, running, failed or missing, and how to redo each", *shared)
     option = command("clean", clean, "show what is in the cache, or remove some of it")
     option("kinds", nargs="*", metavar="KIND", help="kinds of files that `reid clean` lists, or all")
+    option = command("claims", show_claims, "what the records say of each claim of the papers", as_json)
+    option("paper", nargs="?", default="", help="such as hamr; default all")
+    option("--budget", default="small", help="default small")
+    option("--source", default="stand-in", help="stand-in or real (REID_DATA)")
     option = command("show", show_record, "print a record")
     option("record", type=Path, help="its file, its key, or the beginning of its key")
     option = command("export", export, "write the ResNet-50 of a finished run as the start of other networks")
@@ -335,6 +339,31 @@ def _record(given: Path) -> Path:
     if len(found) != 1:
         raise ReidError(f"{given}: {len(found)} records begin so under {paths.results()}; give a path or a longer key")
     return found[0]
+
+
+def show_claims(given: argparse.Namespace) -> None:
+    from reidlib import papers
+    from reidlib.pages import claims
+    from reidlib.pages.formatting import change, in_order, p_value
+    from reidlib.runs.run import columns
+
+    names = in_order([claim.paper for claim in papers.claims()])
+    if given.paper:
+        check_choice("reid claims", "paper", given.paper, names)
+    chosen = [given.paper] if given.paper else names
+    found = [one for name in chosen for one in claims.decisions(name, budget=given.budget, source=given.source)]
+    if given.json:
+        print(json.dumps([one.plain() for one in found], indent=1, ensure_ascii=False))
+        return
+    lines = []
+    for one in found:
+        said = (
+            [change(one.here), f"p {p_value(one.p)}" if one.verdict in claims.TESTED else ""] if one.here else ["", ""]
+        )
+        seeds = f"seeds {len(one.better)}/{len(one.worse)}" if one.here else ""
+        place = [f"{one.claim.paper}/{one.claim.table}", one.dataset, one.claim.comparison]
+        lines.append([*place, f"{one.verdict}{f' ({one.note})' if one.note else ''}", *said, seeds])
+    print("\n".join(columns(lines)))
 
 
 def show_record(given: argparse.Namespace) -> None:

@@ -14,9 +14,8 @@ def arrays(first_hit=(1, 2, 1, 4), excluded=0) -> dict[str, np.ndarray]:
     rank = np.array([*first_hit, *[0] * excluded], dtype=np.int64)
     valid = np.arange(len(rank)) < len(first_hit)
     ap = np.where(valid, 1 / np.maximum(rank, 1), np.nan)
-    return {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid} | {
-        "identity": np.arange(len(rank)) // 2
-    }
+    found = {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid}
+    return found | {"identity": np.arange(len(rank)) // 2}
 
 
 def metrics(per_query) -> dict[str, float]:

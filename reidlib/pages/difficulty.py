@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from reidlib.evaluation.statistics import Interval, Spread
+from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
-from reidlib.pages.tables import NOT_RUN, machines, mean_of, paired_interval, run_of, seeds_of
+from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
 from reidlib.runs.run import Runs
 
 GOAL = {"small": 10.0, "medium": 25.0}
@@ -34,7 +34,7 @@ def scores(sets: Sequence[Runs], caption: str) -> TableView:
 
 
 def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:
-    """Differences of mAP between pairs of descriptors on each stand-in, with their paired 95 % intervals."""
+    """Differences of mAP between pairs of descriptors on each stand-in, with their 95 % intervals."""
     columns = [Column("row", "label"), Column("against", "label"), *map(_title, sets)]
     lines = [[label, other, *(_change(_between(runs, label, runs, other)) for runs in sets)] for label, other in pairs]
     return table(columns, lines, caption)
@@ -105,7 +105,9 @@ def _title(runs: Runs) -> str:
 
 
 def _change(found: Interval | None) -> Cell:
-    return Cell(change(found), grey=found.holds_zero) if found else Cell(NOT_RUN, state=True)
+    if found is None:
+        return Cell(NOT_RUN, state=True)
+    return Cell(change(found), grey=found.holds_zero and found.seeds >= FEWEST_SEEDS)
 
 
 def _finished(runs: Runs, label: str) -> pd.DataFrame:
@@ -116,4 +118,4 @@ def _finished(runs: Runs, label: str) -> pd.DataFrame:
 
 def _between(runs: Runs, label: str, others: Runs, other: str) -> Interval | None:
     """Interval of `label` of one table minus `other` of another over the same queries; None where a run is missing."""
-    return paired_interval([(run_of(runs, label, s), run_of(others, other, s)) for s in seeds_of(runs)], "ap")
+    return difference_of(finished(runs, label), finished(others, other), "ap")

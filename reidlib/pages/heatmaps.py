@@ -373,7 +373,7 @@ def bodies_table(columns: Mapping[str, Tensor], bodies: Tensor | None) -> Piece:
     for title, maps in columns.items():
         own, other = on_body(maps, bodies), on_body(maps, others)
         means = [float(100 * shares.mean()) for shares in (own, other)]
-        lines.append([title, *means, *difference_cells(statistics.difference([own], [other]))])
+        lines.append([title, *means, *difference_cells(statistics.difference([own], [other], np.arange(len(own))))])
     return table([*head, "95 % interval"], lines, f"{plural(len(bodies), 'image')}, one per person")
 
 

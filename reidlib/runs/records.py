@@ -144,8 +144,8 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
     """The per-query arrays beside a finished record, one entry for each query, in the order of the data set.
 
     ap, ap_trapezoid, inp: float64, 0 to 1. valid: bool, False for a query without a match, whose other values mean
-    nothing. identity: int64, whom each query shows. first_hit: int64, rank of the first match (from 1); or, where the gallery is drawn at random, rank1, rank5,
-    rank10, rank20: float64, 0 to 1.
+    nothing. identity: int64, whom each query shows. first_hit: int64, rank of the first match (from 1); or, where the
+    gallery is drawn at random, rank1, rank5, rank10, rank20: float64, 0 to 1.
     """
     file = file.with_suffix(".npz")
     if not record.ok:
