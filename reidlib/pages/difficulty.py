@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
+from reidlib.pages.claims import decide
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
 from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
-from reidlib.runs.run import Runs
+from reidlib.runs.run import Runs, reported_numbers
+from reidlib.spec import Claim
 
 GOAL = {"small": 10.0, "medium": 25.0}
 """Points of mAP by which the trained network has to beat the best histogram at a budget; set before the runs."""
@@ -38,6 +40,34 @@ def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) 
     columns = [Column("row", "label"), Column("against", "label"), *map(_title, sets)]
     lines = [[label, other, *(_change(_between(runs, label, runs, other)) for runs in sets)] for label, other in pairs]
     return table(columns, lines, caption)
+
+
+def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str, metric: str = "mAP") -> TableView:
+    """Effects that are beyond doubt on photographs: which of them each stand-in shows, and from what size it would.
+
+    One line an effect. An effect is seen where its difference is above 0 after Holm's correction over the lines of the
+    data set; a row that did not learn, or fewer than three seeds, leaves it open.
+    """
+    columns = [Column("row", "label"), Column("against", "label")]
+    lines: list[list[Any]] = [[label, other] for label, other in pairs]
+    for runs in sets:
+        printed = reported_numbers(runs.table, runs.runs[0].dataset).get(metric, pd.Series(dtype=float))
+        columns += [Column("Δ, photographs", group=_title(runs), reported=True)]
+        columns += [Column(name, group=_title(runs)) for name in ("Δ", "finds from", "seen")]
+        plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric=metric)
+        stated = [Claim(**plain, better=label, worse=other, quote="", where=label) for label, other in pairs]
+        decided = decide([(claim, runs.runs[0].dataset, runs) for claim in stated])
+        for line, (label, other), found in zip(lines, pairs, decided, strict=True):
+            line.append(number(printed.get(label, float("nan")) - printed.get(other, float("nan")), sign=True))
+            if found.here is None:
+                line += state(found.verdict, 3)
+            else:
+                said = SEEN.get(found.verdict, found.verdict)
+                line += [change(found.here), number(found.here.detectable), said]
+    return table(columns, lines, caption)
+
+
+SEEN = {"supported": "seen", "contradicted": "reversed", "not distinguishable": "not seen"}
 
 
 def goals(sets: Sequence[Runs], trained: str, simple: Sequence[str]) -> TableView:

@@ -7,13 +7,15 @@ trained on one stand-in drops clearly on another.
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
+from typing import Any
 
 from reidlib import losses, papers
 from reidlib.data import cross_domain
 from reidlib.models.ide import IDE
 from reidlib.models.untrained import ColourHistogram, RandomFeatures
 from reidlib.papers import fmn, hamr, mros, msgwdp, safenet
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 PUBLISHED = "as-published"
 OURS = "the study's own choice; no paper has this table"
@@ -105,6 +107,94 @@ DIFFICULTY = table(
         Row(ERASED, recipe=dict(erasing=0.5)),
     ),
 )
+
+LUO = "Luo et al. 2019"
+
+TRICKS: tuple[tuple[str, dict[str, dict[str, Any]]], ...] = (
+    ("Standard baseline", {}),
+    (
+        "+Warmup",
+        dict(recipe=dict(warmup=Assumed(0.1, because=f"{LUO}, §3.1: 10 of 120 epochs; as a share at any budget"))),
+    ),
+    ("+Random erasing augmentation", dict(recipe=dict(erasing=Stated(0.5, where=f"{LUO}, §3.2")))),
+    ("+Label smoothing", dict(losses={"cross_entropy": mros.CROSS_ENTROPY})),
+    ("+Last stride=1", dict(options=dict(last_stride=Stated(1, where=f"{LUO}, §3.4")))),
+    ("+BNNeck", dict(options=dict(neck=Stated(True, where=f"{LUO}, §3.5")))),
+    ("+Center loss", dict(losses={"centre": mros.CENTRE})),
+    ("+Reranking", dict(testing=msgwdp.K_RECIPROCAL)),
+)
+"""The bag of tricks under the labels of results/controls.tsv: what each row adds to the one before it."""
+
+
+def _ladder() -> tuple[Row, ...]:
+    """Each trick on top of all before it."""
+    rows, so_far = [], Row("")
+    for label, adds in TRICKS:
+        so_far = replace(so_far, label=label, **{part: getattr(so_far, part) | own for part, own in adds.items()})
+        rows.append(so_far)
+    return tuple(rows)
+
+
+LADDER = _ladder()
+STRONG = LADDER[-2]
+"""The strong plain baseline."""
+STRONG_SIX, STRONG_LARGER = f"{STRONG.label}, six stripes", f"{STRONG.label}, input 256×128"
+
+CONTROL_STEPS = (
+    *((row.label, before.label) for before, row in pairwise(LADDER)),
+    (STRONG_SIX, STRONG.label),
+    (STRONG_LARGER, STRONG.label),
+)
+"""Effects beyond doubt on photographs: a row, and the row it is held against."""
+
+CONTROLS = table(
+    name="controls",
+    title="Positive controls: effects that are beyond doubt on photographs",
+    base=Settings(
+        model=IDE,
+        recipe=RECIPE.but(
+            crop_scale=(1.0, 1.0),
+            pad=Stated(10, where=f"{LUO}, §2"),
+            optimiser=Stated("adam", where=f"{LUO}, §2"),
+            epochs=Stated(120, where=f"{LUO}, §2"),
+            batch=Stated(64, where=f"{LUO}, §2: 16 identities"),
+            per_identity=Stated(4, where=f"{LUO}, §2"),
+            rates=Stated({"rest": 3.5e-4}, where=f"{LUO}, §2"),
+            milestones=Stated((40, 70), where=f"{LUO}, §2"),
+        ),
+        losses={"cross_entropy": Loss(losses.cross_entropy), "triplet": mros.TRIPLET},
+    ),
+    datasets=("market1501", "dukemtmc"),
+    printed_as="bag-of-tricks",
+    rows=(
+        *LADDER,
+        replace(STRONG, label=STRONG_SIX, options=STRONG.options | dict(stripes=6)),
+        replace(STRONG, label=STRONG_LARGER, recipe=STRONG.recipe | dict(size=(256, 128))),
+    ),
+    budgets={
+        "smoke": SMOKE,
+        "small": mros.SMALL | dict(warmup=Assumed(0.0, because="a step of the ladder of its own")),
+        "medium": papers.MEDIUM
+        | dict(
+            size=Assumed((192, 64), because="as at budget small"),
+            epochs=Assumed(30, because="a quarter of the 120 of the source; never run yet"),
+            warmup=Assumed(0.0, because="a step of the ladder of its own"),
+        ),
+    },
+)
+"""No paper of the study has it. An instrument that does not see these effects decides nothing about smaller ones."""
+
+SINGLE, MULTI = "single query", "multi-query"
+
+CONTROLS_MULTI_QUERY = replace(
+    CONTROLS,
+    name="controls-multi-query",
+    title="A positive control of the test: several query images instead of one",
+    datasets=("market1501",),
+    printed_as="",
+    rows=(replace(STRONG, label=SINGLE), replace(STRONG, label=MULTI, testing=dict(multi_query=True))),
+)
+"""Both rows test the network of the strong baseline."""
 
 PAIRS = tuple(cross_domain.PAIRS.values())
 """(trained on, tested on) in the order of TRANSFER's data sets."""

@@ -23,6 +23,7 @@ from reidlib.spec import ReidError, Row, Settings, Table, check_choice
 if TYPE_CHECKING:  # `reid list` need not wait for it
     import pandas as pd
 
+STUDY = "standins"  #: The paper of the study's own tables
 LARGEST_SEED = 10**12  #: The seeds of its epochs still fit into 64 bits
 
 
@@ -258,8 +259,11 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
     """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
     import pandas as pd
 
-    file = paths.home() / "results" / "reported.tsv"
+    own = table.paper == STUDY  # what others print for the study's own tables
+    file = paths.home() / "results" / ("controls.tsv" if own else "reported.tsv")
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
+    if own:
+        frame = frame.rename(columns={"ladder": "variant"}).assign(paper=STUDY, table=table.name)
     printed = dataset  # one name for a data set, whatever its boxes or its split
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"

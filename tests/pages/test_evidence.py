@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from reidlib.evaluation import calibration as rule
-from reidlib.pages import agreement, calibration
-from reidlib.runs.run import runs_of
+from reidlib.pages import agreement, calibration, difficulty
+from reidlib.papers import standins
+from reidlib.runs.run import read_runs, runs_of
 
 T5, MARKET = "safenet/table5", "market1501"
 
@@ -51,6 +52,18 @@ def test_calibration_reads_components_and_all_splits():
     assert (whole.seed, whole.person) == pytest.approx((exact.seed, exact.person))
     simulated = next(view for view in calibration.page("small", draws=50).tables() if "Simulated" in view.caption)
     assert [line[0] for line in simulated.texts()] == [str(seeds) for seeds in calibration.SEEDS]
+
+
+def test_a_control_is_seen_not_seen_or_open():
+    strong, six = standins.STRONG.label, standins.STRONG_SIX
+    for label, share in (("Standard baseline", 0.2), ("+Warmup", 0.9), (strong, 0.5), (six, 0.5)):
+        write("standins/controls", label, share, range(3), persons=60)
+    write("standins/controls", standins.STRONG_LARGER, 0.9, range(2), persons=60)
+    runs = read_runs("standins/controls", budget="small", seeds=(0, 1, 2))
+    steps = [("+Warmup", "Standard baseline"), (six, strong), (standins.STRONG_LARGER, strong), ("+BNNeck", strong)]
+    lines = difficulty.controls([runs], steps, "c").texts()
+    assert lines[0][:3] == ["+Warmup", "Standard baseline", "+1.2"]
+    assert [line[-1] for line in lines] == ["seen", "not seen", "too few seeds", "not run"]
 
 
 def test_tau_is_that_of_the_rows_with_a_record():
