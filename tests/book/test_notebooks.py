@@ -184,7 +184,7 @@ def make(run):
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize("slug", executions())
+@pytest.mark.parametrize("slug", list(executions()))
 def test_the_notebook_of_a_table_runs(slug, labels, shared, tmp_path, monkeypatch):
     """It reads what was made before. Of several variants of one row only the first is trained in `make test-all`."""
     monkeypatch.setenv("REID_CACHE", str(shared))

@@ -51,7 +51,7 @@ def test_the_page_sets_the_papers_number_beside_the_counted_one(listed, monkeypa
 def test_what_the_papers_say_is_about_systems_that_are_declared(listed):
     known = {(system.paper, system.settings.model.__name__) for system in listed}
     assert set(zip(SAID["paper"], SAID["model"], strict=True)) <= known
-    assert set(SAID["quantity"]) <= set(Cost.__dataclass_fields__)
+    assert set(SAID["quantity"]) <= set(Cost._fields)
     assert set(SAID["kind"]) == {"stated", "implied"}
 
 

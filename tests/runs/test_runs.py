@@ -146,7 +146,7 @@ def test_list_shows_every_row_with_its_state(finished, monkeypatch, capsys):
         (["run", TABLE, "--budget", "small", "--again", "g5"], "unknown row 'g5'"),
         (
             ["train", TABLE, "--row", ROW, "--budget", "smoke", "--variant", "x"],
-            "unknown variant 'x' of these rows; choose one of as-",
+            "unknown variant 'x'; choose one of as-",
         ),
         (["render", "viper"], "viper"),
         (["list", "viper"], "unknown paper or table 'viper'; choose one of fmn, hamr"),
