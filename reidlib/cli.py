@@ -73,12 +73,19 @@ def parser() -> argparse.ArgumentParser:
     command("status", status, "which runs are done, running, failed or missing, and how to redo each", *shared)
     option = command("clean", clean, "show what is in the cache, or remove some of it")
     option("kinds", nargs="*", metavar="KIND", help="kinds of files that `reid clean` lists, or all")
+    option = command("claims", show_claims, "what the records say of each claim of the papers", as_json)
+    option("paper", nargs="?", default="", help="such as hamr; default all")
+    option("--budget", default="small", help="default small")
+    option("--source", default="stand-in", help="stand-in or real (REID_DATA)")
     option = command("show", show_record, "print a record")
     option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option = command("export", export, "write the ResNet-50 of a finished run as the start of other networks")
+    option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option("file", nargs="?", type=Path, help="default: results/start/resnet50.safetensors of the checkout")
 
     option = command("render", render, "render a stand-in data set")
     option("dataset", help="such as market1501")
-    option("--scale", type=float, default=0.05, help="share of the real set's size (1 = published counts)")
+    option("--scale", type=float, default=0.05, help="share of the real training part (1 = published counts)")
     option("--seed", type=int, default=0)
     option("--out", type=Path, help="default: the cache, where a budget looks for it")
     option("--workers", type=int, help="processes; default one a core")
@@ -324,18 +331,55 @@ def clean(given: argparse.Namespace) -> None:
     print("`reid clean KIND …` removes these kinds, but for runs at work; records and notebooks are never touched.")
 
 
+def _record(given: Path) -> Path:
+    """The file of a record given by its file, its key, or the beginning of its key."""
+    if given.exists():
+        return given
+    found = sorted(paths.results().glob(f"records/**/{given.name}*.json"))
+    if len(found) != 1:
+        raise ReidError(f"{given}: {len(found)} records begin so under {paths.results()}; give a path or a longer key")
+    return found[0]
+
+
+def show_claims(given: argparse.Namespace) -> None:
+    from reidlib import papers
+    from reidlib.pages import claims
+    from reidlib.pages.formatting import change, in_order, p_value
+    from reidlib.runs.run import columns
+
+    names = in_order([claim.paper for claim in papers.claims()])
+    if given.paper:
+        check_choice("reid claims", "paper", given.paper, names)
+    chosen = [given.paper] if given.paper else names
+    found = [one for name in chosen for one in claims.decisions(name, budget=given.budget, source=given.source)]
+    if given.json:
+        print(json.dumps([one.plain() for one in found], indent=1, ensure_ascii=False))
+        return
+    lines = []
+    for one in found:
+        said = (
+            [change(one.here), f"p {p_value(one.p)}" if one.verdict in claims.TESTED else ""] if one.here else ["", ""]
+        )
+        seeds = f"seeds {len(one.better)}/{len(one.worse)}" if one.here else ""
+        place = [f"{one.claim.paper}/{one.claim.table}", one.dataset, one.claim.comparison]
+        lines.append([*place, f"{one.verdict}{f' ({one.note})' if one.note else ''}", *said, seeds])
+    print("\n".join(columns(lines)))
+
+
 def show_record(given: argparse.Namespace) -> None:
     from reidlib.runs import records
 
-    file = given.record
-    if not file.exists():
-        found = sorted(paths.results().glob(f"records/**/{file.name}*.json"))
-        if len(found) != 1:
-            where = f"{len(found)} records begin so under {paths.results()}"
-            raise ReidError(f"{file}: {where}; give a path or a longer key")
-        file = found[0]
-    shown = {name: value for name, value in asdict(records.read(file)).items() if name != "curve"}
+    record = records.read(_record(given.record))
+    shown = {name: value for name, value in asdict(record).items() if name != "curve"}
     print("\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items()))
+
+
+def export(given: argparse.Namespace) -> None:
+    from reidlib.models.backbone import start_file
+    from reidlib.runs import records, trained
+
+    file = given.file or start_file()
+    print(f"{file}: {trained.export(records.read(_record(given.record)), file)}")
 
 
 def render(given: argparse.Namespace) -> None:
@@ -389,7 +433,7 @@ def build_book(given: argparse.Namespace) -> None:
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 
-CHECKOUT = ("list", "run", "train", "reproduce", "status", "book", "pack", "merge")
+CHECKOUT = ("list", "claims", "export", "run", "train", "reproduce", "status", "book", "pack", "merge")
 """The commands that need the files of a checkout beside the library."""
 
 

@@ -120,7 +120,7 @@ def _defaults(declared: type[_Declared]) -> dict[str, Any]:
     return {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(declared)}
 
 
-Start = Literal["imagenet", "scratch"]
+Start = Literal["imagenet", "start", "scratch"]
 Schedule = Literal["constant", "step", "cosine"]
 Precision = Literal["bf16", "fp32", "bf16 imitated"]
 Optimiser = Literal["sgd", "adam"]
@@ -132,7 +132,7 @@ Range = tuple[float, float]
 class Recipe(_Declared):
     """How a network is trained. Any value may be given as `Stated` or `Assumed`; units stand beside each field."""
 
-    start: Start = "imagenet"  #: "imagenet" (where the weights are available; the record says so) or "scratch"
+    start: Start = "imagenet"  #: or "start" (the study's own) or "scratch"; see `models.backbone.start_of`
     size: tuple[int, int] = (256, 128)  #: input height and width in pixels
     crop_scale: Range = (1.0, 1.0)  #: the crop's share of the image area; (1, 1), and below too, crops nothing
     aspect_ratio: Range = (1.0, 1.0)  #: the crop's height/width ratio, as multiples of the input's own ratio

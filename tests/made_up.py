@@ -8,11 +8,14 @@ from reidlib.runs import records
 
 
 def arrays(first_hit=(1, 2, 1, 4), excluded=0) -> dict[str, np.ndarray]:
-    """Per-query arrays of queries whose first match has these ranks; AP is 1 / rank. Some queries may be excluded."""
+    """Per-query arrays of queries whose first match has these ranks; AP is 1 / rank. Some queries may be excluded.
+
+    Two queries show one identity."""
     rank = np.array([*first_hit, *[0] * excluded], dtype=np.int64)
     valid = np.arange(len(rank)) < len(first_hit)
     ap = np.where(valid, 1 / np.maximum(rank, 1), np.nan)
-    return {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid}
+    found = {"ap": ap, "ap_trapezoid": ap.copy(), "inp": ap.copy(), "first_hit": rank, "valid": valid}
+    return found | {"identity": np.arange(len(rank)) // 2}
 
 
 def metrics(per_query) -> dict[str, float]:
@@ -38,10 +41,7 @@ def record(run, per_query=None, **changes) -> records.Record:
         status="finished",
         made_for={"paper": run.table.paper, "table": run.table.name, "row": run.row.label, "variant": run.row.variant},
         budget=run.budget,
-        seed=run.seed,
-        settings=run.settings.trained(),
-        tested=run.settings.tested(),
-        data=data,
+        **{**run.made_from(run.settings), "data": data},
         start="scratch",
         metrics={run.protocol: metrics(per_query or arrays())},
         tie_rule="made up",

@@ -91,6 +91,8 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     else:
         inputs, missing = _records_of_table(slug, parameters)
     if table_of(slug) == slug:
+        if slug not in pages():
+            inputs = sorted({*inputs, *_records_of_paper(slug, parameters)})
         rooms = [room for room in (paths.home() / "reidlib").iterdir() if room.name not in NOT_SHOWN]
         files = [file for room in rooms for file in (room, *room.rglob("*"))]
         files += (paths.home() / "results").glob("*.tsv")
@@ -99,6 +101,13 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     parameters = {name: value for name, value in parameters.items() if name != "train"}
     own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
     return own | dict(inputs_sha256=together, missing=missing)
+
+
+def _records_of_paper(slug: str, parameters: dict[str, Any]) -> list[Path]:
+    """The records of a paper at a budget, whose claims are decided together, and of the study's own tables (floors)."""
+    places = paths.results() / "records" / parameters["source"]
+    names = (slug.partition("/")[0], "standins")
+    return [file for name in names for file in places.glob(f"*/{parameters['budget']}/{name}/*.json")]
 
 
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:

@@ -28,7 +28,8 @@ DISTRACTOR = 0  #: identity of a gallery image of nobody in particular: always a
 
 MANIFEST = "standin.json"
 """Written last by the renderer, in the root of a stand-in: a folder that has it is a whole stand-in. Keys: name,
-version, scale, seed, digest, and counts, the number of images in each folder and below it."""
+version, scale, seed, digest, counts, the number of images in each folder and below it, and identities, the number of
+people in them."""
 
 
 def published(*sizes: int) -> dict[str, int]:

@@ -1,13 +1,18 @@
-"""The one ResNet of the study (He et al. 2016): torchvision's, cut into its four stages.
+"""The one ResNet of the study (He et al. 2016): torchvision's, cut into its four stages, and where its weights start.
 
-Where ImageNet weights are not on this machine, a run starts from scratch and says so in its record.
+The papers start from ImageNet weights. Where they are not on this machine, a run starts from the study's own start, a
+ResNet-50 trained on a rendered set of its own (`standins/start`), or from scratch; its record says which.
 """
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -48,26 +53,29 @@ class Backbone(nn.Module):
             maps[stage] = x = getattr(self, f"stage{stage}")(x)
         return maps
 
-    def load_imagenet(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict, without its classifier; any other file is a ReidError."""
+    def load_weights(self, file: Path) -> None:
+        """Loads a torchvision ResNet state dict without its classifier, or a .safetensors file with the names of this
+        class, in whatever precision; any other file is a ReidError."""
+        ours = file.suffix == ".safetensors"
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            state = safetensors.torch.load_file(file) if ours else torch.load(file, "cpu", weights_only=True)
         except Exception as error:  # torch raises a dozen kinds; all mean the file is not a state dict
             raise ReidError(f"{file}: not a torch state dict ({type(error).__name__}); fetch it again") from error
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise ReidError(f"{file}: not a torch state dict (it holds a {type(state).__name__}); fetch it again")
-        names = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{stage}": f"stage{stage}" for stage in (1, 2, 3, 4)}}
-        renamed = {}
-        for name, tensor in state.items():
-            head, _, rest = name.partition(".")
-            if head != "fc":
-                renamed[f"{names.get(head, head)}.{rest}"] = tensor
         try:
-            self.load_state_dict(renamed)
+            self.load_state_dict(state if ours else _renamed(state))  # which casts to float32
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             what = f"not the weights of a torchvision ResNet-{self.depth}: {first[:160]}"
             raise ReidError(f"{file}: {what}; fetch it again") from error
+
+
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's names as those of `Backbone`, without the classifier."""
+    names = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{stage}": f"stage{stage}" for stage in (1, 2, 3, 4)}}
+    parts = ((name.partition("."), tensor) for name, tensor in state.items())
+    return {f"{names.get(head, head)}.{rest}": tensor for (head, _, rest), tensor in parts if head != "fc"}
 
 
 def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
@@ -90,3 +98,70 @@ def file_digest(file: Path) -> str:
     """First 16 hex digits of the file's SHA-256: what the key of a run keeps of its start."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the weights of a ResNet come from."""
+
+    kind: str  #: as the record says it: "imagenet", "start" or "scratch"
+    digest: str = ""  #: of the file, part of the key of the run; "missing" where the start is not made yet
+    file: Path | None = None
+
+    def check(self) -> None:
+        """Raises ReidError where the start is wanted and is not there, or is not the file whose digest is known."""
+        if self.kind != "start" or self.file is None:
+            return
+        how = "train it with `reid train standins/start --budget small` and write it with `reid export`"
+        if self.digest == MISSING or not self.file.is_file():
+            absent = self.file.with_suffix(".sha256") if self.digest == MISSING else self.file
+            raise ReidError(f"{absent}: missing, and networks start from it; fetch it with the checkout, or {how}")
+        if (found := file_digest(self.file)) != self.digest:
+            known = self.file.with_suffix(".sha256")
+            raise ReidError(
+                f"{self.file}: its digest is {found}, and {known} says {self.digest}; restore both, or {how}"
+            )
+
+
+MISSING = "missing"
+
+
+def start_of(asked: str, depth: int = 50) -> Start:
+    """Where a network starts whose recipe asks for "imagenet", "start" or "scratch".
+
+    "imagenet" falls back to the start, and that to scratch where it is not made yet. Of depth 101 there is no start.
+    """
+    if asked == "imagenet" and (file := imagenet_file(depth)):
+        return Start("imagenet", file_digest(file), file)
+    if asked == "scratch" or depth != 50:
+        return Start("scratch")
+    digest = ""
+    with suppress(ReidError, OSError, ValueError):  # installed without a checkout, or not made yet
+        digest = start_file().with_suffix(".sha256").read_text(encoding="utf-8").strip()
+    if digest or asked == "start":
+        return Start("start", digest or MISSING, start_file())
+    return Start("scratch")
+
+
+def start_file() -> Path:
+    """The half-precision weights of the start in the checkout; its digest lies beside it as text, so that the keys of
+    runs are known without it."""
+    return paths.home() / "results" / "start" / "resnet50.safetensors"
+
+
+def write_start(weights: dict[str, Tensor], file: Path) -> str:
+    """Writes weights of a `Backbone` in half precision, and their digest as text beside them; returns the digest.
+
+    Raises ReidError for other weights, and for values that half precision cannot hold.
+    """
+    wanted = {name: tensor.shape for name, tensor in Backbone().state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != wanted:
+        raise ReidError(f"{file}: not written: the network has no ResNet-50 as its backbone; export one that has")
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    if odd := [name for name, tensor in half.items() if not tensor.isfinite().all()]:
+        raise ReidError(f"{file}: not written: half precision cannot hold {odd[0]}; train the network again")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in half.items()}, file)
+    digest = file_digest(file)
+    file.with_suffix(".sha256").write_text(f"{digest}\n", encoding="utf-8")
+    return digest

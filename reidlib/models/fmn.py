@@ -166,10 +166,10 @@ class LAN(nn.Module):
         """The last map, Res5: B × 2048 × H/32 × W/32."""
         return self.blocks(o)
 
-    def load_imagenet(self, file: Path) -> None:
-        """Its stages from a torchvision ResNet-50 state dict (Algorithm 1: θo → θl). Raises what `Backbone` raises."""
+    def load_weights(self, file: Path) -> None:
+        """Its stages from the weights of a ResNet-50 (Algorithm 1: θo → θl), as `Backbone.load_weights`."""
         whole = Backbone(self.depth)
-        whole.load_imagenet(file)
+        whole.load_weights(file)
         for name, block in self.blocks.named_children():
             block.load_state_dict(getattr(whole, name).state_dict())
 

@@ -168,10 +168,10 @@ class FirstStages(Backbone):
             maps[stage] = x
         return maps
 
-    def load_imagenet(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict; its classifier and the stages that are not here are left out."""
+    def load_weights(self, file: Path) -> None:
+        """As `Backbone.load_weights`; the stages that are not here are left out."""
         whole = Backbone(self.depth, last_stride=1)
-        whole.load_imagenet(file)
+        whole.load_weights(file)
         ours = self.state_dict()
         self.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in ours})
 

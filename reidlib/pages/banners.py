@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from reidlib.pages.render import Banner, Code, Strong
-from reidlib.runs.run import Run, Runs
+from reidlib.runs.run import Runs
 
 STANDIN = Strong("Stand-in images.")
 
@@ -14,23 +14,29 @@ def chapter(runs: Runs) -> Banner:
     """Of a table or a figure."""
     first = runs.runs[0]
     says = "how the rows compare on those images. It says nothing about scores on photographs, and none of it may be "
-    return _measured(first, first.dataset, "Everything measured", f"{says}set beside a score of the paper.")
+    return _measured(
+        first.source, first.budget, first.dataset, "Everything measured", f"{says}set beside a score of the paper."
+    )
 
 
-def claims(read: Mapping[str, Sequence[Runs]]) -> Banner:
-    """Of the page "Claims", with the data sets that have any record. read: the runs of each table by its slug."""
-    every = [runs for sets in read.values() for runs in sets]
-    used = dict.fromkeys(runs.runs[0].dataset for runs in every if runs.records())
+def claims(source: str, budget: str, names: Sequence[str]) -> Banner:
+    """Of the page "Claims". names: of the data sets that have any record."""
     says = "how rows compare on those images. It does not say whether the paper was right on photographs."
-    names = ", ".join(used) or "data sets of which no record is here yet"
-    return _measured(every[0].runs[0], names, "Every verdict", says)
+    used = ", ".join(dict.fromkeys(names)) or "data sets of which no record is here yet"
+    return _measured(source, budget, used, "Every verdict", says)
 
 
-def _measured(run: Run, names: str, what: str, says: str) -> Banner:
-    if run.source == "real":
-        return Banner("real", f"Real images of {names}, at budget ", Code(run.budget), ".")
+def controls(source: str, budget: str, names: Sequence[str]) -> Banner:
+    """Of the page "Positive controls". names: of its data sets."""
+    says = "which effects these images show. It says nothing about scores on photographs."
+    return _measured(source, budget, ", ".join(names), "Everything measured", says)
+
+
+def _measured(source: str, budget: str, names: str, what: str, says: str) -> Banner:
+    if source == "real":
+        return Banner("real", f"Real images of {names}, at budget ", Code(budget), ".")
     words = f" {what} on this page comes from rendered figures in the layout of {names}, at budget "
-    return Banner("stand-in", STANDIN, words, Code(run.budget), f". It says {says}")
+    return Banner("stand-in", STANDIN, words, Code(budget), f". It says {says}")
 
 
 def deviations() -> Banner:

@@ -16,21 +16,23 @@ from itertools import pairwise
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reidlib import papers
-from reidlib.pages import banners, declared, figures, tables
+from reidlib.pages import banners, claims, declared, figures, tables
+from reidlib.pages.claims import Decision
 from reidlib.pages.formatting import paper_title, plural
 from reidlib.pages.render import Code, Page, Piece, TableView, Text
 from reidlib.pages.tables import PUBLISHED, Name
 from reidlib.runs.run import Runs, reported_numbers
-from reidlib.spec import Claim, Recipe, Row, Table
+from reidlib.spec import Recipe, Row, Table
 
 INTERVAL = (
-    "The interval is a paired bootstrap over the queries (95 %): where it holds zero the difference is grey, and these "
-    "images cannot tell the two rows apart. It covers the draw of queries, not the draw of seeds."
+    "The interval (95 %) says what other seeds and other persons would give: both rows rank the same queries, whose "
+    "persons are drawn, and so are the seeds of either row. Where it holds zero the difference is grey: these runs "
+    "cannot tell the two rows apart. From fewer than three seeds the interval decides nothing."
 )
 CORRECTED = (
-    " The claims below are decided together: their p is corrected for their number (Holm), and below 0.05 a claim "
-    "counts as supported or contradicted, by its sign."
+    " The claims of the paper are decided together, on all data sets of all its tables and from all seeds that have a "
+    "record: their p is corrected for their number (Holm), and below 0.05 a claim counts as supported or contradicted, "
+    "by its sign."
 )
 
 
@@ -46,14 +48,15 @@ class Chapter:
         return reported_numbers(self.runs.table, self.runs.runs[0].dataset)
 
     @cached_property
-    def claims(self) -> list[Claim]:
-        """The paper's claims about this table and its data set."""
+    def claims(self) -> list[Decision]:
+        """The paper's claims about this table and its data set, decided with all others of the paper."""
         first = self.runs.runs[0]
-        return [claim for claim in papers.claims() if claim.of(first.table.slug, first.dataset)]
+        found = claims.decisions(first.table.paper, budget=first.budget, source=first.source)
+        return [one for one in found if (one.claim.table, one.dataset) == (first.table.name, first.dataset)]
 
     def answer(self) -> Page:
         """What images these are, and what the records say of each claim."""
-        return Page([banners.chapter(self.runs), *tables.answers(self.runs, self.claims)])
+        return Page([banners.chapter(self.runs), *claims.answers(self.runs, self.claims)])
 
     def comparison(self) -> TableView:
         """Reported and reproduced, row by row."""
@@ -72,7 +75,7 @@ class Chapter:
         if pairs:
             shown.append(tables.differences(self.runs, self.reported, pairs))
         if self.claims:
-            shown.append(tables.claims(self.runs, self.claims))
+            shown.append(claims.view(self.claims, f"{self.runs.table.slug}: the paper's claims"))
         return Page(shown)
 
     def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure:
@@ -141,7 +144,8 @@ def _training(runs: Runs) -> Text:
 def _words(recipe: Recipe, starts: Sequence[str]) -> str:
     value = recipe.resolved()
     height, width = value["size"]
-    start = " or ".join("ImageNet weights" if start == "imagenet" else start for start in starts)
+    names = {"imagenet": "ImageNet weights", "start": "the study's own start"}
+    start = " or ".join(names.get(start, start) for start in starts)
     return f"{plural(value['epochs'], 'epoch')} in batches of {value['batch']} at {height}×{width}, from {start}"
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from reidlib.evaluation.statistics import Interval, Spread
+from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
+from reidlib.pages.claims import decide
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
-from reidlib.pages.tables import NOT_RUN, machines, mean_of, paired_interval, run_of, seeds_of
-from reidlib.runs.run import Runs
+from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
+from reidlib.runs.run import Runs, reported_numbers
+from reidlib.spec import Claim
 
 GOAL = {"small": 10.0, "medium": 25.0}
 """Points of mAP by which the trained network has to beat the best histogram at a budget; set before the runs."""
@@ -34,10 +36,38 @@ def scores(sets: Sequence[Runs], caption: str) -> TableView:
 
 
 def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:
-    """Differences of mAP between pairs of descriptors on each stand-in, with their paired 95 % intervals."""
+    """Differences of mAP between pairs of descriptors on each stand-in, with their 95 % intervals."""
     columns = [Column("row", "label"), Column("against", "label"), *map(_title, sets)]
     lines = [[label, other, *(_change(_between(runs, label, runs, other)) for runs in sets)] for label, other in pairs]
     return table(columns, lines, caption)
+
+
+def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str, metric: str = "mAP") -> TableView:
+    """Effects that are beyond doubt on photographs: which of them each stand-in shows, and from what size it would.
+
+    One line an effect. An effect is seen where its difference is above 0 after Holm's correction over the lines of the
+    data set; a row that did not learn, or fewer than three seeds, leaves it open.
+    """
+    columns = [Column("row", "label"), Column("against", "label")]
+    lines: list[list[Any]] = [[label, other] for label, other in pairs]
+    for runs in sets:
+        printed = reported_numbers(runs.table, runs.runs[0].dataset).get(metric, pd.Series(dtype=float))
+        columns += [Column("Δ, photographs", group=_title(runs), reported=True)]
+        columns += [Column(name, group=_title(runs)) for name in ("Δ", "finds from", "seen")]
+        plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric=metric)
+        stated = [Claim(**plain, better=label, worse=other, quote="", where=label) for label, other in pairs]
+        decided = decide([(claim, runs.runs[0].dataset, runs) for claim in stated])
+        for line, (label, other), found in zip(lines, pairs, decided, strict=True):
+            line.append(number(printed.get(label, float("nan")) - printed.get(other, float("nan")), sign=True))
+            if found.here is None:
+                line += state(found.verdict, 3)
+            else:
+                said = SEEN.get(found.verdict, found.verdict)
+                line += [change(found.here), number(found.here.detectable), said]
+    return table(columns, lines, caption)
+
+
+SEEN = {"supported": "seen", "contradicted": "reversed", "not distinguishable": "not seen"}
 
 
 def goals(sets: Sequence[Runs], trained: str, simple: Sequence[str]) -> TableView:
@@ -105,7 +135,9 @@ def _title(runs: Runs) -> str:
 
 
 def _change(found: Interval | None) -> Cell:
-    return Cell(change(found), grey=found.holds_zero) if found else Cell(NOT_RUN, state=True)
+    if found is None:
+        return Cell(NOT_RUN, state=True)
+    return Cell(change(found), grey=found.holds_zero and found.seeds >= FEWEST_SEEDS)
 
 
 def _finished(runs: Runs, label: str) -> pd.DataFrame:
@@ -116,4 +148,4 @@ def _finished(runs: Runs, label: str) -> pd.DataFrame:
 
 def _between(runs: Runs, label: str, others: Runs, other: str) -> Interval | None:
     """Interval of `label` of one table minus `other` of another over the same queries; None where a run is missing."""
-    return paired_interval([(run_of(runs, label, s), run_of(others, other, s)) for s in seeds_of(runs)], "ap")
+    return difference_of(finished(runs, label), finished(others, other), "ap")

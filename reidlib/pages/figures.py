@@ -37,7 +37,7 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             span = pooled(runs, name)
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
-    right.set(title=f"here, {runs.runs[0].source} images, 95 % interval over queries", xlabel="mAP (%)")
+    right.set(title=f"here, {runs.runs[0].source} images, 95 % interval over seeds and persons", xlabel="mAP (%)")
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
     if panels == 2:
         right.tick_params(labelleft=False)

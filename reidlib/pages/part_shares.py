@@ -80,7 +80,7 @@ def summary(measured: Mapping[str, np.ndarray]) -> pd.DataFrame:
             area, energy, place = values.T
             line = {"map": title, "part": part, "images": len(values), "area": area.mean(), "energy": energy.mean()}
             line |= {"spread": energy.std(ddof=1) if len(values) > 1 else 0.0, "by_place": place.mean()}
-            lines.append(line | {"difference": statistics.difference([energy / 100], [area / 100])})
+            lines.append(line | {"difference": _over_images(energy / 100, area / 100)})
     return pd.DataFrame(lines)
 
 
@@ -142,8 +142,15 @@ def _compared(first: np.ndarray, second: np.ndarray) -> dict[str, statistics.Int
         pair = np.stack([first[:, place, 1], second[:, place, 1]]).astype(np.float64) / 100
         pair = pair[:, np.isfinite(pair).all(0)]
         if pair.shape[1]:
-            found[part] = statistics.difference([pair[0]], [pair[1]])
+            found[part] = _over_images(*pair)
     return found
+
+
+def _over_images(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
+    """first − second, paired by image; a single image says nothing of others."""
+    if len(first) == 1:
+        return statistics.Interval(100 * float(first[0] - second[0]), np.inf, 1.0, 1)
+    return statistics.difference([first], [second], np.arange(len(first)))
 
 
 def _joined(words: list[str]) -> str:

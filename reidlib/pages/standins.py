@@ -21,14 +21,14 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.io import loadmat
 
 from reidlib import standin
-from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
+from reidlib.data import cuhk03, dukemtmc, market1501, msmt17, start
 from reidlib.data.table import DISTRACTOR, read_manifest
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import DATASETS, count
 from reidlib.pages.render import Column, TableView, table
 from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, write
-from reidlib.standin.plan import plan
+from reidlib.standin.plan import counts, plan
 
 AGAIN = ("gt_bbox", "labeled/")
 """Folders whose images show moments of the other folders once more, in boxes drawn by hand."""
@@ -410,11 +410,11 @@ def _lists(name: str, seed: int) -> dict[str, bytes]:
 
 def _counted(people: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Images and identities of each split; junk and distractors are images, but no identities."""
-    counts = {}
+    known = {}
     for split, identities in people.items():
-        counts[f"{split} images"] = len(identities)
-        counts[f"{split} identities"] = len({who for who in identities if who > DISTRACTOR})
-    return counts
+        known[f"{split} images"] = len(identities)
+        known[f"{split} identities"] = len({who for who in identities if who > DISTRACTOR})
+    return known
 
 
 PUBLISHED = {
@@ -442,6 +442,18 @@ def sizes(made: Mapping[str, Mapping[str, int]]) -> TableView:
     kinds = {"set": "label", "split": "label", "images published": "number", "images at scale 1": "number"}
     kinds |= {"identities published": "number", "identities at scale 1": "number"}
     return table(kinds, lines, "Published counts, and the stand-ins at scale 1", merged=1)
+
+
+def parts_of(scales: Mapping[str, float]) -> TableView:
+    """The training part and the test part of every set at each budget; `scales` are the scales of the budgets."""
+    lines = []
+    for name in (*DATASETS, start.NAME):
+        for budget, scale in scales.items():
+            part = counts(standin.DOMAINS[name].sizes, scale)
+            lines.append([DATASETS.get(name, "the start (no data set)"), budget, *map(count, part.values())])
+    columns = [Column("set", "label"), Column("budget", "label"), "training identities", "training images"]
+    columns += ["test identities", "queries", "gallery images"]
+    return table(columns, lines, "Both parts of every set", merged=1)
 
 
 def on_disk(sets: Sequence[Found]) -> TableView:

@@ -1,4 +1,4 @@
-"""The tables of a chapter: reported against reproduced, differences, claims, repeats, recipe, provenance.
+"""The tables of a chapter: reported against reproduced, differences, floors, repeats, recipe, provenance.
 
 A row is its label and its variant together: a table may train one printed row in several ways. Where a function takes
 the name of a row, a label alone means the row as published or the only row with that label; (label, variant) means any.
@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reidlib import papers
+from reidlib.data import cross_domain
 from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import declared
-from reidlib.pages.formatting import change, interval, number, p_value, plural
-from reidlib.pages.render import Cell, Code, Column, Page, Piece, Strong, TableView, Text, state, table, terms
+from reidlib.pages.formatting import interval, number, plural
+from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, state, table, terms
+from reidlib.papers import standins
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, Runs
-from reidlib.spec import Claim, Row, Table
+from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
+from reidlib.spec import ReidError, Row, Table
+from reidlib.training import cost
 
 NOT_RUN = "not run"
+DID_NOT_LEARN = "did not learn"
 METRICS = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "mAP": "mAP"}
 PRINTED = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP": "mAP", "minutes": "minutes"}
 """The same and what else a paper prints; a column of this study appears where the paper has one."""
@@ -52,9 +55,12 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
     here = f"here, {runs.runs[0].source} images ({plural(len(seeds_of(runs)), 'seed')})"
     columns = [Column("row", "label"), *[Column("variant", "label")] * several, *_paper_columns(printed)]
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
-    lines = []
+    lines, lost = [], []
     for label, row in _lines(runs, reported):
-        cells: list[Any] = [Cell(label, note=row.note if row else "")]
+        learned = not row or not did_not_learn(finished(runs, (label, row.variant)))
+        notes = [row.note if row else "", "" if learned else DID_NOT_LEARN]
+        cells: list[Any] = [Cell(label, note="; ".join(filter(None, notes)))]
+        lost += [] if learned or row is None else [title_of(runs, row)]
         cells += [row.variant if row else ""] * several
         cells += _paper_cells(runs.table, label, row, reported, printed)
         part = frame[(frame["row"] == label) & (frame["variant"] == (row.variant if row else ""))]
@@ -67,7 +73,11 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
         lines.append(cells)
     caption = f"{runs.table.slug}: the paper's numbers and ours on {runs.runs[0].dataset}"
-    return table(columns, lines, caption, below=_why_not_retrained(runs, reported))
+    below = [*_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
+    below += (
+        [f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}."] if lost else []
+    )
+    return table(columns, lines, caption, below=below)
 
 
 def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
@@ -148,7 +158,8 @@ def differences(
 ) -> TableView:
     """Steps of the ablation, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
 
-    A difference whose interval holds zero is grey: these images cannot tell the two rows apart.
+    A difference whose interval holds zero is grey: these seeds and images cannot tell the two rows apart. With too few
+    seeds for that the interval is of other persons alone, and nothing is grey.
     """
     columns = [Column("row", "label"), Column("compared with", "label"), Column(f"Δ {metric}, paper", reported=True)]
     lines = []
@@ -168,7 +179,7 @@ def difference_cells(found: Interval | None) -> list[Cell]:
     if found is None:
         return state(NOT_RUN, 2)
     texts = (number(found.mean, sign=True), interval(found, sign=True))
-    return [Cell(text, grey=found.holds_zero) for text in texts]
+    return [Cell(text, grey=found.holds_zero and found.seeds >= statistics.FEWEST_SEEDS) for text in texts]
 
 
 def printed_number(runs: Runs, reported: pd.DataFrame, name: Name, metric: str) -> float:
@@ -183,101 +194,55 @@ def _is_published(runs: Runs, name: Name) -> bool:
     return row is not None and row.variant == PUBLISHED
 
 
-# --- claims -----------------------------------------------------------------------------------------------------------
+# --- what has learned -------------------------------------------------------------------------------------------------
+
+MARGIN = 0.25
+"""By how much (nats, per classifier) the cross-entropy of the last epoch has to be below that of guesses."""
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the runs say of one claim.
-
-    here: interval of the difference; None where there is none. p: after Holm's correction over the claims that are
-    tested together. verdict: one of `statistics.VERDICTS`, or `NOT_RUN`.
-    """
-
-    here: Interval | None
-    p: float
-    verdict: str
-
-
-def decide(runs: Runs, claims: Sequence[Claim]) -> list[Decision]:
-    """The claims of one table, decided together. A claim about rows that the table does not retrain is not testable."""
-    rows = {run.row.label for run in runs.runs}
-    testable = [not claim.untestable and {claim.better, claim.worse} <= rows for claim in claims]
-    here = [
-        paired(runs, claim.better, claim.worse, claim.metric) if possible else None
-        for claim, possible in zip(claims, testable, strict=True)
-    ]
-    adjusted = iter(statistics.holm([found.p for found in here if found is not None]))
-    decisions = []
-    for found, possible in zip(here, testable, strict=True):
-        if found is None:
-            decisions.append(Decision(None, float("nan"), NOT_RUN if possible else statistics.verdict(None)))
-        else:
-            p = next(adjusted)
-            decisions.append(Decision(found, p, statistics.verdict(found, p)))
-    return decisions
+def floors(run: Run) -> dict[str, float]:
+    """Mean mAP, over the seeds of the records, of what has learned nothing of the images on which a run is tested:
+    random features, both histograms, and the start. {} where the stand-ins' own table does not have them."""
+    own = papers.table("standins/difficulty")
+    asked: dict[str, Any] = dict(budget=run.budget, source=run.source)
+    asked["dataset"] = cross_domain.PAIRS.get(run.dataset, ("", run.dataset))[1]
+    if asked["dataset"] not in own.datasets or run.budget not in own.budgets:
+        return {}
+    found: dict[str, list[float]] = {}
+    rows = [*standins.FLOORS, standins.STARTED]
+    for one in runs_of(own.slug, rows=rows, seeds=recorded_seeds(own.slug, **asked), **asked):
+        if (record := one.record(arrays=False)) and record.ok:
+            found.setdefault(one.row.label, []).append(record.metrics[one.protocol]["mAP"])
+    return {label: float(np.mean(values)) for label, values in found.items()}
 
 
-def claims(runs: Runs, stated: Sequence[Claim]) -> TableView:
-    """Each claim of the paper with what these runs say of it; p is corrected for their number (Holm)."""
-    kinds = {"the paper's words": "quote", "tested as": "label", "Δ here": "number", "p": "number"}
-    lines = [claim_cells(claim, found) for claim, found in zip(stated, decide(runs, stated), strict=True)]
-    return table({**kinds, "on these images": "text"}, lines, f"{runs.table.slug}: the paper's claims")
+def floors_sentence(run: Run) -> str:
+    """The floors under a comparison, or that they are not measured."""
+    if not (known := floors(run)):
+        return "Floors (random features, colour histograms, the start) have no record on these images at this budget."
+    said = ", ".join(f"{label} {number(value)}" for label, value in known.items())
+    return f"Floors on these images, mAP of what was not trained on them: {said}."
 
 
-def claim_cells(claim: Claim, found: Decision) -> list[str]:
-    """Words, comparison, difference, p and verdict; the verdict over the last three where there is no difference."""
-    said: list[str] = [*state(found.verdict, 3)]
-    if found.here is not None:
-        said = [f"{claim.metric} {change(found.here)}", p_value(found.p), found.verdict]
-    return [f"“{claim.quote}” ({claim.where})", claim.comparison, *said]
-
-
-SAID = {
-    "supported": "Yes on these images",
-    "contradicted": "No on these images, rather the reverse",
-    "not distinguishable": "These runs cannot tell",
-    "not testable": "Not testable here",
-    NOT_RUN: "Not run yet",
-}
-"""How the answer to a claim begins, by its verdict."""
-
-
-def answers(runs: Runs, stated: Sequence[Claim]) -> list[Piece]:
-    """One sentence a claim for the top of the page, from the records; one for all claims that wait for runs."""
-    if not stated:
-        return [_no_claim(runs)]
-    first, sentences, waiting = runs.runs[0], [], 0
-    for claim, found in zip(stated, decide(runs, stated), strict=True):
-        if found.verdict == NOT_RUN:
-            waiting += 1
-            continue
-        parts = [Strong(f"{SAID[found.verdict]}."), f" {claim.comparison.rstrip('.')}"]
-        if found.here is not None:
-            parts += [
-                f": {number(found.here.mean, sign=True)} points of {claim.metric} (95 % interval "
-                f"{interval(found.here, sign=True)}) on the {first.source} images of {first.dataset}, budget ",
-                Code(first.budget),
-                f", {plural(len(seeds_of(runs)), 'seed')}",
-            ]
-        sentences.append(Text(*parts, "."))
-    if waiting:
-        words = f" {plural(waiting, 'claim')} of the table below, about rows without a record."
-        sentences.append(Text(Strong(f"{SAID[NOT_RUN]}:"), words))
-    return sentences
-
-
-def _no_claim(runs: Runs) -> Text:
-    """What stands in the place of an answer where the paper claims nothing that rows of this table decide."""
-    finished = dict.fromkeys((run.row.label, run.row.variant) for run, _ in runs.records())
-    parts = [Strong("No claim to decide."), " The paper says nothing of this table that its rows could decide. "]
-    parts += [f"{len(finished)} of {plural(len(rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
-    if finished:
-        best = max(finished, key=lambda name: pooled(runs, name).mean)
-        reached = pooled(runs, best)
-        highest = f"{number(reached.mean)} {interval(reached)}"
-        parts.append(f"; the highest mAP, {highest}, is that of {title(runs, best)}")
-    return Text(*parts, ".")
+def did_not_learn(made: Sequence[Run]) -> bool:
+    """Whether the finished runs of one row, on average, are not above random features and both histograms, or their
+    training loss is not clearly below that of guesses. A row that trains nothing has nothing to learn."""
+    trained = [run for run in made if run.settings.recipe.epochs]
+    if not trained:
+        return False
+    records = [record for run in trained if (record := run.record())]
+    reached = np.mean([record.metrics[run.protocol]["mAP"] for run, record in zip(trained, records, strict=True)])
+    known = floors(trained[0])
+    if any(reached <= known[label] for label in standins.FLOORS if label in known):
+        return True
+    points = [record.curve[-1] for record in records if record.curve]
+    identities = records[0].data.get("identities", 0)
+    guessed = cost.chance(trained[0].settings, identities) if points and identities > 1 else {}
+    terms = {name: value for name, value in guessed.items() if all(name in point for point in points)}
+    if not terms:
+        return False
+    by_guesses, measured = sum(terms.values()), np.mean([sum(point[name] for name in terms) for point in points])
+    return bool(measured > by_guesses * (1 - MARGIN / np.log(identities)))
 
 
 # --- where the numbers come from --------------------------------------------------------------------------------------
@@ -379,27 +344,34 @@ def machines(records: Sequence[Record]) -> dict[str, str]:
 
 
 def paired(runs: Runs, row: Name, other: Name, metric: str = "mAP") -> Interval | None:
-    """Interval of the difference, query by query, seeds pooled; None where a run is missing."""
-    pairs = [(run_of(runs, row, seed), run_of(runs, other, seed)) for seed in seeds_of(runs)]
-    return paired_interval(pairs, _stored(runs, metric))
+    """Interval of the difference, over seeds and identities; None where one of the rows has no finished run."""
+    return difference_of(finished(runs, row), finished(runs, other), stored(runs, metric))
 
 
-def paired_interval(pairs: Sequence[tuple[Run | None, Run | None]], stored: str) -> Interval | None:
-    """Interval of "first − second" over pairs of runs, one a seed; None where a run is missing.
+def difference_of(first: Sequence[Run], second: Sequence[Run], name: str) -> Interval | None:
+    """Interval of "first − second" between the finished runs of two rows; None where there are none of one.
 
-    stored: name of the numbers in `Run.per_query`.
+    Both rank the same queries; their seeds need not be the same. name: of the numbers in `Run.per_query`.
     """
-    if any(run is None or run.state() != "finished" for pair in pairs for run in pair):
+    if not (first and second):
         return None
-    first, second = ([run.per_query(stored) for run in side if run] for side in zip(*pairs, strict=True))
-    return statistics.difference(first, second)
+    identities = [run.identities() for run in (*first, *second)]
+    if any(not np.array_equal(identities[0], other) for other in identities[1:]):
+        raise ReidError(f"{first[0].name} and {second[0].name}: tested on other queries; run both again")
+    sides = [[run.per_query(name) for run in side] for side in (first, second)]
+    return statistics.difference(*sides, identities[0])
+
+
+def finished(runs: Runs, name: Name) -> list[Run]:
+    """The finished runs of a row, one a seed."""
+    found = [run_of(runs, name, seed) for seed in seeds_of(runs)]
+    return [run for run in found if run is not None and run.state() == "finished"]
 
 
 def pooled(runs: Runs, name: Name) -> Interval:
-    """Interval of a row's mAP over the queries, from its finished seeds."""
-    found = [run_of(runs, name, seed) for seed in seeds_of(runs)]
-    finished = [run for run in found if run is not None and run.state() == "finished"]
-    return statistics.interval(*(run.per_query(_stored(runs, "mAP")) for run in finished))
+    """Interval of a row's mAP over seeds and identities, from its finished seeds."""
+    made = finished(runs, name)
+    return statistics.interval([run.per_query(stored(runs, "mAP")) for run in made], made[0].identities())
 
 
 def mean_of(values: pd.Series) -> Spread | float:
@@ -443,7 +415,7 @@ def seeds_of(runs: Runs) -> list[int]:
     return sorted({run.seed for run in runs.runs})
 
 
-def _stored(runs: Runs, metric: str) -> str:
+def stored(runs: Runs, metric: str) -> str:
     """What a metric is query by query, as it is kept beside a record; mAP by the rule of the table's column."""
     if metric == "mAP":
         return "ap" if runs.table.ap == "plain" else "ap_trapezoid"

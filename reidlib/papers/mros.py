@@ -119,13 +119,13 @@ SMALL = papers.SMALL | dict(
         "[6], the training loss of the complete model fell half as fast",
     ),
     warmup_epochs=Assumed(0, because="six epochs have no room for ten; `warmup` takes their place"),
-    warmup=Assumed(0.1, because="the first steps of Adam from scratch are the least certain"),
+    warmup=Assumed(0.1, because="the first steps of Adam are the least certain"),
 )
 
 MEDIUM = dict(
-    start=papers.MEDIUM["start"],
+    start=papers.START,
     epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {papers.MEDIUM_LIMIT}"),
-    schedule=Assumed("cosine", because="a shortened schedule from scratch; the paper's own rate; never run yet"),
+    schedule=Assumed("cosine", because="a shortened schedule; the paper's own rate; never run yet"),
     warmup_epochs=Assumed(1, because="about a twelfth of the paper's ten"),
 )
 

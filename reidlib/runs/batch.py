@@ -86,7 +86,8 @@ def plan(
     known = {slug: Part(slug, slug, table.datasets) for slug, table in papers.tables().items()}
     known |= {figure.name: figure for figure in figures}
     slugs = [slug for name in asked or ("",) for slug in _named("table" if "/" in name else "paper", name, known)]
-    parts = [known[slug] for slug in dict.fromkeys(slugs)]
+    # A table without this budget is an error where it is asked for by name, and left out where its paper is.
+    parts = [known[s] for s in dict.fromkeys(slugs) if s in asked or budget in papers.table(known[s].table).budgets]
     offered = list(dict.fromkeys(dataset for part in parts for dataset in part.datasets))
     chosen = [split for name in datasets for split in _named("data set", name, offered)] or offered
     runs: dict[Path, Run] = {}

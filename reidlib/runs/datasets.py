@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from reidlib import paths, standin
-from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msmt17
+from reidlib.data import cross_domain, cuhk03, dukemtmc, images, market1501, msmt17, start
 from reidlib.data.table import Dataset, combined_digest
 from reidlib.runs import records
 from reidlib.runs.locks import locked
 from reidlib.spec import ReidError
 
 STANDIN_SCALE = {"smoke": 0.005, "small": 0.05, "medium": 0.25, "full": 1.0}
-"""Size of the stand-in at each budget, as a share of the real data set. Budgets are named here and nowhere else."""
+"""Size of the stand-in at each budget, as a share of the real data set's training part; `standin.plan.tested` says how
+large its test part is. Budgets are named here and nowhere else."""
 STANDIN_SEED = 0
 SOURCES = ("stand-in", "real")
 LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -30,6 +31,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "dukemtmc": dukemtmc.load,
     "msmt17": msmt17.load,
     **{name: partial(cuhk03.load, name) for name in cuhk03.VARIANTS},
+    start.NAME: start.load,
     **{name: partial(cross_domain.load, name) for name in cross_domain.PAIRS},
 }
 """Name of a data set -> its loader, called with the root folder or, for REID_DATA, with nothing."""

@@ -26,6 +26,7 @@ from reidlib.runs import datasets, records
 from reidlib.runs.devices import Place, cores
 from reidlib.runs.run import Run
 from reidlib.spec import ReidError, Settings
+from reidlib.standin import DOMAINS, plan
 from reidlib.training import cost
 
 COUNTS = Path(__file__).with_name("step_costs.json")
@@ -167,13 +168,22 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
 
 
 def images(dataset: str, source: str, budget: str) -> dict[str, int]:
-    """Images of each split, and training identities: as published, or the budget's share of them for a stand-in."""
-    scale = 1.0 if source == "real" else datasets.STANDIN_SCALE[budget]
+    """Images of each split, and training identities: as published, or as a stand-in of this budget has them."""
     dataset, _ = datasets.VARIANTS.get(dataset, (dataset, None))
     if pair := cross_domain.PAIRS.get(dataset):
         learnt, tested = (images(part, source, budget) for part in pair)
         return tested | {name: learnt[name] for name in ("train", "identities")}
     protocol, boxes, *_ = cuhk03.VARIANTS.get(dataset, ("", ""))
+    if source == "stand-in":
+        name = datasets.rendered_as(dataset)
+        counts = plan.counts(DOMAINS[name].sizes, datasets.STANDIN_SCALE[budget])
+        people = counts["identities"] + counts.pop("tested identities")
+        if protocol.startswith("classic"):
+            tests = min(cuhk03.PUBLISHED[protocol, boxes]["gallery identities"], people // 2)
+            each = sum(counts[split] for split in ("train", "query", "gallery")) / people
+            tested, learnt = round(each * tests), round(each * (people - tests))
+            return {"train": learnt, "query": tested, "gallery": tested, "identities": people - tests}
+        return counts
     if protocol.startswith("classic"):
         printed = cuhk03.PUBLISHED[protocol, boxes]
         learnt, tested = printed["train identities"], printed["gallery identities"]
@@ -184,7 +194,7 @@ def images(dataset: str, source: str, budget: str) -> dict[str, int]:
         printed = own[dataset] if dataset in own else cuhk03.PUBLISHED[protocol, boxes]
         counts = {split: printed[f"{split} images"] for split in ("train", "query", "gallery")}
         counts["identities"] = printed["train identities"]
-    return {name: max(1, round(count * scale)) for name, count in counts.items()}
+    return {name: round(count) for name, count in counts.items()}
 
 
 def renderings(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:

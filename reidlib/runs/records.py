@@ -2,7 +2,7 @@
 
 They are the only source of every number in the book. A record's name is its key (`keys_of`); labels and the commit are
 no part of it. `read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A
-field that is added later needs a new `SCHEMA` and a step in `reidlib.runs.migrate`.
+field or array that is added later needs a new `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reidlib.spec import ReidError
 
 RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
-SCHEMA = 2  #: Version of the fields of a record; `python -m reidlib.runs.migrate` brings older records to it
+SCHEMA = 3  #: Version of the fields of a record, and of its arrays (3: whom each query shows); others are not read
 CACHE_MARKER = ".reid-cache"  #: in a cache folder that reid created: `reid clean` removes nothing from any other
 LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}  #: Bytes of these files, far above what any run writes
 _ARRAY_BYTES = 256 * 2**20  #: of a per-query file unpacked
@@ -37,7 +37,7 @@ _AGAIN = "delete it and run its row again"
 
 
 class OtherSchema(ReidError):
-    """A record that is sound, perhaps, but of another schema: to be migrated, not run again."""
+    """A record that is sound, perhaps, but of a later schema: a reason to update the code, not to run again."""
 
 
 def keys_of(content: dict[str, Any]) -> tuple[str, str]:
@@ -71,8 +71,8 @@ class Record:
     data: dict[str, Any]
     """name, source ("stand-in" or "real") and digest of the data set; train_digest: of the data set that is trained on,
     where another is tested; identities, images: sizes; renderer: its version"""
-    start: str = ""  #: where the weights start: "scratch", "imagenet", …
-    start_digest: str = ""  #: of the file of those weights, "" for scratch
+    start: str = ""  #: where the weights start: "scratch", "start" or "imagenet"
+    start_digest: str = ""  #: of the file of those weights, "" for scratch; "missing" where it was not there
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """{protocol: {name: value}}, one protocol. Names that end in "queries" are counts, all others percent"""
     held_out: dict[str, float] = field(default_factory=dict)
@@ -132,8 +132,10 @@ def parse(content: bytes, name: Path | str) -> Record:
         raise ReidError(f"{name}: not a record, but JSON of kind {type(found).__name__}; {_AGAIN}")
     schema = found.get("schema", 1 if "key" in found else SCHEMA)
     if schema != SCHEMA and isinstance(schema, int):
-        remedy = "run `python -m reidlib.runs.migrate`" if schema < SCHEMA else "update the code"
-        raise OtherSchema(f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}; {remedy}, or {_AGAIN}")
+        what = f"{name}: record of schema {_short(schema)}, this code reads {SCHEMA}"
+        if schema > SCHEMA:
+            raise OtherSchema(f"{what}; update the code, or {_AGAIN}")
+        raise ReidError(f"{what}; {_AGAIN}")
     check(found, name)
     return Record(**found)
 
@@ -142,8 +144,8 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
     """The per-query arrays beside a finished record, one entry for each query, in the order of the data set.
 
     ap, ap_trapezoid, inp: float64, 0 to 1. valid: bool, False for a query without a match, whose other values mean
-    nothing. first_hit: int64, rank of the first match (from 1); or, where the gallery is drawn at random, rank1, rank5,
-    rank10, rank20: float64, 0 to 1.
+    nothing. identity: int64, whom each query shows. first_hit: int64, rank of the first match (from 1); or, where the
+    gallery is drawn at random, rank1, rank5, rank10, rank20: float64, 0 to 1.
     """
     file = file.with_suffix(".npz")
     if not record.ok:
@@ -276,7 +278,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "made_for": ("paper, table, row and variant", {"paper": _WORD, "table": str, "row": str, "variant": str}),
     "budget": ("a word", _WORD),
     "data": ("name, source, digest and sizes of a data set", _DATA),
-    "start_digest": ("16 hex digits or nothing", f"({_HEX})?"),
+    "start_digest": ("16 hex digits, missing or nothing", f"({_HEX}|missing)?"),
     "metrics": ("percentages from 0 to 100 by protocol and name", {"*": _metrics}),
     "held_out": ("percentages from 0 to 100 by name", _metrics),
     "curve": ("finite numbers for epochs 1, 2, …", _curve),
@@ -317,8 +319,8 @@ def _contradiction(content: dict[str, Any]) -> str:
 
 def _arrays_problem(arrays: dict[str, np.ndarray], record: Record) -> str:
     """What is wrong with the per-query arrays of a record, as text; "" where nothing."""
-    kinds = {"valid": (np.bool_, 0, 1), "first_hit": (np.int64, 1, 2**62)}
-    if lacks := sorted({"ap", "ap_trapezoid", "inp", "valid"} - arrays.keys()):
+    kinds = {"valid": (np.bool_, 0, 1), "first_hit": (np.int64, 1, 2**62), "identity": (np.int64, 0, 2**62)}
+    if lacks := sorted({"ap", "ap_trapezoid", "identity", "inp", "valid"} - arrays.keys()):
         return f"{', '.join(lacks)} missing"
     if not {"first_hit", "rank1"} & arrays.keys():
         return "neither first_hit nor rank1"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 
 from reidlib import papers, paths
 from reidlib.data import cross_domain, cuhk03
-from reidlib.models.backbone import file_digest, imagenet_file
+from reidlib.models import backbone
 from reidlib.runs import records
 from reidlib.runs.datasets import SOURCES, data_digest
 from reidlib.runs.records import Record
@@ -21,6 +23,7 @@ from reidlib.spec import ReidError, Row, Settings, Table, check_choice
 if TYPE_CHECKING:  # `reid list` need not wait for it
     import pandas as pd
 
+STUDY = "standins"  #: The paper of the study's own tables
 LARGEST_SEED = 10**12  #: The seeds of its epochs still fit into 64 bits
 
 
@@ -136,6 +139,10 @@ class Run:
             arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
         return arrays[name][arrays["valid"]]
 
+    def identities(self) -> np.ndarray:
+        """Whom each query shows (int64), in the order of `per_query`: the queries of one person are one cluster."""
+        return self.per_query("identity")
+
     def state(self, *, arrays: bool = True) -> str:
         """ "finished", "failed" or "missing"."""
         record = self.record(arrays=arrays)
@@ -145,7 +152,7 @@ class Run:
         """Whether it has a finished record. One that cannot be read does not count: the run is made again."""
         try:
             return self.state() == "finished"
-        except records.OtherSchema:  # it must be migrated, not trained again
+        except records.OtherSchema:  # of later code, which may read it
             raise
         except ReidError:
             return False
@@ -162,10 +169,8 @@ class Run:
 
 
 def start_of(settings: Settings) -> str:
-    """The digest of the ImageNet file that is found here (other weights make another run); "" for from scratch."""
-    from_scratch = settings.recipe.resolved()["start"] == "scratch"
-    file = None if from_scratch else imagenet_file(settings.options.get("depth", 50))
-    return file_digest(file) if file else ""
+    """The digest of the weights from which a network starts here (others make another run); "" for from scratch."""
+    return backbone.start_of(settings.recipe.start, settings.options.get("depth", 50)).digest
 
 
 def runs_of(
@@ -237,13 +242,31 @@ class Runs:
         return [run for run in self.runs if run.state() != "finished"]
 
 
+def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand-in") -> list[int]:
+    """The seeds of the records that a paper's tables have on a data set at a budget, sorted; [0] where there are none.
+
+    Not every row has a record from each of them.
+    """
+    folder = paths.results() / "records" / source / dataset / budget / slug.partition("/")[0]
+    found = set()
+    for file in folder.glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # who reads the record says what is wrong with it
+            found.add(int(json.loads(file.read_bytes())["seed"]))
+    return sorted(seed for seed in found if 0 <= seed <= LARGEST_SEED) or [0]
+
+
 def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
-    """The numbers the paper prints for this table and data set: one line a row label, one column a metric."""
+    """The numbers the paper prints for this table and data set: a line for each row label, a column for each metric.
+
+    A row that is the `same_as` one of another table has that one's number.
+    """
     import pandas as pd
 
-    # A row that is the `same_as` one of another table has that one's number.
-    file = paths.home() / "results" / "reported.tsv"
+    own = table.paper == STUDY  # what others print for the study's own tables
+    file = paths.home() / "results" / ("controls.tsv" if own else "reported.tsv")
     frame = pd.read_csv(file, sep="\t", dtype={"value": float}, keep_default_na=False)
+    if own:
+        frame = frame.rename(columns={"ladder": "variant"}).assign(paper=STUDY, table=table.name)
     printed = dataset  # one name for a data set, whatever its boxes or its split
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"

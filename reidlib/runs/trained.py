@@ -13,13 +13,17 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import safetensors
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from reidlib import training
+from reidlib import paths, training
+from reidlib.models import backbone
 from reidlib.runs import engine
+from reidlib.runs.records import Record
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import ReidError
 
@@ -98,6 +102,20 @@ def origin(run: Run) -> tuple[str, Run]:
             curve = json.loads(stored.metadata()["curve"])
     same = record is not None and curve == record.curve  # the seconds of its epochs tell two trainings apart
     return OWN if same else OTHER, kept[0]
+
+
+def export(record: Record, file: Path) -> str:
+    """Writes the backbone of a finished run as a start of other networks: half-precision safetensors, and its digest as
+    text beside it. Returns the digest. Raises ReidError where the cache has no weights of the run's network."""
+    folders = [paths.cache() / "runs" / f"{record.network}{again}" for again in ("", "-again")]
+    kept = [folder / training.WEIGHTS for folder in folders if (folder / training.WEIGHTS).is_file()]
+    if not kept:
+        raise ReidError(
+            f"{folders[0]}: no weights of record {record.key}; train its row again (`reid train … --again`)"
+        )
+    prefix = "backbone."
+    weights = {name: tensor for name, tensor in load_file(kept[0]).items() if name.startswith(prefix)}
+    return backbone.write_start({name.removeprefix(prefix): tensor for name, tensor in weights.items()}, file)
 
 
 def _model(run: Run) -> nn.Module | None:

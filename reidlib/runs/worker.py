@@ -170,7 +170,7 @@ def _train_and_test(
         peak_memory_mb=_peak_memory_mb(device),
         **_how(run, device),
     )
-    return record, answer.per_query()
+    return record, answer.per_query() | {"identity": data.split("query")["identity"].to_numpy(np.int64)}
 
 
 def _train(

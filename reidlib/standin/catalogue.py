@@ -21,7 +21,7 @@ from reidlib.spec import ReidError
 from .domain import Camera, Colour, Domain, Light, Surface, Variant, parameters
 from .layouts import LAYOUTS
 
-VERSION = 2
+VERSION = 3
 MANIFEST = "standin.json"
 FOLDER = Path(__file__).parent / "domains"
 

@@ -170,6 +170,11 @@ class Sizes:
     query_images: int
     gallery_images: int
 
+    @property
+    def whole_gallery(self) -> int:
+        """Images of the gallery with those that nobody asks for."""
+        return self.gallery_images
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -241,18 +246,16 @@ class Domain(Generic[SizesT]):
     variant: Variant = Variant()
 
     def stream(self, seed: int, *purpose: object) -> Random:
-        """The random numbers for one purpose, the same on every call and in every domain: person 3 has one body."""
-        return Random("/".join(map(str, (seed, *purpose))))
+        """The random numbers for one purpose, the same on every call.
 
-
-LEFT_OUT_AT_DEFAULT = {"lamps", "lights", "occluders", "variant"}
-"""Fields younger than the first rendered sets: at their defaults they do not enter the digest."""
+        All randomness of the renderer comes from here. A stream begins with the name of its domain, so that no two
+        domains share a person, a pose or any other draw; the variants of a domain have its streams.
+        """
+        return Random("/".join(map(str, (self.name, seed, *purpose))))
 
 
 def parameters(value: Any) -> Any:
     """A domain as plain lists and dictionaries, for its digest: everything but its layout."""
     if is_dataclass(value):
-        parts = [(f, getattr(value, f.name)) for f in fields(value) if f.name != "layout"]
-        old = LEFT_OUT_AT_DEFAULT
-        return {f.name: parameters(part) for f, part in parts if not (f.name in old and part == f.default)}
+        return {f.name: parameters(getattr(value, f.name)) for f in fields(value) if f.name != "layout"}
     return [parameters(part) for part in value] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""Who a person is: body, clothes and things, drawn once from (seed, identity) and kept in every image."""
+"""Who a person is: body, clothes and things, drawn once from (domain, seed, identity) and kept in every image."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .domain import Domain, Layout, Sizes
-from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled
+from .plan import ImageSpec, Pair, apportion, moment_of, plan, population, scaled, tested
 
 TRAIN, TEST, QUERY, TIGHT = "bounding_box_train", "bounding_box_test", "query", "gt_bbox"
 
@@ -25,6 +25,10 @@ class MarketSizes(Sizes):
     distractor_images: int
     tight_images: int
 
+    @property
+    def whole_gallery(self) -> int:
+        return self.gallery_images + self.junk_images + self.distractor_images
+
 
 def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[ImageSpec]:
     """The images of all four folders."""
@@ -33,26 +37,36 @@ def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[
     shares = apportion(list(both.values()), scaled(sizes.tight_images, scale, len(both)))
     tight = dict(zip(both, shares, strict=True))
 
-    def person(folder: str, pair: Pair, moment: int) -> ImageSpec:
-        drawn, (walk, film, frame) = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
-        box = 0 if drawn else 1 + domain.stream(seed, "box", *pair, moment).randrange(4)
-        name = f"{pair[0]:04d}_c{pair[1]}s{film}_{frame:06d}_{box:02d}.jpg"
-        return ImageSpec(folder, name, "person", *pair, moment, walk, film, drawn)
-
     def other(kind: str, identity: int, label: str, moment: int) -> ImageSpec:
         random = domain.stream(seed, kind, moment)
         camera, film = 1 + random.randrange(len(domain.cameras)), 1 + random.randrange(domain.sequences)
         name = f"{label}_c{camera}s{film}_{151 + 25 * moment:06d}_{1 + random.randrange(9):02d}.jpg"
         return ImageSpec(TEST, name, kind, identity, camera, moment, 0, film, False)
 
-    junk, distractors = (scaled(total, scale, 4) for total in (sizes.junk_images, sizes.distractor_images))
+    boxes, share = {TRAIN: people.train, TEST: people.test, TIGHT: tight}, tested(sizes, scale).gallery
+    junk, distractors = (scaled(total, share, 4) for total in (sizes.junk_images, sizes.distractor_images))
     return [
-        *(person(*shot) for shot in _shots({TRAIN: people.train, TEST: people.test, TIGHT: tight})),
+        *(_market_person(domain, seed, *shot) for shot in _shots(boxes)),
         # The query is a moment of its own, so that it is never a second box of an image in the gallery.
-        *(person(QUERY, pair, max(many, tight[pair])) for pair, many in people.test.items()),
+        *(_market_person(domain, seed, QUERY, pair, max(many, tight[pair])) for pair, many in people.test.items()),
         *(other("junk", -1, "-1", moment) for moment in range(junk)),
         *(other("distractor", 0, "0000", moment) for moment in range(distractors)),
     ]
+
+
+def people_images(domain: Domain, scale: float, seed: int) -> list[ImageSpec]:
+    """Market-1501's names and folders for people alone: no junk, no distractors, no second boxes."""
+    people = population(domain, scale, seed)
+    shots = _shots({TRAIN: people.train, TEST: people.test})
+    queries = ((QUERY, pair, many) for pair, many in people.test.items())
+    return [_market_person(domain, seed, *shot) for shot in (*shots, *queries)]
+
+
+def _market_person(domain: Domain, seed: int, folder: str, pair: Pair, moment: int) -> ImageSpec:
+    tight, (walk, film, frame) = folder in (QUERY, TIGHT), moment_of(domain, seed, pair, moment)
+    box = 0 if tight else 1 + domain.stream(seed, "box", *pair, moment).randrange(4)
+    name = f"{pair[0]:04d}_c{pair[1]}s{film}_{frame:06d}_{box:02d}.jpg"
+    return ImageSpec(folder, name, "person", *pair, moment, walk, film, tight)
 
 
 def _shots(shares: dict[str, dict[Pair, int]]) -> Iterator[tuple[str, Pair, int]]:
@@ -69,15 +83,19 @@ class DukeSizes(Sizes):
     distractor_identities: int
     distractor_images: int
 
+    @property
+    def whole_gallery(self) -> int:
+        return self.gallery_images + self.distractor_images
+
 
 def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[ImageSpec]:
     """The images of the three folders."""
-    sizes = domain.sizes
-    people = population(domain, scale, seed, scaled(sizes.distractor_identities, scale, 2))
+    sizes, share = domain.sizes, tested(domain.sizes, scale).gallery
+    people = population(domain, scale, seed, scaled(sizes.distractor_identities, share, 2))
     random = domain.stream(seed, "strangers")
     strangers = [(identity, 1 + random.randrange(len(domain.cameras))) for identity in sorted(people.others)]
     weights = [0.25 + random.random() for _ in strangers]
-    alone = apportion(weights, scaled(sizes.distractor_images, scale, len(strangers)))
+    alone = apportion(weights, scaled(sizes.distractor_images, share, len(strangers)))
     gallery = people.test | dict(zip(strangers, alone, strict=True))
 
     def person(folder: str, pair: Pair, moment: int) -> ImageSpec:
@@ -112,7 +130,7 @@ class CuhkSizes(Sizes):
 def cuhk_persons(domain: Domain[CuhkSizes], scale: float) -> list[int]:
     """How many persons each pair of cameras saw; they are numbered pair after pair."""
     sizes = domain.sizes
-    total = scaled(sizes.train_identities, scale, 8) + scaled(sizes.test_identities, scale, 4)
+    total = scaled(sizes.train_identities, scale, 8) + tested(sizes, scale).identities
     # At scale 1 the numbers themselves: `apportion` gives one person each, then the rest by these weights.
     return apportion([many - 1 for many in sizes.persons], total)
 
@@ -131,7 +149,7 @@ def cuhk_images(domain: Domain[CuhkSizes], scale: float, seed: int) -> list[Imag
     )
     known = _cuhk_moments(random, train, range(5), scaled(sizes.train_images, scale))
     # The first moment of a test view is the query.
-    gallery = _cuhk_moments(random, test, range(1, 5), scaled(sizes.gallery_images, scale))
+    gallery = _cuhk_moments(random, test, range(1, 5), scaled(sizes.gallery_images, tested(sizes, scale).gallery))
     specs = []
     for boxes, moments, few in ((LABELED, gallery, sizes.gallery_unlabeled), (DETECTED, known, sizes.train_undetected)):
         late = [shot for shot in moments if shot[1] > 1]  # never the first two of a view
@@ -163,7 +181,7 @@ def cuhk_files(domain: Domain[CuhkSizes], scale: float, seed: int) -> dict[str, 
     sizes, counts = domain.sizes, cuhk_persons(domain, scale)
     everyone = [(pair, 1 + person) for pair in (1, 2, 3) for person in range(counts[pair - 1])]
     # Half the people at most, so that there is something left to train on at any scale.
-    size = min(scaled(sizes.classic_test, scale, 2), len(everyone) // 2)
+    size = min(sizes.classic_test, len(everyone) // 2)
     sets = np.empty((sizes.classic_sets, 1), dtype=object)
     for number in range(sizes.classic_sets):
         random = domain.stream(seed, "classic", number)
@@ -227,6 +245,7 @@ def msmt_files(domain: Domain[MsmtSizes], scale: float, seed: int) -> dict[str, 
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": Layout(MarketSizes, (TRAIN, TEST, QUERY, TIGHT), market_images),
+    "people": Layout(Sizes, (TRAIN, TEST, QUERY), people_images),
     "dukemtmc": Layout(DukeSizes, (TRAIN, TEST, QUERY), duke_images),
     "cuhk03": Layout(CuhkSizes, CUHK_FOLDERS, cuhk_images, (TESTSETS,), cuhk_files),
     "msmt17": Layout(MsmtSizes, (MSMT_TRAIN, MSMT_TEST), msmt_images, tuple(LISTS.values()), msmt_files),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-from .domain import Domain
+from .domain import Domain, Sizes
 
 MOST_MOMENTS = 40
 Pair = tuple[int, int]
@@ -51,6 +51,54 @@ def scaled(number: int, scale: float, least: int = 0) -> int:
     return max(least, round(number * scale))
 
 
+TESTED_IDENTITIES, TESTED_IMAGES = 3_000, 22_000
+"""Size of the test part below scale 1, to be multiplied by the scale: 150 identities and 1,100 images at 0.05.
+
+A difference between two rows varies from identity to identity, so the number of identities decides how small a
+difference can be seen; the number of images decides how long a test takes. 1,100 images take a ResNet-50 at 256x128
+less than 60 s on one processor core (about 20 images a second in bf16).
+"""
+MOST_QUERIES = 0.3
+"""Share of the images of a test part that may be queries, unless two for each identity are more."""
+
+
+class Tested(NamedTuple):
+    """The test part at a scale: its identities, its queries, and the share of the published gallery."""
+
+    identities: int
+    queries: int
+    gallery: float
+
+
+def tested(sizes: Sizes, scale: float) -> Tested:
+    """How large the test part is: as published at scale 1, below that with fewer images of more identities.
+
+    Its gallery keeps the published shares of people, junk and distractors.
+    """
+    if scale >= 1:
+        return Tested(sizes.test_identities, sizes.query_images, 1.0)
+    identities = min(sizes.test_identities, scaled(TESTED_IDENTITIES, scale, 4))
+    images = scaled(TESTED_IMAGES, scale)
+    published = scaled(sizes.query_images, identities / sizes.test_identities)
+    queries = max(2 * identities, min(published, scaled(images, MOST_QUERIES)))
+    return Tested(identities, queries, min(1.0, max(0.0, (images - queries) / sizes.whole_gallery)))
+
+
+def counts(sizes: Sizes, scale: float) -> dict[str, int]:
+    """Images of both parts at a scale, with "identities" and "tested identities": what `plan` lists, nearly.
+
+    The hand-drawn second boxes of a set are not counted.
+    """
+    part = tested(sizes, scale)
+    return {
+        "identities": scaled(sizes.train_identities, scale, 4),
+        "train": scaled(sizes.train_images, scale, 4),
+        "tested identities": part.identities,
+        "query": part.queries,
+        "gallery": scaled(sizes.whole_gallery, part.gallery, part.queries),
+    }
+
+
 def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Population:
     """Draw who belongs to which split and passes which cameras.
 
@@ -59,18 +107,19 @@ def population(domain: Domain, scale: float, seed: int, others: int = 0) -> Popu
     in no order of split.
     """
     sizes = domain.sizes
-    train_many, test_many = scaled(sizes.train_identities, scale, 4), scaled(sizes.test_identities, scale, 4)
+    train_many, (test_many, queries, gallery) = scaled(sizes.train_identities, scale, 4), tested(sizes, scale)
     random = domain.stream(seed, "plan")
     identities = list(range(1, train_many + test_many + others + 1))
     random.shuffle(identities)
     train, test = sorted(identities[:train_many]), sorted(identities[train_many : train_many + test_many])
     train_pairs = _pairs(random, domain, train, scaled(sizes.train_pairs, scale, 2 * train_many))
-    test_pairs = _pairs(random, domain, test, scaled(sizes.query_images, scale, 2 * test_many))
+    test_pairs = _pairs(random, domain, test, queries)
     split = []
-    for pairs, images in ((train_pairs, sizes.train_images), (test_pairs, sizes.gallery_images)):
+    parts = ((train_pairs, sizes.train_images, scale), (test_pairs, sizes.gallery_images, gallery))
+    for pairs, images, share in parts:
         # At least one image for each pair; most get a few, some many, as in the real sets.
         weights = [0.25 - math.log(1.0 - random.random()) for _ in pairs]
-        split.append(dict(zip(pairs, apportion(weights, scaled(images, scale, len(pairs))), strict=True)))
+        split.append(dict(zip(pairs, apportion(weights, scaled(images, share, len(pairs))), strict=True)))
     return Population(*split, identities[train_many + test_many :])
 
 

@@ -37,7 +37,7 @@ class Numbers(Generic[Array]):
     material: Array
     part: Array
     materials: Array  # (M, 16), see `parts.material`
-    surfaces: Array  # (4, 24): ground, far ground, two walls
+    surfaces: Array  # (4, 25): ground, far ground, two walls; the last number is the seed of tiles and grain
     ray: Array  # (9,), direction of the window's corner, and its change per column and per row (world)
     place: Array  # (4,), eye height; the line between the two grounds (sine, cosine, distance)
     walls: Array  # (6,), the same three numbers of each wall
@@ -68,7 +68,7 @@ class Walker:
 
 @functools.lru_cache(maxsize=4096)
 def person_of(domain: Domain, seed: int, key: str) -> Person:
-    """The person behind an identity (or a passer-by); the same in every image."""
+    """The person behind an identity (or a passer-by) of a domain; the same in every image."""
     person, share = draw_person(domain.stream(seed, "person", key), domain), domain.variant.same_clothes
     if not share or not key.isdigit() or domain.stream(seed, "alike", key).random() >= share:
         return person
@@ -90,12 +90,13 @@ def _scenery(domain: Domain, camera: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def _surfaces(domain: Domain, camera: int) -> np.ndarray:
-    """The numbers of the four surfaces that a camera sees: colours first, in the order of `Surface`."""
+def _surfaces(domain: Domain, seed: int, camera: int) -> np.ndarray:
+    """The numbers of the four surfaces that a camera sees, colours first, in the order of `Surface`, and their seed."""
     view = domain.cameras[camera - 1]
     kinds = (view.ground, view.far_ground, *(wall.surface for wall in view.walls))
     ordered = (sorted(vars(kind).values(), key=lambda part: np.size(part) < 3) for kind in kinds)
-    return np.array([np.hstack(numbers) for numbers in ordered], dtype=np.float32)
+    random = domain.stream(seed, "surfaces", camera)
+    return np.array([np.hstack([*numbers, random.randrange(2**20)]) for numbers in ordered], dtype=np.float32)
 
 
 def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
@@ -316,7 +317,7 @@ class _Stage:
             part=rows[kept, parts.PART].astype(np.int64),
             pixels=pixels,
             materials=np.concatenate(self.materials).astype(np.float32),
-            surfaces=_surfaces(self.domain, self.spec.camera),
+            surfaces=_surfaces(self.domain, self.seed, self.spec.camera),
             ray=np.hstack([eye.ahead + left * eye.right + top * eye.down, *steps]).astype(np.float32),
             place=np.array([view.height, *turned[0]], dtype=np.float32),
             walls=np.array(turned[1:], dtype=np.float32).ravel(),

@@ -125,23 +125,23 @@ def backgrounds(batch: Batch) -> Tensor:
 
     row = which + torch.arange(batch.images, device=device)[:, None] * 4
     s = take(batch.surfaces, row.reshape(-1)).reshape(-1, batch.images, PIXELS)
-    colour = _surface(s, along, up, which, ground)
+    colour = _surface(s, along, up, ground)
     shadow = torch.where(ground, _shadow(batch.shadows, x, z), 0.0)
     sun = light[3:6] * torch.where(ground, light[1], 0.35) * (1.0 - shadow)
     sky = light[6:9] * torch.where(ground, 1.0 - 0.45 * shadow, 0.75)
     return (colour * colour * (sun + sky)).reshape(3, -1)
 
 
-def _surface(s: Tensor, along: Tensor, up: Tensor, which: Tensor, ground: Tensor) -> Tensor:
+def _surface(s: Tensor, along: Tensor, up: Tensor, ground: Tensor) -> Tensor:
     """Colours (3, B, PIXELS) of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
     base, line, alt, plinth_colour, top_colour = (s[i : i + 3] for i in range(0, 15, 3))
-    wide, high, joint_width, vary, alt_share, grain, grain_size, plinth, top = s[15:]
+    wide, high, joint_width, vary, alt_share, grain, grain_size, plinth, top, seed = s[15:]
     cu, cv = along / wide, up / high
     row = torch.floor(cv)
     # Every second row of small tiles is moved by half a tile, as bricks are.
     cu = cu + torch.where(high < 0.5 * wide + 0.02, 0.5 * (row - 2.0 * torch.floor(row * 0.5)), 0.0)
     column, down = torch.floor(cu).to(torch.int32), row.to(torch.int32)
-    kind = which.to(torch.int32)
+    kind = seed.to(torch.int32)
     tile, other = hashed(column, down, kind + 7), hashed(down, column, kind + 19)
     half = 0.5 * joint_width
     fu, fv = _frac(cu) * wide, (cv - row) * high

@@ -65,6 +65,14 @@ class Job:
             head["variant"] = {key: value for key, value in asdict(self.variant).items() if value is not None}
         return head
 
+    @property
+    def sizes(self) -> dict:
+        """What the manifest says of the number of images in each folder, and of the people in them."""
+        images = Counter(spec.folder for spec in self.specs)
+        people = Counter(folder for folder, _ in {(s.folder, s.identity) for s in self.specs if s.kind == "person"})
+        kinds = {"counts": images, "identities": people}
+        return {kind: {folder: of[folder] for folder in self.domain.layout.folders} for kind, of in kinds.items()}
+
     def missing(self, truth: bool, share: slice = slice(None)) -> list[ImageSpec]:
         """The images of the share that are not there, and with `truth` also those whose truth has not been noted."""
         there = {folder: image_names(self.out / folder) for folder in self.domain.layout.folders}
@@ -162,8 +170,7 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
     if not whole:
         for name, content in layout.files(job.domain, job.scale, job.seed).items():
             _save(out / name, content)
-        counts = Counter(spec.folder for spec in job.specs)
-        _save(out / MANIFEST, {**job.head, "counts": {folder: counts[folder] for folder in layout.folders}})
+        _save(out / MANIFEST, job.head | job.sizes)
         (out / UNFINISHED).unlink(missing_ok=True)
 
 

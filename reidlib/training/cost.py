@@ -6,6 +6,8 @@ memory that holds anything, since only shapes matter.
 
 from __future__ import annotations
 
+import json
+import math
 import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from reidlib import losses
 from reidlib.spec import Settings
 
 
@@ -43,6 +46,24 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
     classifiers = identities * (parameters(larger) - everything)
     counted, output = multiply_adds(network, size)
     return Cost(everything, classifiers, counted, output.embedding.shape[1])
+
+
+def chance(settings: Settings, identities: int) -> dict[str, float]:
+    """What each cross-entropy of these settings is while all identities are equally probable: its weight times the
+    classifiers' shares times ln K, by the name of the loss."""
+    terms = {name: loss for name, loss in settings.losses.items() if loss.function is losses.cross_entropy}
+    if not terms:
+        return {}
+    key = json.dumps(settings.trained())
+    if key not in _shares:
+        with torch.device("meta"):
+            network = settings.model(2, size=settings.recipe.size, **settings.options)
+        _, output = multiply_adds(network, settings.recipe.size)
+        _shares[key] = float(sum(output.shares or [1.0] * len(output.logits)))
+    return {name: loss.weight * _shares[key] * math.log(identities) for name, loss in terms.items()}
+
+
+_shares: dict[str, float] = {}  #: of the classifiers, together, by the settings of a network
 
 
 class StepCost(NamedTuple):

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from reidlib.data.augment import crop_and_flip, erase, pad_and_crop
 from reidlib.data.images import sent
 from reidlib.losses import Criterion
-from reidlib.models.backbone import imagenet_file
+from reidlib.models.backbone import start_of
 from reidlib.spec import Recipe, Settings
 from reidlib.training import precision
 from reidlib.training.schedule import parameter_groups
 
 
 def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
-    """The network before training, drawn from the seed alone, and where it starts: "scratch" or "imagenet".
+    """The network before training, drawn from the seed alone, and where it starts: "imagenet", "start" or "scratch".
 
     first: the network trained before it, where the settings ask for one; its weights are copied and frozen.
     """
@@ -25,12 +25,12 @@ def build(settings: Settings, identities: int, seed: int, first: nn.Module | Non
     torch.manual_seed(seed)
     model = settings.model(identities, size=recipe.size, **settings.options)
     start = "scratch"
-    if recipe.start == "imagenet":
-        for part in (module for module in model.modules() if hasattr(module, "load_imagenet")):
-            file = imagenet_file(part.depth)
-            if file is not None:
-                part.load_imagenet(file)
-                start = "imagenet"
+    for part in (module for module in model.modules() if hasattr(module, "load_weights")):
+        found = start_of(recipe.start, part.depth)
+        found.check()
+        if found.file is not None:
+            part.load_weights(found.file)
+            start = found.kind
     if settings.first is not None:
         if first is None:
             what = f"{settings.model.__name__} continues from a trained {settings.first.into}"

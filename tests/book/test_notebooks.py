@@ -154,8 +154,7 @@ def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
     assert "committed record" in page and "this machine" in page
     assert "reid train safenet/table5 --row g4 " in page
     outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
-    lists = slug == "msgwdp/figure9"  # it also draws ranked lists
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2 + lists
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
 
 
 def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(executed):

@@ -62,7 +62,7 @@ def everything(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", datasets.LOADERS)
+@pytest.mark.parametrize("name", [name for name in datasets.LOADERS if name != "start"])  # which is never real
 def test_reid_data_prints_every_table_there_is(everything, capsys, name):
     assert cli.main(["data", name]) == 0
     under_the_variable = capsys.readouterr().out

@@ -1,124 +1,124 @@
-"""Intervals over queries: by hand where it can be, by simulation where it must."""
+"""Intervals over seeds and identities: by hand where it can be, by simulation where it must."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from reidlib.evaluation import statistics
-from reidlib.evaluation.statistics import Interval, Spread, difference, holm, interval, over_seeds, verdict
+from reidlib.evaluation.statistics import (
+    Interval,
+    Spread,
+    difference,
+    holm,
+    interval,
+    kendall,
+    over_seeds,
+    verdict,
+)
 from reidlib.spec import ReidError
 
 
-def test_an_interval_holds_the_mean_in_percent_and_narrows_with_queries():
+def simulated(rng, shift=0.0, seeds=3, persons=60, queries=3, by_seed=0.02, by_person=0.1, together=0.08):
+    """Two rows of equal networks but for `shift`: (first, second, identities); values as in a record, seeds × queries.
+
+    by_seed, by_person: standard deviations of a seed's mean and of what a person's queries have in common between the
+    rows; together: of what one seed does to one person.
+    """
+    identities = np.repeat(np.arange(persons), queries)
+    hard = rng.normal(0.5, 0.2, persons)
+    sides = []
+    for own in (shift, 0.0):
+        person = hard + own + rng.normal(0, by_person / 2**0.5, persons)
+        values = person + rng.normal(0, by_seed, (seeds, 1)) + rng.normal(0, together, (seeds, persons))
+        sides.append(list(values[:, identities] + rng.normal(0, 0.05, (seeds, persons * queries))))
+    return *sides, identities
+
+
+def test_one_query_a_person_and_one_seed_is_the_paired_t_test():
     rng = np.random.default_rng(0)
-    few, many = (interval(rng.random(size)) for size in (30, 3000))
-    for value in (few, many):
-        assert value.low < value.mean < value.high
-    assert many.high - many.low < 0.2 * (few.high - few.low)
-    assert many.mean == pytest.approx(50, abs=2)
+    first, second = rng.random((2, 40))
+    found, expected = difference([first], [second], np.arange(40)), stats.ttest_rel(first, second)
+    bounds = expected.confidence_interval()
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.low, found.high) == pytest.approx((100 * bounds.low, 100 * bounds.high))
+    assert (found.freedom, found.seeds) == (pytest.approx(39), 1)
 
 
-def test_an_interval_is_near_the_normal_one_for_many_queries():
-    values = np.random.default_rng(4).beta(2, 3, 2000)
-    half = 100 * 1.96 * values.std() / np.sqrt(2000)
-    found = interval(values)
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), abs=0.1 * half)
+def test_many_persons_without_a_spread_leave_welchs_test_over_seeds():
+    first, second = np.array([0.4, 0.5, 0.45]), np.array([0.3, 0.36, 0.31, 0.33])
+    sides = [[np.full(50, value) for value in side] for side in (first, second)]
+    found, expected = difference(*sides, np.arange(50)), stats.ttest_ind(first, second, equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue) and found.freedom == pytest.approx(expected.df)
+    assert found.mean == pytest.approx(100 * (first.mean() - second.mean())) and found.seeds == 3
 
 
-def test_values_that_do_not_vary_and_a_single_query():
-    same = interval(np.full(9, 0.25))
+def test_the_standard_error_by_a_slow_loop():
+    first, second, identities = simulated(np.random.default_rng(3), seeds=4, persons=5)
+    mean = np.mean([a.mean() for a in first]) - np.mean([b.mean() for b in second])
+    squared = 0.0
+    for side in (first, second):
+        means = [values.mean() for values in side]
+        squared += sum((value - np.mean(means)) ** 2 for value in means) / 3 / 4
+    persons = 0.0
+    for person in range(5):
+        total = 0.0
+        for query in np.flatnonzero(identities == person):
+            total += np.mean([a[query] for a in first]) - np.mean([b[query] for b in second]) - mean
+        persons += (total / len(identities)) ** 2
+    squared += persons * 5 / 4
+    assert difference(first, second, identities).error == pytest.approx(100 * squared**0.5)
+
+
+def test_a_query_more_of_the_same_person_is_no_new_evidence():
+    first, second, identities = simulated(np.random.default_rng(5))
+    twice = [[np.repeat(values, 2) for values in side] for side in (first, second)]
+    once, doubled = difference(first, second, identities), difference(*twice, np.repeat(identities, 2))
+    assert (doubled.mean, doubled.error) == pytest.approx((once.mean, once.error))
+
+
+def test_seeds_that_differ_widen_the_interval():
+    rng = np.random.default_rng(6)
+    calm, wild = (simulated(rng, by_seed=size) for size in (0.001, 0.1))
+    assert difference(*wild).error > 2 * difference(*calm).error
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("parts", [{}, {"by_seed": 0.04}, {"by_seed": 0.002}, {"by_person": 0.01, "together": 0.01}])
+def test_equal_networks_are_called_different_in_at_most_6_of_100(seeds, parts):
+    found = [difference(*simulated(np.random.default_rng(number), seeds=seeds, **parts)) for number in range(1000)]
+    share = np.mean([entry.p < 0.05 for entry in found])
+    assert share <= 0.06 + 2 * (0.06 * 0.94 / 1000) ** 0.5
+
+
+def test_what_is_called_detectable_is_found_four_times_in_five():
+    wanted = np.median([difference(*simulated(np.random.default_rng(n), seeds=5)).detectable for n in range(100)])
+    found = [difference(*simulated(np.random.default_rng(n), shift=wanted / 100, seeds=5)) for n in range(1000, 1400)]
+    assert 0.72 <= np.mean([entry.p < 0.05 and entry.mean > 0 for entry in found]) <= 0.92
+
+
+def test_values_that_do_not_vary():
+    persons = np.arange(9)
+    same = interval([np.full(9, 0.25)] * 3, persons)
     assert (same.mean, same.low, same.high) == (25, 25, 25)
-    assert difference([np.full(9, 0.25)], [np.full(9, 0.25)]) == Interval(0, 0, 0, 1)
-    assert verdict(difference([np.full(9, 0.5)], [np.full(9, 0.25)])) == "supported"
-    assert verdict(difference([np.array([0.9])], [np.array([0.1])])) == "not distinguishable", "one query says nothing"
+    assert difference([np.full(9, 0.25)] * 3, [np.full(9, 0.25)] * 3, persons).p == 1
+    assert verdict(difference([np.full(9, 0.5)] * 3, [np.full(9, 0.25)] * 3, persons)) == "supported"
 
 
-def test_the_same_values_give_the_same_interval():
-    values = np.random.default_rng(1).random(40)
-    assert interval(values) == interval(values)
-
-
-def test_p_by_exact_enumeration():
-    """Three queries with differences 1, 1, −1: all 27 resamples are counted."""
-    values = np.array([1.0, 1.0, -1.0])
-    means = [(a + b + c) / 3 for a in values for b in values for c in values]
-    exact = 2 * min(np.mean([m <= 0 for m in means]), np.mean([m >= 0 for m in means]))
-    assert difference([values / 2], [-values / 2]).p == pytest.approx(exact, abs=0.02)
-
-
-@pytest.fixture
-def fewer_resamples(monkeypatch):
-    """Enough for what is simulated hundreds of times; a single interval has ten times as many."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 999)
-
-
-def coverage(draw, truth, times=300):
-    """Share of intervals that hold the truth; its binomial spread at 95 % and 300 times is 1.3 points."""
-    found = [draw(np.random.default_rng(number)) for number in range(times)]
-    return np.mean([each.low <= 100 * truth <= each.high for each in found])
-
-
-def test_a_single_interval_covers_the_truth_about_95_times_in_100(fewer_resamples):
-    """60 queries from a skewed law with mean 1/3."""
-    assert 0.91 <= coverage(lambda rng: interval(rng.beta(1, 2, size=60)), 1 / 3) <= 0.985
-
-
-def test_a_paired_interval_covers_the_truth_with_seeds_pooled(fewer_resamples):
-    """100 queries, each hard or easy for both rows in all seeds; the true difference is 0.05, a query's own varies."""
-
-    def draw(rng):
-        hard = rng.beta(2, 2, 100)
-        own = rng.normal(0.05, 0.2, 100)  # how much the better row gains on this query, in every seed
-        rows = [[hard + shift + rng.normal(0, 0.1, 100) for _ in range(3)] for shift in (own, 0)]
-        return difference(*rows)
-
-    assert 0.91 <= coverage(draw, 0.05) <= 0.985
-
-
-def test_rank_1_differences_are_covered_too(fewer_resamples):
-    """Hits are 0 or 1: 200 queries, 0.6 against 0.5 right, independent."""
-    assert 0.91 <= coverage(lambda rng: difference([rng.random(200) < 0.6], [rng.random(200) < 0.5]), 0.1) <= 0.985
-
-
-def test_p_is_uniform_where_nothing_differs(fewer_resamples):
-    """Under no difference a p below 0.05 is found about 5 times in 100, below 0.5 half the time."""
-    found = [np.random.default_rng(number) for number in range(300)]
-    p = np.array([difference([rng.random(80)], [rng.random(80)]).p for rng in found])
-    assert 0.02 <= (p < 0.05).mean() <= 0.09
-    assert 0.41 <= (p < 0.5).mean() <= 0.59
-
-
-def test_p_below_5_percent_is_an_interval_without_zero():
-    for number in range(40):
-        rng = np.random.default_rng(number)
-        found = difference([rng.normal(0.03, 0.1, 50)], [np.zeros(50)])
-        if abs(found.p - 0.05) > 0.003:
-            assert (found.p < 0.05) == (not found.holds_zero)
-
-
-def test_seeds_of_one_query_are_not_new_queries():
-    rng = np.random.default_rng(5)
-    values = rng.random(50)
-    once, thrice = interval(values), interval(values, values, values)
-    assert thrice == once
-
-
-def test_pairing_sees_a_difference_that_two_separate_intervals_hide():
-    rng = np.random.default_rng(3)
-    easy = rng.random(100)
-    better = np.clip(easy + 0.03 + 0.01 * rng.standard_normal(100), 0, 1.1)
-    apart = interval(better), interval(easy)
-    assert apart[0].low < apart[1].high, "taken apart the two overlap"
-    assert verdict(difference([better], [easy])) == "supported"
-    assert verdict(difference([easy], [better])) == "contradicted"
+def test_what_cannot_be_compared_is_an_error():
+    with pytest.raises(ReidError, match=r"tested on \[3, 4\] queries"):
+        difference([np.zeros(3)], [np.zeros(4)], np.arange(4))
+    with pytest.raises(ReidError, match="NaN"):
+        interval([np.array([0.1, np.nan])], np.arange(2))
+    with pytest.raises(ReidError, match="one identity"):
+        interval([np.array([0.1, 0.2])], np.zeros(2))
+    with pytest.raises(ReidError, match="no value"):
+        over_seeds([])
 
 
 def test_mean_and_spread_by_hand():
     assert over_seeds([1.0, 2.0, 3.0]) == Spread(2.0, 1.0, 3)
     assert over_seeds([7.0]) == Spread(7.0, 0.0, 1)
-    with pytest.raises(ReidError, match="no value"):
-        over_seeds([])
 
 
 def test_holm_by_hand():
@@ -142,25 +142,30 @@ def test_holm_is_the_step_down_procedure(p_values):
 
 
 @pytest.mark.parametrize(
-    "mean, p, adjusted, word",
+    "mean, seeds, adjusted, word",
     [
-        (1.0, 0.01, None, "supported"),
-        (-1.0, 0.01, None, "contradicted"),
-        (1.0, 0.06, None, "not distinguishable"),
-        (1.0, 0.01, 0.06, "not distinguishable"),
-        (1.0, 0.01, 0.04, "supported"),
+        (3.0, 3, None, "supported"),
+        (-3.0, 3, None, "contradicted"),
+        (1.0, 3, None, "not distinguishable"),
+        (3.0, 3, 0.06, "not distinguishable"),
+        (3.0, 2, None, "too few seeds"),
     ],
 )
-def test_the_rule(mean, p, adjusted, word):
-    assert verdict(Interval(mean, mean - 1, mean + 1, p), adjusted) == word
+def test_the_verdict(mean, seeds, adjusted, word):
+    assert verdict(Interval(mean, 1.0, 50, seeds), adjusted) == word
 
 
-def test_what_nothing_can_test():
+def test_no_difference_is_no_test():
     assert verdict(None) == "not testable"
 
 
-def test_bad_values_are_named():
-    with pytest.raises(ReidError, match=r"tested on \[3, 4\] queries; compare runs of one"):
-        difference([np.ones(3)], [np.ones(4)])
-    with pytest.raises(ReidError, match="without a match"):
-        interval(np.array([0.5, np.nan]))
+def test_orders_by_hand():
+    """Of six pairs all agree, none does, and one is swapped: (5 − 1) / 6."""
+    printed = [1.0, 2.0, 3.0, 4.0]
+    assert kendall(printed, [printed, printed]) == Spread(1.0, 0.0, 2)
+    assert kendall(printed, [printed[::-1]]).mean == -1
+    assert kendall(printed, [[1.0, 2.0, 4.0, 3.0]]).mean == pytest.approx(4 / 6)
+    with pytest.raises(ReidError, match="three rows"):
+        kendall([1.0, 2.0], [[1.0, 2.0]])
+    with pytest.raises(ReidError, match="no order"):
+        kendall(printed, [[1.0] * 4])

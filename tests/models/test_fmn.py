@@ -216,7 +216,7 @@ def test_both_networks_start_from_one_imagenet_file(tmp_path):
     classifier = model.classifier.weight.clone()
     for part in (model.grn.backbone, model.lan):
         assert part.depth == 50
-        part.load_imagenet(file)
+        part.load_weights(file)
     for stage, layer in ((3, whole.layer3), (4, whole.layer4)):
         for network in (model.grn.backbone, model.lan.blocks):
             loaded = getattr(network, f"stage{stage}").state_dict()
@@ -224,7 +224,7 @@ def test_both_networks_start_from_one_imagenet_file(tmp_path):
     assert torch.equal(model.classifier.weight, classifier)
     file.write_bytes(b"no weights")
     with pytest.raises(ReidError, match="not a torch state dict"):
-        model.lan.load_imagenet(file)
+        model.lan.load_weights(file)
 
 
 def test_the_lan_shares_no_weight_with_the_grn():

@@ -361,9 +361,9 @@ def test_stages_that_nothing_reads_are_not_built_and_imagenet_still_loads(tmp_pa
     torch.save(torchvision.models.resnet50().state_dict(), file)
     model = network(stages=(last,), order="©", **LIGHT)
     assert [stage for stage in (1, 2, 3, 4) if hasattr(model.backbone, f"stage{stage}")] == list(range(1, last + 1))
-    model.backbone.load_imagenet(file)
+    model.backbone.load_weights(file)
     whole = Backbone(last_stride=1)
-    whole.load_imagenet(file)
+    whole.load_weights(file)
     with torch.inference_mode():
         expected, got = whole.eval()(images), model.backbone.eval()(images)
     assert list(got) == list(range(1, last + 1))

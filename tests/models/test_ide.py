@@ -31,6 +31,19 @@ def test_the_whole_image_is_one_stripe_and_a_stride_of_one_doubles_the_map():
     assert torch.allclose(output.embedding, output.maps["stage4"].mean((2, 3)), atol=1e-6)
 
 
+def test_a_neck_normalises_what_is_tested_and_classified_and_not_what_is_compared():
+    torch.manual_seed(0)
+    model = IDE(5, size=(128, 64), stripes=2, neck=True).train()
+    output = model(torch.rand(4, 3, 128, 64))
+    first = output.features[0]
+    expected = (first - first.mean(0)) / (first.var(0, unbiased=False) + model.necks[0].eps).sqrt()
+    assert torch.allclose(output.embedding[:, :2048], expected, atol=1e-4)
+    assert torch.allclose(output.logits[0], expected @ model.classifiers[0].weight.T, atol=1e-4)
+    output.logits[0].sum().backward()
+    assert model.necks[0].bias.grad is None and model.necks[0].weight.grad is not None
+    assert not IDE(5, size=(128, 64)).necks
+
+
 @pytest.mark.parametrize("wrong", [dict(stripes=0), dict(stripes=5), dict(last_stride=1, stripes=9)])
 def test_more_stripes_than_rows_are_named(wrong):
     with pytest.raises(ValueError, match="stripes must be from 1 to"):

@@ -183,14 +183,14 @@ def test_imagenet_weights_are_found_loaded_and_checked(tmp_path, monkeypatch):
     torch.save(whole.state_dict(), file)
     assert imagenet_file(50) == file
     backbone = Backbone()
-    backbone.load_imagenet(file)
+    backbone.load_weights(file)
     images = torch.rand(1, 3, *SIZE)
     with torch.inference_mode():
         x = whole.eval().maxpool(whole.relu(whole.bn1(whole.conv1(images))))
         x = whole.layer4(whole.layer3(whole.layer2(whole.layer1(x))))
         assert torch.equal(backbone.eval()(images)[4], x)
     with pytest.raises(ReidError, match="not the weights of a torchvision ResNet-101"):
-        Backbone(101).load_imagenet(file)
+        Backbone(101).load_weights(file)
     file.write_bytes(b"no weights")
     with pytest.raises(ReidError, match="not a torch state dict"):
-        Backbone().load_imagenet(file)
+        Backbone().load_weights(file)

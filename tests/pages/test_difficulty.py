@@ -21,6 +21,9 @@ class Run:
     budget: str = "small"
     seed: int = 0
 
+    def identities(self):
+        return np.arange(len(self.ap)) // 2
+
     def state(self):
         return "missing" if self.ap is None else "finished"
 
@@ -30,9 +33,10 @@ class Run:
 
 
 class Runs:
-    def __init__(self, dataset, **ap):
-        self.runs = [Run(SimpleNamespace(label=label), dataset, ap.get(label)) for label in LABELS]
-        self.table = SimpleNamespace(rows=[run.row for run in self.runs])
+    def __init__(self, dataset, seeds=(0,), **ap):
+        rows = [SimpleNamespace(label=label) for label in LABELS]
+        self.runs = [Run(row, dataset, ap.get(row.label), seed=seed) for row in rows for seed in seeds]
+        self.table = SimpleNamespace(rows=rows)
 
     def frame(self):
         lines = []
@@ -75,13 +79,14 @@ def test_the_goals_of_a_set_that_was_not_run_are_open(market):
     assert lines[1] == ["MSMT17", *["not run"] * 3]
 
 
-def test_a_step_is_the_paired_interval_and_grey_where_it_holds_zero(market):
-    other = Runs("dukemtmc", trained=aps(0.3), stripes=np.flip(aps(0.301, 0.3)))
-    view = difficulty.steps([market, other], [("trained", "stripes")], "c")
+def test_a_step_is_grey_where_its_interval_holds_zero_and_seeds_are_enough(market):
+    other = dict(trained=aps(0.3), stripes=np.flip(aps(0.301, 0.3)))
+    sets = [Runs("dukemtmc", **other), Runs("dukemtmc", seeds=(0, 1, 2), **other)]
+    view = difficulty.steps([market, *sets], [("trained", "stripes")], "c")
     (line,) = view.lines()
-    exact = statistics.difference([aps(0.30)], [aps(0.16)])
+    exact = statistics.difference([aps(0.30)], [aps(0.16)], np.arange(41) // 2)
     assert line[2] == f"+{exact.mean:.1f} [+{exact.low:.1f}, +{exact.high:.1f}]" == "+14.0 [+14.0, +14.0]"
-    assert [cell.grey for cell in line[2:]] == [False, True]
+    assert [cell.grey for cell in line[2:]] == [False, False, True]
 
 
 def test_transfer_holds_a_network_against_the_one_trained_at_home(market):

@@ -253,6 +253,16 @@ def test_a_size_that_differs_is_marked():
     assert "2,227 ≠" in table and table.count("≠") == 1
 
 
+def test_both_parts_of_every_set_are_shown_at_every_budget():
+    lines = page.parts_of({"small": 0.05, "full": 1.0}).texts()
+    market = market1501.PUBLISHED
+    shown = [market[f"train {what}"] for what in ("identities", "images")]
+    shown += [market[what] for what in ("query identities", "query images", "gallery images")]
+    assert lines[1][1:] == ["full", *(f"{number:,}" for number in shown)]
+    assert [line[4] for line in lines if line[1] == "small"] == ["150"] * 5, "test identities of all five"
+    assert lines[-1][0] not in DATASETS.values() and "no data set" in str(page.parts_of({"small": 0.05}))
+
+
 def test_the_table_of_what_lies_on_disk(sets):
     lines = {line[0]: line[1:] for line in page.on_disk(sets).texts()}
     for found in sets:

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import made_up
 import nbformat
 import numpy as np
 import pytest
@@ -30,11 +31,14 @@ def number(text: str) -> float:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """A results folder with a copy of the committed records."""
+    """A results folder with records of SafeNet's Table 5, whose queries find their first match by chance."""
     results = tmp_path_factory.mktemp("results")
-    shutil.copytree(paths.home() / "results" / "records", results / "records")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_RESULTS", str(results))
+        for place, run in enumerate(runs_of("safenet/table5", budget="small")):
+            arrays = made_up.arrays(np.random.default_rng(place).geometric(0.3, 200).tolist())
+            arrays["ap_trapezoid"] = arrays["ap"] - 0.5 * arrays["ap"] * (1 - arrays["ap"])
+            made_up.write(run, arrays)
         yield results
 
 

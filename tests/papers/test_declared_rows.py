@@ -16,7 +16,10 @@ from reidlib.spec import Assumed, Row
 
 TABLES = list(papers.tables().values())
 ROWS = [
-    pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}") for table in TABLES for row in table.rows
+    pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}")
+    for table in TABLES
+    if "smoke" in table.budgets  # standins/from-scratch repeats rows of other tables at their budget small
+    for row in table.rows
 ]
 
 
@@ -124,7 +127,7 @@ SIZED = [case for case in ROWS if "size" in case.values[1].recipe]
 def test_another_input_size_makes_the_same_network(table, row):
     """So what is tested above on small images holds for the rows with a size of their own."""
     shapes = []
-    for settings in (table.settings(row, "full"), small(table, row)):
+    for settings in (table.settings(row, list(table.budgets)[-1]), small(table, row)):
         with torch.device("meta"):
             model = settings.model(5, size=settings.recipe.size, **settings.options)
         shapes.append({name: tensor.shape for name, tensor in model.state_dict().items()})

@@ -110,6 +110,15 @@ def test_two_papers_that_share_a_key_wait_for_each_other(house):
     assert (first.after, second.after) == ((), (run.record_file,)) and not second.trains
 
 
+def test_a_table_without_the_budget_is_left_out_unless_it_is_asked_for_by_name(house):
+    def tables(budget):
+        return {part.table for part in batch.plan(["standins"], budget=budget).parts}
+
+    assert tables("small") - tables("medium") == {"standins/start"}, "trained once, at budget small"
+    with pytest.raises(ReidError, match="standins/start: unknown budget 'medium'; choose one of smoke, small"):
+        batch.plan(["standins/start"], budget="medium")
+
+
 def test_the_splits_of_cuhk03_stand_for_seeds(house):
     plan = planned("safenet/table2-five-pairs", seeds=(0, 1, 2))
     assert len(plan.runs) == 40 and {run.seed for run in plan.runs} == {0}

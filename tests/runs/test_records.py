@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from reidlib import papers
 from reidlib.evaluation import TIE_RULE
-from reidlib.runs import migrate, records
+from reidlib.runs import records
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
@@ -73,7 +73,9 @@ def test_what_is_written_is_read(run, file):
         "ap_trapezoid",
         "inp",
         "first_hit",
+        "identity",
     }
+    assert arrays["identity"].tolist() == [0, 0, 1, 1, 2]
     assert arrays["first_hit"].tolist() == [1, 2, 1, 4, 0] and arrays["valid"].tolist() == [True] * 4 + [False]
 
 
@@ -81,7 +83,7 @@ def test_what_is_written_is_read(run, file):
 def test_every_committed_record_is_accepted(file):
     record = records.read(file)
     assert record.schema == records.SCHEMA and file.as_posix().endswith(record.place.as_posix())
-    assert record.tie_rule in (migrate.TIE_RULE_1, TIE_RULE)
+    assert record.tie_rule == TIE_RULE
     assert record.threads in (1, 2) and record.device_kind == "cpu"
 
 
@@ -103,7 +105,7 @@ def test_other_letters_survive_a_locale_without_them(run, tmp_path, monkeypatch)
 
 
 def test_every_read_and_write_of_a_text_names_its_encoding():
-    for name in ("records", "archive", "status", "datasets", "migrate"):
+    for name in ("records", "archive", "status", "datasets"):
         tree = ast.parse(Path(records.__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text"):
@@ -162,9 +164,9 @@ def test_keys_follow_from_the_content_of_a_record(file):
         ({"settings": {"a": [float("1e308")] * 2}}, "its key does not follow from its settings"),
         ({"seed": 1}, "its key does not follow from its settings, start, data and seed"),
         ({"accuracy": 1}, "'accuracy' unknown"),
-        ({"schema": 1}, "schema 1, this code reads 2; run `python -m reidlib.runs.migrate`"),
-        ({"schema": 3}, "schema 3, this code reads 2; update the code"),
-        ({"schema": "2"}, "schema is '2', not 2"),
+        ({"schema": 2}, "schema 2, this code reads 3; delete it and run its row again"),
+        ({"schema": 4}, "schema 4, this code reads 3; update the code"),
+        ({"schema": "3"}, "schema is '3', not 3"),
         ({"key": "0" * 16}, "key"),
     ],
     ids=str,
@@ -255,7 +257,7 @@ GOOD = made_up.arrays(excluded=1)
     [
         (b"no archive", "unreadable"),
         (stored(GOOD)[:-30], "unreadable"),
-        (stored({"ap": GOOD["ap"]}), "ap_trapezoid, inp, valid missing"),
+        (stored({"ap": GOOD["ap"]}), "ap_trapezoid, identity, inp, valid missing"),
         (stored(GOOD | {"ap": GOOD["ap"].astype(np.float32)}), "'ap' is float32 of shape (5,), not float64"),
         (stored(GOOD | {"ap": GOOD["ap"][:4]}), "'ap' is float64 of shape (4,)"),
         (stored(GOOD | {"ap": GOOD["ap"].reshape(5, 1)}), "'ap' is float64 of shape (5, 1)"),
@@ -265,9 +267,11 @@ GOOD = made_up.arrays(excluded=1)
         (stored(GOOD | {"inp": np.full(5, np.nan)}), "'inp' outside 0 to 1"),
         (stored(GOOD | {"ap": GOOD["ap"] / 2}), "mean of mAP 34.375, the record says 68.750"),
         (stored(GOOD | {"first_hit": GOOD["first_hit"] + 1}), "mean of rank1 0.000, the record says 50.000"),
+        (stored(GOOD | {"identity": GOOD["identity"][:4]}), "'identity' is int64 of shape (4,)"),
+        (stored(GOOD | {"identity": GOOD["ap"]}), "'identity' is float64 of shape (5,), not int64"),
         (stored(GOOD | {"extra": np.array([object()] * 5)}), "unreadable"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_per_query_numbers_that_contradict_their_record_are_refused(copy, content, words):
     """Even under the right digest."""
@@ -333,7 +337,7 @@ def test_any_damage_of_the_per_query_file_is_noticed(file, data):
 def test_the_writer_refuses_what_the_reader_would(run, tmp_path):
     file, good = tmp_path / f"{run.key}.json", made_up.record(run)
     for record, arrays, words in [
-        (good, None, "per-query numbers: ap, ap_trapezoid, inp, valid missing"),
+        (good, None, "per-query numbers: ap, ap_trapezoid, identity, inp, valid missing"),
         (replace(good, seconds=float("nan")), made_up.arrays(), "seconds is nan"),
         (replace(good, threads=0), made_up.arrays(), "without threads"),
         (good, made_up.arrays((9, 9)), "2 of 2 queries valid"),
@@ -388,82 +392,3 @@ def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
     with pytest.raises(ReidError, match="results folder cannot be written .No space left.*free some space"):
         records.check_writable(folder)
     assert sizes == [2**20] and list(folder.iterdir()) == [], "as much as a record takes, and nothing is left"
-
-
-# --- migration --------------------------------------------------------------------------------------------------------
-
-ADDED = {
-    "start_digest", "held_out", "tie_rule", "overhead_seconds", "device_kind", "threads", "runs_at_once", "precision",
-    "step", "deterministic", "notes", "per_query_sha256", "results_version", "schema",
-}  # fmt: skip
-
-
-def as_schema_1(file: Path, results: Path, **changes) -> Path:
-    """A committed record as schema 1 had it, in another results folder."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    old = {name: value for name, value in content.items() if name not in ADDED} | changes
-    old["data"] = {name: value for name, value in old["data"].items() if name != "train_digest"}
-    target = results / records.read(file).place
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(old), encoding="utf-8")
-    shutil.copy(file.with_suffix(".npz"), target.with_suffix(".npz"))
-    return target
-
-
-def test_records_of_schema_1_keep_their_numbers_and_keys(tmp_path):
-    """One alone, one of a cross-domain pair, one of imitated bf16, one without bf16 on its device."""
-    chosen = {}
-    for file in COMMITTED:
-        record = records.read(file)
-        if record.tie_rule == migrate.TIE_RULE_1:
-            chosen[record.precision, "train_digest" in record.data, record.threads] = file
-    assert len(chosen) >= 4
-    files = [as_schema_1(file, tmp_path) for file in chosen.values()]
-    assert migrate.migrate(tmp_path) == len(files)
-    for old, new in zip(chosen.values(), files, strict=True):
-        assert records.read(new) == records.read(old)
-    before = [file.stat().st_mtime_ns for file in files]
-    assert migrate.migrate(tmp_path) == 0
-    assert [file.stat().st_mtime_ns for file in files] == before, "a second call changes nothing"
-
-
-def test_a_record_under_an_old_name_of_its_budget_moves(tmp_path):
-    old = as_schema_1(COMMITTED[0], tmp_path, budget="cpu")
-    folder = Path(str(old.parent).replace("/small/", "/cpu/"))
-    folder.parent.mkdir(parents=True)
-    old.parent.rename(folder)
-    assert migrate.migrate(tmp_path) == 1
-    assert records.read(old) == records.read(COMMITTED[0]) and not list(folder.iterdir())
-    again = as_schema_1(COMMITTED[0], tmp_path / "other", budget="cpu")
-    for file in (again, again.with_suffix(".npz")):
-        shutil.copy(file, folder)
-    with pytest.raises(ReidError, match=f"{old.name}: becomes .*, which exists already; delete one of them"):
-        migrate.migrate(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "device, kind, threads, precision, deterministic",
-    [
-        ("cpu (AMD EPYC, 1 thread, fp32 for bf16)", "cpu", 1, "fp32", False),
-        ("cpu (Intel(R) Xeon(R) Processor, 2 threads)", "cpu", 2, "bf16", False),
-        ("cuda (NVIDIA H100 80GB HBM3, deterministic)", "cuda", 0, "bf16", True),
-    ],
-)
-def test_what_schema_1_kept_in_words(device, kind, threads, precision, deterministic):
-    content = json.loads(COMMITTED[0].read_text(encoding="utf-8"))
-    content["settings"]["recipe"]["precision"] = "bf16"
-    new = migrate.upgrade(
-        {name: value for name, value in content.items() if name not in ADDED} | {"device": device}, b""
-    )
-    found = new["device_kind"], new["threads"], new["precision"], new["deterministic"]
-    assert found == (kind, threads, precision, deterministic)
-
-
-def test_a_damaged_record_stops_the_migration_with_one_line(tmp_path, monkeypatch):
-    file = as_schema_1(COMMITTED[0], tmp_path, seed=5)
-    before = file.read_bytes()
-    monkeypatch.setattr("sys.argv", ["migrate", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        migrate.main()
-    said = str(ended.value.code)
-    assert file.name in said and "does not follow" in said and "\n" not in said and file.read_bytes() == before

@@ -52,6 +52,10 @@ def test_a_run_ends_in_a_record_that_says_everything(finished, monkeypatch):
     metrics = record.metrics["market1501-single-query"]
     assert 0 <= metrics["rank1"] <= metrics["rank5"] <= metrics["rank10"] <= 100
     assert metrics["queries"] == record.data["images"]["query"] == len(run.per_query())
+    assert (
+        run.identities().tolist()
+        == datasets.load("market1501", "stand-in", "smoke").split("query")["identity"].tolist()
+    )
     assert 100 * run.per_query().mean() == pytest.approx(metrics["mAP"])
     assert 100 * run.per_query("ap_trapezoid").mean() == pytest.approx(metrics["mAP_trapezoid"])
     assert record.curve[0]["images"] > 0 and record.images_per_second > 0 and record.peak_memory_mb > 0

@@ -18,7 +18,7 @@ MARKET = catalogue.FOLDER / "market1501.toml"
 
 def test_a_domain_is_what_its_file_says():
     market, msmt = DOMAINS["market1501"], DOMAINS["msmt17"]
-    assert sorted(DOMAINS) == ["cuhk03", "dukemtmc", "market1501", "msmt17"]
+    assert sorted(DOMAINS) == ["cuhk03", "dukemtmc", "market1501", "msmt17", "start"]
     assert (market.name, market.sequences, market.lights) == ("market1501", 6, (Light(),))
     assert isinstance(market.sizes, Sizes) and market.sizes.query_images == 3368
     first = market.cameras[0]
@@ -41,7 +41,7 @@ def test_a_new_domain_is_a_new_file(tmp_path):
 
 
 WRONG = [
-    ('layout = "market1501"', 'layout = "market"', "layout is 'market'; known: market1501, dukemtmc"),
+    ('layout = "market1501"', 'layout = "market"', "layout is 'market'; known: market1501, people"),
     ('layout = "market1501"', "", "layout is None"),
     ("sequences = 6", "sequences = 6.0", "sequences is 6.0, not of the type int"),
     ("sequences = 6", "sequences = true", "sequences is True, not of the type int"),
@@ -88,12 +88,12 @@ def test_the_digests_of_all_domains_and_variants_stand():
     ]
     digests = [
         standin.digest(name, scale=scale, seed=seed, variant=variant)
-        for name in ("market1501", "dukemtmc", "cuhk03", "msmt17")
+        for name in ("market1501", "dukemtmc", "cuhk03", "msmt17", "start")
         for scale, seed in ((0.005, 0), (0.05, 0), (0.05, 1), (1, 0))
         for variant in changes
     ]
     assert len(set(digests)) == len(digests)
-    assert hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16] == "2d37fbd263629381"
+    assert hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16] == "f50eb2520d91aa1d"
 
 
 def test_digests_and_manifests_need_neither_torch_nor_pillow():

@@ -1,10 +1,13 @@
-"""The stand-ins of DukeMTMC-reID, CUHK03 and MSMT17: published counts, real names, sound splits, the same bits."""
+"""The stand-ins of DukeMTMC-reID, CUHK03 and MSMT17, and the start: counts, names, sound splits, the same bits."""
 
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,11 +15,15 @@ import torch
 from scipy.io import loadmat
 
 from reidlib import standin
+from reidlib.data import start
+from reidlib.runs import datasets
 from reidlib.spec import ReidError
-from reidlib.standin import DOMAINS, layouts, rendering, scene, write
+from reidlib.standin import DOMAINS, Variant, layouts, rendering, scene, write
+from reidlib.standin import domain as domains
+from reidlib.standin import plan as plans
 from reidlib.standin.plan import plan
 
-DUKEMTMC, CUHK03, MSMT17 = DOMAINS["dukemtmc"], DOMAINS["cuhk03"], DOMAINS["msmt17"]
+DUKEMTMC, CUHK03, MSMT17, START = (DOMAINS[name] for name in ("dukemtmc", "cuhk03", "msmt17", "start"))
 
 DUKE_NAME = re.compile(r"(\d{4})_c([1-8])_f\d{7}\.jpg")
 CUHK_NAME = re.compile(r"(\d{4})_c([12])_([1-5])\.jpg")
@@ -173,6 +180,125 @@ def test_msmt(planned, scale, seed):
         assert (len(people["train"]), len(people["test"])) == (1041, 3060)
 
 
+@pytest.mark.parametrize("scale, seed", [(0.0005, 0), (0.05, 1)])
+def test_the_start(planned, scale, seed):
+    specs = planned(START, scale, seed)
+    by = defaultdict(list)
+    for spec in specs:
+        found = start.LAYOUT.pattern.fullmatch(spec.name)
+        assert found and (int(found[1]), int(found[2])) == (spec.identity, spec.camera)
+        by[spec.folder].append((spec.identity, spec.camera))
+    train, query, gallery = ({who for who, _ in by[f]} for f in (layouts.TRAIN, layouts.QUERY, layouts.TEST))
+    assert query == gallery and not train & query
+    check_matches(by[layouts.QUERY], by[layouts.TEST])
+    if scale == 0.05:
+        assert (len(train), len(by[layouts.TRAIN]), len(query)) == (500, 6000, 150)
+        assert {camera for _, camera in by[layouts.TRAIN]} == set(range(1, len(START.cameras) + 1))
+        assert {spec.film for spec in specs} == set(range(1, len(START.lights) + 1)), "a film in every light"
+
+
+def test_the_start_is_read_back_and_is_never_a_real_set(tmp_path):
+    out = standin.render("start", scale=0.0005, seed=0, out=tmp_path / "set", workers=1, truth=False)
+    data = datasets.LOADERS["start"](out)
+    assert (data.name, data.source) == ("start", "stand-in")
+    counted = {split: data.split(split)["identity"].nunique() for split in ("train", "query", "gallery")}
+    folders = json.loads((out / standin.MANIFEST).read_text(encoding="utf-8"))["identities"]
+    assert list(counted.values()) == [folders[folder] for folder in start.LAYOUT.forms[0]]
+    (out / standin.MANIFEST).unlink()
+    for root in (None, out):
+        with pytest.raises(ReidError, match="start exists only as a set that this study renders: `reid render start"):
+            datasets.LOADERS["start"](root)
+
+
+# The sizes of the test part
+
+SETS = {"market1501": 38, "dukemtmc": 35, "cuhk03": 38, "msmt17": 52, "start": 500}
+"""Training identities at scale 0.05: a twentieth of the published ones."""
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_small_set_tests_150_identities_in_at_most_1100_images(planned, name):
+    specs = planned(DOMAINS[name], 0.05, 0)
+    people, images = defaultdict(set), Counter()
+    for spec in specs:
+        if not spec.folder.startswith(("labeled/", layouts.TIGHT)):  # the same moments in other boxes
+            part = "train" if spec.folder.endswith("train") else "test"
+            images[part] += 1
+            people[part] |= {spec.identity} if spec.kind == "person" else set()
+    sizes = DOMAINS[name].sizes
+    assert len(people["train"]) == SETS[name] == round(0.05 * sizes.train_identities)
+    assert images["train"] == pytest.approx(0.05 * sizes.train_images, abs=0.6)
+    strangers = len(people["test"]) - 150  # DukeMTMC-reID's are numbered as everybody else
+    assert (0 < strangers < 30 if name == "dukemtmc" else strangers == 0) and images["test"] <= 1100
+    known = plans.counts(sizes, 0.05)
+    assert (known["identities"], known["train"], known["tested identities"]) == (SETS[name], images["train"], 150)
+    assert known["query"] + known["gallery"] == images["test"]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_test_part_grows_with_the_scale_up_to_the_published_one(name):
+    sizes = DOMAINS[name].sizes
+    found = [plans.tested(sizes, scale) for scale in (0.0001, 0.001, 0.01, 0.05, 0.25, 0.6, 0.99, 1.0)]
+    assert found[-1] == (sizes.test_identities, sizes.query_images, 1.0)
+    for one, other in itertools.pairwise(found):
+        assert all(low <= high for low, high in zip(one, other, strict=True))
+    for part in found:
+        assert 2 * part.identities <= part.queries <= sizes.query_images and 0 <= part.gallery <= 1
+    parts = (sizes.junk_images, sizes.distractor_images) if name == "market1501" else ()
+    more = (sizes.distractor_images,) if name == "dukemtmc" else parts
+    assert sizes.whole_gallery == sizes.gallery_images + sum(more)
+
+
+# Strangers: no domain shares a draw with another
+
+
+def drawn_by(monkeypatch, name, out):
+    """The name of every random stream that is opened while a tiny set is planned, rendered and written."""
+    opened = []
+
+    class Recorded(Random):
+        def __init__(self, key):
+            opened.append(key)
+            super().__init__(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(domains, "Random", Recorded)
+        variant = Variant("tight", 0.5, None, 0.5)  # which draws from every stream that there is
+        standin.render(name, scale=0.0005, seed=77, out=out, workers=1, variant=variant, truth=False)
+    return set(opened)
+
+
+def test_no_random_stream_is_shared_by_two_domains(tmp_path, monkeypatch):
+    opened = {name: drawn_by(monkeypatch, name, tmp_path / name) for name in DOMAINS}
+    for one, other in itertools.combinations(opened, 2):
+        assert not opened[one] & opened[other]
+    for name, streams in opened.items():
+        assert len(streams) > 100 and all(stream.startswith(f"{name}/77/") for stream in streams)
+        purposes = {stream.split("/")[2] for stream in streams}
+        assert {"plan", "frames", "person", "walk", "image", "light", "surfaces", "alike"} <= purposes, name
+
+
+def test_all_randomness_comes_from_the_streams():
+    """Nothing in the room makes a generator but `Domain.stream`."""
+    makers = re.compile(r"\b(Random\(|random\.seed|default_rng|np\.random|torch\.(?:manual_seed|rand)|import random\b)")
+    found = {
+        file.name: makers.findall(file.read_text(encoding="utf-8"))
+        for file in Path(domains.__file__).parent.glob("*.py")
+    }
+    assert {name: calls for name, calls in found.items() if calls} == {"domain.py": ["Random("]}
+
+
+def test_people_of_the_same_number_are_strangers_across_domains():
+    for number in range(1, 60):
+        people = [scene.person_of(domain, 0, str(number)) for domain in DOMAINS.values()]
+        walks = [scene.walk(domain, 0, str(number), 1, 0, 0)[0] for domain in DOMAINS.values()]
+        for name in ("height", "build", "stride", "swing", "skin", "bag_size"):
+            assert len({getattr(person, name) for person in people}) == len(DOMAINS), (number, name)
+        assert len({(walk.pose, walk.x) for walk in walks}) == len({walk.pose.phase for walk in walks}) == len(DOMAINS)
+    tall = np.array([[scene.person_of(d, 0, str(n)).height for n in range(1, 200)] for d in DOMAINS.values()])
+    assert np.abs(np.corrcoef(tall) - np.eye(len(tall))).max() < 0.3
+
+
 def test_msmt_has_rooms_and_times_of_day():
     rooms = [number for number, camera in enumerate(MSMT17.cameras, 1) if camera.lamps]
     assert len(MSMT17.cameras) == 15 and len(rooms) == 3
@@ -184,7 +310,7 @@ def test_msmt_has_rooms_and_times_of_day():
             assert factors["time"] in spec.name
 
 
-@pytest.mark.parametrize("domain", [DUKEMTMC, CUHK03, MSMT17], ids=lambda domain: domain.name)
+@pytest.mark.parametrize("domain", [DUKEMTMC, CUHK03, MSMT17, START], ids=lambda domain: domain.name)
 def test_bits_do_not_depend_on_the_batch(domain):
     specs = plan(domain, 0.02, 4)
     scenes = [scene.compose(domain, 4, spec) for spec in specs[:: len(specs) // 9]]
@@ -195,9 +321,11 @@ def test_bits_do_not_depend_on_the_batch(domain):
 
 
 def test_the_four_domains_look_different():
-    """Their mean colours, and the spread over their images, would tell them apart."""
+    """Their mean colours would tell them apart."""
     means = {}
     for name, domain in DOMAINS.items():
+        if domain is START:
+            continue
         specs = [spec for spec in plan(domain, 0.02, 0) if spec.kind == "person"]
         images = rendering.pixels([scene.compose(domain, 0, spec) for spec in specs[:: len(specs) // 24]]).images
         means[name] = images.double().mean((0, 1, 2))
@@ -225,6 +353,8 @@ def test_what_is_on_disk(sets, name):
     manifest = json.loads((folder / standin.MANIFEST).read_text(encoding="utf-8"))
     counts = Counter(spec.folder for spec in specs)
     assert manifest["counts"] == {part: counts[part] for part in domain.layout.folders}
+    for part, many in manifest["identities"].items():
+        assert many == len({spec.identity for spec in specs if spec.folder == part and spec.kind == "person"})
     assert manifest["digest"] == standin.digest(name, scale=TINY[name], seed=1)
     truths = {"truth_" + part.replace("/", "_") + ".npz" for part in domain.layout.folders}
     assert set(files_of(folder)) == {spec.path for spec in specs} | truths | {standin.MANIFEST, *domain.layout.names}
@@ -275,52 +405,55 @@ def test_a_foreign_file_is_refused(tmp_path, where):
 
 FROZEN = {
     "dukemtmc": (
-        "db1b5fab403a167a",
-        "872c491a91ac76b0",
+        "19a9f614aa561166",
+        "0ed8ea3e31fba96f",
         (
-            ("bounding_box_test/0003_c2_f0240576.jpg", 950528267, 89, 25, 4431, 1651.0, (84.5, 69.67, 66.1)),
-            ("bounding_box_test/0007_c1_f0139451.jpg", 828552020, 88, 25, 4141, 1254.3, (108.05, 101.31, 89.38)),
-            ("bounding_box_test/0012_c6_f0399551.jpg", 541274616, 90, 26, 4103, 1527.4, (120.49, 128.79, 143.98)),
-            ("bounding_box_train/0002_c3_f0110576.jpg", 943278963, 89, 30, 4408, 1402.9, (98.15, 92.51, 86.44)),
-            ("bounding_box_train/0016_c5_f0334451.jpg", 360869283, 92, 26, 4260, 1323.5, (112.29, 106.31, 104.47)),
+            ("bounding_box_test/0001_c1_f0462901.jpg", 226809655, 93, 26, 4319, 1425.4, (86.88, 86.02, 78.33)),
+            ("bounding_box_test/0021_c1_f0152201.jpg", 646605790, 91, 44, 7226, 2285.7, (79.35, 80.94, 70.35)),
+            ("bounding_box_train/0005_c4_f0097001.jpg", 607581859, 87, 27, 4478, 1362.8, (53.19, 45.57, 49.23)),
+            ("bounding_box_train/0015_c8_f0393176.jpg", 560364283, 88, 25, 4456, 1484.0, (114.33, 107.08, 80.09)),
+            ("bounding_box_train/0039_c1_f0262226.jpg", 839559348, 88, 20, 3793, 1082.0, (107.73, 104.68, 95.57)),
         ),
     ),
     "cuhk03": (
-        "1d702944e09b883b",
-        "9f10f51b4919e101",
+        "0338ba13bba71897",
+        "81ea28896e723d6a",
         (
-            ("detected/bounding_box_test/0003_c1_2.jpg", 431433756, 89, 24, 4319, 1276.0, (141.65, 141.39, 145.03)),
-            ("detected/bounding_box_train/0001_c1_4.jpg", 384827404, 90, 21, 3632, 942.5, (121.6, 122.12, 123.92)),
-            ("detected/bounding_box_train/0013_c1_4.jpg", 393300611, 86, 34, 6348, 1669.8, (122.97, 123.98, 121.73)),
-            ("labeled/bounding_box_test/0009_c1_5.jpg", 224953932, 85, 21, 3756, 948.1, (128.8, 114.06, 118.1)),
-            ("labeled/bounding_box_train/0005_c1_4.jpg", 312526310, 88, 24, 3995, 1011.4, (138.57, 137.33, 137.64)),
+            ("detected/bounding_box_test/0002_c1_2.jpg", 818730129, 84, 24, 4242, 1047.8, (131.93, 133.53, 135.62)),
+            ("detected/bounding_box_test/0029_c2_4.jpg", 753430621, 92, 29, 5647, 1235.6, (105.76, 94.16, 92.6)),
+            ("detected/query/0002_c1_1.jpg", 106939967, 89, 29, 5022, 1391.1, (129.08, 130.94, 132.98)),
+            ("labeled/bounding_box_test/0015_c1_2.jpg", 468895442, 84, 25, 4305, 1147.1, (130.56, 129.85, 131.23)),
+            ("labeled/bounding_box_train/0010_c2_3.jpg", 93543154, 86, 26, 4627, 1255.5, (112.03, 113.45, 110.38)),
         ),
     ),
     "msmt17": (
-        "b5870b2a8b188cde",
-        "78e0ef31394df594",
+        "6aca447b1f0d8d03",
+        "74f8907023ae4664",
         (
-            ("test/0000/0000_000_04_0303morning_8201_0.jpg", 603444888, 82, 25, 4027, 1338.8, (89.38, 93.01, 86.49)),
+            ("test/0000/0000_000_03_0303afternoon_4676_0.jpg", 457587635, 81, 38, 5188, 1738.4, (94.73, 78.95, 66.29)),
+            ("test/0016/0016_002_02_0302afternoon_9751_0.jpg", 960680191, 89, 25, 4103, 1294.2, (99.14, 84.5, 69.31)),
             (
-                "test/0007/0007_032_14_0302afternoon_3776_0.jpg",
-                1044850382,
-                88,
-                28,
-                4591,
-                1515.0,
-                (111.21, 79.38, 55.11),
+                "test/0029/0029_005_15_0113afternoon_2426_0.jpg",
+                1033221312,
+                81,
+                22,
+                3706,
+                938.1,
+                (116.87, 113.59, 103.13),
             ),
-            ("test/0015/0015_032_11_0211morning_5676_0.jpg", 557444868, 86, 28, 4428, 1400.1, (77.23, 72.61, 72.85)),
-            ("test/0025/0025_019_09_0303noon_9101_0.jpg", 268586656, 90, 22, 3860, 1061.7, (125.16, 105.93, 69.83)),
-            (
-                "train/0002/0002_026_06_0211afternoon_6851_0.jpg",
-                882310104,
-                90,
-                27,
-                4208,
-                1340.2,
-                (136.0, 119.43, 99.56),
-            ),
+            ("train/0004/0004_021_11_0113morning_5001_0.jpg", 378132608, 82, 27, 4487, 1289.7, (90.68, 85.57, 86.21)),
+            ("train/0008/0008_020_07_0113morning_8976_0.jpg", 1027369602, 73, 32, 5216, 1541.0, (81.17, 82.46, 80.35)),
+        ),
+    ),
+    "start": (
+        "2ed393cd05762249",
+        "6fbe966b2a0487a4",
+        (
+            ("bounding_box_test/0002_c18s1_044251_02.jpg", 1063244981, 65, 24, 4298, 1076.2, (107.23, 99.84, 92.21)),
+            ("bounding_box_train/0014_c20s5_030676_02.jpg", 224434183, 84, 25, 3994, 1153.4, (124.31, 121.39, 107.42)),
+            ("bounding_box_train/0043_c9s4_043826_04.jpg", 652019854, 70, 26, 3853, 1266.7, (146.25, 129.86, 139.29)),
+            ("bounding_box_train/0079_c17s1_018726_04.jpg", 177455464, 83, 29, 5345, 1584.0, (109.63, 106.71, 111.16)),
+            ("bounding_box_train/0107_c17s12_019601_03.jpg", 866480154, 84, 30, 4505, 1706.0, (99.76, 99.28, 99.82)),
         ),
     ),
 }
@@ -332,7 +465,7 @@ primitives seen, sum of their screen boxes, sum of their numbers, mean colour.""
 def test_the_digest_the_names_and_the_images_of_the_frozen_sets_stand(name):
     digest, names, frozen = FROZEN[name]
     chosen = write.domain(name)
-    assert (standin.VERSION, standin.digest(name, scale=0.05, seed=0)) == (2, digest)
+    assert (standin.VERSION, standin.digest(name, scale=0.05, seed=0)) == (3, digest)
     paths = "\n".join(spec.path for spec in plan(chosen, 0.05, 0))
     assert hashlib.sha256(paths.encode()).hexdigest()[:16] == names
     specs = plan(chosen, 0.01, 0)

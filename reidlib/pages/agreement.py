@@ -1,0 +1,104 @@
+"""Do the rows of a table come in the paper's order? Kendall's τ between printed and measured numbers.
+
+Beside it stands τ between the numbers that the paper prints for its own data sets: as much as one set of photographs
+says of the order on another.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from scipy import stats
+
+from reidlib import papers
+from reidlib.data import cuhk03
+from reidlib.evaluation import statistics
+from reidlib.evaluation.statistics import Spread
+from reidlib.pages.formatting import in_order
+from reidlib.pages.render import Column, Piece, Text, table
+from reidlib.pages.tables import PRINTED, PUBLISHED
+from reidlib.runs.run import Run, recorded_seeds, reported_numbers, runs_of
+from reidlib.spec import ReidError, Table
+
+METRICS = ("mAP", "rank1")
+"""The first of these that a table prints for three rows or more is compared."""
+
+
+def page(budget: str, source: str = "stand-in") -> Piece:
+    """One line for each table and data set that has three rows or more with both a printed and a measured number."""
+    tables = papers.tables()
+    lines = []
+    for paper in in_order([own.paper for own in tables.values()]):
+        for own in tables.values():
+            if own.paper == paper and budget in own.budgets:
+                lines += _lines(own, budget, source)
+    if not lines:
+        return Text("No table has three rows with both a printed number and a record yet.")
+    columns = [Column("table", "label"), Column("data set", "label"), "metric", "rows", "seeds"]
+    columns += ["τ, paper and here", "95 % interval over seeds", "τ, between the paper's data sets"]
+    below = ["τ is 1 where two orders are the same, 0 where one says nothing of the other, −1 where one is reversed."]
+    return table(columns, lines, "Agreement of order between printed and measured rows", below=below)
+
+
+def _lines(own: Table, budget: str, source: str) -> list[list]:
+    printed = {dataset: numbers for dataset in own.datasets if not (numbers := _printed(own, dataset)).empty}
+    lines = []
+    for dataset, numbers in printed.items():
+        for metric in (name for name in METRICS if name in numbers):
+            found = _measured(own, dataset, budget, source, metric, list(numbers[metric].dropna().index))
+            if found.empty:
+                continue
+            try:
+                tau = statistics.kendall(numbers[metric][found.index].tolist(), found.T.to_numpy().tolist())
+            except ReidError:  # fewer than three rows, or no order among them
+                continue
+            others = [other for name, other in printed.items() if name != dataset and not other.equals(numbers)]
+            place = [own.slug, cuhk03.all_splits(dataset), PRINTED[metric], len(found), tau.n]
+            lines.append([*place, f"{tau.mean:.2f}", _interval(tau), _between(numbers, others, metric)])
+            break
+    return lines
+
+
+def _printed(own: Table, dataset: str) -> pd.DataFrame:
+    """What the paper prints for the rows as published."""
+    labels = [row.label for row in own.rows if row.variant == PUBLISHED]
+    numbers = reported_numbers(own, dataset)
+    return numbers.loc[[label for label in labels if label in numbers.index]]
+
+
+def _measured(own: Table, dataset: str, budget: str, source: str, metric: str, labels: list[str]) -> pd.DataFrame:
+    """Measured numbers, a line a row and a column a seed: the seeds with most rows, and what rows they share."""
+    place = dict(budget=budget, dataset=dataset, source=source)
+    runs = runs_of(own.slug, rows=labels, seeds=recorded_seeds(own.slug, **place), **place) if labels else []
+    found = pd.DataFrame({run.seed: {} for run in runs}, index=labels, dtype=float)
+    for run in runs:
+        if run.row.variant == PUBLISHED and (record := run.record(arrays=False)) and record.ok:
+            found.loc[run.row.label, run.seed] = record.metrics[run.protocol][_name(own, run, metric)]
+    found = found.dropna(how="all").dropna(axis=1, how="all")
+    fullest = found.count() == found.count().max() if len(found) else []
+    return found.loc[:, fullest].dropna() if len(found) else found
+
+
+def _name(own: Table, run: Run, metric: str) -> str:
+    """What a metric is called in a record."""
+    return "mAP_trapezoid" if metric == "mAP" and own.ap == "trapezoid" else metric
+
+
+def _between(numbers: pd.DataFrame, others: list[pd.DataFrame], metric: str) -> str:
+    """τ between the numbers printed for this data set and for each other: the mean, the least and the largest."""
+    found = []
+    for other in others:
+        if metric in other:
+            both = pd.concat([numbers[metric], other[metric]], axis=1).dropna().to_numpy().T
+            if both.shape[1] >= 3 and (value := stats.kendalltau(*both).statistic) == value:
+                found.append(float(value))
+    if not found:
+        return "–"
+    return f"{sum(found) / len(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
+
+
+def _interval(tau: Spread) -> str:
+    """Student's, over seeds; τ itself ends at −1 and 1."""
+    if tau.n < statistics.FEWEST_SEEDS:
+        return "–"
+    reach = stats.t.ppf(0.5 + statistics.LEVEL / 2, tau.n - 1) * tau.sd / tau.n**0.5
+    return f"[{max(tau.mean - reach, -1):.2f}, {min(tau.mean + reach, 1):.2f}]"

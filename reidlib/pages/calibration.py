@@ -1,0 +1,130 @@
+"""Whether the rule behind the verdicts keeps its promise, asked of the records: `evaluation.calibration` on real runs.
+
+`benchmarks/calibration.py` prints the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from reidlib import papers
+from reidlib.evaluation import calibration
+from reidlib.evaluation.calibration import Components, Share
+from reidlib.pages.formatting import number
+from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, table
+from reidlib.pages.tables import PUBLISHED, finished, rows_of, stored, title
+from reidlib.papers.standins import HEADLINES
+from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
+
+MANY = 10
+"""Seeds of one configuration, of which all splits into two groups are compared."""
+
+SEEDS = (1, 2, 3, 5, 10)
+PLANTED = (1.0, 2.0, 3.0, 5.0)
+"""Seeds a side, and true differences in points, that are simulated."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of a headline table, with at least two seeds each, and what varies between their runs."""
+
+    name: str
+    own: Components
+
+
+def pairs(budget: str, source: str = "stand-in") -> list[Pair]:
+    """Each row as published of the headline tables and the one before it, on the table's first data set, where both
+    have at least two seeds."""
+    found = []
+    for slug in HEADLINES:
+        runs = _read(slug, papers.table(slug).datasets[0], budget, source)
+        labels = [row.label for row in rows_of(runs) if row.variant == PUBLISHED]
+        for before, label in pairwise(labels):
+            first, second = finished(runs, label), finished(runs, before)
+            if min(len(first), len(second)) > 1:
+                own = calibration.components(_values(runs, first), _values(runs, second), first[0].identities())
+                found.append(Pair(f"{slug}: {label} against {before}", own))
+    return found
+
+
+def together(found: list[Pair]) -> Components:
+    """The components of all pairs in one: the root of the mean variance."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(pair.own, name) ** 2 for pair in found]) ** 0.5)
+
+    persons = round(float(np.mean([pair.own.persons for pair in found])))
+    return Components(mean("seed"), mean("person"), mean("together"), persons)
+
+
+def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
+    """Every configuration with `MANY` seeds or more: its name, its seeds, seeds a side, and how often two groups of
+    these seeds are called different."""
+    for slug, own in papers.tables().items():
+        for dataset in own.datasets if budget in own.budgets else ():
+            if len(recorded_seeds(slug, budget=budget, dataset=dataset, source=source)) < MANY:
+                continue
+            runs = _read(slug, dataset, budget, source)
+            for row in rows_of(runs):
+                made = finished(runs, (row.label, row.variant))
+                if len(made) < MANY:
+                    continue
+                name = f"{slug}: {title(runs, (row.label, row.variant))}, {dataset}"
+                for side in (side for side in SEEDS if 2 * side < len(made)):
+                    answer = calibration.splits(_values(runs, made), made[0].identities(), side)
+                    yield name, len(made), side, answer
+
+
+def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) -> Page:
+    """What varies between runs, false positives and power by seeds a side, and all splits; or which records are missing
+    for it."""
+    shown: list[Piece] = []
+    found = pairs(budget, source)
+    if found:
+        shown += [_components(found), _simulated(together(found), draws)]
+    else:
+        shown.append(Text("What varies between seeds is not known yet: no headline table has two rows with two seeds."))
+    lines = [[name, many, side, _share(answer)] for name, many, side, answer in splits(budget, source)]
+    if lines:
+        kinds = {"configuration": "label", "seeds": "number", "seeds a side": "number", "called different, %": "number"}
+        shown.append(table(kinds, lines, "All splits of the seeds of one configuration: every difference is false"))
+    else:
+        shown.append(Text(f"No configuration has {MANY} seeds yet, of which all splits could be compared."))
+    return Page(shown)
+
+
+def _components(found: list[Pair]) -> TableView:
+    columns = [Column("rows", "label"), "seeds", "persons", "seed with person"]
+    lines = []
+    for pair in found:
+        deviations = (pair.own.seed, pair.own.person, pair.own.together)
+        lines.append([pair.name, *(number(100 * sd) for sd in deviations)])
+    return table(columns, lines, "What varies: standard deviations of AP between seeds, persons, and both, in points")
+
+
+def _simulated(own: Components, draws: int) -> TableView:
+    columns = [Column("seeds a side", "number"), "false positives, %"]
+    columns += [Column(f"{shift:g}", group="found, %, of a true difference of … points") for shift in PLANTED]
+    lines = []
+    for seeds in SEEDS:
+        lines.append([seeds, *(_share(calibration.simulate(own, seeds, shift, draws)) for shift in (0.0, *PLANTED))])
+    caption = f"Simulated runs with these variances, {own.persons} persons, {draws:,} draws; at most 5 % may be false"
+    below = ["From fewer than three seeds there is no verdict: the lines show what it would be worth."]
+    return table(columns, lines, caption, below=below)
+
+
+def _share(answer: Share) -> Cell:
+    return Cell(f"{number(answer.found)} ± {answer.error:.1f}")
+
+
+def _read(slug: str, dataset: str, budget: str, source: str) -> Runs:
+    place = dict(budget=budget, dataset=dataset, source=source)
+    return Runs(tuple(runs_of(slug, seeds=recorded_seeds(slug, **place), **place)))
+
+
+def _values(runs: Runs, made: list[Run]) -> list[np.ndarray]:
+    return [run.per_query(stored(runs, "mAP")) for run in made]

@@ -1,0 +1,154 @@
+"""Verdicts: from records that no run has made, with differences that are known."""
+
+import json
+import math
+
+import made_up
+import numpy as np
+import pytest
+
+from reidlib import cli, papers
+from reidlib.evaluation import statistics
+from reidlib.pages import claims, tables
+from reidlib.papers import standins
+from reidlib.runs.run import recorded_seeds, runs_of
+from reidlib.spec import Claim
+from reidlib.training.cost import chance
+
+T5, MARKET = "safenet/table5", "market1501"
+GOOD, EQUAL, BAD = "g4,g3,g2", "g4,g3", "g4"
+CHANCE = {"epoch": 1, "loss": 1.0, "images": 32, "seconds": 3.0}
+
+
+def claim(better, worse, table="table5", **changes):
+    plain = dict(paper="safenet", table=table, better=better, worse=worse, metric="mAP", quote="q", where="§1")
+    return Claim(**plain | changes)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+def write(label, mean, seeds=(0, 1, 2), slug=T5, dataset=MARKET, **changes):
+    """Records of a row with this share of first matches at rank 1: 60 queries of 30 persons, no two seeds alike."""
+    for seed in seeds:
+        run = runs_of(slug, budget="small", dataset=dataset, rows=[label], seeds=[seed])[0]
+        draw = np.random.default_rng(seed + 10 * len(label))
+        ranks = np.where(draw.random(60) < mean, 1, 4 + draw.integers(0, 3, 60))
+        made_up.write(run, made_up.arrays(ranks.tolist()), device_kind="cpu", **changes)
+
+
+def verdicts(*stated, **where):
+    """Of these claims of SafeNet, by comparison."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(papers, "claims", lambda paper="": [one for one in stated if paper in ("", one.paper)])
+        found = claims.decisions("safenet", budget="small")
+    return {(one.claim.better, one.claim.worse, one.dataset): one for one in found}
+
+
+def test_a_difference_is_decided_from_three_seeds_and_never_from_two(results):
+    write(GOOD, 0.9)
+    write(BAD, 0.3)
+    write(EQUAL, 0.3, seeds=(0, 1))
+    own = dict(datasets=(MARKET,))
+    asked = [claim(GOOD, BAD, **own), claim(BAD, GOOD, **own), claim(GOOD, EQUAL, **own), claim("l1", BAD, **own)]
+    asked += [claim(GOOD, "g4,g3,g2,g1", **own)]
+    found = verdicts(*asked)
+    assert {key[:2]: one.verdict for key, one in found.items()} == {
+        (GOOD, BAD): "supported",
+        (BAD, GOOD): "contradicted",
+        (GOOD, EQUAL): "too few seeds",
+        ("l1", BAD): "not testable",
+        (GOOD, "g4,g3,g2,g1"): tables.NOT_RUN,
+    }
+    few = found[GOOD, EQUAL, MARKET]
+    assert few.here.seeds == 2 and few.here.mean > 0 and math.isnan(few.p), "the number is there, and no verdict"
+    runs = {label: runs_of(T5, budget="small", rows=[label], seeds=(0, 1, 2)) for label in (GOOD, BAD)}
+    sides = [[run.per_query() for run in runs[label]] for label in (GOOD, BAD)]
+    exact = statistics.difference(*sides, np.arange(60) // 2)
+    assert found[GOOD, BAD, MARKET].here == exact
+    assert found[GOOD, BAD, MARKET].records == [run.key for label in (GOOD, BAD) for run in runs[label]]
+
+
+def test_all_claims_of_a_paper_are_one_family(results):
+    """A second table and a second data set raise p by as much as a second claim of the same table."""
+    write(GOOD, 0.6)
+    write(BAD, 0.45)
+    alone = verdicts(claim(GOOD, BAD, datasets=(MARKET,)))[GOOD, BAD, MARKET]
+    other = papers.table("safenet/table4")
+    rows = [row.label for row in other.rows][:2]
+    for label, mean in zip(rows, (0.5, 0.5), strict=True):
+        write(label, mean, slug=other.slug, dataset=other.datasets[0])
+    pair = claim(*rows, table="table4", datasets=(other.datasets[0],))
+    both = verdicts(claim(GOOD, BAD, datasets=(MARKET,)), pair)
+    ps = statistics.holm([one.here.p for one in both.values()])
+    assert [one.p for one in both.values()] == ps and alone.p == alone.here.p
+    assert both[GOOD, BAD, MARKET].p == pytest.approx(2 * alone.p) or both[GOOD, BAD, MARKET].p == alone.p
+
+
+def test_a_row_below_a_floor_takes_no_part(results):
+    write(GOOD, 0.9)
+    write(BAD, 0.3)
+    for label in standins.FLOORS:
+        write(label, 0.5 if label == standins.STRIPES else 0.1, slug="standins/difficulty", seeds=(0,))
+    found = verdicts(claim(GOOD, BAD, datasets=(MARKET,)))[GOOD, BAD, MARKET]
+    assert found.verdict == "did not learn" and math.isnan(found.p) and found.here.mean > 0
+    runs = claims.Runs(tuple(runs_of(T5, budget="small", rows=[GOOD, BAD], seeds=(0, 1, 2))))
+    view = tables.comparison(runs, tables.pd.DataFrame())
+    assert standins.STRIPES in view.below[-2] and view.below[-1].endswith(f"({tables.DID_NOT_LEARN}): {BAD}.")
+    notes = [line[0].note for line in view.lines()]
+    assert [tables.DID_NOT_LEARN in note for note in notes] == [label == BAD for label in (BAD, GOOD)]
+
+
+def test_a_row_whose_loss_is_that_of_guesses_did_not_learn(results):
+    run = runs_of(T5, budget="small", rows=[BAD])[0]
+    (name, guess), *_ = chance(run.settings, 30).items()
+    data = {**run.data, "identities": 30}
+    for loss, lost in ((guess, True), (guess * (1 - 0.2 / math.log(30)), True), (guess * 0.7, False)):
+        made_up.write(run, data=data, curve=[{**CHANCE, name: loss}])
+        assert tables.did_not_learn([run]) == lost, loss
+
+
+def test_the_loss_of_guesses_counts_every_classifier():
+    for slug in ("mros/table1", "msgwdp/table2", "fmn/table5", "hamr/table6"):
+        for run in runs_of(slug, budget="small"):
+            assert all(value > 0 for value in chance(run.settings, 30).values()), run.name
+    six = runs_of("standins/difficulty", budget="small", rows=[standins.SIX])[0]
+    assert chance(six.settings, 30) == {"cross_entropy": pytest.approx(6 * math.log(30))}
+
+
+def test_other_kinds_of_device_are_named(results):
+    write(GOOD, 0.9)
+    write(BAD, 0.3)
+    run = runs_of(T5, budget="small", rows=[BAD], seeds=[1])[0]
+    made_up.write(run, made_up.arrays([1, 4] * 30), device_kind="cuda")
+    found = verdicts(claim(GOOD, BAD, datasets=(MARKET,)))[GOOD, BAD, MARKET]
+    assert found.devices == ["cpu", "cpu, cuda"] and found.note == "ran on cpu against cpu, cuda"
+
+
+def test_seeds_are_those_of_the_records(results):
+    assert recorded_seeds(T5, budget="small", dataset=MARKET) == [0]
+    write(GOOD, 0.9, seeds=(1, 4))
+    assert recorded_seeds(T5, budget="small", dataset=MARKET) == [1, 4]
+
+
+def test_the_command_prints_every_claim_with_its_records(results, capsys):
+    assert cli.main(["claims", "safenet", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {one["verdict"] for one in listed} <= {tables.NOT_RUN, "not testable"}
+    stated = next(one for one in papers.claims("safenet") if one.table == "table5" and one.metric == "mAP")
+    write(stated.better, 0.9)
+    write(stated.worse, 0.3)
+    assert cli.main(["claims", "safenet", "--json"]) == 0
+    (own,) = (
+        one
+        for one in json.loads(capsys.readouterr().out)
+        if (one["table"], one["dataset"], one["quote"], one["metric"]) == ("table5", MARKET, stated.quote, "mAP")
+    )
+    assert own["verdict"] == "supported" and own["low"] < own["difference"] < own["high"] and own["p"] < 0.05
+    assert own["seeds"] == [3, 3] and own["devices"] == ["cpu", "cpu"] and len(own["records"]) == 6
+    assert cli.main(["claims"]) == 0
+    assert "supported" in capsys.readouterr().out
+    assert cli.main(["claims", "nobody"]) == 1
