@@ -25,12 +25,13 @@ from reidlib import papers, training
 from reidlib.data import images
 from reidlib.evaluation import Features, evaluate, features
 from reidlib.evaluation.protocols import protocol
+from reidlib.models import backbone
 from reidlib.models.untrained import ColourHistogram
 from reidlib.runs import datasets
 from reidlib.runs.run import Run, runs_of
 from reidlib.training import precision
 
-CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def parts(run: Run, share: float) -> tuple[training.TrainingImages, np.ndarray, np.ndarray, torch.Tensor]:
@@ -49,18 +50,21 @@ def parts(run: Run, share: float) -> tuple[training.TrainingImages, np.ndarray, 
 
 def retrieval(run: Run, model: torch.nn.Module, ids: np.ndarray, cameras: np.ndarray, shown: torch.Tensor) -> str:
     """Rank-1 and mAP of each image held out among those of other cameras."""
-    bf16 = precision.in_bf16(run.settings.recipe, CPU)
+    bf16 = precision.in_bf16(run.settings.recipe, DEVICE)
     with precision.products(run.settings.recipe):
-        found = features.extract(model, (images.normalise(part) for part in shown.split(64)), bf16=bf16)
+        batches = (images.normalise(part) for part in shown.to(DEVICE).split(64))
+        found = features.extract(model.to(DEVICE), batches, bf16=bf16)
     everyone = Features(found, torch.from_numpy(ids), torch.from_numpy(cameras))
     metrics = evaluate(everyone, everyone, protocol=protocol("market1501-single-query"), metric="cosine").metrics()
     return f"{metrics['rank1']:.1f}/{metrics['mAP']:.1f}"
 
 
-def trial(run: Run, share: float) -> str:
-    """Trains one row without the identities held out, and says how far it came."""
+def trial(run: Run, share: float, keep: Path | None = None) -> str:
+    """Trains one row without the identities held out, and says how far it came. keep: where its backbone is written,
+    as a start of other rows."""
     settings = run.settings
     data, *held = parts(run, share)
+    data = replace(data, images=data.images.to(DEVICE), labels=data.labels.to(DEVICE))
     untrained, _ = training.build(settings, data.identities, run.seed) if not settings.first else (None, "")
     before = retrieval(run, untrained, *held) if untrained else "-"
     started, first = time.monotonic(), None
@@ -68,6 +72,9 @@ def trial(run: Run, share: float) -> str:
         if settings.first:
             first = training.train(settings.first.settings, data, seed=run.seed, folder=Path(folder, "first")).model
         trained = training.train(settings, data, seed=run.seed, folder=Path(folder, "own"), first=first)
+    if keep:
+        own = trained.model.backbone.state_dict()
+        backbone.write_start({name: tensor.cpu() for name, tensor in own.items()}, keep)
     last = trained.curve[-1]
     known = ("epoch", "loss", "accuracy", "rate", "images", "seconds")
     terms = "  ".join(f"{name} {value:.2f}" for name, value in last.items() if name not in known)
@@ -81,16 +88,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table")
     parser.add_argument("--rows", nargs="*", default=[])
+    parser.add_argument("--variant", default="as-published", help="of the rows")
     parser.add_argument("--dataset")
     parser.add_argument("--budget", default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--held-out", type=float, default=0.25, help="share of the training identities")
     parser.add_argument("--change", action="append", default=[], metavar="NAME=VALUE", help="of the recipe")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="writes the backbone there, as `reid export` does")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     changes = {name: ast.literal_eval(value) for name, value in (each.split("=", 1) for each in given.change)}
     runs = runs_of(given.table, budget=given.budget, dataset=given.dataset, seeds=(given.seed,), rows=given.rows)
+    runs = [run for run in runs if run.row.variant == given.variant]
     _, *held = parts(runs[0], given.held_out)
     size = runs[0].settings.recipe.size
     for stripes in (1, 4 if size[0] % 6 else 6):
@@ -99,7 +109,7 @@ def main() -> None:
     base = papers.table(given.table)
     table = replace(base, budgets={**base.budgets, given.budget: {**base.budgets[given.budget], **changes}})
     for run in runs:
-        print(trial(replace(run, table=table), given.held_out), flush=True)
+        print(trial(replace(run, table=table), given.held_out, given.keep), flush=True)
 
 
 if __name__ == "__main__":
