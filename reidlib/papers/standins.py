@@ -210,8 +210,8 @@ TRANSFER = table(
 )
 
 HELD_OUT = (
-    "of six recipes (Adam at 1e-3 and 3.5e-4, SGD at 0.02, 0.05 and 0.1, 10 and 20 epochs) the one with the highest mAP "
-    "among a quarter of the training identities that were held out"
+    "of six recipes (Adam at 1e-3 and 3.5e-4, SGD at 0.02, 0.05 and 0.1, 10 and 20 epochs) the one with the highest "
+    "mAP among a quarter of the training identities, held out"
 )
 
 START = table(
