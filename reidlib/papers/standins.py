@@ -279,6 +279,97 @@ FROM_SCRATCH = table(
 )
 """Its rows as published are networks of the papers' own tables, not trained again where the cache has them."""
 
+PLAIN_BASELINE, STRONG_BASELINE = "plain ResNet-50", "strong plain baseline"
+
+SYSTEMS = {
+    "SafeNet": ((safenet.TABLE_5, "g4"), (safenet.TABLE_5, safenet.LAST)),
+    "MROS": ((mros.TABLE_1, mros.TABLE_1.rows[0].label), (mros.TABLE_1, "IV Complete MROS")),
+    "MSGWDP": ((msgwdp.TABLE_2, "Baseline"), (msgwdp.TABLE_2, "Baseline + NL + MSG + WDP")),
+    "FMN": ((fmn.TABLE_2, "Basel."), (fmn.TABLE_2, "FMN")),
+    "HAMR": ((hamr.TABLE_6, "Baseline"), (hamr.TABLE_6, "+ CAM")),
+}
+"""The five systems: each one's own baseline and its final model, as table and label of a row as published."""
+
+COMMON_RECIPE = Recipe(
+    start=RECIPE.given()["start"],
+    size=Assumed((384, 128), because="its 24 rows divide into the six parts of MROS, MSGWDP and HAMR"),
+    pad=Assumed(10, because=f"{LUO}, §2; MROS and HAMR crop so too"),
+    flip=Assumed(0.5, because="all five papers mirror images"),
+    erasing=Assumed(0.0, because="of the five, MROS and HAMR alone erase; short schedules have no room for it"),
+    epochs=Assumed(120, because=f"{LUO}, §2"),
+    batch=Assumed(64, because=f"{LUO}, §2: 16 identities"),
+    per_identity=Assumed(4, because="three of the five have a triplet loss, which needs several images an identity"),
+    optimiser=Assumed(
+        "adam", because="its steps do not depend on the scale of a system's loss, so that one rate can serve all"
+    ),
+    rates=Assumed({"rest": 3.5e-4}, because=f"{LUO}, §2; none of the five trains by this rate"),
+    weight_decay=Assumed(5e-4, because="the field's value"),
+    schedule=Assumed("cosine", because="no steps to be chosen, which could suit one system more than another"),
+    warmup=Assumed(0.1, because=f"{LUO}, §3.1: 10 of 120 epochs; as a share at any budget"),
+    precision=Assumed("bf16", because="bf16 autocast halves the time"),
+)
+"""None of the five's own: nearest to the recipe of the strong plain baseline, without random erasing."""
+
+
+def _common(name: str, own: Table, label: str) -> Row:
+    """A row as published with its own network and losses; recipe and test are those of the table."""
+    row = next(row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED))
+    settings = (row.base or own.base).but(row)
+    first = settings.first
+    if first:
+        first = replace(first, settings=replace(first.settings, recipe=COMMON_RECIPE))
+    return Row(
+        name,
+        model=settings.model,
+        options=settings.given(),
+        losses=NO_LOSS | settings.losses,
+        first=first,
+        note=f"network and losses of {own.slug}: {label}",
+    )
+
+
+COMMON = table(
+    name="common",
+    title="The five systems with one common recipe",
+    base=Settings(model=IDE, recipe=COMMON_RECIPE, losses={"cross_entropy": Loss(losses.cross_entropy)}),
+    datasets=("market1501", "dukemtmc"),
+    rows=(
+        _untrained(CHANCE, RandomFeatures),
+        _untrained(STRIPES, ColourHistogram, stripes=6),
+        _untrained(UNTRAINED, IDE),
+        Row(STARTED, recipe=dict(epochs=0), losses=NO_LOSS),
+        Row(PLAIN_BASELINE),
+        _common(STRONG_BASELINE, CONTROLS, STRONG.label),
+        *(_common(name, *final) for name, (_, final) in SYSTEMS.items()),
+    ),
+    budgets={
+        "smoke": SMOKE,
+        "small": papers.SMALL
+        | dict(
+            pad=Assumed(5, because="half the input's size, half the border"),
+            epochs=Assumed(
+                12, because="at least twice what any of the five has at this budget, for they are not tuned to it"
+            ),
+            batch=Assumed(16, because="small sets leave few steps an epoch; 4 identities of 4 images"),
+        ),
+        "medium": papers.MEDIUM
+        | dict(
+            size=Assumed((192, 64), because="as at budget small; six parts do not divide the 16 rows of 256×128"),
+            pad=Assumed(5, because="half the input's size, half the border"),
+            epochs=Assumed(12, because="a tenth of the 120 of the recipe; never run yet"),
+        ),
+    },
+)
+"""Differences of its rows are those of networks and losses: input, batches, optimiser, schedule and test are shared."""
+
+COMMON_BASELINES = replace(
+    COMMON,
+    name="common-baselines",
+    title="The own baselines of the five systems with the same common recipe",
+    rows=tuple(_common(name, *baseline) for name, (baseline, _) in SYSTEMS.items() if name != "FMN"),
+)
+"""What each system's gain is measured from under the common recipe. FMN's GRN is the plain ResNet-50 of COMMON."""
+
 PRECISION = replace(
     msgwdp.TABLE_2,
     paper="standins",

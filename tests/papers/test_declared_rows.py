@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from reidlib import papers, training
+from reidlib.models.safenet import SafeNet
 from reidlib.runs.run import reported_numbers
 from reidlib.spec import Assumed, Row
 
@@ -27,7 +28,7 @@ def small(table, row):
     """The row's settings at budget smoke with a narrower input, even where the row has a size of its own."""
     settings = table.settings(row, "smoke")
     height, width = table.budgets["smoke"]["size"].value
-    narrow = width if table.paper == "safenet" else width // 2  # SafeNet's anchors need the whole width
+    narrow = width if settings.model is SafeNet else width // 2  # its anchors need the whole width
     return replace(settings, recipe=settings.recipe.but(size=(height, narrow)))
 
 
