@@ -46,7 +46,7 @@ def check_finished(runs: Runs) -> None:
     if missing := runs.missing():
         run = missing[0]
         raise ReidError(
-            f"{run.name} has no finished record, and this page trains nothing; "
+            f"{run.table.slug} {run.row.label!r} seed {run.seed} has no finished record, and this page trains nothing; "
             f"run `reid run {run.table.slug} --budget {run.budget}` first"
         )
 

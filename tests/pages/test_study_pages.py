@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -139,9 +138,6 @@ def test_a_page_that_lacks_a_record_says_how_to_make_it(records, runs):
     try:
         with pytest.raises(ReidError, match=re.escape(f"{gone.row.label!r}") + ".*reid run fmn/table5 --budget small"):
             page.check_finished(runs)
-        variant = replace(gone, row=replace(gone.row, variant="as-released"))
-        with pytest.raises(ReidError, match=re.escape(f"{gone.row.label!r} (as-released) ")):
-            page.check_finished(Runs((variant,)))
     finally:
         kept.rename(gone.record_file)
 
