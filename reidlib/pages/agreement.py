@@ -59,8 +59,11 @@ def _lines(own: Table, budget: str, source: str) -> list[list]:
 
 
 def _printed(own: Table, dataset: str) -> pd.DataFrame:
-    """What the paper prints for the rows as published."""
+    """What the paper prints for the rows as published. None where all of them repeat rows of other tables: their order
+    is compared there."""
     labels = [row.label for row in own.rows if row.variant == PUBLISHED]
+    if own.same_as.keys() >= set(labels):
+        labels = []
     numbers = reported_numbers(own, dataset)
     return numbers.loc[[label for label in labels if label in numbers.index]]
 

@@ -16,7 +16,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ from reidlib.evaluation import protocols
 from reidlib.evaluation.reranking import reranking
 from reidlib.pages import heatmaps, part_shares, retrieval
 from reidlib.pages.render import Code, Fragment, Text, bullets
+from reidlib.pages.tables import title_of
 from reidlib.runs import datasets, records, trained, worker
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import ReidError, value_of
@@ -64,7 +64,7 @@ def weights(runs: Runs) -> Fragment:
             words = f"trained again on the machine that made this page: mAP {here:.1f}, the record has {there:.1f}"
         elif whose == trained.OTHER:
             words = "weights of another training than the record's, with the same settings, data and seed"
-        items.append(Text(f"{run.row.label}, seed {run.seed}: network ", Code(run.network), f", {words}"))
+        items.append(Text(f"{title_of(runs, run.row)}, seed {run.seed}: network ", Code(run.network), f", {words}"))
     return bullets(items, "The networks that were drawn:")
 
 
@@ -306,22 +306,10 @@ def _title(title: str, untrained: bool) -> str:
 # --- what is kept beside a record -------------------------------------------------------------------------------------
 
 
-def maps_file(run: Run) -> Path:
-    """KEY.maps.npz beside the record: what figures have drawn of its network."""
-    return run.record_file.with_suffix(".maps.npz")
-
-
 def _kept(run: Run) -> dict[str, np.ndarray]:
-    """The arrays by name; none where the file is missing, or belongs to a record that has been replaced since."""
-    file, record = maps_file(run), run.record()
-    if record is None or not file.is_file():
-        return {}
-    try:
-        with np.load(file) as stored:
-            arrays = dict(stored)
-        return arrays if str(arrays["record"]) == record.per_query_sha256 else {}
-    except Exception as fault:  # a damaged .npz raises a dozen types
-        raise ReidError(f"{file} is damaged ({type(fault).__name__}); delete it, the figure makes it again") from fault
+    """The arrays by name; none where nothing is kept of this record."""
+    record = run.record()
+    return records.read_maps(run.record_file, record) if record else {}
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -329,10 +317,7 @@ def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     whose, source = trained.origin(run)
     record = source.record()
     assert record is not None, "weights come with a finished record"
-    whole = _kept(source) | dict(arrays) | {"record": np.array(record.per_query_sha256), "whose": np.array(whose)}
-    with records.atomic(maps_file(source)) as stream:
-        np.savez_compressed(stream, allow_pickle=False, **whole)
-    return whole
+    return records.add_maps(source.record_file, record, {**arrays, "whose": np.array(whose)})
 
 
 # --- ranked lists -----------------------------------------------------------------------------------------------------

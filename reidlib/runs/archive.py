@@ -1,7 +1,7 @@
 """Records on their way between machines: `pack` puts them into one .zip file, `merge` takes them in elsewhere.
 
 A member's name is its place below a results folder (records/SOURCE/DATASET/BUDGET/PAPER/KEY.json, and KEY.npz beside
-it). Equal records give an equal archive, byte for byte.
+it; KEY.maps.npz where figures keep what they drew of its network). Equal records give an equal archive, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from reidlib import paths
 from reidlib.runs import records
 from reidlib.spec import ReidError
 
 COMMENT = b"records of reid pack"  #: The end of every archive. Only such a file is merged, or replaced by a later one
 OTHER = "other"  #: A record that differs from the one with the same key is kept beside it as KEY.json.other
-_MEMBER = re.compile(r"records/(stand-in|real)(/[A-Za-z0-9][A-Za-z0-9._-]*){3}/[0-9a-f]{16}\.(json|npz)")
+_MEMBER = re.compile(r"records/(stand-in|real)(/[A-Za-z0-9][A-Za-z0-9._-]*){3}/[0-9a-f]{16}\.(json|npz|maps\.npz)")
 _MEMBERS = 200_000
 
 
 def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = print) -> list[Path]:
-    """Writes finished records and their per-query files into one .zip archive, which appears complete or not at all.
+    """Writes finished records, their per-query files and their maps into one .zip archive, complete or not at all.
 
     since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, or none
     where the results are in no git checkout. Returns the record files that were packed, sorted; where there are none,
@@ -44,7 +46,7 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
                 raise ReidError(f"{path}: belongs at {record.place}; move it there with its per-query file")
             if not record.ok:
                 continue
-            files = (path, path.with_suffix(".npz"))
+            files = [path, records.arrays_of(path), *_maps_of(path, record, log)]
             parts = [(place.relative_to(results).as_posix(), place.read_bytes()) for place in files]
         except (ReidError, OSError) as fault:
             log(f"left out: {fault}")
@@ -65,6 +67,15 @@ def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = p
     except OSError as fault:
         raise ReidError(f"{file}: cannot be written ({fault.strerror}); choose a folder with free space") from fault
     return packed
+
+
+def _maps_of(path: Path, record: records.Record, log: Callable[[str], None]) -> list[Path]:
+    """The file of what figures have drawn of a record, if it has one; one that is damaged is left out and logged."""
+    try:
+        return [records.maps_of(path)] if records.read_maps(path, record) else []
+    except ReidError as fault:
+        log(f"left out: {fault}")
+        return []
 
 
 def _committed(results: Path, since: str | None) -> dict[str, str]:
@@ -93,6 +104,7 @@ class Merged:
 
     added: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)  #: equal to what was there
+    drawn: list[Path] = field(default_factory=list)  #: equal, but what figures keep beside them was not there
     conflicting: list[Path] = field(default_factory=list)  #: kept under these names beside others with the same keys
     refused: dict[str, str] = field(default_factory=dict)  #: member -> why the reader does not accept it
 
@@ -102,6 +114,7 @@ class Merged:
         lines = {
             "added": self.added,
             "skipped (there already)": self.skipped,
+            "there already, whose maps for figures were added": self.drawn,
             f"conflicting {beside}": self.conflicting,
             f"refused: {'; '.join(self.refused.values())}": self.refused,
         }
@@ -127,8 +140,9 @@ def merge(file: Path) -> Merged:
                 raise zipfile.BadZipFile(f"member {damaged} is damaged")
             for name in members:
                 if name.endswith(".json"):
-                    beside = name.removesuffix("json") + "npz"
-                    _take(name, archive.read(name), archive.read(beside) if beside in members else b"", merged)
+                    places = [beside(Path(name)).as_posix() for beside in (records.arrays_of, records.maps_of)]
+                    arrays, maps = (archive.read(place) if place in members else b"" for place in places)
+                    _take(name, archive.read(name), arrays, maps, merged)
     except ReidError:
         raise
     except Exception as fault:  # a damaged archive raises a dozen types
@@ -152,17 +166,22 @@ def _members(file: Path, archive: zipfile.ZipFile) -> list[str]:
         if name in found:
             raise ReidError(f"{file}: member {name} occurs twice; {remedy}")
         found.add(name)
-    made = {name.removesuffix("json") for name in found if name.endswith("json")}
-    if not made:
+    keys = {_key_of(name) for name in found if name.endswith(".json")}
+    if not keys:
         raise ReidError(f"{file}: holds no record; {remedy}")
-    if alone := sorted(name for name in found if name.removesuffix("json").removesuffix("npz") not in made):
+    if alone := sorted(name for name in found if _key_of(name) not in keys):
         raise ReidError(f"{file}: member {alone[0]} has no record beside it; {remedy}")
     return sorted(found)
 
 
-def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
+def _key_of(name: str) -> str:
+    """The name of a member without its suffixes: the same for all files of a record."""
+    return name[: name.index(".", name.rindex("/"))]
+
+
+def _take(name: str, content: bytes, arrays: bytes, maps: bytes, merged: Merged) -> None:
     """One record of an archive into the results folder, or into the list of those that were not taken."""
-    target = paths.results() / name
+    target, drawn = paths.results() / name, {}
     try:
         record = records.parse(content, name)
         if record.place != Path(name):
@@ -171,8 +190,11 @@ def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
             raise ReidError(f"{name}: results version {version}, this code makes {own}; run its row again")
         if record.ok:
             records.parse_per_query(arrays, record, records.arrays_of(Path(name)))
-        elif arrays:
-            raise ReidError(f"{name}: a failed run has no per-query file; pack it again")
+            place = records.maps_of(Path(name))
+            if maps and not (drawn := records.parse_maps(maps, record, place)):
+                raise ReidError(f"{place}: drawn for another record than {record.key}.json beside it; pack it again")
+        elif arrays or maps:
+            raise ReidError(f"{name}: a failed run has no per-query file and no maps; pack it again")
         if not target.resolve().is_relative_to(paths.results().resolve() / "records"):
             raise ReidError(f"{name}: {target.parent} leads out of the results folder; remove that link")
     except ReidError as fault:
@@ -184,19 +206,35 @@ def _take(name: str, content: bytes, arrays: bytes, merged: Merged) -> None:
         records.set_aside(target)
         there = None
     if there is None or (record.ok and not there.ok):
-        records.write_bytes(target, content, arrays)
+        records.write_bytes(target, content, arrays, maps)
         merged.added.append(target)
     elif there == record:
-        merged.skipped.append(target)
+        (merged.drawn if _add_drawn(target, record, drawn) else merged.skipped).append(target)
     else:
-        merged.conflicting.append(_beside(target, content, arrays))
+        merged.conflicting.append(_beside(target, content, arrays, maps))
 
 
-def _beside(target: Path, content: bytes, arrays: bytes) -> Path:
+def _add_drawn(target: Path, record: records.Record, drawn: dict[str, np.ndarray]) -> bool:
+    """Adds to a record that is there what figures have drawn of it elsewhere, from weights of the same origin, and not
+    here. Whether there was any such."""
+    try:
+        own = records.read_maps(target, record)
+    except ReidError:  # damaged: it makes room
+        own = {}
+        if drawn:
+            records.maps_of(target).unlink()
+    lacking = {name: array for name, array in drawn.items() if name not in own}
+    if not lacking or (own and own["whose"] != drawn["whose"]):
+        return False
+    records.add_maps(target, record, lacking)
+    return True
+
+
+def _beside(target: Path, content: bytes, arrays: bytes, maps: bytes) -> Path:
     """Where a record that differs from `target` is kept; one that is kept already is not kept twice."""
     for kept in target.parent.glob(f"{target.name}.{OTHER}*"):
         if kept.is_file() and kept.read_bytes() == content:
             return kept
     aside = records.free_name(target, OTHER)
-    records.write_bytes(aside, content, arrays)
+    records.write_bytes(aside, content, arrays, maps)
     return aside

@@ -14,7 +14,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ RESULTS_VERSION = 1
 SCHEMA = 3  #: Version of the fields of a record, and of its arrays (3: whom each query shows); others are not read
 CACHE_MARKER = ".reid-cache"  #: in a cache folder that reid created: `reid clean` removes nothing from any other
 LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}  #: Bytes of these files, far above what any run writes
-_ARRAY_BYTES = 256 * 2**20  #: of a per-query file unpacked
+_ARRAY_BYTES = 256 * 2**20  #: of an .npz unpacked
 _AGAIN = "delete it and run its row again"
 
 
@@ -159,16 +159,48 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
     if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
         raise ReidError(f"{name}: not the per-query numbers of its record (SHA-256 differs); {remedy}")
     try:
-        size = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(content)).infolist())
-        if size > _ARRAY_BYTES:
-            raise ValueError(f"{size:,} bytes unpacked")
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = _unpacked(content)
     except Exception as fault:  # a damaged .npz raises a dozen types
         raise ReidError(f"{name}: per-query numbers unreadable ({_short(fault)}); {remedy}") from None
     if problem := _arrays_problem(arrays, record):
         raise ReidError(f"{name}: per-query numbers: {problem}; {remedy}")
     return arrays
+
+
+def read_maps(file: Path, record: Record) -> dict[str, np.ndarray]:
+    """The arrays in KEY.maps.npz beside a finished record, by name: what figures have drawn of its network. Empty where
+    the file is missing, or belongs to a record with this key that has been replaced since."""
+    file = maps_of(file)
+    return parse_maps(_content(file), record, file) if file.is_file() else {}
+
+
+def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of such a file: `record` (its per_query_sha256), `whose` (whose weights were
+    drawn, as of `trained.origin`) and what was drawn; empty where it belongs to another record."""
+    try:
+        arrays = _unpacked(content)
+        if any(arrays[own].dtype.kind != "U" or arrays[own].ndim for own in ("record", "whose")):
+            raise ValueError("record or whose is no text")
+    except Exception as fault:  # a damaged .npz raises a dozen types
+        raise ReidError(f"{name} is damaged ({_short(fault)}); delete it, the figure makes it again") from None
+    return arrays if str(arrays["record"]) == record.per_query_sha256 else {}
+
+
+def add_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds arrays to those in KEY.maps.npz beside a record; returns all that it holds then."""
+    whole = read_maps(file, record) | dict(arrays) | {"record": np.array(record.per_query_sha256)}
+    with writing(maps_of(file), "maps", "REID_RESULTS"), atomic(maps_of(file)) as stream:
+        np.savez_compressed(stream, allow_pickle=False, **whole)
+    return whole
+
+
+def _unpacked(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of an .npz, by name. Raises whatever numpy and zipfile raise for a damaged one."""
+    size = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(content)).infolist())
+    if size > _ARRAY_BYTES:
+        raise ValueError(f"{size:,} bytes unpacked")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _content(file: Path) -> bytes:
@@ -382,11 +414,12 @@ def as_json(content: dict[str, Any]) -> bytes:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def write_bytes(file: Path, record: bytes, arrays: bytes = b"") -> None:
-    """A record and its per-query file, as they are, in place: arrays first. Raises ReidError where that fails."""
+def write_bytes(file: Path, record: bytes, arrays: bytes = b"", maps: bytes = b"") -> None:
+    """A record and the files beside it, as they are, in place: the record last; of what is empty no file is written.
+    Raises ReidError where that fails."""
     with writing(file, "record", "REID_RESULTS"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        for place, content in ((arrays_of(file), arrays), (file, record)):
+        for place, content in ((arrays_of(file), arrays), (maps_of(file), maps), (file, record)):
             if content:
                 with atomic(place) as stream:
                     stream.write(content)
@@ -419,16 +452,22 @@ def atomic(file: Path) -> Generator[IO[bytes]]:
 
 
 def set_aside(file: Path) -> Path:
-    """Renames a record that cannot be read, with its per-query file; returns its new name. Nothing is written over."""
+    """Renames a record that cannot be read, with the files beside it; returns its new name. Nothing is written over."""
     aside = free_name(file, "unreadable")
-    if arrays_of(file).exists():
-        arrays_of(file).replace(arrays_of(aside))
+    for beside in (arrays_of, maps_of):
+        if beside(file).exists():
+            beside(file).replace(beside(aside))
     return file.replace(aside)
 
 
 def arrays_of(file: Path) -> Path:
     """The per-query file of a record file, also of one that was set aside."""
     return file.with_name(file.name.replace(".json", ".npz", 1))
+
+
+def maps_of(file: Path) -> Path:
+    """The file beside a record file, also of one that was set aside, that keeps what figures have drawn."""
+    return file.with_name(file.name.replace(".json", ".maps.npz", 1))
 
 
 def free_name(file: Path, word: str) -> Path:

@@ -21,7 +21,7 @@ from reidlib.book import notebooks
 from reidlib.models.output import Output
 from reidlib.pages import heatmaps, network_figures, retrieval
 from reidlib.pages.render import Piece
-from reidlib.runs import datasets, engine, trained, worker
+from reidlib.runs import datasets, engine, records, trained, worker
 from reidlib.runs.run import Runs, runs_of
 from reidlib.spec import ReidError
 
@@ -249,7 +249,7 @@ def test_what_was_drawn_is_drawn_again_without_weights(home, monkeypatch):
     assert torch.allclose(other, exact, rtol=1e-2, atol=1e-2), "the weights of this run are untrained ones of its seed"
     direct = network_figures.ranked_list(run, model, queries, n=3)
     pd.testing.assert_frame_equal(lists, direct, atol=1e-6)
-    words, file = str(network_figures.weights(drawn)), network_figures.maps_file(run)
+    words, file = str(network_figures.weights(drawn)), records.maps_of(run.record_file)
     assert file.name == f"{run.key}.maps.npz" and file.stat().st_size < 2**20
 
     (run.work_folder / training.WEIGHTS).unlink()

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,6 +39,12 @@ def there(here, tmp_path, monkeypatch):
     archive.pack(tmp_path / "packed.zip")
     monkeypatch.setenv("REID_RESULTS", str(tmp_path / "there"))
     return tmp_path / "there"
+
+
+def draw(run, **arrays) -> Path:
+    """Puts arrays beside the record of a run, as a figure does."""
+    records.add_maps(run.record_file, run.record(), {"whose": np.array("the record's own training"), **arrays})
+    return records.maps_of(run.record_file)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -132,6 +140,20 @@ def test_a_full_disk_leaves_no_part_of_an_archive(here, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("packed*"))
 
 
+def test_what_figures_keep_is_packed_with_its_record(here, tmp_path):
+    """That of a record which was replaced since, and a damaged one, stay behind; their records do not."""
+    drawn, old, damaged = runs_of("safenet/table5", budget="smoke")[:3]
+    file = draw(drawn, stage=np.ones((2, 3), np.float16))
+    draw(old)
+    made_up.write(old, made_up.arrays((9, 9)))
+    draw(damaged).write_bytes(b"PK cut")
+    said = []
+    assert len(archive.pack(tmp_path / "packed.zip", log=said.append)) == 3
+    names = zipfile.ZipFile(tmp_path / "packed.zip").namelist()
+    assert [name for name in names if "maps" in name] == [file.relative_to(here).as_posix()]
+    assert len(said) == 1 and "left out" in said[0] and f"{damaged.key}.maps.npz is damaged" in said[0]
+
+
 # --- merge ------------------------------------------------------------------------------------------------------------
 
 
@@ -155,6 +177,77 @@ def test_a_failed_or_unreadable_record_makes_room(there, tmp_path):
     assert len(archive.merge(tmp_path / "packed.zip").added) == 3
     assert failed.record().ok and damaged.record().ok
     assert damaged.record_file.with_name(f"{damaged.key}.json.unreadable").read_text(encoding="utf-8") == "{"
+
+
+@pytest.fixture
+def drawn(here, tmp_path, monkeypatch):
+    """An archive with a map beside one record, that record's run, and the empty results folder of another machine."""
+    run = runs_of("safenet/table5", budget="smoke")[0]
+    draw(run, stage=np.arange(3.0))
+    archive.pack(tmp_path / "packed.zip")
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path / "there"))
+    return run
+
+
+def test_what_figures_keep_arrives_with_its_record(drawn, here, tmp_path):
+    assert str(archive.merge(tmp_path / "packed.zip")) == "3 added"
+    place = records.maps_of(drawn.record_file)
+    assert place.read_bytes() == (here / place.relative_to(tmp_path / "there")).read_bytes()
+    assert str(archive.merge(tmp_path / "packed.zip")) == "0 added\n3 skipped (there already)"
+
+
+@pytest.mark.parametrize("there", ["nothing", "damaged", "other map", "same map", "other weights"])
+def test_what_figures_keep_is_added_to_a_record_that_is_there(drawn, tmp_path, there):
+    archive.merge(tmp_path / "packed.zip")
+    place, was = records.maps_of(drawn.record_file), np.full(3, 7.0)
+    place.unlink()
+    if there == "damaged":
+        place.write_bytes(b"PK cut")
+    elif there != "nothing":
+        draw(drawn, **{"stage" if there == "same map" else "other": was})
+    if there == "other weights":
+        draw(drawn, whose=np.array("another training"))
+    merged = archive.merge(tmp_path / "packed.zip")
+    lost = there in ("same map", "other weights")
+    assert (merged.added, merged.drawn) == ([], [] if lost else [drawn.record_file]) and not merged.refused
+    assert len(merged.skipped) + len(merged.drawn) == 3 and ("maps for figures were added" in str(merged)) != lost
+    found = records.read_maps(drawn.record_file, drawn.record())
+    wanted = {} if lost else {"stage": np.arange(3.0)}
+    wanted |= {"same map": {"stage": was}, "other map": {"other": was}, "other weights": {"other": was}}.get(there, {})
+    assert found.keys() == wanted.keys() | {"record", "whose"}
+    assert all(np.array_equal(found[name], array) for name, array in wanted.items())
+
+
+def packed_maps(**arrays) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **{"record": np.array("0" * 64), "whose": np.array("x"), **arrays})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "maps, words",
+    [
+        (packed_maps(), "drawn for another record"),
+        (b"PK cut", "maps.npz is damaged"),
+        (packed_maps(record=np.zeros(3)), "maps.npz is damaged .*no text"),
+        (packed_maps(stage=np.array([None])), "maps.npz is damaged .*pickle"),
+    ],
+    ids=["another", "cut", "numbers", "objects"],
+)
+def test_maps_that_are_none_of_the_record_are_refused_with_it(drawn, tmp_path, maps, words):
+    file = rewritten(tmp_path / "packed.zip", lambda name, data: (name, maps if "maps" in name else data))
+    merged = archive.merge(file)
+    (why,) = merged.refused.values()
+    assert len(merged.added) == 2 and re.search(words, why) and why.isprintable() and not drawn.record_file.exists()
+
+
+def test_maps_without_a_record_are_refused(drawn, tmp_path):
+    gone = f"{drawn.key}.json"
+    refused(
+        rewritten(tmp_path / "packed.zip", lambda name, data: None if gone in name else (name, data)),
+        tmp_path / "there",
+        "has no record beside it",
+    )
 
 
 def rewritten(file: Path, change) -> Path:

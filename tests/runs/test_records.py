@@ -365,12 +365,15 @@ def test_what_is_set_aside_stays_when_the_next_is(copy):
     for number in (1, 2, 3):
         copy.write_text(f"damage {number}", encoding="utf-8")
         copy.with_suffix(".npz").write_bytes(b"arrays %d" % number)
+        if number == 2:
+            records.maps_of(copy).write_bytes(b"maps")
         records.set_aside(copy)
     found = {place.name.removeprefix(copy.stem): place.read_text(encoding="utf-8") for place in copy.parent.iterdir()}
     assert found == {
         ".json.unreadable": "damage 1",
         ".json.unreadable-2": "damage 2",
         ".json.unreadable-3": "damage 3",
+        ".maps.npz.unreadable-2": "maps",
         ".npz.unreadable": "arrays 1",
         ".npz.unreadable-2": "arrays 2",
         ".npz.unreadable-3": "arrays 3",
