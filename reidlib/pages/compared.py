@@ -107,7 +107,8 @@ def own_recipes(budget: str, dataset: str, source: str = "stand-in") -> list[Ent
     rows: dict[str, tuple[Place, Place | None]] = {name: ((DIFFICULTY, name), None) for name in SIMPLE}
     rows[standins.PLAIN_BASELINE] = (plain, None)
     rows[standins.STRONG_BASELINE] = ((CONTROLS, standins.STRONG.label), None)
-    rows |= {name: ((slug, final), (slug, own)) for name, (slug, own, final) in standins.SYSTEMS.items()}
+    for name, ((held, baseline), (whole, final)) in standins.SYSTEMS.items():
+        rows[name] = ((whole.slug, final), (held.slug, baseline))
     return _entries(rows, plain, budget, dataset, source)
 
 
@@ -174,8 +175,8 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
         "Weights leave out the classifiers. Multiply-adds are those of the test of one image at this input size, twice "
         "where the mirror image is added. Minutes are those of the device of each record, the network trained before "
         "included.",
-        "Stated and assumed settings: those of the paper's own budget with the details that it leaves unsaid, or those of "
-        "the common recipe.",
+        "Stated and assumed settings: those at the paper's own budget with the details that it leaves unsaid, or those "
+        "of the common recipe.",
     ]
     return table(columns, lines, caption, below=below, sortable=True)
 
@@ -229,7 +230,7 @@ _known: dict[str, cost.Cost] = {}
 
 
 def _sources(entry: Entry, recipe: str) -> list[Any]:
-    """How many settings are stated and assumed: with what a paper leaves unsaid beside them, or of the common recipe."""
+    """How many settings are stated and assumed, with what the paper leaves unsaid; or those of the common recipe."""
     if not entry.settings.recipe.epochs:
         return ["–", "–"]
     run = entry.runs[0]
