@@ -6,6 +6,9 @@ says of the order on another.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pandas as pd
 from scipy import stats
 
@@ -23,14 +26,41 @@ METRICS = ("mAP", "rank1")
 """The first of these that a table prints for three rows or more is compared."""
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Of one table and data set. rows: those compared; printed: as many as the paper prints.
+
+    between: τ between the numbers printed for this data set and for each other one of the paper.
+    """
+
+    slug: str
+    dataset: str
+    metric: str
+    rows: int
+    printed: int
+    tau: Spread
+    between: list[float]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's, over seeds, τ itself ends at −1 and 1. None from fewer than three seeds."""
+        if self.tau.n < statistics.FEWEST_SEEDS:
+            return None
+        reach = float(stats.t.ppf(0.5 + statistics.LEVEL / 2, self.tau.n - 1) * self.tau.sd / self.tau.n**0.5)
+        return max(self.tau.mean - reach, -1.0), min(self.tau.mean + reach, 1.0)
+
+    def cells(self) -> list:
+        reach, between = self.interval, self.between
+        shown = f"[{reach[0]:.2f}, {reach[1]:.2f}]" if reach else "–"
+        others = f"{sum(between) / len(between):.2f}" if between else "–"
+        others += f" ({min(between):.2f} to {max(between):.2f})" if len(between) > 1 else ""
+        place = [self.slug, self.dataset, PRINTED[self.metric], self.rows, self.tau.n]
+        return [*place, f"{self.tau.mean:.2f}", shown, others]
+
+
 def page(budget: str, source: str = "stand-in") -> Piece:
     """One line for each table and data set that has three rows or more with both a printed and a measured number."""
-    tables = papers.tables()
-    lines = []
-    for paper in in_order([own.paper for own in tables.values()]):
-        for own in tables.values():
-            if own.paper == paper and budget in own.budgets:
-                lines += _lines(own, budget, source)
+    lines = [one.cells() for one in found(budget, source)]
     if not lines:
         return Text("No table has three rows with both a printed number and a record yet.")
     columns = [Column("table", "label"), Column("data set", "label"), "metric", "rows", "seeds"]
@@ -39,23 +69,30 @@ def page(budget: str, source: str = "stand-in") -> Piece:
     return table(columns, lines, "Agreement of order between printed and measured rows", below=below)
 
 
-def _lines(own: Table, budget: str, source: str) -> list[list]:
+def found(budget: str, source: str = "stand-in") -> list[Agreement]:
+    """Each table and data set that has three rows or more with both numbers, in the order of the book."""
+    tables = papers.tables()
+    order = in_order([own.paper for own in tables.values()])
+    own = sorted((own for own in tables.values() if budget in own.budgets), key=lambda own: order.index(own.paper))
+    return [one for table in own for one in _of_table(table, budget, source)]
+
+
+def _of_table(own: Table, budget: str, source: str) -> Iterator[Agreement]:
     printed = {dataset: numbers for dataset in own.datasets if not (numbers := _printed(own, dataset)).empty}
-    lines = []
     for dataset, numbers in printed.items():
         for metric in (name for name in METRICS if name in numbers):
-            found = _measured(own, dataset, budget, source, metric, list(numbers[metric].dropna().index))
-            if found.empty:
+            labels = list(numbers[metric].dropna().index)
+            measured = _measured(own, dataset, budget, source, metric, labels)
+            if measured.empty:
                 continue
             try:
-                tau = statistics.kendall(numbers[metric][found.index].tolist(), found.T.to_numpy().tolist())
+                tau = statistics.kendall(numbers[metric][measured.index].tolist(), measured.T.to_numpy().tolist())
             except ReidError:  # fewer than three rows, or no order among them
                 continue
             others = [other for name, other in printed.items() if name != dataset and not other.equals(numbers)]
-            place = [own.slug, cuhk03.all_splits(dataset), PRINTED[metric], len(found), tau.n]
-            lines.append([*place, f"{tau.mean:.2f}", _interval(tau), _between(numbers, others, metric)])
+            name, between = cuhk03.all_splits(dataset), _between(numbers, others, metric)
+            yield Agreement(own.slug, name, metric, len(measured), len(labels), tau, between)
             break
-    return lines
 
 
 def _printed(own: Table, dataset: str) -> pd.DataFrame:
@@ -86,22 +123,12 @@ def _name(own: Table, run: Run, metric: str) -> str:
     return "mAP_trapezoid" if metric == "mAP" and own.ap == "trapezoid" else metric
 
 
-def _between(numbers: pd.DataFrame, others: list[pd.DataFrame], metric: str) -> str:
-    """τ between the numbers printed for this data set and for each other: the mean, the least and the largest."""
+def _between(numbers: pd.DataFrame, others: list[pd.DataFrame], metric: str) -> list[float]:
+    """τ between the numbers printed for this data set and for each other that has three rows or more of them."""
     found = []
     for other in others:
         if metric in other:
             both = pd.concat([numbers[metric], other[metric]], axis=1).dropna().to_numpy().T
             if both.shape[1] >= 3 and (value := stats.kendalltau(*both).statistic) == value:
                 found.append(float(value))
-    if not found:
-        return "–"
-    return f"{sum(found) / len(found):.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
-
-
-def _interval(tau: Spread) -> str:
-    """Student's, over seeds; τ itself ends at −1 and 1."""
-    if tau.n < statistics.FEWEST_SEEDS:
-        return "–"
-    reach = stats.t.ppf(0.5 + statistics.LEVEL / 2, tau.n - 1) * tau.sd / tau.n**0.5
-    return f"[{max(tau.mean - reach, -1):.2f}, {min(tau.mean + reach, 1):.2f}]"
+    return found

@@ -26,6 +26,12 @@ def claims(source: str, budget: str, names: Sequence[str]) -> Banner:
     return _measured(source, budget, used, "Every verdict", says)
 
 
+def compared(source: str, budget: str, names: Sequence[str]) -> Banner:
+    """Of the page "The five compared". names: of its data sets."""
+    says = "how the systems compare on those images. It says nothing about scores on photographs."
+    return _measured(source, budget, ", ".join(names), "Everything measured", says)
+
+
 def controls(source: str, budget: str, names: Sequence[str]) -> Banner:
     """Of the page "Positive controls". names: of its data sets."""
     says = "which effects these images show. It says nothing about scores on photographs."

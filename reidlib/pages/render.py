@@ -109,6 +109,7 @@ class TableView(Piece):
     columns: one for each column of the frame.
     merged:  where neighbouring lines agree in this many first columns, these are shown once for all of them.
     below:   paragraphs under the table.
+    sortable: whether the reader can sort it by a column, which book/_static/sort.js does; without merged cells only.
     """
 
     frame: pd.DataFrame
@@ -116,6 +117,7 @@ class TableView(Piece):
     caption: str
     merged: int = 0
     below: tuple[str, ...] = ()
+    sortable: bool = False
     template: ClassVar[str] = "table"
 
     def __str__(self) -> str:
@@ -184,6 +186,7 @@ def table(
     *,
     merged: int = 0,
     below: Sequence[str] = (),
+    sortable: bool = False,
 ) -> TableView:
     """A table from its lines.
 
@@ -198,7 +201,7 @@ def table(
     if any(column.group for column in made):
         names = pd.MultiIndex.from_tuples([(c.group, c.name) if c.group else (c.name, "") for c in made])
     frame = pd.DataFrame([list(line) for line in lines], columns=names, dtype=object)
-    return TableView(frame, tuple(made), caption, merged, tuple(below))
+    return TableView(frame, tuple(made), caption, merged, tuple(below), sortable)
 
 
 def shown(value: Any) -> str:
@@ -368,7 +371,7 @@ _MACROS = """
 """
 
 _TABLE = """
-<div class="table-scroll"><table class="study">
+<div class="table-scroll"><table class="study{{ " sortable" if piece.sortable }}">
 <caption><span>{{ piece.caption }}</span></caption>
 <thead>
 {% for line in piece.head() %}

@@ -31,10 +31,11 @@ class System:
 def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = ()) -> list[System]:
     """The system of each paper and every other model class that a row of it trains, then the named baselines.
 
+    Tables without budget "full" train again what others declare.
     baselines: (slug of a table, label of a row) of rows that a switch makes out of the system itself.
     """
     found: dict[tuple, System] = {}
-    for own in tables.values():
+    for own in (own for own in tables.values() if "full" in own.budgets):
         rows = [("", own.base), *((row.label, own.settings(row, "full")) for row in own.rows if row.model or row.base)]
         for label, settings in rows:
             if value_of(settings.recipe.epochs) == 0:

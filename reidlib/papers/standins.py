@@ -342,9 +342,7 @@ COMMON = table(
         "small": papers.SMALL
         | dict(
             pad=Assumed(5, because="half the input's size, half the border"),
-            epochs=Assumed(
-                12, because="at least twice what any of the five has at this budget, for they are not tuned to it"
-            ),
+            epochs=Assumed(12, because="more than any of the five has at this budget, for the recipe is tuned to none"),
             batch=Assumed(16, because="small sets leave few steps an epoch; 4 identities of 4 images"),
         ),
         "medium": papers.MEDIUM

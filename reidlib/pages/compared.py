@@ -1,0 +1,454 @@
+"""The page "The five compared": the five systems beside simple descriptors and baselines, with one test for all.
+
+Twice: each system with its own recipe (the headline tables), and all with one common recipe (`standins.COMMON`). All
+numbers are mAP and rank-1 by the plain sum, whatever rule a paper's own table has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reidlib import papers
+from reidlib.evaluation import statistics
+from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
+from reidlib.models.untrained import ColourHistogram, RandomFeatures
+from reidlib.pages import agreement, declared, figures
+from reidlib.pages.formatting import change, number, plural
+from reidlib.pages.render import Cell, Column, Strong, TableView, Text, state, table
+from reidlib.pages.tables import DID_NOT_LEARN, PAPER, did_not_learn, difference_of, mean_of
+from reidlib.papers import standins
+from reidlib.runs import estimates
+from reidlib.runs.records import Record
+from reidlib.runs.run import Run, recorded_seeds, reported_numbers, runs_of
+from reidlib.spec import Settings
+from reidlib.training import cost
+
+NOT_YET = "not run yet"
+OWN, COMMON = "own recipe", "common recipe"
+FEWEST_PRINTED = 4
+"""Printed rows from which a table is among the figure of orders."""
+
+DIFFICULTY, CONTROLS, SHARED, BASELINES = (
+    own.slug for own in (standins.DIFFICULTY, standins.CONTROLS, standins.COMMON, standins.COMMON_BASELINES)
+)
+SIMPLE = (standins.CHANCE, standins.STRIPES, standins.UNTRAINED, standins.STARTED)
+Place = tuple[str, str]
+"""A row: slug of its table, label."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the comparison: a row's runs, those of its own baseline and those of the plain ResNet-50.
+
+    baseline: empty for what is no system of a paper.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    baseline: tuple[Run, ...]
+    plain: tuple[Run, ...]
+
+    @property
+    def settings(self) -> Settings:
+        return self.runs[0].settings
+
+    @property
+    def is_system(self) -> bool:
+        return self.name in standins.SYSTEMS
+
+    @cached_property
+    def made(self) -> list[tuple[Run, Record]]:
+        return _made(self.runs)
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether there are finished runs that have learned, or nothing was to be learned."""
+        return bool(self.made) and not did_not_learn([run for run, _ in self.made])
+
+    def scores(self, metric: str) -> list[float]:
+        """In percent, one a seed."""
+        return [record.metrics[run.protocol][metric] for run, record in self.made]
+
+    @cached_property
+    def gain(self) -> Interval | None:
+        """In mAP over its own baseline; None where one of both has no run or did not learn."""
+        return self._over(self.baseline)
+
+    @cached_property
+    def over_plain(self) -> Interval | None:
+        """The same over the plain ResNet-50; None for that one itself."""
+        return None if self.plain == self.runs else self._over(self.plain)
+
+    def _over(self, others: tuple[Run, ...]) -> Interval | None:
+        held = [run for run, _ in _made(others)]
+        if not held or not self.learned or did_not_learn(held):
+            return None
+        return difference_of([run for run, _ in self.made], held, "ap")
+
+
+def _made(runs: Sequence[Run]) -> list[tuple[Run, Record]]:
+    return [(run, record) for run in runs if (record := run.record()) and record.ok]
+
+
+def own_recipes(budget: str, dataset: str, source: str = "stand-in") -> list[Entry]:
+    """Each system with its own recipe, from the tables of the papers; a table without the data set has no line."""
+    plain = (DIFFICULTY, standins.TRAINED)
+    rows: dict[str, tuple[Place, Place | None]] = {name: ((DIFFICULTY, name), None) for name in SIMPLE}
+    rows[standins.PLAIN_BASELINE] = (plain, None)
+    rows[standins.STRONG_BASELINE] = ((CONTROLS, standins.STRONG.label), None)
+    for name, ((held, baseline), (whole, final)) in standins.SYSTEMS.items():
+        rows[name] = ((whole.slug, final), (held.slug, baseline))
+    return _entries(rows, plain, budget, dataset, source)
+
+
+def common_recipe(budget: str, dataset: str, source: str = "stand-in") -> list[Entry]:
+    """All of them with the common recipe. FMN's own baseline is the plain ResNet-50 then."""
+    plain = (SHARED, standins.PLAIN_BASELINE)
+    kept = {row.label for row in standins.COMMON_BASELINES.rows}
+    rows: dict[str, tuple[Place, Place | None]] = {
+        row.label: ((SHARED, row.label), None) for row in standins.COMMON.rows
+    }
+    rows |= {name: ((SHARED, name), (BASELINES, name) if name in kept else plain) for name in standins.SYSTEMS}
+    return _entries(rows, plain, budget, dataset, source)
+
+
+def _entries(
+    rows: dict[str, tuple[Place, Place | None]], plain: Place, budget: str, dataset: str, source: str
+) -> list[Entry]:
+    def runs(place: Place | None) -> tuple[Run, ...]:
+        if place is None or dataset not in papers.table(place[0]).datasets:
+            return ()
+        asked: dict[str, Any] = dict(budget=budget, dataset=dataset, source=source)
+        found = runs_of(place[0], rows=[place[1]], seeds=recorded_seeds(place[0], **asked), **asked)
+        return tuple(run for run in found if run.row.variant == standins.PUBLISHED)
+
+    entries = [Entry(name, runs(place), runs(baseline), runs(plain)) for name, (place, baseline) in rows.items()]
+    return [entry for entry in entries if entry.runs]
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
+    """One line an entry; a reader sorts it by any column. recipe: `OWN` or `COMMON`."""
+    first = entries[0].runs[0]
+    here = f"here, {first.source} images"
+    columns = [Column("row", "label")]
+    columns += [Column(name, group=PAPER, reported=True) for name in ("R1", "mAP") if recipe == OWN]
+    columns += [Column(name, group=here) for name in ("seeds", "R1", "mAP", "mAP, 95 %")]
+    columns += [Column(name, group="gain in mAP over") for name in ("own baseline", "plain ResNet-50")]
+    columns += [Column(name, group="cost") for name in ("weights, M", "multiply-adds, G", "descriptor", "minutes")]
+    columns += [Column(name, group="settings") for name in ("stated", "assumed")]
+    lines = []
+    for entry in entries:
+        lost = bool(entry.made) and not entry.learned
+        cells: list[Any] = [
+            Cell(entry.name, note=DID_NOT_LEARN if lost else ""),
+            *(_printed(entry) if recipe == OWN else ()),
+        ]
+        if entry.made:
+            means = [mean_of(pd.Series(entry.scores(metric))) for metric in ("rank1", "mAP")]
+            cells += [len(entry.made), *means, _interval(entry)]
+            cells += [_gain(entry, entry.gain, entry.baseline), _gain(entry, entry.over_plain, entry.plain)]
+        else:
+            cells += state(NOT_YET, 6)
+        cells += _costs(entry.settings)
+        minutes = [record.seconds / 60 for _, record in entry.made]
+        cells += [float(np.mean(minutes)) if minutes and entry.settings.recipe.epochs else "–"]
+        lines.append([*cells, *_sources(entry, recipe)])
+    caption = f"The five systems and their baselines, {recipe}, {first.dataset}, budget {first.budget}"
+    below = [
+        "R1 and mAP: mean over seeds ± standard deviation; AP is the plain sum for all. Intervals are over seeds and "
+        f"persons, and a gain is grey where its interval holds zero from {FEWEST_SEEDS} seeds or more. One seed has no "
+        "interval.",
+        "Weights leave out the classifiers. Multiply-adds are those of the test of one image at this input size, twice "
+        "where the mirror image is added. Minutes are those of the device of each record, the network trained before "
+        "included.",
+        "Stated and assumed settings: those at the paper's own budget with the details that it leaves unsaid, or those "
+        "of the common recipe.",
+    ]
+    return table(columns, lines, caption, below=below, sortable=True)
+
+
+def _interval(entry: Entry) -> Interval | str:
+    runs = [run for run, _ in entry.made]
+    if len(runs) < 2:
+        return "–"
+    return statistics.interval([run.per_query("ap") for run in runs], runs[0].identities())
+
+
+def _gain(entry: Entry, found: Interval | None, held: tuple[Run, ...]) -> Cell:
+    if found is not None:
+        grey = found.holds_zero and found.seeds >= FEWEST_SEEDS
+        return Cell(number(found.mean, sign=True) if found.seeds < 2 else change(found), grey=grey)
+    if not held or held == entry.runs:
+        return Cell("–")
+    return Cell(DID_NOT_LEARN if entry.made and _made(held) else NOT_YET, state=True)
+
+
+def _printed(entry: Entry) -> list[Any]:
+    """What the paper prints for the row; "lost" where our copy has lost it."""
+    run = entry.runs[0]
+    if run.table.numbers_lost:
+        return state("lost", 2)
+    numbers = reported_numbers(run.table, run.dataset)
+    return [numbers[metric].get(run.row.label, np.nan) if metric in numbers else np.nan for metric in ("rank1", "mAP")]
+
+
+def _costs(settings: Settings) -> list[Any]:
+    found = cost_of(settings)
+    times = 2 if settings.testing.flip else 1
+    weights = (found.parameters - found.classifiers) / 1e6
+    return [f"{weights:.2f}", f"{times * found.multiply_adds / 1e9:.2f}", found.embedding]
+
+
+def cost_of(settings: Settings) -> cost.Cost:
+    """As `training.cost.cost`, also of a descriptor without weights; each network is counted once a process."""
+    key = json.dumps([estimates.digest(settings.trained()), settings.tested()])
+    if key not in _known:
+        if settings.model in (RandomFeatures, ColourHistogram):
+            network = settings.model(1, size=settings.recipe.size, **settings.options)
+            counted, output = cost.multiply_adds(network, settings.recipe.size)
+            _known[key] = cost.Cost(0, 0, counted, output.embedding.shape[1])
+        else:
+            _known[key] = cost.cost(settings, estimates.IDENTITIES)
+    return _known[key]
+
+
+_known: dict[str, cost.Cost] = {}
+
+
+def _sources(entry: Entry, recipe: str) -> list[Any]:
+    """How many settings are stated and assumed, with what the paper leaves unsaid; or those of the common recipe."""
+    if not entry.settings.recipe.epochs:
+        return ["–", "–"]
+    run = entry.runs[0]
+    own = run.table.settings(run.row, "full" if "full" in run.table.budgets else run.budget)
+    kinds = [value.kind for value in declared.values(own)]
+    if recipe == OWN and entry.is_system:
+        kinds += [value.kind for value in declared.assumptions(run.table.paper, [run.table]).values()]
+    return [kinds.count(declared.STATED), kinds.count(declared.ASSUMED)]
+
+
+# --- in words ---------------------------------------------------------------------------------------------------------
+
+
+def answer(sets: dict[str, Sequence[Entry]]) -> Text:
+    """What the records say, one sentence a recipe."""
+    parts: list[str] = []
+    for recipe, entries in sets.items():
+        systems = [entry for entry in entries if entry.is_system]
+        done = [entry for entry in systems if entry.learned]
+        parts.append(Strong(f"{recipe.capitalize()}: "))
+        if not done:
+            parts.append(f"none of the {len(systems)} systems has a record of a network that has learned yet. ")
+            continue
+        best = max(done, key=lambda entry: np.mean(entry.scores("mAP")))
+        parts.append(f"{best.name} has the highest mAP of {plural(len(done), 'system')} ({_mean(best)}); ")
+        gains = [entry.gain for entry in done if entry.gain and entry.gain.seeds >= FEWEST_SEEDS]
+        if gains:
+            above = sum(gain.low > 0 for gain in gains)
+            parts.append(f"{above} of {len(gains)} gain over their own baseline, with an interval above zero; ")
+        strong = next((entry for entry in entries if entry.name == standins.STRONG_BASELINE and entry.made), None)
+        if strong:
+            ahead = sum(np.mean(entry.scores("mAP")) > np.mean(strong.scores("mAP")) for entry in done)
+            parts.append(f"{ahead} of {len(done)} are above the strong plain baseline ({_mean(strong)}). ")
+        else:
+            parts.append(f"the strong plain baseline is {NOT_YET}. ")
+    return Text(*parts)
+
+
+def _mean(entry: Entry) -> str:
+    return number(float(np.mean(entry.scores("mAP"))))
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+WIDTH = 5.6
+"""Inches: at 390 pixels its letters of 10 points are still read."""
+MARKS = {OWN: ("o", "#0072B2"), COMMON: ("s", "#D55E00")}
+"""Shape and colour; the colours are of Okabe and Ito, whom colour-blind readers can tell apart."""
+
+
+def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
+    """Forest plot: each system's gain in mAP over its own baseline, with both recipes; no interval from one seed."""
+    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1)
+    names = list(standins.SYSTEMS)[::-1]
+    axes.axvline(0, color="0.3", linewidth=1)
+    for offset, (recipe, entries) in zip((0.17, -0.17), sets.items(), strict=False):
+        mark, colour = MARKS[recipe]
+        for entry in (entry for entry in entries if entry.is_system):
+            height = names.index(entry.name) + offset
+            if (found := entry.gain) is None:
+                words = f"{recipe}: {DID_NOT_LEARN if entry.made and _made(entry.baseline) else NOT_YET}"
+                axes.annotate(words, (0, height), (4, 0), textcoords="offset points", va="center", color=colour, size=9)
+                continue
+            if found.seeds > 1:
+                axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2)
+            axes.plot(found.mean, height, mark, color=colour)
+            right = found.high if found.seeds > 1 else found.mean
+            words = f"{number(found.mean, sign=True)}, {recipe}"
+            axes.annotate(words, (right, height), (6, 0), textcoords="offset points", va="center", color=colour, size=9)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="gain in mAP over own baseline, points")
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    _room_on_the_right(axes, 0.45)
+    return figures.finished(figure)
+
+
+def beats(entries: Sequence[Entry]) -> pd.DataFrame:
+    """How often a seed of the line's entry has a higher mAP than one of the column's, over all pairs; ties are half.
+
+    Best first. Only what has a finished run; empty where that is fewer than two entries.
+    """
+    done = sorted((entry for entry in entries if entry.made), key=lambda entry: -np.mean(entry.scores("mAP")))
+    found = pd.DataFrame(index=[e.name for e in done], columns=[e.name for e in done], dtype=float)
+    for one in done:
+        for other in (other for other in done if other is not one):
+            apart = np.subtract.outer(one.scores("mAP"), other.scores("mAP"))
+            found.loc[one.name, other.name] = np.mean((apart > 0) + 0.5 * (apart == 0))
+    return found if len(done) > 1 else found.iloc[:0, :0]
+
+
+def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
+    """`beats` as a grid of percentages."""
+    found = beats(entries)
+    if found.empty:
+        return Text(f"{recipe.capitalize()}: seeds cannot be compared before two rows have a record.")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.36 * len(found) + 2.2), layout="constrained")
+    shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
+    sns.heatmap(
+        found,
+        annot=shown,
+        fmt="",
+        vmin=0,
+        vmax=1,
+        cmap="PuOr",
+        cbar=False,
+        ax=axes,
+        linewidths=1,
+        annot_kws={"size": 10},
+    )
+    axes.set_title(f"A seed of the row beats one of the column, % of pairs ({recipe})", fontsize=10, loc="left")
+    axes.set_facecolor("0.93")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    axes.tick_params(labelsize=10, length=0)
+    return figures.finished(figure)
+
+
+def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
+    """mAP against multiply-adds of the test of one image, with standard deviations over seeds; names at the dots."""
+    done = [entry for entry in entries if entry.made and entry.settings.recipe.epochs]
+    if not done:
+        return Text(
+            f"{recipe.capitalize()}: accuracy and operations cannot be set against each other without a record."
+        )
+    figure, axes = _axes(4.2)
+    points = []
+    for entry in done:
+        operations, score = float(_costs(entry.settings)[1]), statistics.over_seeds(entry.scores("mAP"))
+        points.append((entry, operations, score))
+    mark, colour = MARKS[recipe]
+    for entry, operations, score in points:
+        own = colour if entry.is_system else "0.35"
+        axes.errorbar(
+            operations, score.mean, score.sd or None, fmt=mark, color=own, capsize=3, mfc=own if entry.learned else "w"
+        )
+    axes.set_xscale("log")
+    ticks = sorted({round(operations, 1 if operations < 10 else 0) for _, operations, _ in points})
+    axes.set_xticks(_apart(ticks), [f"{tick:g}" for tick in _apart(ticks)])
+    axes.minorticks_off()
+    axes.margins(x=0.12, y=0.15)
+    axes.set(xlabel=f"multiply-adds of the test of one image, G (logarithmic; {recipe})", ylabel="mAP (%)")
+    figure.draw_without_rendering()
+    _names(axes, [(entry.name, operations, score) for entry, operations, score in points])
+    return figures.finished(figure)
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Those that are a quarter or more above the one before."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick >= 1.25 * kept[-1]:
+            kept.append(tick)
+    return kept
+
+
+def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
+    """Names beside the dots, on the side with more room, moved up where they would lie on another."""
+    placed: list[tuple[float, float, float]] = []  # left, right, height in pixels
+    left, right = axes.transAxes.transform((0, 0))[0], axes.transAxes.transform((1, 0))[0]
+    scale = axes.figure.dpi / 72
+    for name, x, score in sorted(points, key=lambda point: point[2].mean):
+        across, up = axes.transData.transform((x, score.mean))
+        long, to_left = 5.6 * scale * len(name), across > (left + right) / 2
+        start = across - 8 * scale - long if to_left else across + 8 * scale
+        moved = up
+        while any(
+            abs(moved - height) < 12 * scale and start < end and begin < start + long for begin, end, height in placed
+        ):
+            moved += 2 * scale
+        placed.append((start, start + long, moved))
+        shift = (-7 if to_left else 7, (moved - up) / scale)
+        axes.annotate(
+            name,
+            (x, score.mean),
+            shift,
+            textcoords="offset points",
+            ha="right" if to_left else "left",
+            va="center",
+            size=9,
+            arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4) if moved > up else None,
+        )
+
+
+def orders(budget: str, source: str = "stand-in") -> Figure | Text:
+    """Kendall's τ of printed and measured rows a table, beside τ between the data sets that the paper prints."""
+    found = [one for one in agreement.found(budget, source) if one.printed >= FEWEST_PRINTED]
+    if not found:
+        return Text(f"No table with {FEWEST_PRINTED} printed rows or more has three rows with a record yet.")
+    figure, axes = _axes(0.42 * len(found) + 1.6)
+    heights = np.arange(len(found))[::-1]
+    axes.axvline(0, color="0.3", linewidth=1)
+    mark, colour = MARKS[OWN]
+    labels = {
+        "here": f"paper and here, {source} images (line: 95 % over seeds)",
+        "between": "between the paper's data sets",
+    }
+    for height, one in zip(heights, found, strict=True):
+        if reach := one.interval:
+            axes.plot(reach, [height, height], "-", color=colour, linewidth=2)
+        axes.plot(one.tau.mean, height, mark, color=colour, label=labels.pop("here", None))
+        if one.between:
+            others = [height - 0.2] * len(one.between)
+            axes.plot(
+                one.between, others, "D", mfc="none", color="0.35", markersize=5, label=labels.pop("between", None)
+            )
+    axes.set(xlim=(-1.08, 1.08), ylim=(-0.6, len(found) - 0.4), xlabel="Kendall's τ: 1 same order, −1 reversed")
+    axes.set_yticks(heights, [f"{one.slug}, {plural(one.rows, 'row')}\n{one.dataset}" for one in found], fontsize=9)
+    figure.legend(loc="outside upper left", fontsize=9, frameon=False)
+    return figures.finished(figure)
+
+
+def _axes(height: float) -> tuple[Figure, Axes]:
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(labelsize=10)
+    return figure, axes
+
+
+def _room_on_the_right(axes: Axes, share: float) -> None:
+    """For the words beside the dots."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + share * (high - low))
