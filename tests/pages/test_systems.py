@@ -26,7 +26,7 @@ def test_every_paper_and_every_model_class_is_counted(listed):
     declared = {
         (table.paper, (row.model or (row.base or table.base).model).__name__)
         for table in papers.tables().values()
-        for row in table.rows
+        for row in (table.rows if "full" in table.budgets else ())  # others train networks of the papers' tables again
         if row.recipe.get("epochs") != 0
     }
     assert {(system.paper, system.settings.model.__name__) for system in listed} == declared
