@@ -404,7 +404,8 @@ class Claim:
 
     better, worse: labels of rows of `table`. metric: of the evaluation, in percent. quote: the paper's words; where:
     their place. datasets: those that the paper says it of; () all of the table's. untestable: why nothing here can test
-    it; then better, worse and metric are empty.
+    it; then better, worse and metric are empty. control: the positive control whose effect it rests on, by the label of
+    its row in the study's own tables; "" where none.
     """
 
     paper: str
@@ -416,11 +417,14 @@ class Claim:
     where: str
     datasets: tuple[str, ...] = ()
     untestable: str = ""
+    control: str = ""
 
     def __post_init__(self) -> None:
         compared = bool(self.better), bool(self.worse), bool(self.metric)
         if any(compared) == bool(self.untestable) or len(set(compared)) == 2:
             raise ValueError(f"{self.where}: a claim names two rows and a metric, or the reason why it is not testable")
+        if self.control and self.untestable:
+            raise ValueError(f"{self.where}: a claim that is not testable rests on no control")
 
     @property
     def comparison(self) -> str:

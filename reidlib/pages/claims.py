@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reidlib import papers
-from reidlib.data import cuhk03
+from reidlib.data import cross_domain, cuhk03
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
@@ -28,9 +28,10 @@ from reidlib.pages.tables import (
     stored,
     title,
 )
+from reidlib.papers import standins
 from reidlib.runs.datasets import exists
 from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
-from reidlib.spec import Claim
+from reidlib.spec import Claim, Table
 
 VERDICTS = (*statistics.VERDICTS, NOT_RUN)
 """The columns of the count, in their order."""
@@ -45,6 +46,7 @@ class Decision:
 
     verdict: one of `VERDICTS`. here: the difference; None where there is none. p: after Holm's correction over the
     claims of the paper that are tested; NaN where this one is not. better, worse: the finished runs of its two rows.
+    control: the verdict on the positive control that the claim rests on; "" where it rests on none.
     """
 
     claim: Claim
@@ -54,6 +56,7 @@ class Decision:
     p: float = float("nan")
     better: tuple[Run, ...] = ()
     worse: tuple[Run, ...] = ()
+    control: str = ""
 
     @property
     def devices(self) -> list[str]:
@@ -65,7 +68,14 @@ class Decision:
     def note(self) -> str:
         """What a reader of the verdict must know; "" where nothing."""
         better, worse = self.devices
-        return f"ran on {better} against {worse}" if better and worse and better != worse else ""
+        said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
+        control = f"its control, {standins.effect(self.claim.control)},"
+        if self.control == NOT_RUN:
+            said.append(f"{control} has no record on these images")
+        elif self.control not in ("", "supported"):
+            why = "" if self.control == "not distinguishable" else f" ({self.control})"
+            said.append(f"{control} is not seen on these images{why}")
+        return "; ".join(said)
 
     @property
     def records(self) -> list[str]:
@@ -75,7 +85,7 @@ class Decision:
     def plain(self) -> dict[str, Any]:
         """As `reid claims --json` prints it: differences in points, null where there is none."""
         claim = self.claim
-        words = {name: getattr(claim, name) for name in ("paper", "table", "better", "worse", "metric")}
+        words = {name: getattr(claim, name) for name in ("paper", "table", "better", "worse", "metric", "control")}
         found: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "detectable", "p"))
         if here := self.here:
             found |= {"difference": here.mean, "low": here.low, "high": here.high, "detectable": here.detectable}
@@ -98,13 +108,17 @@ def decisions(paper: str, *, budget: str, source: str = "stand-in") -> list[Deci
                 continue
             place = (own.slug, dataset)
             if place not in read:
-                where = dict(budget=budget, dataset=dataset, source=source)
-                known = budget in own.budgets
-                read[place] = (
-                    Runs(tuple(runs_of(own.slug, seeds=recorded_seeds(own.slug, **where), **where))) if known else None
-                )
+                read[place] = _recorded(own, dataset, budget, source)
             asked.append((claim, dataset, read[place]))
-    return decide(asked)
+    return _with_controls(decide(asked), budget, source)
+
+
+def _recorded(own: Table, dataset: str, budget: str, source: str) -> Runs | None:
+    """The runs of a table from all seeds that have a record; None where the table does not have the budget."""
+    if budget not in own.budgets:
+        return None
+    where = dict(budget=budget, dataset=dataset, source=source)
+    return Runs(tuple(runs_of(own.slug, seeds=recorded_seeds(own.slug, **where), **where)))
 
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
@@ -129,6 +143,36 @@ def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
     return Decision(
         claim, dataset, DID_NOT_LEARN if lost else statistics.verdict(here), here, better=better, worse=worse
     )
+
+
+def effects(runs: Runs, steps: Sequence[tuple[str, str]], metric: str = "mAP") -> list[Decision]:
+    """Positive controls of one table on one data set, each a row and the row it is held against, decided together."""
+    plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric=metric)
+    stated = [Claim(**plain, better=label, worse=other, quote="", where=label) for label, other in steps]
+    return decide([(claim, runs.runs[0].dataset, runs) for claim in stated])
+
+
+def _with_controls(found: Sequence[Decision], budget: str, source: str) -> list[Decision]:
+    """Adds, where there is a difference, the verdict on the control that the claim rests on."""
+    rest = {one.dataset for one in found if one.claim.control and one.here}
+    seen = {dataset: _controls(dataset, budget, source) for dataset in rest}
+    return [
+        replace(one, control=seen[one.dataset].get(one.claim.control, NOT_RUN))
+        if one.claim.control and one.here
+        else one
+        for one in found
+    ]
+
+
+def _controls(dataset: str, budget: str, source: str) -> dict[str, str]:
+    """The verdict on each positive control, by its label, on the images on which this data set is tested."""
+    images = cross_domain.PAIRS.get(dataset, ("", dataset))[1]
+    found: dict[str, str] = {}
+    for slug, steps in standins.EFFECTS.items():
+        own = papers.table(slug)
+        if images in own.datasets and exists(images, source) and (runs := _recorded(own, images, budget, source)):
+            found |= {one.claim.better: one.verdict for one in effects(runs, steps)}
+    return found
 
 
 def _corrected(own: Decision, p: float) -> Decision:
@@ -166,6 +210,8 @@ def answers(runs: Runs, found: Sequence[Decision]) -> list[Piece]:
                 Code(first.budget),
                 f", {plural(one.here.seeds, 'seed')} a side",
             ]
+        if one.note:
+            parts.append(f" ({one.note})")
         sentences.append(Text(*parts, "."))
     if waiting:
         words = f" {plural(waiting, 'claim')} of the table below, about rows without a record."

@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
-from reidlib.pages.claims import decide
+from reidlib.pages.claims import effects
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
 from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
 from reidlib.runs.run import Runs, reported_numbers
-from reidlib.spec import Claim
 
 GOAL = {"small": 10.0, "medium": 25.0}
 """Points of mAP by which the trained network has to beat the best histogram at a budget; set before the runs."""
@@ -54,10 +53,7 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
         printed = reported_numbers(runs.table, runs.runs[0].dataset).get(metric, pd.Series(dtype=float))
         columns += [Column("Δ, photographs", group=_title(runs), reported=True)]
         columns += [Column(name, group=_title(runs)) for name in ("Δ", "finds from", "seen")]
-        plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric=metric)
-        stated = [Claim(**plain, better=label, worse=other, quote="", where=label) for label, other in pairs]
-        decided = decide([(claim, runs.runs[0].dataset, runs) for claim in stated])
-        for line, (label, other), found in zip(lines, pairs, decided, strict=True):
+        for line, (label, other), found in zip(lines, pairs, effects(runs, pairs, metric), strict=True):
             line.append(number(printed.get(label, float("nan")) - printed.get(other, float("nan")), sign=True))
             if found.here is None:
                 line += state(found.verdict, 3)
@@ -118,7 +114,7 @@ def provenance(sets: Sequence[Runs]) -> Piece:
     """Where the numbers come from: budget, images, device, hours and code of all finished runs."""
     made = [(run, record) for runs in sets for run, record in runs.records()]
     if not made:
-        return Text("No record yet.")
+        return Text("Not run yet: there is no record.")
     digests = {runs.runs[0].dataset: runs.runs[0].data_digest for runs in sets}
     return terms(
         {

@@ -58,7 +58,7 @@ def together(found: pd.DataFrame) -> Page:
     """All of it by device, a network that several tables show once."""
     networks = once(found)
     if networks.empty:
-        return Page([Text("No network has been trained yet.")])
+        return Page([Text("Not run yet: no network has been trained.")])
     hours = networks.groupby("device")["seconds"].agg(["size", "sum"]).itertuples(name=None)
     shown = [bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])]
     if "cuda" in set(networks["kind"]):

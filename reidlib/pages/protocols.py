@@ -20,9 +20,8 @@ from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import number, plural
-from reidlib.pages.render import Box, Fragment, Strong, TableView, Text, table
+from reidlib.pages.render import Box, Code, Fragment, Strong, TableView, Text, table
 from reidlib.runs.run import Run, Runs
-from reidlib.spec import ReidError
 
 SHOWN = {
     "rank1": "rank-1",
@@ -39,16 +38,6 @@ SHOWN = {
 
 MARKS = {"right": "✓", "wrong": "✗", "ignored": "–"}
 """Colour is never the only sign."""
-
-
-def check_finished(runs: Runs) -> None:
-    """Raises ReidError naming the first run without a record: a page of the study trains nothing."""
-    if missing := runs.missing():
-        run = missing[0]
-        raise ReidError(
-            f"{run.table.slug} {run.row.label!r} seed {run.seed} has no finished record, and this page trains nothing; "
-            f"run `reid run {run.table.slug} --budget {run.budget}` first"
-        )
 
 
 # --- worked examples --------------------------------------------------------------------------------------------------
@@ -169,6 +158,15 @@ def _ids(values: Sequence[int]) -> str:
 # --- both rules on our own rankings -----------------------------------------------------------------------------------
 
 
+def on_records(runs: Runs) -> list[Fragment | Figure]:
+    """Both rules on the rankings of the records; one sentence where a run has none yet, for a page trains nothing."""
+    if not (missing := runs.missing()):
+        return [gap(runs), two_rules(runs), both_rules(runs), by_first_hit(runs)]
+    run = missing[0]
+    lacks = f" {run.table.slug}, {run.row.label}, seed {run.seed} has no finished record; make it with "
+    return [Text(Strong("Not run yet:"), lacks, Code(f"reid run {run.table.slug} --budget {run.budget}"), ".")]
+
+
 def two_rules(runs: Runs) -> TableView:
     """mAP of every row by both rules, what lies between, and the most that one query loses."""
     head = ["row", "queries", "mAP, plain sum", "mAP, trapezoids", "difference", "largest of one query"]
@@ -236,7 +234,6 @@ def _panel(title: str) -> tuple[Figure, Axes]:
 
 def _by_row(runs: Runs, names: Sequence[str] = ("ap", "ap_trapezoid")) -> dict[str, list[np.ndarray]]:
     """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
-    check_finished(runs)
     rows: dict[str, list[Run]] = {}
     for run in runs.runs:
         rows.setdefault(run.row.label, []).append(run)

@@ -308,7 +308,7 @@ def assumptions(details: Mapping[str, declared.Value], paper: str) -> TableView:
 def provenance(runs: Runs) -> Page:
     """Which record each number comes from, and the command that makes it again."""
     if not (made := runs.records()):
-        return Page([Text("No record yet.")])
+        return Page([Text("Not run yet: there is no record.")])
     lines = [
         [title_of(runs, run.row), run.seed, run.key, record.start, record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]

@@ -102,10 +102,13 @@ def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
 
 def claims(paper: str = "") -> list[Claim]:
     """The claims of one paper ("safenet"), or of all, in the order of results/claims.tsv."""
-    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where", "untestable")
+    columns = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where", "untestable", "control")
+    effects = importlib.import_module(f"{__name__}.standins").EFFECTS.values()
+    controls = [row for steps in effects for row, _ in steps]
     found = []
-    for place, line in _read("claims.tsv", columns, may_be_empty=(*columns[2:6], "untestable")):
+    for place, line in _read("claims.tsv", columns, may_be_empty=(*columns[2:6], *columns[8:])):
         check_choice(place, "metric", line["metric"], ("rank1", "rank5", "rank10", "rank20", "mAP", ""))
+        check_choice(place, "control", line["control"], (*controls, ""))
         line["datasets"] = tuple(filter(None, line["datasets"].split(",")))
         try:
             found.append(Claim(**line))

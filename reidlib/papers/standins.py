@@ -196,6 +196,15 @@ CONTROLS_MULTI_QUERY = replace(
 )
 """Both rows test the network of the strong baseline."""
 
+EFFECTS = {CONTROLS.slug: CONTROL_STEPS, CONTROLS_MULTI_QUERY.slug: ((MULTI, SINGLE),)}
+"""All positive controls, by table. Claims name the control that they rest on by the label of its row."""
+
+
+def effect(label: str) -> str:
+    """What the row of a positive control adds, in a few words: of "+Center loss, six stripes", "six stripes"."""
+    return label.rpartition(", ")[2].removeprefix("+")
+
+
 PAIRS = tuple(cross_domain.PAIRS.values())
 """(trained on, tested on) in the order of TRANSFER's data sets."""
 

@@ -128,6 +128,55 @@ def test_other_kinds_of_device_are_named(results):
     assert found.devices == ["cpu", "cpu, cuda"] and found.note == "ran on cpu against cpu, cuda"
 
 
+def test_a_claim_says_that_its_control_is_not_seen(results):
+    """The control is asked on the images of the claim, from its own seeds; a seen one is not mentioned."""
+    write(GOOD, 0.9)
+    write(BAD, 0.3)
+    six, plain = standins.STRONG_SIX, standins.STRONG.label
+    own = dict(datasets=(MARKET,), control=six)
+
+    def note():
+        return verdicts(claim(GOOD, BAD, **own))[GOOD, BAD, MARKET].note
+
+    assert note() == "its control, six stripes, has no record on these images"
+    write(plain, 0.4, slug="standins/controls", seeds=(0, 1))
+    write(six, 0.9, slug="standins/controls", seeds=(0, 1))
+    assert note() == "its control, six stripes, is not seen on these images (too few seeds)"
+    for seed in (2, 3):
+        write(plain, 0.4, slug="standins/controls", seeds=(seed,))
+        write(six, 0.9, slug="standins/controls", seeds=(seed,))
+    assert note() == ""
+    for label, mean, said in ((six, 0.4, ""), (six, 0.05, " (contradicted)")):
+        write(label, mean, slug="standins/controls", seeds=(0, 1, 2, 3))
+        assert note() == f"its control, six stripes, is not seen on these images{said}"
+    runs = claims.Runs(tuple(runs_of("standins/controls", budget="small", seeds=(0, 1, 2, 3))))
+    seen = {one.claim.better: one.verdict for one in claims.effects(runs, standins.CONTROL_STEPS)}
+    assert seen[six] == "contradicted" and seen["+Warmup"] == tables.NOT_RUN
+    (one,) = verdicts(claim(GOOD, BAD, **own)).values()
+    text = str(claims.answers(claims.Runs(tuple(runs_of(T5, budget="small", seeds=(0, 1, 2)))), [one])[0])
+    assert "is not seen on these images (contradicted)" in text
+    assert "is not seen" in claims.view([one], "c").texts()[0][-1] and one.plain()["control"] == six
+
+
+def test_a_control_is_mentioned_only_beside_a_difference(results):
+    own = dict(datasets=(MARKET,), control=standins.MULTI)
+    assert verdicts(claim(GOOD, BAD, **own))[GOOD, BAD, MARKET].note == ""
+    assert [standins.effect(label) for label in (standins.STRONG_LARGER, standins.MULTI, "+Warmup")] == [
+        "input 256×128",
+        "multi-query",
+        "Warmup",
+    ]
+
+
+def test_a_control_of_networks_tested_elsewhere_is_that_of_the_images_they_are_tested_on(results):
+    label, other = standins.CONTROL_STEPS[0]
+    for one, mean in ((label, 0.9), (other, 0.2)):
+        write(one, mean, slug="standins/controls", dataset="dukemtmc")
+    for dataset, verdict in (("market-to-duke", "supported"), ("dukemtmc", "supported"), (MARKET, tables.NOT_RUN)):
+        assert claims._controls(dataset, "small", "stand-in").get(label) == verdict
+    assert claims._controls("msmt17", "small", "stand-in") == claims._controls(MARKET, "full", "stand-in") == {}
+
+
 def test_seeds_are_those_of_the_records(results):
     assert recorded_seeds(T5, budget="small", dataset=MARKET) == [0]
     write(GOOD, 0.9, seeds=(1, 4))

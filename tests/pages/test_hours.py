@@ -95,4 +95,4 @@ def test_the_page_says_whose_images():
 def test_a_table_without_records_is_not_listed(read):
     found = hours.spent([read_runs("fmn/table3", budget="small")])
     assert hours.by_table(found).texts() == []
-    assert "No network" in str(hours.together(found))
+    assert "Not run yet" in str(hours.together(found))

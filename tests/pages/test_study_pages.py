@@ -17,9 +17,8 @@ from reidlib.book import notebooks
 from reidlib.evaluation import PROTOCOLS, Features, evaluate
 from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import protocols as page
-from reidlib.pages.render import Banner, TableView
+from reidlib.pages.render import Banner, Page, Piece, TableView
 from reidlib.runs.run import Runs, runs_of
-from reidlib.spec import ReidError
 
 PAGE = "study/protocols"
 MARKET = PROTOCOLS["market1501-single-query"]
@@ -31,11 +30,11 @@ def number(text: str) -> float:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """A results folder with records of SafeNet's Table 5, whose queries find their first match by chance."""
+    """A results folder with records of FMN's Table 5, whose queries find their first match by chance."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_RESULTS", str(results))
-        for place, run in enumerate(runs_of("safenet/table5", budget="small")):
+        for place, run in enumerate(runs_of("fmn/table5", budget="small")):
             arrays = made_up.arrays(np.random.default_rng(place).geometric(0.3, 200).tolist())
             arrays["ap_trapezoid"] = arrays["ap"] - 0.5 * arrays["ap"] * (1 - arrays["ap"])
             made_up.write(run, arrays)
@@ -136,8 +135,9 @@ def test_a_page_that_lacks_a_record_says_how_to_make_it(records, runs):
     gone = runs.runs[3]
     kept = gone.record_file.rename(gone.record_file.with_suffix(".kept"))
     try:
-        with pytest.raises(ReidError, match=re.escape(f"{gone.row.label!r}") + ".*reid run fmn/table5 --budget small"):
-            page.check_finished(runs)
+        (said,) = page.on_records(runs)
+        words = f"Not run yet: fmn/table5, {gone.row.label}, seed 0 has no finished record; make it with"
+        assert words in str(said) and "reid run fmn/table5 --budget small" in str(said)
     finally:
         kept.rename(gone.record_file)
 
@@ -244,3 +244,27 @@ def test_a_crowd_has_a_match_for_every_query():
     assert (len(query), len(gallery)) == (10, 30)
     ranking = evaluate(query, gallery, protocol=PROTOCOLS["cuhk03-new"])
     assert ranking.valid.all() and (ranking.matches == 3).all()
+
+
+# Before the runs ------------------------------------------------------------------------------------------------------
+
+TINY = dict(scale=0.0005, msmt17_scale=0.0005, variant_scale=0.0005, seed=1)
+"""The stand-ins that "The stand-ins" renders for its sheets."""
+
+
+@pytest.mark.parametrize("slug", notebooks.pages())
+def test_a_page_without_any_record_runs_and_says_so(slug, shown_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    shown = shown_by(slug, **TINY if slug == "study/standins" else {})
+    assert isinstance(shown[0], Banner)
+    if slug not in ("study/systems", "study/deviations"):  # these two show no run
+        assert "not run" in "\n".join(str(thing) for thing in shown if isinstance(thing, Piece)).lower()
+
+
+@pytest.mark.parametrize("slug", ["safenet/table5", "mros/table1", "msgwdp/table2", "fmn/table5", "hamr/boxes"])
+def test_a_chapter_without_any_record_runs_and_says_so(slug, shown_by, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    shown = shown_by(slug, budget="small", train=False)
+    assert isinstance(shown[0], Page) and "Not run yet" in str(shown[0])

@@ -3,12 +3,13 @@
 import pytest
 
 from reidlib import papers
+from reidlib.papers import standins
 from reidlib.runs.run import reported_numbers
 from reidlib.spec import ReidError
 
 TABLES = papers.tables()
-CLAIM = ("safenet", "table5", "g4,g3", "g4", "mAP", "", "more is better", "§5", "")
-COLUMNS = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where", "untestable")
+CLAIM = ("safenet", "table5", "g4,g3", "g4", "mAP", "", "more is better", "§5", "", "")
+COLUMNS = ("paper", "table", "better", "worse", "metric", "datasets", "quote", "where", "untestable", "control")
 
 
 def test_every_claim_compares_two_rows_of_a_declared_table():
@@ -22,6 +23,26 @@ def test_every_claim_compares_two_rows_of_a_declared_table():
             assert {claim.better, claim.worse} <= {row.label for row in table.rows}, claim
             assert claim.better != claim.worse, claim
         assert set(claim.datasets) <= set(table.datasets), claim
+
+
+def test_claims_about_testing_rest_on_the_control_of_that_test():
+    """Where two rows differ in re-ranking or in the number of query images, the line names that control."""
+    asked = 0
+    for claim in papers.claims():
+        if claim.untestable:
+            continue
+        table = TABLES[f"{claim.paper}/{claim.table}"]
+        sides = [next(row for row in table.rows if row.label == label) for label in (claim.better, claim.worse)]
+        better, worse = (table.settings(row, "full").testing for row in sides)
+        if better.multi_query != worse.multi_query:
+            assert claim.control == standins.MULTI, claim
+        elif better.reranking != worse.reranking:
+            assert claim.control == standins.LADDER[-1].label, claim
+        else:
+            assert claim.control not in (standins.MULTI, standins.LADDER[-1].label), claim
+            continue
+        asked += 1
+    assert asked
 
 
 def test_every_paper_has_claims_and_all_claims_are_of_papers():
@@ -66,11 +87,13 @@ def test_a_line_is_read_as_it_stands(write):
 @pytest.mark.parametrize(
     "line, why",
     [
-        (CLAIM[:-1], "line 2: 8 columns, not 9"),
-        ((*CLAIM, "more"), "line 2: 10 columns, not 9"),
+        (CLAIM[:-1], "line 2: 9 columns, not 10"),
+        ((*CLAIM, "more"), "line 2: 11 columns, not 10"),
         ((*CLAIM[:4], "map", *CLAIM[5:]), "line 2: unknown metric 'map'; choose one of rank1, rank5"),
         ((*CLAIM[:6], " ", *CLAIM[7:]), "line 2: nothing in column 'quote'"),
-        ((*CLAIM[:8], "no such images"), "line 2: §5: a claim names two rows and a metric, or the reason"),
+        ((*CLAIM[:9], "+Sunshine"), "line 2: unknown control .*Sunshine.*; choose one of .*Reranking"),
+        ((*CLAIM[:2], "", "", "", *CLAIM[5:8], "no such images", "+Reranking"), "line 2: §5: .* rests on no control"),
+        ((*CLAIM[:8], "no such images", ""), "line 2: §5: a claim names two rows and a metric, or the reason"),
         ((*CLAIM[:3], "", *CLAIM[4:]), "line 2: §5: a claim names two rows and a metric, or the reason"),
     ],
 )
@@ -81,7 +104,7 @@ def test_a_bad_line_is_named(write, line, why):
 
 
 def test_a_claim_may_be_declared_not_testable(write):
-    write((*CLAIM[:2], "", "", "", *CLAIM[5:8], "the images are not public"))
+    write((*CLAIM[:2], "", "", "", *CLAIM[5:8], "the images are not public", ""))
     (claim,) = papers.claims("safenet")
     assert claim.comparison == claim.untestable == "the images are not public"
 
