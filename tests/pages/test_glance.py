@@ -20,7 +20,7 @@ HAMR = ("hamr", *glance.HEADLINES["hamr"])
 
 
 def hits(better: bool, seed: int) -> list[int]:
-    """Ranks of the first match of 200 queries: at 1 where the row is better, at 3 where not, but for a few by chance."""
+    """Ranks of the first match of 200 queries: 1 where the row is better, 3 where not, but for a few by chance."""
     ranks = np.full(200, 1 if better else 3)
     ranks[np.random.default_rng(seed).integers(0, 200, 5)] = 2
     return ranks.tolist()
