@@ -426,10 +426,7 @@ def build_book(given: argparse.Namespace) -> None:
     from reidlib.book import build as book
     from reidlib.book import notebooks
 
-    for page in notebooks.pages():
-        notebooks.execute(page, {}, quiet=True)
-    for chapter in book.chapters(paths.home()):
-        notebooks.refresh(**chapter)
+    notebooks.refresh_all(book.chapters(paths.home()))
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 

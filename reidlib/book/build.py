@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import yaml
-
 from reidlib.book.check import EXECUTED, STUDY_PAGES, check
+from reidlib.pages import contents
+from reidlib.pages.glance import ARCHIVE, CITATION
+from reidlib.runs import archive
 from reidlib.spec import ReidError
 
 LIBRARY = Path(__file__).resolve().parents[1]
@@ -65,33 +66,18 @@ def build(*, root: Path, stale: Callable[[Path], str | None]) -> Path:
 def chapters(root: Path) -> list[dict[str, str]]:
     """The executed chapters that `_toc.yml` names: source, dataset, budget and slug ("paper/table") of each."""
     chapter = re.compile(rf"{EXECUTED}(?P<source>[^/]+)/(?P<dataset>[^/]+)/(?P<budget>[^/]+)/(?P<slug>[^/]+/[^/]+)")
-    return [found.groupdict() for name in _names_in_toc(root) if (found := chapter.fullmatch(name))]
+    return [found.groupdict() for name in contents.names(root) if (found := chapter.fullmatch(name))]
 
 
 def _pages_of_toc(root: Path) -> dict[str, Path]:
     """The pages of `_toc.yml` in order, each with its file."""
     pages = {}
-    for page in _names_in_toc(root):
+    for page in contents.names(root):
         found = [root / f"{page}{suffix}" for suffix in (".md", ".ipynb") if (root / f"{page}{suffix}").is_file()]
         if not found:
             raise ReidError(f"the page {page} of _toc.yml has no file{_remedy(page)}")
         pages[page] = found[0]
     return pages
-
-
-def _names_in_toc(root: Path) -> list[str]:
-    """The names of the pages in `_toc.yml`, in order, without suffix."""
-    toc = root / "_toc.yml"
-    if not toc.is_file():
-        raise ReidError(f"{toc} is missing: set REID_HOME to the folder of the checkout, or restore the file with git")
-    names, left = [], [yaml.safe_load(toc.read_text(encoding="utf-8"))]
-    while left:
-        node = left.pop(0)
-        if isinstance(node, dict):
-            names += [re.sub(r"\.(md|ipynb)$", "", node[key]) for key in ("root", "file") if key in node]
-            node = list(node.values())
-        left[:0] = node if isinstance(node, list) else []
-    return names
 
 
 def _remedy(page: str) -> str:
@@ -142,12 +128,18 @@ def _digest(root: Path, sources: Sequence[Path]) -> str:
 
 
 def _gather(root: Path, sources: Sequence[Path]) -> Path:
-    """Copies the sources to a folder of their own, under the same relative paths, so that links between them work."""
+    """Copies the sources to a folder of their own, under the same relative paths, so that links between them work.
+
+    Beside them it puts what the pages offer for download: all finished records, and how to cite the study.
+    """
     folder = root / "build" / "book-source"
     shutil.rmtree(folder, ignore_errors=True)
     for path in sources:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / path, folder / path)
+    archive.pack(folder / "book" / ARCHIVE, everything=True)
+    if (root / "CITATION.cff").is_file():
+        shutil.copyfile(root / "CITATION.cff", folder / "book" / CITATION)
     return folder
 
 

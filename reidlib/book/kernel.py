@@ -26,7 +26,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # The kernel warns about a connection without encryption, so it is encrypted.
     config = Config({"KernelManager": {"transport_encryption": "auto"}})
-    with _termination_raises():
+    with termination_raises():
         papermill.execute_notebook(
             source,
             target,
@@ -43,7 +43,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
 
 
 @contextmanager
-def _termination_raises() -> Generator[None]:
+def termination_raises() -> Generator[None]:
     """SIGTERM and SIGHUP raise SystemExit inside this block, so that the kernel is ended before this process is.
 
     A handler that the program has installed itself stays. Python allows handlers only in the main thread.

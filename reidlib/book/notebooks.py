@@ -13,6 +13,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 from reidlib import papers, paths
 from reidlib.book import kernel
 from reidlib.runs import locks
+from reidlib.runs.devices import cores
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
@@ -88,6 +91,7 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     if slug in pages():  # it may read any record or benchmark, and itself names those it lacks
         folders = (paths.results() / name for name in ("records", "benchmarks"))
         inputs, missing = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
+        inputs += [file for name in ("_toc.yml", "CITATION.cff") if (file := paths.home() / name).is_file()]
     else:
         inputs, missing = _records_of_table(slug, parameters)
     if table_of(slug) == slug:
@@ -195,6 +199,22 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
     parameters = with_defaults(slug, place | made.get("parameters", {}))
     if table_of(slug) == slug:
         execute(slug, parameters | {"train": False}, quiet=True)
+
+
+def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
+    """Executes the pages of the study, and these chapters (`refresh`), as far as they are not current: one a core.
+
+    The first fault is raised when those that have begun have ended; the others are not begun.
+    """
+    with kernel.termination_raises(), ThreadPoolExecutor(cores()) as pool:
+        begun: list[Future[Any]] = [pool.submit(execute, page, {}, quiet=True) for page in pages()]
+        begun += [pool.submit(refresh, **chapter) for chapter in chapters]
+        try:
+            for one in begun:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:

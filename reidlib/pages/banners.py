@@ -59,6 +59,13 @@ def hours(source: str) -> Banner:
     return Banner("stand-in", words)
 
 
+def status(source: str) -> Banner:
+    """Of the page "Status"."""
+    if source == "real":
+        return Banner("real", "Runs on real images.")
+    return Banner("stand-in", STANDIN, " All runs listed here are of rendered images; the real sets take longer.")
+
+
 def protocols(runs: Runs) -> Banner:
     """Of the page "Protocols and metrics", whose other examples are made up."""
     first = runs.runs[0]

@@ -138,7 +138,7 @@ def _conflict(line: dict[str, str]) -> list[str]:
 def counts(papers: Sequence[Paper], conflicts: pd.DataFrame) -> TableView:
     """How many entries each paper has of each kind, with a link to its section."""
     lines = [
-        [Cell(paper_title(paper.name), anchor=paper.anchor), *(len(paper.of(kind, conflicts)) for kind in KINDS)]
+        [Cell(paper_title(paper.name), address=f"#{paper.anchor}"), *(len(paper.of(kind, conflicts)) for kind in KINDS)]
         for paper in papers
     ]
     return table(["paper", *(words.split(",")[0] for words in KINDS.values())], lines, "Entries by paper and kind")

@@ -22,8 +22,8 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
     time in their records, and so in these lines: `once` takes each network once.
     """
     lines = []
-    for run in (run for runs in read for run in runs.runs if run.is_made()):
-        if record := run.record():
+    for run in (run for runs in read for run in runs.runs):
+        if (record := run.record(arrays=False)) and record.ok:
             row, images = (run.row.label, run.row.variant), cuhk03.all_splits(run.dataset)
             line: list[Any] = [run.table.slug, images, run.budget, row, len(run.table.rows), run.seed]
             line += [record.device, record.device_kind, record.peak_memory_mb]

@@ -33,6 +33,17 @@ class Code(str):
     """Words of a sentence that are code: the name of a budget, a key."""
 
 
+class Link(str):
+    """Words of a sentence that lead to an address."""
+
+    address: str
+
+    def __new__(cls, text: str, address: str) -> Link:
+        link = super().__new__(cls, text)
+        link.address = address
+        return link
+
+
 class Cell(str):
     """The text of a cell with something besides it."""
 
@@ -44,8 +55,8 @@ class Cell(str):
     """Says why there is no value ("not run"); see `state`."""
     across: bool
     """This cell covers the rest of the row."""
-    anchor: str
-    """The id of a heading on the same page, to which the cell links."""
+    address: str
+    """Where the cell links to: another page, or "#" and the id of a heading on the same one."""
 
     def __new__(
         cls,
@@ -55,10 +66,10 @@ class Cell(str):
         grey: bool = False,
         state: bool = False,
         across: bool = False,
-        anchor: str = "",
+        address: str = "",
     ) -> Cell:
         cell = super().__new__(cls, text)
-        cell.note, cell.grey, cell.state, cell.across, cell.anchor = note, grey, state, across, anchor
+        cell.note, cell.grey, cell.state, cell.across, cell.address = note, grey, state, across, address
         return cell
 
 
@@ -237,7 +248,7 @@ class _Shown:
     text: str
     css: str = ""
     note: str = ""
-    anchor: str = ""
+    address: str = ""
     scope: str = ""
     columns: int = 1
     rows: int = 1
@@ -246,7 +257,7 @@ class _Shown:
     def of(cls, value: Any, column: Column, *, heads: bool) -> _Shown:
         cell = value if isinstance(value, Cell) else Cell(shown(value))
         css = _css(column) + " state" * cell.state + " inside-spread" * cell.grey + " across" * cell.across
-        return cls(str(cell), css, cell.note, cell.anchor, scope="row" if heads else "")
+        return cls(str(cell), css, cell.note, cell.address, scope="row" if heads else "")
 
 
 def _css(column: Column) -> str:
@@ -258,7 +269,7 @@ def _css(column: Column) -> str:
 
 
 class Text(Piece):
-    """A paragraph. parts: str, `Strong` or `Code`. css: "caption", "note" or nothing."""
+    """A paragraph. parts: str, `Strong`, `Code` or `Link`. css: "lead", "caption", "note" or nothing."""
 
     template: ClassVar[str] = "text"
 
@@ -335,6 +346,49 @@ class Box:
     rank: str
 
 
+def tiles(entries: Mapping[str, str]) -> Fragment:
+    """Numbers in large print, each with what it counts below it."""
+    plain = "; ".join(f"{text} {name}" for name, text in entries.items())
+    return Fragment("tiles", plain, {"entries": entries})
+
+
+def buttons(links: Sequence[Link]) -> Fragment:
+    """Where a reader may go from here."""
+    return Fragment("buttons", " | ".join(links), {"links": links})
+
+
+@dataclass(frozen=True)
+class Card:
+    """A page in short. picture: address of an image, alt: what it shows. body: paragraphs. link: to the page."""
+
+    title: str
+    picture: str
+    alt: str
+    body: Sequence[Text]
+    link: Link
+
+
+def cards(entries: Sequence[Card]) -> Fragment:
+    """Cards beside each other, below each other on a phone."""
+    plain = "\n".join("\n".join([card.title, *map(str, card.body)]) for card in entries)
+    return Fragment("cards", plain, {"cards": entries})
+
+
+def listing(text: str) -> Fragment:
+    """Lines to be copied as they are."""
+    return Fragment("listing", text, {"text": text})
+
+
+def footer(parts: Sequence[str]) -> str:
+    """The foot of every page: parts of it as those of a `Text`."""
+    return Text(*parts).html()
+
+
+def description(text: str) -> str:
+    """What a page is about, for search engines, in its head."""
+    return _TEMPLATES.get_template("description").render(text=text)
+
+
 @dataclass(frozen=True, repr=False)
 class Page(Piece):
     """Several pieces, one below the other."""
@@ -354,14 +408,17 @@ class Page(Piece):
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
-def _marked(parts: Iterable[str]) -> list[tuple[str, str]]:
-    """(element or nothing, text) of each part of a sentence."""
-    return [("strong" if isinstance(p, Strong) else "code" if isinstance(p, Code) else "", str(p)) for p in parts]
+def _marked(parts: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(element or nothing, text, address or nothing) of each part of a sentence."""
+    elements = {Strong: "strong", Code: "code", Link: "a"}
+    return [(elements.get(type(part), ""), str(part), getattr(part, "address", "")) for part in parts]
 
 
 _MACROS = """
 {%- macro inline(parts) %}
-{% for tag, text in parts | marked %}{% if tag %}<{{ tag }}>{{ text }}</{{ tag }}>{% else %}{{ text }}{% endif %}
+{% for tag, text, address in parts | marked %}
+{% if tag %}<{{ tag }}{% if address %} href="{{ address }}"{% endif %}>{{ text }}</{{ tag }}>
+{% else %}{{ text }}{% endif %}
 {% endfor %}
 {% endmacro %}
 {%- macro spans(cell) %}
@@ -389,7 +446,7 @@ _TABLE = """
 {% set tag = "th" if cell.scope else "td" %}
 <{{ tag }}{% if cell.scope %} scope="{{ "rowgroup" if cell.rows > 1 else "row" }}"{% endif %}
  class="{{ cell.css }}"{{ spans(cell) }}><span>
-{% if cell.anchor %}<a href="#{{ cell.anchor }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}
+{% if cell.address %}<a href="{{ cell.address }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}
 {% if cell.note %}<br><small>{{ cell.note }}</small>{% endif %}
 </span></{{ tag }}>
 {% endfor %}
@@ -415,6 +472,15 @@ _OTHERS = {
     '{% for box in boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
     '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
     "{% endfor %}</ol>",
+    "tiles": '<dl class="tiles">{% for name, text in entries.items() %}<div><dt>{{ name }}</dt>'
+    "<dd>{{ text }}</dd></div>{% endfor %}</dl>",
+    "buttons": '<p class="buttons">{% for link in links %}<a href="{{ link.address }}">{{ link }}</a> {% endfor %}</p>',
+    "cards": '<div class="cards">{% for card in cards %}<section><h3>{{ card.title }}</h3>'
+    '<img src="{{ card.picture }}" alt="{{ card.alt }}">'
+    '{% for text in card.body %}<p{% if text.css %} class="{{ text.css }}"{% endif %}>{{ inline(text.parts) }}</p>'
+    '{% endfor %}<p><a href="{{ card.link.address }}">{{ card.link }}</a></p></section>{% endfor %}</div>',
+    "listing": "<pre>{% for line in text.splitlines() %}{{ line }}{{ '\\n' }}{% endfor %}</pre>",
+    "description": '<meta name="description" content="{{ text }}">',
     "legend": '<p class="part-legend">{% for name, colour in colours.items() %}<span class="part">'
     '<span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> {% endfor %}</p>',
 }

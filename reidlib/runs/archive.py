@@ -27,17 +27,20 @@ _MEMBER = re.compile(r"records/(stand-in|real)(/[A-Za-z0-9][A-Za-z0-9._-]*){3}/[
 _MEMBERS = 200_000
 
 
-def pack(file: Path, *, since: str | None = None, log: Callable[[str], None] = print) -> list[Path]:
+def pack(
+    file: Path, *, since: str | None = None, everything: bool = False, log: Callable[[str], None] = print
+) -> list[Path]:
     """Writes finished records, their per-query files and their maps into one .zip archive, complete or not at all.
 
     since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, or none
-    where the results are in no git checkout. Returns the record files that were packed, sorted; where there are none,
-    nothing is written. A record that cannot be read is left out and logged. Raises ReidError for an unknown commit, and
-    for a `file` that exists and is no archive of `pack`.
+    where the results are in no git checkout. everything: leaves none out. Returns the record files that were packed,
+    sorted; where there are none, nothing is written. A record that cannot be read is left out and logged. Raises
+    ReidError for an unknown commit, and for a `file` that exists and is no archive of `pack`.
     """
     if file.exists() and not (file.is_file() and file.read_bytes().endswith(COMMENT)):
         raise ReidError(f"{file} exists and was not written by `reid pack`; choose another name, or delete it")
-    results, known = paths.results(), _committed(paths.results(), since)
+    results = paths.results()
+    known = {} if everything else _committed(results, since)
     packed, content = [], []
     for path in sorted(results.glob("records/**/*.json")):
         try:

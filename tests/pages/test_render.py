@@ -115,7 +115,7 @@ def test_the_csv_beside_a_table_holds_its_numbers():
 
 def test_every_text_is_escaped():
     view = table(
-        [Column(NASTY, "label"), Column(NASTY, group=NASTY)], [[Cell(NASTY, note=NASTY, anchor=NASTY), 1]], NASTY
+        [Column(NASTY, "label"), Column(NASTY, group=NASTY)], [[Cell(NASTY, note=NASTY, address=NASTY), 1]], NASTY
     )
     texts = [Text(NASTY, Strong(NASTY), Code(NASTY)), Banner("real", NASTY), heading(NASTY, NASTY), caption(NASTY)]
     page = Page([view, *texts, bullets([Text(NASTY)], NASTY), terms({NASTY: NASTY}), legend({NASTY: (1, 2, 3)})])

@@ -1,0 +1,53 @@
+"""A Sphinx extension for what stands around every page: its description for search engines, and the footer."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from docutils import nodes
+
+import reidlib
+from reidlib import paths
+from reidlib.pages import render
+
+LONGEST = 160  #: Characters of a description, about what search engines show
+
+
+def description(doctree: nodes.document) -> str:
+    """The first paragraph of a page, cut after a whole word."""
+    first = next((node for node in doctree.findall(nodes.paragraph) if len(node.astext()) > 30), None)
+    words = " ".join(first.astext().split()) if first is not None else ""
+    return words if len(words) <= LONGEST else words[: LONGEST - 1].rpartition(" ")[0] + "…"
+
+
+@cache
+def version() -> str:
+    """Of the library, with the commit and its day where the checkout has them."""
+    line = ["git", "-C", str(paths.home()), "log", "-1", "--format=commit %h of %cs"]
+    try:
+        said = subprocess.run(line, capture_output=True, text=True, encoding="utf-8", check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        said = ""
+    return ", ".join(filter(None, [f"Version {reidlib.__version__}", said]))
+
+
+def footer(cite: str) -> str:
+    """Version, commit, day, licence, and the way to the citation. cite: its address."""
+    return render.footer([f"{version()}. MIT licence. ", render.Link("How to cite", cite), "."])
+
+
+def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    pathto: Callable[..., str] = context["pathto"]
+    cite = pathto(app.config.root_doc) + "#cite"
+    context["theme_extra_footer"] = footer(cite)
+    if doctree is not None and (text := description(doctree)):
+        context["metatags"] = context.get("metatags", "") + render.description(text)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("html-page-context", _frame)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

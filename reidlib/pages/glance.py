@@ -1,0 +1,263 @@
+"""The first page, "Results at a glance": what the records say of the five papers: numbers, one figure, five cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import yaml
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from reidlib import papers, paths
+from reidlib.evaluation.statistics import Interval
+from reidlib.pages import contents, figures, hours, progress
+from reidlib.pages.claims import TESTED, Decision
+from reidlib.pages.formatting import change, number, paper_title, plural
+from reidlib.pages.render import (
+    Banner,
+    Card,
+    Fragment,
+    Link,
+    Page,
+    Piece,
+    Strong,
+    Text,
+    buttons,
+    cards,
+    listing,
+    tiles,
+)
+from reidlib.pages.tables import NOT_RUN, PAPER
+from reidlib.runs.run import Runs, reported_numbers
+
+HEADLINES = {
+    "safenet": ("table3", "SafeNet (ResNet-50)", "Single scale"),
+    "mros": ("table1", "IV Complete MROS", "I s Non-Overlapping Stripes"),
+    "msgwdp": ("table2", "Baseline + NL + MSG + WDP", "Baseline"),
+    "fmn": ("table1", "FMN", "GRN"),
+    "hamr": ("table6", "+ CAM", "Baseline"),
+}
+"""The claim in which each paper sets its final system against its own baseline: table, system, baseline. In mAP."""
+
+SUPPORTED, CONTRADICTED, UNDECIDED = TESTED
+NOT_TESTABLE, WAITING = "not testable", "without a verdict"
+SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", NOT_TESTABLE: "∅"}
+"""Beside a verdict; every other one, which says why there is none, has "…"."""
+
+SHORT = {UNDECIDED: "undecided"}
+IMAGES = {"stand-in": "rendered images", "real": "photographs"}
+ARCHIVE, CITATION = "_static/records.zip", "_static/CITATION.cff"
+"""What the book's build puts beside the pages: all finished records, and how to cite the study."""
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def verdicts(found: Sequence[Decision]) -> Counter[str]:
+    """Claims by what the records say: `TESTED`, `NOT_TESTABLE` or `WAITING`.
+
+    A claim is of one verdict where all data sets on which it is tested say the same; where they differ it is undecided.
+    """
+    of: dict[Any, set[str]] = {}
+    for one in found:
+        of.setdefault(one.claim, set()).add(one.verdict)
+    return Counter(_together(said) for said in of.values())
+
+
+def _together(said: set[str]) -> str:
+    tested = said & set(TESTED)
+    if not tested:
+        return NOT_TESTABLE if said == {NOT_TESTABLE} else WAITING
+    return tested.pop() if len(tested) == 1 else UNDECIDED
+
+
+def sentence(found: Sequence[Decision], source: str) -> Text:
+    """What a person could quote."""
+    said, many = verdicts(found), len({one.claim.paper for one in found})
+    claims = f"{said.total()} claims of {_words(many)} person re-identification papers"
+    tested = sum(said[word] for word in TESTED)
+    if not tested:
+        if not any(one.records for one in found):
+            return Text(f"Nothing has been run yet: {claims} wait to be tested on {IMAGES[source]}.", css="lead")
+        return Text(f"None of {claims} has been decided on {IMAGES[source]} yet.", css="lead")
+    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
+    span = plural(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return Text(
+        f"Of {claims}, {tested} have been tested on {IMAGES[source]} with {span} a side: ",
+        Strong(f"{said[SUPPORTED]} are supported, {said[CONTRADICTED]} contradicted, {said[UNDECIDED]} undecided"),
+        ".",
+        css="lead",
+    )
+
+
+def counts(found: Sequence[Decision]) -> Fragment:
+    """The same as numbers in large print."""
+    said = verdicts(found)
+    shown = {"tested": sum(said[word] for word in TESTED)}
+    shown |= {_signed(word, SHORT.get(word, word)): said[word] for word in (*TESTED, NOT_TESTABLE, WAITING)}
+    return tiles({name: str(many) for name, many in shown.items()})
+
+
+def _signed(verdict: str, words: str = "") -> str:
+    """A verdict as symbol and word."""
+    return f"{SIGNS.get(verdict, '…')} {words or verdict}"
+
+
+def limits(source: str, budget: str) -> Banner:
+    """One sentence, and the link to all of them."""
+    every = Link("All limits", f"{contents.address('book/reading')}#limits")
+    if source == "real":
+        return Banner("real", f"Measured on photographs, at budget {budget}. ", every)
+    words = f" Everything measured here comes from rendered people at budget {budget}: it says how networks compare on "
+    words += "those, and nothing about scores on photographs. "
+    return Banner("stand-in", Strong("Stand-in images."), words, every)
+
+
+def _link(text: str, page: str) -> Link:
+    return Link(text, contents.address(page))
+
+
+def _words(many: int) -> str:
+    return {5: "five"}.get(many, str(many))
+
+
+# --- gains ------------------------------------------------------------------------------------------------------------
+
+
+def headline(found: Sequence[Decision], paper: str) -> Decision:
+    """What the records say of the claim of `HEADLINES` on the first data set of its table."""
+    name, better, worse = HEADLINES[paper]
+    asked = (name, better, worse, "mAP", papers.table(f"{paper}/{name}").datasets[0])
+    own = (one for one in found if one.claim.paper == paper)
+    return next(
+        one
+        for one in own
+        if (one.claim.table, one.claim.better, one.claim.worse, one.claim.metric, one.dataset) == asked
+    )
+
+
+def gains(found: Sequence[Decision]) -> pd.DataFrame:
+    """Of each paper the gain of its final system over its own baseline, in points of mAP, a line a paper.
+
+    printed: NaN where our copy of the paper has lost it (lost is True). here: an `Interval`, or None.
+    """
+    lines = []
+    for paper in HEADLINES:
+        one = headline(found, paper)
+        own = papers.table(f"{paper}/{one.claim.table}")
+        printed = reported_numbers(own, one.dataset).get("mAP", pd.Series(dtype=float))
+        gain = printed.get(one.claim.better, np.nan) - printed.get(one.claim.worse, np.nan)
+        lines.append({"paper": paper_title(paper), "printed": gain, "lost": own.numbers_lost, "here": one.here})
+    return pd.DataFrame(lines).set_index("paper").astype({"here": object})
+
+
+def figure(known: pd.DataFrame, source: str) -> Figure:
+    """`gains`, a line a paper: printed as an open square, measured as a dot with its interval."""
+    heights = np.arange(len(known))[::-1]
+    with sns.axes_style("whitegrid"):
+        drawn, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.plot(known["printed"], heights + 0.16, "s", mfc="white", mec="0.35", label=PAPER)
+    label = f"here, {IMAGES[source]}, 95 % interval"
+    for height, (_, line) in zip(heights, known.iterrows(), strict=True):
+        if line["lost"]:
+            axes.text(0.3, height + 0.16, "printed numbers lost", va="center", fontsize=10, color="0.35")
+        here = line["here"]
+        if here is None:
+            axes.text(0.3, height - 0.16, NOT_RUN, va="center", fontsize=10, style="italic", color="0.35")
+            continue
+        axes.plot([here.low, here.high], [height - 0.16] * 2, "-", color="C0", linewidth=2, alpha=0.6)
+        axes.plot(here.mean, height - 0.16, "o", color="C0", label=label)
+        label = ""
+    axes.set(xlabel="gain in mAP over the paper's own baseline, points", yticks=heights, yticklabels=known.index)
+    axes.tick_params(labelsize=11)
+    axes.margins(x=0.08, y=0.12)
+    axes.grid(axis="y", visible=False)
+    drawn.legend(loc="outside upper left", fontsize=10, frameon=False, ncols=2)
+    return figures.finished(drawn)
+
+
+def in_words(known: pd.DataFrame) -> Text:
+    """The figure in words, below it."""
+    said = []
+    for paper, line in known.iterrows():
+        here, printed = line["here"], number(line["printed"], sign=True)
+        measured = f"{change(here)} here" if isinstance(here, Interval) else f"{NOT_RUN} here"
+        said.append(f"{paper} {'lost' if line['lost'] else printed} printed, {measured}")
+    words = "Final system against own baseline, points of mAP; intervals over seeds and persons: "
+    return Text(f"{words}{'; '.join(said)}. Printed and measured gains are of different images.", css="caption")
+
+
+# --- cards ------------------------------------------------------------------------------------------------------------
+
+
+def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source: str) -> Fragment:
+    """A card for each paper: its network, its main claim, the verdict and the page of the table."""
+    made = []
+    for paper in HEADLINES:
+        one, name = headline(found, paper), paper_title(paper)
+        slug = f"{paper}/{one.claim.table}"
+        page = contents.page_of(slug, known, budget=budget, source=source) or f"book/{paper}/method"
+        verdict = Text(Strong(_signed(one.verdict)), css="verdict")
+        body = [verdict, Text(f"“{one.claim.quote}” ({one.claim.where.partition(':')[0]})")]
+        if one.here is not None:
+            words = f": {change(one.here)} points of mAP, {plural(one.here.seeds, 'seed')} a side."
+            body.append(Text(f"{one.claim.better} against {one.claim.worse}{words}"))
+        picture, alt = contents.address(f"_static/{paper}.svg"), f"Block diagram of {name}'s network"
+        own = len({other.claim for other in found if other.claim.paper == paper})
+        body.append(Text(f"One of {plural(own, 'claim')} of this paper."))
+        made.append(Card(name, picture, alt, body, _link(f"{name}, {_named(one.claim.table)}", page)))
+    return cards(made)
+
+
+def _named(table: str) -> str:
+    """ "table5" as "Table 5"."""
+    word = table.rstrip("0123456789")
+    return f"{word.capitalize()} {table[len(word) :]}".strip()
+
+
+# --- where it stands --------------------------------------------------------------------------------------------------
+
+
+def standing(found: Sequence[progress.Part]) -> Page:
+    """Tables done, device hours, images, seeds and the day of the newest record."""
+    made = [entry for part in found for entry in part.made]
+    pieces: list[Piece] = [progress.summary(found)]
+    if not made:
+        return Page(pieces)
+    read = [Runs(tuple(run for run, _ in part.made)) for part in found if part.made]
+    trained = hours.once(hours.spent(read))
+    images = {record.data["digest"]: sum(record.data["images"].values()) for _, record in made}
+    facts = {
+        "records": f"{len({run.key for run, _ in made}):,}",
+        "device hours": f"{trained['seconds'].sum() / 3600:.1f}",
+        "images": f"{sum(images.values()):,}",
+        "seeds": str(len({run.seed for run, _ in made})),
+        "newest record": max(record.finished for _, record in made)[:10],
+    }
+    return Page([*pieces, tiles(facts)])
+
+
+def ways(known: Sequence[str], *, has_records: bool) -> Fragment:
+    """Where to go from here: compare, run it again, download, cite."""
+    pages = {"Compare the five": "results/notebooks/study/compared", "What has run": "results/notebooks/study/status"}
+    pages |= {"Run it again": "book/reproduce"}
+    links = [_link(text, page) for text, page in pages.items() if page in known]
+    links += [Link("Download all records", contents.address(ARCHIVE))] if has_records else []
+    return buttons([*links, Link("Cite", "#cite")])
+
+
+def citation() -> Page:
+    """How to cite the study, from CITATION.cff."""
+    file = paths.home() / "CITATION.cff"
+    said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in said["authors"])
+    fields = {"author": authors, "title": said["title"], "version": said["version"], "doi": said.get("doi", "")}
+    lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]
+    other = Text(said["message"], " ", Link("CITATION.cff", contents.address(CITATION)))
+    return Page([other, listing("\n".join(["@software{reid,", *lines, "}"]))])

@@ -1,0 +1,198 @@
+"""The page "Status": what has run of every table, with how many seeds and on what, and what the rest takes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import nbformat
+
+from reidlib import papers, paths
+from reidlib.data import cuhk03
+from reidlib.pages import contents
+from reidlib.pages.formatting import in_order, paper_title, plural
+from reidlib.pages.render import Cell, Code, Column, Page, Piece, TableView, Text, heading, state, table
+from reidlib.pages.tables import NOT_RUN
+from reidlib.runs import batch, estimates
+from reidlib.runs.devices import Device, Place
+from reidlib.runs.records import Record
+from reidlib.runs.run import STUDY, Run, recorded_seeds, runs_of
+from reidlib.spec import Table
+
+PLACES = {"core": Place(Device("cpu", "", 0.0), 1), "GPU": Place(Device("any", "", 0.0), 1)}
+"""Where the expected times are for: one core of the processors, and one GPU, that the records name; else a guess."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table on one data set (on all splits of one) at a budget.
+
+    seeds: those asked for. What has run from other seeds counts where all rows have it.
+    """
+
+    table: Table
+    datasets: tuple[str, ...]
+    budget: str
+    source: str
+    seeds: tuple[int, ...]
+
+    @property
+    def images(self) -> str:
+        return cuhk03.all_splits(self.datasets[0])
+
+    def _runs(self, seeds: Sequence[int] | None = None) -> Iterator[Run]:
+        for dataset in self.datasets:
+            place = dict(budget=self.budget, dataset=dataset, source=self.source)
+            yield from runs_of(self.table.slug, seeds=seeds or recorded_seeds(self.table.slug, **place), **place)
+
+    @cached_property
+    def made(self) -> list[tuple[Run, Record]]:
+        """The finished runs, of whatever seed, with their records (without the numbers of each query)."""
+        found = ((run, run.record(arrays=False)) for run in self._runs())
+        return [(run, record) for run, record in found if record and record.ok]
+
+    @cached_property
+    def missing(self) -> list[Run]:
+        """What is left to do from the seeds asked for; of twenty splits, from the first of them."""
+        made = {run.name for run, _ in self.made}
+        asked = self._runs(batch.seeds_of(self.datasets[0], self.seeds))
+        return [run for run in asked if run.name not in made]
+
+    @property
+    def is_done(self) -> bool:
+        return not self.missing
+
+    def rows(self) -> int:
+        """Rows with a finished run."""
+        return len({(run.row.label, run.row.variant) for run, _ in self.made})
+
+    def seconds(self, place: Place) -> float:
+        """What the missing runs are expected to take on this place, one after the other, if nothing else is trained."""
+        known: set[str] = set()
+        total = 0.0
+        for run in self.missing:
+            networks = [run.network]
+            networks += [run.network_of(run.settings.first.settings)] if run.settings.first else []
+            trains, *firsts = [network not in known for network in networks]
+            total += estimates.estimate(run, place, trains=trains, firsts=any(firsts)).seconds
+            known.update(networks)
+        return total
+
+    def command(self) -> str:
+        line = ["reid", "reproduce", self.table.slug, "--budget", self.budget]
+        line += ["--source", self.source] if self.source != "stand-in" else []
+        line += ["--dataset", self.images] if len(set(map(cuhk03.all_splits, self.table.datasets))) > 1 else []
+        return shlex.join([*line, "--seeds", ",".join(map(str, self.seeds))])
+
+
+def parts(*, budget: str, source: str, seeds: Sequence[int]) -> list[Part]:
+    """Every table of the five papers, then the study's own, on every data set, that has this budget."""
+    known = papers.tables().values()
+    found = []
+    for paper in in_order([own.paper for own in known]):
+        for own in (own for own in known if own.paper == paper and budget in own.budgets):
+            for images in dict.fromkeys(map(cuhk03.all_splits, own.datasets)):
+                splits = tuple(name for name in own.datasets if cuhk03.all_splits(name) == images)
+                found.append(Part(own, splits, budget, source, tuple(seeds)))
+    return found
+
+
+def of_papers(found: Sequence[Part]) -> list[Part]:
+    """Of each table of the five papers the part on its first data set, which is the one that has a page."""
+    first = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}
+    return [first[slug] for slug in reversed(first)]
+
+
+def summary(found: Sequence[Part]) -> Text:
+    """How far all of it is, in one sentence."""
+    tables = of_papers(found)
+    done, begun = sum(part.is_done for part in tables), sum(bool(part.made) for part in tables)
+    words = f"{done} of {plural(len(tables), 'table')} and figures with numbers are complete on their first data set"
+    if begun > done:
+        words += f", {begun - done} more are begun"
+    seeds = plural(len(found[0].seeds), "seed")
+    return Text(f"{words}: every row has a finished run from {seeds} at budget {found[0].budget}.")
+
+
+def guesses() -> Text:
+    """Whether the expected times rest on records."""
+    known = [name for name, place in PLACES.items() if estimates.rates(place)]
+    words = "Times are expected ones, for the runs of a line alone: operations are counted, and "
+    words += f"how many a {' or a '.join(known)} does in a second is read from the records. " if known else ""
+    if others := [name for name in PLACES if name not in known]:
+        words += f"how fast a {' or a '.join(others)} is, is a guess until a record says it. "
+    return Text(words, Code("reid reproduce --dry-run"), " says it for your machine.")
+
+
+def elsewhere(found: Sequence[Part]) -> Piece:
+    """What has run at another budget; a sentence where nothing has."""
+    budget = found[0].budget
+    begun = [part for part in found if part.made]
+    if not begun:
+        return Text(f"Nothing has run at budget {budget}.")
+    lines = []
+    for part in begun:
+        lines.append([f"{paper_title(part.table.paper)} {part.table.name}", part.images, *_state(part)])
+    kinds = {"table": "label", "on": "label", "rows run": "number", "seeds": "number", "device": "text"}
+    return table(kinds, lines, f"What has run at budget {budget}")
+
+
+def section(paper: str, found: Sequence[Part], known: Sequence[str]) -> Page:
+    """The tables of one paper. known: the names of the book's pages."""
+    own = [part for part in found if part.table.paper == paper]
+    columns = [Column("table", "label"), Column("on", "label"), "rows run", "seeds", Column("device", "text")]
+    left = f"left, {plural(len(own[0].seeds), 'seed')}"
+    columns += [Column("runs", group=left), *[Column(f"on one {name}", group=left) for name in PLACES]]
+    columns += [Column("command", "code")]
+    lines = [_line(part, known) for part in own]
+    view = table(columns, lines, f"{paper_title(paper)} at budget {own[0].budget}", merged=1)
+    return Page([heading(paper_title(paper), f"status-{paper}"), view])
+
+
+def _line(part: Part, known: Sequence[str]) -> list[Cell | str | int]:
+    page = contents.page_of(part.table.slug, known, budget=part.budget, source=part.source)
+    name = Cell(part.table.name, note=part.table.title, address=contents.address(page) if page else "")
+    said = _state(part)
+    if part.is_done:
+        return [name, part.images, *said, *state("nothing", 1 + len(PLACES)), ""]
+    times = [batch.duration(part.seconds(place)) for place in PLACES.values()]
+    return [name, part.images, *said, len(part.missing), *times, part.command()]
+
+
+def _state(part: Part) -> list[Cell | str | int]:
+    """Rows run, seeds, kinds of device."""
+    if not part.made:
+        return [*state(NOT_RUN, 3)]
+    kinds = ", ".join(sorted({record.device_kind for _, record in part.made}))
+    return [f"{part.rows()} of {len(part.table.rows)}", len({run.seed for run, _ in part.made}), kinds]
+
+
+def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
+    """The figures that draw images from trained networks: which have a page, and the command for the others."""
+    lines = []
+    for slug, (title, of) in _figures().items():
+        page = contents.page_of(slug, known, budget=budget, source=source)
+        name = Cell(f"{paper_title(slug.partition('/')[0])} {slug.partition('/')[2]}", note=title)
+        name = Cell(name, note=title, address=contents.address(page) if page else "")
+        lines.append([name, of, "drawn" if page else NOT_RUN, f"reid run {slug} --budget {budget}"])
+    kinds = {"figure": "label", "draws networks of": "text", "state": "text", "command": "code"}
+    return table(kinds, lines, "Figures of images")
+
+
+def _figures() -> dict[str, tuple[str, str]]:
+    """Notebooks of the papers that belong to no table: title, and the table whose networks they draw."""
+    known, found = papers.tables(), {}
+    for file in sorted((paths.home() / "notebooks").glob("*/*.ipynb")):
+        slug = f"{file.parent.name}/{file.stem}"
+        if slug not in known and slug.partition("/")[0] in {own.paper for own in known.values()}:
+            cells = nbformat.read(file, as_version=4).cells
+            given = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+            of = next(line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table"))
+            found[slug] = (_title(cells[0].source), of)
+    return found
+
+
+def _title(text: str) -> str:
+    return text.splitlines()[0].lstrip("# ")
