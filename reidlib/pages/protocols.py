@@ -158,7 +158,7 @@ def _ids(values: Sequence[int]) -> str:
 # --- both rules on our own rankings -----------------------------------------------------------------------------------
 
 
-def on_records(runs: Runs) -> list[Piece]:
+def on_records(runs: Runs) -> list[Piece | Figure]:
     """Both rules on the rankings of the records; one sentence where a run has none yet, for a page trains nothing."""
     if not (missing := runs.missing()):
         return [gap(runs), two_rules(runs), both_rules(runs), by_first_hit(runs)]
