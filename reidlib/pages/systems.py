@@ -35,7 +35,8 @@ def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = 
     """
     found: dict[tuple, System] = {}
     for own in tables.values():
-        rows = [("", own.base), *((row.label, own.settings(row, "full")) for row in own.rows if row.model or row.base)]
+        others = [row for row in own.rows if row.model or row.base] if "full" in own.budgets else []
+        rows = [("", own.base), *((row.label, own.settings(row, "full")) for row in others)]
         for label, settings in rows:
             if value_of(settings.recipe.epochs) == 0:
                 continue  # descriptors that learn nothing

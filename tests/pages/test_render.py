@@ -35,7 +35,7 @@ VIEW = table(
     [Column("row", "label"), Column("R1", group="paper", reported=True), Column("mAP", group="paper", reported=True)]
     + [Column("R1", group="here"), Column("mAP", group="here")],
     [
-        [Cell("a", note="first"), 81.25, np.nan, 12.345678, Interval(1.0, -2.04, 4.0, 0.3)],
+        [Cell("a", note="first"), 81.25, np.nan, 12.345678, Interval(1.0, 1.08, 4, 3)],
         ["b", *state("lost", 2), *state("lost", 2)],
         [Cell("over all", across=True), "", "", "", ""],
         ["c", 1.0, 2.0, Spread(5.0, 1.26, 3), Cell("−0.1", grey=True)],
