@@ -187,8 +187,8 @@ def in_words(known: pd.DataFrame) -> Text:
     said = []
     for paper, line in known.iterrows():
         here, printed = line["here"], number(line["printed"], sign=True)
-        measured = f"{change(here)} here" if isinstance(here, Interval) else f"{NOT_RUN} here"
-        said.append(f"{paper} {'lost' if line['lost'] else printed} printed, {measured}")
+        measured = change(here) if isinstance(here, Interval) else NOT_RUN
+        said.append(f"{paper} printed {'lost' if line['lost'] else printed}, here {measured}")
     words = "Final system against own baseline, points of mAP; intervals over seeds and persons: "
     return Text(f"{words}{'; '.join(said)}. Printed and measured gains are of different images.", css="caption")
 
@@ -203,7 +203,7 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         one, name = headline(found, paper), paper_title(paper)
         slug = f"{paper}/{one.claim.table}"
         page = contents.page_of(slug, known, budget=budget, source=source) or f"book/{paper}/method"
-        verdict = Text(Strong(_signed(one.verdict)), css="verdict")
+        verdict = Text(Strong(_signed(one.verdict, SHORT.get(one.verdict, ""))), css="verdict")
         body = [verdict, Text(f"“{one.claim.quote}” ({one.claim.where.partition(':')[0]})")]
         if one.here is not None:
             words = f": {change(one.here)} points of mAP, {plural(one.here.seeds, 'seed')} a side."

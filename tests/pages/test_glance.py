@@ -60,7 +60,7 @@ def test_without_records_it_says_that_nothing_has_run(house, shown_by):
     assert f"Nothing has been run yet: {many} claims of five person re-identification papers wait" in text
     assert tile(glance.counts(found), "tested") == "0" and "Download" not in text
     assert int(tile(glance.counts(found), "not testable")) <= untestable
-    assert "SafeNet +12.9 printed, not run here" in text and "MSGWDP lost printed, not run here" in text
+    assert "SafeNet printed +12.9, here not run" in text and "MSGWDP printed lost, here not run" in text
     assert "newest record" not in text and "0 of 43" in text
     assert any(isinstance(piece, Figure) for piece in shown)
 
