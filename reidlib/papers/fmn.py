@@ -123,8 +123,7 @@ SMALL = papers.SMALL | dict(
 MEDIUM = papers.MEDIUM | dict(
     epochs=Assumed(8, because=f"25 and 45 epochs shortened alike {papers.MEDIUM_LIMIT}"),
     rates=Assumed(
-        {"classifier": 0.005, "rest": 0.05},
-        because="half the paper's rate, and a tenth of it in the classifiers, as at budget small; never run yet",
+        {"classifier": 0.002, "rest": 0.02}, because="those of budget small, where they were chosen; never run yet"
     ),
 )
 
@@ -177,7 +176,7 @@ PAN_GRN = replace(
 PAN_TEST: dict[str, Any] = dict(
     testing=dict(flip=Assumed(True, because=f"{_PAN} adds the features of image and mirror image")),
     variant="as in PAN",
-    note="rates of layers that are pre-trained; a budget that starts from scratch has its own in the first stage",
+    note="rates of layers that are pre-trained; a smaller budget has its own in the first stage",
 )
 
 PAN_FMN: dict[str, Any] = dict(

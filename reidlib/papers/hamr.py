@@ -143,6 +143,7 @@ SMALL = papers.SMALL | dict(
 MEDIUM = dict(
     start=papers.START,
     epochs=Assumed(8, because=f"about a nineteenth of the paper's 150, {papers.MEDIUM_LIMIT}"),
+    rates=Assumed({"backbone": 0.001, "rest": 0.01}, because="those of budget small; never run yet"),
     milestones=Assumed((3, 5, 6), because="about a nineteenth of eq. (5)'s"),
     warmup_epochs=Assumed(0, because="ten of 150 epochs are half an epoch of eight; `warmup` takes their place"),
     warmup=Assumed(

@@ -126,7 +126,8 @@ SMALL = papers.SMALL | dict(
 MEDIUM = dict(
     start=papers.START,
     epochs=Assumed(10, because=f"a twelfth of the 120 assumed for the paper, {papers.MEDIUM_LIMIT}"),
-    schedule=Assumed("cosine", because="a shortened schedule; the paper's own rate; never run yet"),
+    rates=Assumed({"rest": 3.5e-4}, because="that of budget small, where it was chosen; never run yet"),
+    schedule=Assumed("cosine", because="a shortened schedule"),
     warmup_epochs=Assumed(1, because="about a twelfth of the paper's ten"),
 )
 

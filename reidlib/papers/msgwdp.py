@@ -121,7 +121,10 @@ SMALL = papers.SMALL | dict(
 MEDIUM = papers.MEDIUM | dict(
     epochs=Assumed(6, because=f"the released 100 epochs shortened {papers.MEDIUM_LIMIT}"),
     batch=Assumed(64, because="32 leave a large GPU idle; 16 identities of 4 images"),
-    rates=Assumed({"rest": 0.02}, because="twice that of budget small for a batch four times as large; never run yet"),
+    rates=Assumed(
+        {"backbone": 0.002, "rest": 0.02},
+        because="twice those of budget small for a batch four times as large; never run yet",
+    ),
 )
 
 BUDGETS = {"smoke": papers.SMOKE, "small": SMALL, "medium": MEDIUM, "full": {}}
@@ -377,7 +380,7 @@ BASELINE_RATES = Assumed(
     "the part heads, which these networks do not have",
 )
 baseline = partial(Row, recipe=dict(rates=BASELINE_RATES), yields=("rates",))
-"""A row with those rates. At the budgets from scratch all layers of all networks share one rate."""
+"""A row with those rates. At budgets small and medium the rates of the budget take their place."""
 
 OWN_LOSS = {"cross_entropy": Loss(losses.cross_entropy), "triplet": None}
 """PCB and HPM as their authors train them: cross-entropies alone, without label smoothing."""

@@ -46,7 +46,7 @@ SMALL = papers.SMALL | dict(
 
 MEDIUM = papers.MEDIUM | dict(
     size=Assumed((192, 64), because="as at budget small, so that the row with the larger input asks the same question"),
-    rates=Assumed({"classifiers": 0.005, "rest": 0.05}, because="the ratio of budget small; never run yet"),
+    rates=Assumed({"classifiers": 0.001, "rest": 0.01}, because="those of budget small; never run yet"),
     schedule=Assumed("cosine", because="no steps to be chosen"),
 )
 
