@@ -41,7 +41,7 @@ def footer(cite: str) -> str:
 
 def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     pathto: Callable[..., str] = context["pathto"]
-    cite = pathto(app.config.root_doc) + "#cite"
+    cite = pathto(app.config.root_doc).removesuffix("#") + "#cite"  # of itself it is "#"
     context["theme_extra_footer"] = footer(cite)
     if doctree is not None and (text := description(doctree)):
         context["metatags"] = context.get("metatags", "") + render.description(text)

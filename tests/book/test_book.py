@@ -195,7 +195,7 @@ def sources(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "book" / "references.bib", root / "book")
     chapters = [{"file": "book/data"}, {"file": STAND_IN}]
     (root / "_toc.yml").write_text(json.dumps({"format": "jb-book", "root": "book/intro", "chapters": chapters}))
-    (root / "book" / "intro.md").write_text("# First\n\nAn equation, $a^2$, and [data](data.md).\n")
+    (root / "book" / "intro.md").write_text("# First\n\nAn equation, $a^2$, and [data](data.md).\n\n(cite)=\n## Cite\n")
     (root / "book" / "data.md").write_text("# Data\n\nWords.\n")
     template = root / "notebooks" / "safenet" / "table5.ipynb"
     template.parent.mkdir(parents=True)
