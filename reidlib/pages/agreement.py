@@ -28,7 +28,7 @@ METRICS = ("mAP", "rank1")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one table and data set. rows: those compared; printed: as many as the paper prints.
+    """Of one table and data set. rows: those compared.
 
     between: τ between the numbers printed for this data set and for each other one of the paper.
     """
@@ -37,7 +37,6 @@ class Agreement:
     dataset: str
     metric: str
     rows: int
-    printed: int
     tau: Spread
     between: list[float]
 
@@ -91,7 +90,7 @@ def _of_table(own: Table, budget: str, source: str) -> Iterator[Agreement]:
                 continue
             others = [other for name, other in printed.items() if name != dataset and not other.equals(numbers)]
             name, between = cuhk03.all_splits(dataset), _between(numbers, others, metric)
-            yield Agreement(own.slug, name, metric, len(measured), len(labels), tau, between)
+            yield Agreement(own.slug, name, metric, len(measured), tau, between)
             break
 
 

@@ -36,8 +36,8 @@ from reidlib.training import cost
 
 NOT_YET = "not run yet"
 OWN, COMMON = "own recipe", "common recipe"
-FEWEST_PRINTED = 4
-"""Printed rows from which a table is among the figure of orders."""
+FEWEST_ROWS = 4
+"""Rows with a printed and a measured number from which a table is in the figure of orders."""
 
 DIFFICULTY, CONTROLS, SHARED, BASELINES = (
     own.slug for own in (standins.DIFFICULTY, standins.CONTROLS, standins.COMMON, standins.COMMON_BASELINES)
@@ -309,9 +309,10 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
 def beats(entries: Sequence[Entry]) -> pd.DataFrame:
     """How often a seed of the line's entry has a higher mAP than one of the column's, over all pairs; ties are half.
 
-    Best first. Only what has a finished run; empty where that is fewer than two entries.
+    Best first. Only what was trained and has a finished run; empty where that is fewer than two entries.
     """
-    done = sorted((entry for entry in entries if entry.made), key=lambda entry: -np.mean(entry.scores("mAP")))
+    trained = [entry for entry in entries if entry.made and entry.settings.recipe.epochs]
+    done = sorted(trained, key=lambda entry: -np.mean(entry.scores("mAP")))
     found = pd.DataFrame(index=[e.name for e in done], columns=[e.name for e in done], dtype=float)
     for one in done:
         for other in (other for other in done if other is not one):
@@ -325,21 +326,21 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     found = beats(entries)
     if found.empty:
         return Text(f"{recipe.capitalize()}: seeds cannot be compared before two rows have a record.")
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.36 * len(found) + 2.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.42 * len(found) + 1.9), layout="constrained")
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
     sns.heatmap(
         found,
         annot=shown,
         fmt="",
-        vmin=0,
-        vmax=1,
+        vmin=-0.3,
+        vmax=1.3,
         cmap="PuOr",
         cbar=False,
         ax=axes,
         linewidths=1,
         annot_kws={"size": 10},
     )
-    axes.set_title(f"A seed of the row beats one of the column, % of pairs ({recipe})", fontsize=10, loc="left")
+    axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=10, loc="left")
     axes.set_facecolor("0.93")
     axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     axes.tick_params(labelsize=10, length=0)
@@ -414,9 +415,9 @@ def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
 
 def orders(budget: str, source: str = "stand-in") -> Figure | Text:
     """Kendall's τ of printed and measured rows a table, beside τ between the data sets that the paper prints."""
-    found = [one for one in agreement.found(budget, source) if one.printed >= FEWEST_PRINTED]
+    found = [one for one in agreement.found(budget, source) if one.rows >= FEWEST_ROWS]
     if not found:
-        return Text(f"No table with {FEWEST_PRINTED} printed rows or more has three rows with a record yet.")
+        return Text(f"No table has {FEWEST_ROWS} rows with both a printed number and a record yet.")
     figure, axes = _axes(0.42 * len(found) + 1.6)
     heights = np.arange(len(found))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)

@@ -77,6 +77,6 @@ def test_tau_is_that_of_the_rows_with_a_record():
         for place, label in enumerate(names):
             run = runs_of(T5, budget="small", rows=[label], seeds=[seed])[0]
             made_up.write(run, made_up.arrays([1] * (place + 1) + [4] * (8 - place)))
-    (line,) = agreement.page("small").texts()
+    (line,) = (texts for texts in agreement.page("small").texts() if texts[0] == T5)  # others share its records
     assert line[:6] == [T5, MARKET, "mAP", "4", "2", f"{(1 - 4 / 6) / 2:.2f}"], "five of six pairs are exchanged"
     assert line[6] == "–", "two seeds have no interval"
