@@ -106,8 +106,8 @@ ASSUMED = {
 SMOKE = papers.SMOKE | dict(
     rates=Assumed(
         {"classifier": 0.002, "rest": 0.02},
-        because="with 0.02 in the classifiers too, which read an unscaled g of length 40, the loss of the GRN rose in its "
-        "first steps",
+        because="with 0.02 in the classifiers too, which read an unscaled g of length 40, the loss of the GRN rose in "
+        "its first steps",
     )
 )
 
