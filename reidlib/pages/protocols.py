@@ -20,7 +20,7 @@ from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
 from reidlib.pages.figures import finished
 from reidlib.pages.formatting import number, plural
-from reidlib.pages.render import Box, Code, Fragment, Strong, TableView, Text, table
+from reidlib.pages.render import Box, Code, Fragment, Piece, Strong, TableView, Text, table
 from reidlib.runs.run import Run, Runs
 
 SHOWN = {
@@ -158,7 +158,7 @@ def _ids(values: Sequence[int]) -> str:
 # --- both rules on our own rankings -----------------------------------------------------------------------------------
 
 
-def on_records(runs: Runs) -> list[Fragment | Figure]:
+def on_records(runs: Runs) -> list[Piece | Figure]:
     """Both rules on the rankings of the records; one sentence where a run has none yet, for a page trains nothing."""
     if not (missing := runs.missing()):
         return [gap(runs), two_rules(runs), both_rules(runs), by_first_hit(runs)]
