@@ -4,7 +4,8 @@
 
 Targets: 150 images/s on 2 cores, writing included; 20,000 images/s casting on one H200-class GPU. `composing` is the
 work in Python and numpy before an image's rays are cast, one thread on the processor whatever the device;
-`casting` is the work in torch on scenes that are gathered on the device, one thread where that is the processor.
+`casting` joins the scenes of a batch, copies them to the device and works there in torch, one thread where that is the
+processor.
 The last columns say what a whole set takes on the disk: measured bytes an image, times the number at scale 1
 (Market-1501's JPEG files without gt_bbox, its truth with it).
 """
@@ -22,7 +23,7 @@ from reidlib import standin
 from reidlib.standin.domain import Domain
 from reidlib.standin.layouts import TIGHT
 from reidlib.standin.plan import plan
-from reidlib.standin.rendering import gather, render_gathered
+from reidlib.standin.rendering import pixels
 from reidlib.standin.scene import compose
 from reidlib.standin.write import BATCH, DEVICE_BATCH
 
@@ -35,12 +36,12 @@ def in_memory(domain: Domain, images: int, device: str, batch: int) -> tuple[flo
     begin = time.perf_counter()
     scenes = [compose(domain, 0, spec) for spec in specs]
     composing = time.perf_counter() - begin
-    batches = [gather(scenes[start : start + batch], device) for start in range(0, len(scenes), batch)]
-    render_gathered(batches[0])
+    batches = [scenes[start : start + batch] for start in range(0, len(scenes), batch)]
+    pixels(batches[0], device)
     _wait(device)
     begin = time.perf_counter()
     for one in batches:
-        render_gathered(one)
+        pixels(one, device)
     _wait(device)
     casting = time.perf_counter() - begin
     return composing / len(specs), casting / len(specs)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,11 @@ def test_the_wheel_has_every_file_of_the_library(tmp_path):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("reidlib/")}
     files = {path.relative_to(source).as_posix() for path in (source / "reidlib").rglob("*") if path.is_file()}
     assert packed == files
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_a_benchmark_finds_all_that_it_imports(file):
+    assert callable(runpy.run_path(str(file))["main"])
 
 
 def test_citation_has_what_its_format_requires():
