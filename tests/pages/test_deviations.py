@@ -110,7 +110,8 @@ def test_the_overview_counts_what_the_sections_list():
     for paper, (name, *numbers) in zip(found, deviations.counts(found, CONFLICTS).lines(), strict=True):
         section = deviations.section(paper, CONFLICTS)
         assert [number for number in numbers if number] == [len(view.frame) for view in section.tables()]
-        assert name.anchor == section.pieces[0].values["anchor"] == f"deviations-{paper.name}"
+        assert section.pieces[0].values["anchor"] == f"deviations-{paper.name}"
+        assert name.address == f"#deviations-{paper.name}"
 
 
 def test_contradictions_name_papers_and_tables_that_exist():
