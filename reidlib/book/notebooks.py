@@ -23,7 +23,7 @@ from reidlib import papers, paths
 from reidlib.book import kernel
 from reidlib.runs import locks
 from reidlib.runs.devices import cores
-from reidlib.runs.run import runs_of
+from reidlib.runs.run import recorded_seeds, runs_of
 from reidlib.spec import ReidError
 
 PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
@@ -192,13 +192,15 @@ def is_current(slug: str, parameters: dict[str, Any]) -> bool:
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
     """Executes a chapter again, with the parameters of its copy, if the copy is not current.
 
-    Nothing is trained: rows without a record are shown as missing. Image figures are not executed.
+    All seeds that have records are shown. Nothing is trained: rows without a record are shown as missing. Image figures
+    are not executed.
     """
     place = dict(source=source, dataset=dataset, budget=budget)
     made = _was_made_from(executed_copy(slug, **place)) or {}
     parameters = with_defaults(slug, place | made.get("parameters", {}))
     if table_of(slug) == slug:
-        execute(slug, parameters | {"train": False}, quiet=True)
+        seeds = recorded_seeds(slug, budget=budget, dataset=dataset, source=source)
+        execute(slug, parameters | {"train": False, "seeds": seeds}, quiet=True)
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:

@@ -90,6 +90,9 @@ def test_the_book_refreshes_chapters_without_training_and_no_image_figure(house,
     notebooks.refresh("safenet/table5", **place)
     defaults = {"paper": "safenet", "table": "table5", "seeds": [0], "rows": [], "again": []}
     assert found == [("safenet/table5", defaults | place | {"train": False})]
+    monkeypatch.setattr(notebooks, "recorded_seeds", lambda slug, **place: [0, 1, 2])
+    notebooks.refresh("safenet/table5", **place)
+    assert found[1] == ("safenet/table5", defaults | place | {"train": False, "seeds": [0, 1, 2]})
 
 
 def test_a_copy_with_missing_rows_is_current_only_where_nothing_is_to_be_trained(house, monkeypatch):
