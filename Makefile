@@ -20,7 +20,7 @@ help:
 
 book: $(STAMP)
 	$(BIN)/reid render market1501 --scale $(SCALE) --seed 0
-	$(BIN)/reid run safenet/table5 --budget $(BUDGET) --rows "$(AGAIN)" --again "$(AGAIN)"
+	$(BIN)/reid train safenet/table5 --budget $(BUDGET) --row "$(AGAIN)" --again --threads 2
 	$(BIN)/reid book
 
 # One worker on each core, with one thread each: workers with several threads would wait for each other.

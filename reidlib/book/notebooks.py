@@ -190,17 +190,17 @@ def is_current(slug: str, parameters: dict[str, Any]) -> bool:
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
-    """Executes a chapter again, with the parameters of its copy, if the copy is not current.
-
-    All seeds that have records are shown. Nothing is trained: rows without a record are shown as missing. Image figures
-    are not executed.
+    """Executes the chapter of a table, if its copy is not current: all rows, all seeds that have records, and what was
+    repeated on this machine. Nothing is trained: rows without a record are shown as missing. Image figures stay.
     """
-    place = dict(source=source, dataset=dataset, budget=budget)
-    made = _was_made_from(executed_copy(slug, **place)) or {}
-    parameters = with_defaults(slug, place | made.get("parameters", {}))
-    if table_of(slug) == slug:
-        seeds = recorded_seeds(slug, budget=budget, dataset=dataset, source=source)
-        execute(slug, parameters | {"train": False, "seeds": seeds}, quiet=True)
+    if table_of(slug) != slug:
+        return
+    place: dict[str, Any] = dict(source=source, dataset=dataset, budget=budget)
+    asked = place | {"seeds": recorded_seeds(slug, **place)}
+    labels = [row.label for row in papers.table(slug).rows]
+    repeated = {run.row.label for run in runs_of(slug, again=labels, **asked) if run.is_made()}
+    again = [label for label in dict.fromkeys(labels) if label in repeated]
+    execute(slug, asked | {"train": False, "again": again}, quiet=True)
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:

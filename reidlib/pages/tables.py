@@ -22,10 +22,10 @@ from reidlib.pages import declared
 from reidlib.pages.formatting import interval, number, plural
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, state, table, terms
 from reidlib.papers import standins
+from reidlib.runs import estimates
 from reidlib.runs.records import Record
 from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
 from reidlib.spec import ReidError, Row, Table
-from reidlib.training import cost
 
 NOT_RUN = "not run"
 DID_NOT_LEARN = "did not learn"
@@ -237,7 +237,7 @@ def did_not_learn(made: Sequence[Run]) -> bool:
         return True
     points = [record.curve[-1] for record in records if record.curve]
     identities = records[0].data.get("identities", 0)
-    guessed = cost.chance(trained[0].settings, identities) if points and identities > 1 else {}
+    guessed = estimates.chance(trained[0].settings, identities) if points and identities > 1 else {}
     terms = {name: value for name, value in guessed.items() if all(name in point for point in points)}
     if not terms:
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from reidlib import papers, paths
+from reidlib import losses, papers, paths
 from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
 from reidlib.runs import datasets, records
 from reidlib.runs.devices import Place, cores
@@ -62,12 +63,13 @@ UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)  #: Of a run that nothing was e
 class Count:
     """What one image of a training batch costs. multiply_adds: of its forward pass. activations: bytes that the forward
     pass keeps for the backward pass, in float32. parameters: all weights, for `IDENTITIES` identities. per_identity:
-    those of one identity's classifiers."""
+    those of one identity's classifiers. shares: what its classifiers weigh together in a cross-entropy."""
 
     multiply_adds: int
     activations: int
     parameters: int
     per_identity: int
+    shares: float
 
     def weights(self, identities: int) -> int:
         return self.parameters + (identities - IDENTITIES) * self.per_identity
@@ -86,7 +88,9 @@ def count(settings: Settings) -> Count:
     with torch.device("meta"):
         larger = settings.model(IDENTITIES + 1, size=size, **settings.options)
     classifiers = cost.parameters(larger) - step.parameters
-    return Count(step.multiply_adds, step.activations // recipe["batch"], step.parameters, classifiers)
+    return Count(
+        step.multiply_adds, step.activations // recipe["batch"], step.parameters, classifiers, round(step.shares, 6)
+    )
 
 
 @cache
@@ -100,6 +104,13 @@ def counted(settings: Settings) -> Count:
     if name not in _counts():
         _counts()[name] = count(settings)
     return _counts()[name]
+
+
+def chance(settings: Settings, identities: int) -> dict[str, float]:
+    """What each cross-entropy of these settings is while all identities are equally probable: its weight times the
+    classifiers' shares times ln K, by the name of the loss."""
+    terms = {name: loss for name, loss in settings.losses.items() if loss.function is losses.cross_entropy}
+    return {name: loss.weight * counted(settings).shares * math.log(identities) for name, loss in terms.items()}
 
 
 def declared() -> dict[str, Settings]:

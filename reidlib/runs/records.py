@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from itertools import count
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,8 +123,10 @@ def read(file: Path, *, arrays: bool = True) -> Record:
     return record
 
 
+@lru_cache(maxsize=4096)  # pages read each record for many claims
 def parse(content: bytes, name: Path | str) -> Record:
-    """The record in the bytes of a JSON file, checked but for its per-query file; `name` stands in messages."""
+    """The record in the bytes of a JSON file, checked but for its per-query file; `name` stands in messages. It is
+    shared by all who read these bytes: nobody changes it."""
     try:
         found = json.loads(content.decode("utf-8"), object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as fault:
@@ -159,7 +162,7 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
     if hashlib.sha256(content).hexdigest() != record.per_query_sha256:
         raise ReidError(f"{name}: not the per-query numbers of its record (SHA-256 differs); {remedy}")
     try:
-        arrays = _unpacked(content)
+        arrays = dict(_arrays(content))
     except Exception as fault:  # a damaged .npz raises a dozen types
         raise ReidError(f"{name}: per-query numbers unreadable ({_short(fault)}); {remedy}") from None
     if problem := _arrays_problem(arrays, record):
@@ -192,6 +195,15 @@ def add_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> di
     with writing(maps_of(file), "maps", "REID_RESULTS"), atomic(maps_of(file)) as stream:
         np.savez_compressed(stream, allow_pickle=False, **whole)
     return whole
+
+
+@lru_cache(maxsize=4096)
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """`_unpacked`, once for the same bytes; the arrays are read-only, because they are shared."""
+    arrays = _unpacked(content)
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
 
 
 def _unpacked(content: bytes) -> dict[str, np.ndarray]:

@@ -6,8 +6,6 @@ memory that holds anything, since only shapes matter.
 
 from __future__ import annotations
 
-import json
-import math
 import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +14,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from reidlib import losses
 from reidlib.spec import Settings
 
 
@@ -48,30 +45,13 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
     return Cost(everything, classifiers, counted, output.embedding.shape[1])
 
 
-def chance(settings: Settings, identities: int) -> dict[str, float]:
-    """What each cross-entropy of these settings is while all identities are equally probable: its weight times the
-    classifiers' shares times ln K, by the name of the loss."""
-    terms = {name: loss for name, loss in settings.losses.items() if loss.function is losses.cross_entropy}
-    if not terms:
-        return {}
-    key = json.dumps(settings.trained())
-    if key not in _shares:
-        with torch.device("meta"):
-            network = settings.model(2, size=settings.recipe.size, **settings.options)
-        _, output = multiply_adds(network, settings.recipe.size)
-        _shares[key] = float(sum(output.shares or [1.0] * len(output.logits)))
-    return {name: loss.weight * _shares[key] * math.log(identities) for name, loss in terms.items()}
-
-
-_shares: dict[str, float] = {}  #: of the classifiers, together, by the settings of a network
-
-
 class StepCost(NamedTuple):
     """What one training step costs."""
 
     multiply_adds: int  #: of the forward pass of one image, auxiliary branches included
     activations: int  #: bytes that a float32 forward pass of the batch keeps for the backward pass, each tensor once
     parameters: int  #: all weights
+    shares: float  #: of its classifiers in a cross-entropy, together
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
@@ -92,11 +72,12 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
     images = torch.zeros(2, 3, *size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # beside a graph it would keep that alive
-        network(images)
+        output = network(images)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-    return StepCost(counter.get_total_flops() // 4, activations * batch // 2, parameters(network))
+    shares = float(sum(output.shares or [1.0] * len(output.logits)))
+    return StepCost(counter.get_total_flops() // 4, activations * batch // 2, parameters(network), shares)
 
 
 def parameters(network: nn.Module) -> int:

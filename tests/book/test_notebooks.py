@@ -88,11 +88,12 @@ def test_the_book_refreshes_chapters_without_training_and_no_image_figure(house,
     monkeypatch.setattr(notebooks, "execute", lambda slug, parameters, quiet: found.append((slug, parameters)))
     notebooks.refresh("hamr/figure8", **place)
     notebooks.refresh("safenet/table5", **place)
-    defaults = {"paper": "safenet", "table": "table5", "seeds": [0], "rows": [], "again": []}
-    assert found == [("safenet/table5", defaults | place | {"train": False})]
+    asked = place | {"seeds": [0], "train": False, "again": []}
+    assert found == [("safenet/table5", asked)]
     monkeypatch.setattr(notebooks, "recorded_seeds", lambda slug, **place: [0, 1, 2])
+    made_up.write(runs_of("safenet/table5", again=["g4"], rows=["g4"], seeds=[1], budget="smoke")[0])
     notebooks.refresh("safenet/table5", **place)
-    assert found[1] == ("safenet/table5", defaults | place | {"train": False, "seeds": [0, 1, 2]})
+    assert found[1] == ("safenet/table5", asked | {"seeds": [0, 1, 2], "again": ["g4"]})
 
 
 def test_a_copy_with_missing_rows_is_current_only_where_nothing_is_to_be_trained(house, monkeypatch):

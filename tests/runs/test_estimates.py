@@ -60,7 +60,7 @@ def test_a_network_that_has_no_count_is_counted_once(monkeypatch):
     monkeypatch.setattr(estimates, "_counts", dict)
     one = dict()
     monkeypatch.setattr(estimates, "_counts", lambda: one)
-    monkeypatch.setattr(estimates, "count", lambda settings: seen.append(settings) or Count(1, 1, 1, 1))
+    monkeypatch.setattr(estimates, "count", lambda settings: seen.append(settings) or Count(1, 1, 1, 1, 1.0))
     for _ in range(2):
         estimates.counted(run_of().settings)
     assert len(seen) == 1
