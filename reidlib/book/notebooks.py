@@ -196,11 +196,11 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
     if table_of(slug) != slug:
         return
     place: dict[str, Any] = dict(source=source, dataset=dataset, budget=budget)
-    asked = place | {"seeds": recorded_seeds(slug, **place)}
+    seeds = recorded_seeds(slug, **place)
     labels = [row.label for row in papers.table(slug).rows]
-    repeated = {run.row.label for run in runs_of(slug, again=labels, **asked) if run.is_made()}
-    again = [label for label in dict.fromkeys(labels) if label in repeated]
-    execute(slug, asked | {"train": False, "again": again}, quiet=True)
+    repeated = [run.row.label for run in runs_of(slug, again=labels, seeds=seeds, **place) if run.is_made()]
+    parameters = {"train": False, "seeds": seeds, "again": list(dict.fromkeys(repeated))}
+    execute(slug, place | parameters, quiet=True)
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:

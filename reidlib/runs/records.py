@@ -18,8 +18,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from itertools import count
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 

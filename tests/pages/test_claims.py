@@ -11,9 +11,9 @@ from reidlib import cli, papers
 from reidlib.evaluation import statistics
 from reidlib.pages import claims, tables
 from reidlib.papers import standins
+from reidlib.runs.estimates import chance
 from reidlib.runs.run import recorded_seeds, runs_of
 from reidlib.spec import Claim
-from reidlib.runs.estimates import chance
 
 T5, MARKET = "safenet/table5", "market1501"
 GOOD, EQUAL, BAD = "g4,g3,g2", "g4,g3", "g4"
