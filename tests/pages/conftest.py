@@ -15,7 +15,7 @@ def shown_by():
     def run(slug: str, **given):
         said, names = [], {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("IPython.display.display", lambda *things: said.extend(things))
+            patch.setattr("IPython.display.display", lambda *things, **_: said.extend(things))
             for cell in nbformat.read(notebooks.template(slug), as_version=4).cells:
                 if cell.cell_type != "code":
                     continue
