@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
 from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
@@ -31,7 +32,7 @@ def forest(found: Sequence[Decision]) -> Figure | None:
     pairs: dict[str, list[Decision]] = {}
     for one in in_order_of_verdict(found):
         if one.here:
-            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 58), []).append(one)
+            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 54), []).append(one)
     if not pairs:
         return None
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
@@ -39,10 +40,10 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.7), layout="constrained")
     axes.axvline(0, color="0.4", linewidth=1, zorder=0)
     place, labels = 0.0, {}
-    left = axes.get_yaxis_transform()
+    left = blended_transform_factory(figure.transFigure, axes.transData)
     for name, own in pairs.items():
         place += name.count("\n") / 2
-        words = axes.text(-0.62, place, name, transform=left, va="center", fontsize=9.5, fontweight="bold")
+        words = axes.text(0.01, place, name, transform=left, va="center", fontsize=9.5, fontweight="bold")
         words.set_in_layout(False)
         words.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
         place += name.count("\n") / 2
