@@ -57,7 +57,13 @@ class Run:
         metrics |= {"mAP": 100 * self.ap.mean(), "mAP_trapezoid": 100 * self.ap.mean() - 2}
         data = dict(name="m", source="s", digest="d", images={"train": 160}, identities=5)
         plain = dict(
-            device="a machine", device_kind="cpu", commit="c", versions={}, images_per_second=1.0, start="scratch"
+            device="a machine",
+            device_kind="cpu",
+            commit="c",
+            versions={},
+            images_per_second=1.0,
+            start="scratch",
+            ok=True,
         )
         curve = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": self.ap.mean()}]
         made = dict(seconds=60.0 * (2 + self.seed), network=f"{self.key}", data=data, curve=curve)
