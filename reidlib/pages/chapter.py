@@ -105,7 +105,7 @@ class Chapter:
 
 
 def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **place: Any) -> Folded:
-    """What executing a notebook will take, as far as it is training. place: budget, dataset and source."""
+    """What executing a notebook will take, as far as it is training. place: budget, dataset, source and rows."""
     runs = runs_of(f"{paper}/{table}", seeds=seeds, **place)
     missing = [run for run in runs if not run.is_made()]
     words = "Executing this notebook trains nothing: it reads records. "

@@ -209,8 +209,7 @@ def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
     assert "reid train safenet/table5 --row g4 " in page
     outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
-    assert "Without a difference: " in page and "Executing this notebook trains nothing" not in page
-    assert " of 11 runs have no record" in page
+    assert "Without a difference: " in page and "Executing this notebook trains nothing" in page
 
 
 def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(executed):
