@@ -80,7 +80,7 @@ class Chapter:
     def beside(self, own: Sequence[Run]) -> Page:
         """A row of the reader's own (`runs.own`) under the rows of the table; without one, what it could change."""
         if not own:
-            words = "Of your own there is no row yet. A row changes "
+            words = "There is no row of your own yet. A row changes "
             return Page([Text(words, f"{choices(self.runs)}; and with recipe=dict(…) the values of the recipe.")])
         together, row = Runs((*self.runs.runs, *own)), own[0].row
         pairs = [((row.label, row.variant), name) for name in _published(self.runs.table)]
@@ -167,9 +167,9 @@ def _training(runs: Runs) -> Text:
         value, images = base.recipe.resolved(), made[0][1].data["images"]["train"]
         text += f": about {value['epochs'] * (images // value['batch']):,} steps"
     if here == other:
-        text += ", which is the recipe of the paper, stated or assumed as the last tables say."
+        text += ", which is the recipe of the paper, stated or assumed as the recipe at the foot says."
     else:
-        text += f". The recipe of the paper, stated or assumed as the last tables say, has {other}."
+        text += f". The recipe of the paper, stated or assumed as the recipe at the foot says, has {other}."
     if base.first:
         text += f" The {base.first.settings.model.__name__} is trained before it, for as long."
     return Text("At budget ", Code(first.budget), text)
