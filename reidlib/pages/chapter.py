@@ -1,7 +1,7 @@
 """The chapter of one table, part by part: every notebook of a table shows these, and text of its own between them.
 
     page = Chapter(engine.ensure("safenet", "table5", budget="small"))
-    page.comparison()
+    display(*page.answer())
 
 The paper's numbers, claims and assumptions are found from the runs.
 """
@@ -12,27 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reidlib.pages import banners, claims, declared, figures, tables
+from reidlib.pages import banners, claims, declared, figures, progress, tables
 from reidlib.pages.claims import Decision
-from reidlib.pages.formatting import paper_title, plural
-from reidlib.pages.render import Code, Page, Piece, TableView, Text
+from reidlib.pages.formatting import plural
+from reidlib.pages.render import Code, Folded, Page, Piece, TableView, Text
 from reidlib.pages.tables import PUBLISHED, Name
-from reidlib.runs.run import Runs, reported_numbers
+from reidlib.runs.batch import duration
+from reidlib.runs.own import choices
+from reidlib.runs.run import Run, Runs, reported_numbers, runs_of
 from reidlib.spec import Recipe, Row, Table
 
 INTERVAL = (
     "The interval (95 %) says what other seeds and other persons would give: both rows rank the same queries, whose "
     "persons are drawn, and so are the seeds of either row. Where it holds zero the difference is grey: these runs "
     "cannot tell the two rows apart. From fewer than three seeds the interval decides nothing."
-)
-CORRECTED = (
-    " The claims of the paper are decided together, on all data sets of all its tables and from all seeds that have a "
-    "record: their p is corrected for their number (Holm), and below 0.05 a claim counts as supported or contradicted, "
-    "by its sign."
 )
 
 
@@ -54,9 +52,18 @@ class Chapter:
         found = claims.decisions(first.table.paper, budget=first.budget, source=first.source)
         return [one for one in found if (one.claim.table, one.dataset) == (first.table.name, first.dataset)]
 
-    def answer(self) -> Page:
-        """What images these are, and what the records say of each claim."""
-        return Page([banners.chapter(self.runs), *claims.answers(self.runs, self.claims)])
+    def answer(self) -> list[Piece | Figure]:
+        """What images these are; what the records say of the claims in one sentence, as a figure, and one by one."""
+        found: list[Piece | Figure] = [Page([banners.chapter(self.runs), claims.sentence(self.runs, self.claims)])]
+        if drawn := figures.forest(self.claims):
+            found.append(drawn)
+        if self.claims:
+            found.append(claims.view(self.claims))
+        return found
+
+    def settings(self) -> pd.DataFrame:
+        """The rows as data: how each differs from the common settings of the table, at this budget."""
+        return declared.settings(self.runs.table, self.runs.runs[0].budget)
 
     def comparison(self) -> TableView:
         """Reported and reproduced, row by row."""
@@ -67,16 +74,18 @@ class Chapter:
         return figures.ablation(self.runs, self.reported)
 
     def steps(self, pairs: Sequence[tuple[Name, Name]]) -> Page:
-        """Pairs of rows as differences with their intervals, then the paper's claims with their verdicts.
+        """Pairs of rows as differences with their intervals: `ladder`, `against` and `variants` make most of them."""
+        return Page([Text(INTERVAL), tables.differences(self.runs, self.reported, pairs)] if pairs else [])
 
-        `ladder`, `against` and `variants` make the pairs that most tables need.
-        """
-        shown: list[Piece] = [Text(INTERVAL + (CORRECTED if self.claims else ""))]
-        if pairs:
-            shown.append(tables.differences(self.runs, self.reported, pairs))
-        if self.claims:
-            shown.append(claims.view(self.claims, f"{self.runs.table.slug}: the paper's claims"))
-        return Page(shown)
+    def beside(self, own: Sequence[Run]) -> Page:
+        """A row of the reader's own (`runs.own`) under the rows of the table; without one, what it could change."""
+        if not own:
+            words = "There is no row of your own yet. A row changes "
+            return Page([Text(words, f"{choices(self.runs)}; and with recipe=dict(…) the values of the recipe.")])
+        together, row = Runs((*self.runs.runs, *own)), own[0].row
+        pairs = [((row.label, row.variant), name) for name in _published(self.runs.table)]
+        against_it = tables.differences(together, self.reported, pairs)
+        return Page([tables.comparison(self.runs, self.reported, own), against_it])
 
     def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure:
         """Training loss by epoch. groups: panels by title; by default the rows as published, then the variants."""
@@ -86,12 +95,37 @@ class Chapter:
         """How far this budget is from the paper's recipe, and what a verdict at it is worth."""
         return Page([_training(self.runs), _worth(self.runs)])
 
-    def sources(self) -> Page:
-        """Repeats on this machine, the record behind each number, the recipe and the assumptions with their reasons."""
-        own = self.runs.table
-        assumed = tables.assumptions(declared.assumptions(own.paper, [own]), paper_title(own.paper))
+    def sources(self) -> Folded:
+        """The record behind each number, repeats on this machine, and the recipe with its reasons; folded."""
         records = tables.provenance(self.runs).pieces
-        return Page([tables.repeats(self.runs), *records, tables.recipe(self.runs), assumed])
+        repeats = [tables.repeats(self.runs)] if self.runs.repeated() else []
+        others = Text("What the paper leaves open, and what was built instead: the page “Deviations”.")
+        pieces = [*records, *repeats, tables.recipe(self.runs), others]
+        return Folded("Where each number comes from: records, machine, recipe", pieces)
+
+
+def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **place: Any) -> Folded:
+    """What executing a notebook will take, as far as it is training. place: budget, dataset, source and rows."""
+    runs = runs_of(f"{paper}/{table}", seeds=seeds, **place)
+    missing = [run for run in runs if not run.is_made()]
+    words = "Executing this notebook trains nothing: it reads records. "
+    if train and missing:
+        words = f"{len(missing)} of {plural(len(runs), 'run')} have no record. They are trained first: "
+        words += f"{_times(missing)}. "
+    each = max(([run for run in runs if run.row is row] for row in tables.rows_of(Runs(tuple(runs)))), key=_longest)
+    words += f"A row of your own, from {plural(len(seeds), 'seed')}, takes up to {_times(each)}."
+    return Folded("How long it takes", [Text(words)])
+
+
+def _longest(runs: Sequence[Run]) -> float:
+    return progress.seconds(runs, progress.PLACES["core"])
+
+
+def _times(runs: Sequence[Run]) -> str:
+    """What runs are expected to take, from the records, one after the other."""
+    return " or ".join(
+        f"{duration(progress.seconds(runs, place))} on one {name}" for name, place in progress.PLACES.items()
+    )
 
 
 def ladder(table: Table) -> list[tuple[Name, Name]]:
@@ -133,9 +167,9 @@ def _training(runs: Runs) -> Text:
         value, images = base.recipe.resolved(), made[0][1].data["images"]["train"]
         text += f": about {value['epochs'] * (images // value['batch']):,} steps"
     if here == other:
-        text += ", which is the recipe of the paper, stated or assumed as the last tables say."
+        text += ", which is the recipe of the paper, stated or assumed as the recipe at the foot says."
     else:
-        text += f". The recipe of the paper, stated or assumed as the last tables say, has {other}."
+        text += f". The recipe of the paper, stated or assumed as the recipe at the foot says, has {other}."
     if base.first:
         text += f" The {base.first.settings.model.__name__} is trained before it, for as long."
     return Text("At budget ", Code(first.budget), text)

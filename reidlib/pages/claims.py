@@ -16,7 +16,19 @@ from reidlib.data import cross_domain, cuhk03
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
-from reidlib.pages.render import Code, Page, Piece, Strong, TableView, Text, heading, state, table
+from reidlib.pages.render import (
+    Code,
+    Folded,
+    Page,
+    Piece,
+    Strong,
+    TableView,
+    Text,
+    bullets,
+    heading,
+    state,
+    table,
+)
 from reidlib.pages.tables import (
     DID_NOT_LEARN,
     NOT_RUN,
@@ -181,42 +193,43 @@ def _corrected(own: Decision, p: float) -> Decision:
 
 # --- on the page of a table -------------------------------------------------------------------------------------------
 
-SAID = {
-    "supported": "Yes on these images",
-    "contradicted": "No on these images, rather the reverse",
-    "not distinguishable": "These runs cannot tell",
-    "not testable": "Not testable here",
-    DID_NOT_LEARN: "No answer, for a row did not learn",
-    "too few seeds": "No answer from so few seeds",
-    NOT_RUN: "Not run yet",
-}
-"""How the answer to a claim begins, by its verdict."""
+SUPPORTED, CONTRADICTED, UNDECIDED = TESTED
+NOT_TESTABLE = "not testable"
+SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", NOT_TESTABLE: "∅"}
+"""Beside a verdict; every other one, which says why there is none, has "…"."""
 
 
-def answers(runs: Runs, found: Sequence[Decision]) -> list[Piece]:
-    """One sentence for each claim, from the records, for the top of a table's page; one for all that wait for runs."""
+def plainly(verdict: str) -> str:
+    """A verdict in a sentence or a label."""
+    return "undecided" if verdict == UNDECIDED else verdict
+
+
+def signed(verdict: str) -> str:
+    """A verdict as symbol and word."""
+    return f"{SIGNS.get(verdict, '…')} {plainly(verdict)}"
+
+
+def in_order_of_verdict(found: Sequence[Decision]) -> list[Decision]:
+    """The decided claims first, then those with a difference and no decision, then those without a difference."""
+    return sorted(found, key=lambda one: 0 if one.verdict in (SUPPORTED, CONTRADICTED) else 1 if one.here else 2)
+
+
+def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
+    """What the records say of the claims about a table, in one sentence."""
     if not found:
-        return [_no_claim(runs)]
-    first, sentences, waiting = runs.runs[0], [], 0
-    for one in found:
-        if one.verdict == NOT_RUN:
-            waiting += 1
-            continue
-        parts = [Strong(f"{SAID[one.verdict]}."), f" {one.claim.comparison.rstrip('.')}"]
-        if one.here is not None:
-            parts += [
-                f": {number(one.here.mean, sign=True)} points of {one.claim.metric} (95 % interval "
-                f"{interval(one.here, sign=True)}) on the {first.source} images of {first.dataset}, budget ",
-                Code(first.budget),
-                f", {plural(one.here.seeds, 'seed')} a side",
-            ]
-        if one.note:
-            parts.append(f" ({one.note})")
-        sentences.append(Text(*parts, "."))
-    if waiting:
-        words = f" {plural(waiting, 'claim')} of the table below, about rows without a record."
-        sentences.append(Text(Strong(f"{SAID[NOT_RUN]}:"), words))
-    return sentences
+        return _no_claim(runs)
+    first, verdicts = runs.runs[0], Counter(one.verdict for one in found)
+    many = f"{plural(len(found), 'claim')} about this table"
+    others = ", ".join(f"{verdicts[word]} {word}" for word in (*verdicts,) if word not in TESTED)
+    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
+    if not seeds:
+        where = f"the {first.source} images of {first.dataset}"
+        return Text(f"No claim about this table is decided on {where}: {others}.", css="lead")
+    span = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    said = ", ".join(f"{verdicts[word]} {plainly(word)}" for word in TESTED)
+    tested = f"{sum(verdicts[word] for word in TESTED)} of {many} were tested on the {first.source} images of "
+    after = f" Without a test: {others}." if others else ""
+    return Text(f"{tested}{first.dataset} with {span} a side: ", Strong(said), f".{after}", css="lead")
 
 
 def _no_claim(runs: Runs) -> Text:
@@ -229,28 +242,55 @@ def _no_claim(runs: Runs) -> Text:
         reached = pooled(runs, best)
         highest = f"{number(reached.mean)} {interval(reached)}"
         parts.append(f"; the highest mAP, {highest}, is that of {title(runs, best)}")
-    return Text(*parts, ".")
+    return Text(*parts, ".", css="lead")
 
 
-def view(found: Sequence[Decision], caption: str) -> TableView:
-    """Each claim of a table's page with what the records say of it."""
-    kinds = {"the paper's words": "quote", "tested as": "label", **CELLS}
-    return table(kinds, [_cells(one) for one in found], caption)
+CORRECTED = (
+    "Intervals (95 %) are over seeds and persons. The claims of the paper are decided together, on all data sets of "
+    "all its tables and from all seeds that have a record: their p is corrected for their number (Holm), and below "
+    "0.05 a claim counts as supported or contradicted, by its sign."
+)
 
 
-CELLS = {"Δ here": "number", "p": "number", "seeds": "number", "finds from": "number", "verdict": "text"}
+def view(found: Sequence[Decision]) -> Page:
+    """The claims of a table's page one by one, folded: those with a difference, then the others, verdict first."""
+    ordered = in_order_of_verdict(found)
+    pieces = []
+    if shown := [one for one in ordered if one.here]:
+        summary = f"{plural(len(shown), 'claim')} with {'its' if len(shown) == 1 else 'their'} words and numbers"
+        pieces.append(Folded(summary, [bullets(list(map(_item, shown)), CORRECTED)]))
+    if rest := [one for one in ordered if not one.here]:
+        verdicts = Counter(one.verdict for one in rest)
+        summary = ", ".join(f"{many} {word}" for word, many in verdicts.items())
+        pieces.append(Folded(f"Without a difference: {summary}", [bullets(list(map(_item, rest)))]))
+    return Page(pieces)
+
+
+def _item(one: Decision) -> Text:
+    """A claim in a list: verdict, what is compared (or why nothing is), the numbers, the paper's words."""
+    parts = [f" {one.claim.comparison.rstrip('.')}"]
+    if one.here:
+        _, p, seeds, found_from = _numbers(one)
+        said = [f"{change(one.here)} points", f"p {p}" if p != "–" else "", f"{seeds} seeds a side"]
+        said += [f"a true difference of {found_from} is found with a chance of 80 %"]
+        if one.claim.control:
+            said.append(f"control {standins.effect(one.claim.control)}: {plainly(one.control)}")
+        parts.append(f": {', '.join(filter(None, said))}")
+        parts.append(f" ({one.note})" if one.note and not one.note.startswith("its control") else "")
+    return Text(Strong(f"{signed(one.verdict)}."), *parts, f". “{one.claim.quote}” ({one.claim.where})")
+
+
+CELLS = {"Δ here": "number", "p": "number", "seeds": "number", "finds from": "number"}
 """What is said of a comparison. "finds from": the true difference that these seeds would find with a chance of 80 %."""
 
 
-def _cells(one: Decision) -> list[str]:
-    """Words, comparison, and `CELLS`; the verdict over all of these where there is no difference."""
-    said: list[str] = [*state(one.verdict, len(CELLS))]
-    if one.here is not None:
-        p = p_value(one.p) if one.verdict in TESTED else "–"
-        seeds = "/".join(map(str, dict.fromkeys((len(one.better), len(one.worse)))))
-        verdict = f"{one.verdict} ({one.note})" if one.note else one.verdict
-        said = [f"{one.claim.metric} {change(one.here)}", p, seeds, number(one.here.detectable), verdict]
-    return [f"“{one.claim.quote}” ({one.claim.where})", one.claim.comparison, *said]
+def _numbers(one: Decision) -> Sequence[str]:
+    """`CELLS` of a claim; "not run" or what stands in its place over all of these where there is no difference."""
+    if one.here is None:
+        return state(one.verdict, len(CELLS))
+    p = p_value(one.p) if one.verdict in TESTED else "–"
+    seeds = "/".join(map(str, dict.fromkeys((len(one.better), len(one.worse)))))
+    return [f"{one.claim.metric} {change(one.here)}", p, seeds, number(one.here.detectable)]
 
 
 # --- the page "Claims" ------------------------------------------------------------------------------------------------
@@ -282,7 +322,8 @@ def summary(found: Sequence[Decision]) -> Text:
 def section(name: str, found: Sequence[Decision]) -> Page:
     """The claims of one paper, table by table: words, comparison, and a line for each data set."""
     own = [one for one in found if one.claim.paper == name]
-    kinds = {"the paper's words": "quote", "tested as": "label", "on": "label", **CELLS, "records": "code"}
+    kinds = {"the paper's words": "quote", "tested as": "label", "on": "label", **CELLS, "verdict": "text"}
+    kinds |= {"records": "code"}
     pieces: list[Piece] = [heading(paper_title(name), f"claims-{name}")]
     for own_table in dict.fromkeys(one.claim.table for one in own):
         claims = dict.fromkeys(one.claim for one in own if one.claim.table == own_table)
@@ -295,5 +336,8 @@ def _lines(found: Sequence[Decision]) -> list[list[str]]:
     """Of one claim: a line for each data set with a record, then one for all others of the same verdict together."""
     sets: dict[tuple[str, ...], list[str]] = {}
     for one in sorted(found, key=lambda one: one.here is None):
-        sets.setdefault((*_cells(one), " ".join(one.records)), []).append(cuhk03.all_splits(one.dataset))
+        numbers, words = _numbers(one), f"“{one.claim.quote}” ({one.claim.where})"
+        verdict = numbers[0] if one.here is None else one.verdict + (f" ({one.note})" if one.note else "")
+        line = (words, one.claim.comparison, *numbers, verdict, " ".join(one.records))
+        sets.setdefault(line, []).append(cuhk03.all_splits(one.dataset))
     return [[words, tested, ", ".join(dict.fromkeys(on)), *said] for (words, tested, *said), on in sets.items()]

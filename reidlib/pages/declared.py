@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
+
 from reidlib.spec import Assumed, Recipe, Row, Settings, Stated, Table
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
@@ -126,6 +128,31 @@ def differences(table: Table, row: Row) -> str:
         return f"model: {base['model']} → {own['model']}"
     names = [name for name in {**base, **own} if base.get(name) != own.get(name)]
     return "; ".join(f"{name}: {written(base.get(name, 'off'))} → {written(own.get(name, 'off'))}" for name in names)
+
+
+def settings(table: Table, budget: str) -> pd.DataFrame:
+    """The rows as data: a line a row, a column for each setting in which some row differs from the others.
+
+    The first line has what the rows share ("the common settings": the table's base at this budget), and a row only what
+    it changes; "–" is what its model or its training does not have.
+    """
+    base = _flat(table.settings(Row("base"), budget))
+    rows = {}
+    for row in table.rows:
+        own = _flat(table.settings(row, budget))
+        differing = [entry for entry in {**base, **own} if base.get(entry) != own.get(entry)]
+        name = row.label if row.variant == "as-published" else f"{row.label} ({row.variant})"
+        rows[name] = {entry: _as_data(own[entry]) if entry in own else "–" for entry in differing}
+    changed = dict.fromkeys(name for line in rows.values() for name in line)
+    names = [*(name for name in base if name in changed), *(name for name in changed if name not in base)]
+    common = {name: _as_data(base[name]) if name in base else "–" for name in names}
+    lines = [{name: line.get(name, "") for name in names} for line in (common, *rows.values())]
+    return pd.DataFrame(lines, index=["common settings", *rows], columns=names)
+
+
+def _as_data(value: Any) -> Any:
+    """A value in a DataFrame: a dictionary as text, for such a cell is cut where it is long."""
+    return written(value) if isinstance(value, Mapping) else value
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The figures of a chapter, drawn from records: the ablation as dots, and the training curves."""
+"""The figures of a chapter, drawn from records: claims, the ablation as dots, and the training curves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,56 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
+from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
 from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
 DPI = 120
+
+
+LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
+"""Colour, mark and its filling by verdict; every other verdict is grey with an empty mark."""
+
+
+def forest(found: Sequence[Decision]) -> Figure | None:
+    """The differences of these claims with their intervals: a line a claim, beside its verdict as symbol and word.
+
+    Claims about the same two rows stand together under the names of these, decided ones first. None where there is no
+    difference.
+    """
+    pairs: dict[str, list[Decision]] = {}
+    for one in in_order_of_verdict(found):
+        if one.here:
+            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 54), []).append(one)
+    if not pairs:
+        return None
+    lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
+    with sns.axes_style("white"):
+        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.7), layout="constrained")
+    axes.axvline(0, color="0.4", linewidth=1, zorder=0)
+    place, labels = 0.0, {}
+    left = blended_transform_factory(figure.transFigure, axes.transData)
+    for name, own in pairs.items():
+        place += name.count("\n") / 2
+        words = axes.text(0.01, place, name, transform=left, va="center", fontsize=9.5, fontweight="bold")
+        words.set_in_layout(False)
+        words.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
+        place += name.count("\n") / 2
+        for one in own:
+            place += 1
+            labels[place] = f"{signed(one.verdict)}, {one.claim.metric}"
+            if here := one.here:
+                colour, mark, filling = LOOKS.get(one.verdict, ("0.4", "o", "white"))
+                axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
+                axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
+        place += 1.2
+    axes.set(xlabel="difference in points, 95 % interval", yticks=list(labels), yticklabels=list(labels.values()))
+    axes.set_ylim(place - 0.6, -0.7)
+    axes.tick_params(labelsize=9.5)
+    sns.despine(ax=axes, left=True)
+    return finished(figure)
 
 
 def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
@@ -37,7 +82,7 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             span = pooled(runs, name)
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
-    right.set(title=f"here, {runs.runs[0].source} images, 95 % interval over seeds and persons", xlabel="mAP (%)")
+    right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
     if panels == 2:
         right.tick_params(labelleft=False)

@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 from reidlib import papers, paths
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import contents, figures, hours, progress
-from reidlib.pages.claims import TESTED, Decision
+from reidlib.pages.claims import (
+    CONTRADICTED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    TESTED,
+    UNDECIDED,
+    Decision,
+    decisions,
+    signed,
+)
 from reidlib.pages.formatting import change, number, paper_title, plural
 from reidlib.pages.render import (
     Banner,
@@ -32,24 +41,15 @@ from reidlib.pages.render import (
     listing,
     tiles,
 )
-from reidlib.pages.tables import NOT_RUN, PAPER
+from reidlib.pages.tables import NOT_RUN, PAPER, PUBLISHED
+from reidlib.papers import standins
 from reidlib.runs.run import Runs, reported_numbers
+from reidlib.spec import Table
 
-HEADLINES = {
-    "safenet": ("table3", "SafeNet (ResNet-50)", "Single scale"),
-    "mros": ("table1", "IV Complete MROS", "I s Non-Overlapping Stripes"),
-    "msgwdp": ("table2", "Baseline + NL + MSG + WDP", "Baseline"),
-    "fmn": ("table1", "FMN", "GRN"),
-    "hamr": ("table6", "+ CAM", "Baseline"),
-}
-"""The claim in which each paper sets its final system against its own baseline: table, system, baseline. In mAP."""
+SYSTEMS = {whole.paper: (baseline, (whole, final)) for baseline, (whole, final) in standins.SYSTEMS.values()}
+"""Of each paper its own baseline and its final system, as table and label."""
 
-SUPPORTED, CONTRADICTED, UNDECIDED = TESTED
-NOT_TESTABLE, WAITING = "not testable", "without a verdict"
-SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", NOT_TESTABLE: "∅"}
-"""Beside a verdict; every other one, which says why there is none, has "…"."""
-
-SHORT = {UNDECIDED: "undecided"}
+WAITING = "without a verdict"
 IMAGES = {"stand-in": "rendered images", "real": "photographs"}
 ARCHIVE, CITATION = "_static/records.zip", "_static/CITATION.cff"
 """What the book's build puts beside the pages: all finished records, and how to cite the study."""
@@ -99,13 +99,8 @@ def counts(found: Sequence[Decision]) -> Fragment:
     """The same as numbers in large print."""
     said = verdicts(found)
     shown = {"tested": sum(said[word] for word in TESTED)}
-    shown |= {_signed(word, SHORT.get(word, word)): said[word] for word in (*TESTED, NOT_TESTABLE, WAITING)}
+    shown |= {signed(word): said[word] for word in (*TESTED, NOT_TESTABLE, WAITING)}
     return tiles({name: str(many) for name, many in shown.items()})
-
-
-def _signed(verdict: str, words: str = "") -> str:
-    """A verdict as symbol and word."""
-    return f"{SIGNS.get(verdict, '…')} {words or verdict}"
 
 
 def limits(source: str, budget: str) -> Banner:
@@ -129,16 +124,33 @@ def _words(many: int) -> str:
 # --- gains ------------------------------------------------------------------------------------------------------------
 
 
+def decided(*, budget: str, source: str = "stand-in") -> list[Decision]:
+    """Every claim of the five papers, with what the records say of it."""
+    return [one for paper in SYSTEMS for one in decisions(paper, budget=budget, source=source)]
+
+
 def headline(found: Sequence[Decision], paper: str) -> Decision:
-    """What the records say of the claim of `HEADLINES` on the first data set of its table."""
-    name, better, worse = HEADLINES[paper]
-    asked = (name, better, worse, "mAP", papers.table(f"{paper}/{name}").datasets[0])
-    own = (one for one in found if one.claim.paper == paper)
+    """What the records say of the claim in which a paper sets its final system against its own baseline, in mAP.
+
+    The claim may be about another table than `SYSTEMS` names: its two rows are the same networks.
+    """
+    baseline, (whole, final) = SYSTEMS[paper]
+    wanted = [_network(whole, final), _network(*baseline)]
+    own = (one for one in found if (one.claim.paper, one.claim.metric) == (paper, "mAP"))
     return next(
         one
         for one in own
-        if (one.claim.table, one.claim.better, one.claim.worse, one.claim.metric, one.dataset) == asked
+        if one.dataset == whole.datasets[0]
+        and [_network(papers.table(f"{paper}/{one.claim.table}"), row) for row in (one.claim.better, one.claim.worse)]
+        == wanted
     )
+
+
+def _network(own: Table, label: str) -> tuple[dict[str, Any], ...] | None:
+    """What a row as published trains and tests; None where the table does not have it."""
+    found = (row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED))
+    made = next(((row.base or own.base).but(row) for row in found), None)
+    return (made.trained(), made.tested()) if made else None
 
 
 def gains(found: Sequence[Decision]) -> pd.DataFrame:
@@ -147,7 +159,7 @@ def gains(found: Sequence[Decision]) -> pd.DataFrame:
     printed: NaN where our copy of the paper has lost it (lost is True). here: an `Interval`, or None.
     """
     lines = []
-    for paper in HEADLINES:
+    for paper in SYSTEMS:
         one = headline(found, paper)
         own = papers.table(f"{paper}/{one.claim.table}")
         printed = reported_numbers(own, one.dataset).get("mAP", pd.Series(dtype=float))
@@ -199,11 +211,11 @@ def in_words(known: pd.DataFrame) -> Text:
 def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source: str) -> Fragment:
     """A card for each paper: its network, its main claim, the verdict and the page of the table."""
     made = []
-    for paper in HEADLINES:
+    for paper in SYSTEMS:
         one, name = headline(found, paper), paper_title(paper)
         slug = f"{paper}/{one.claim.table}"
         page = contents.page_of(slug, known, budget=budget, source=source) or f"book/{paper}/method"
-        verdict = Text(Strong(_signed(one.verdict, SHORT.get(one.verdict, ""))), css="verdict")
+        verdict = Text(Strong(signed(one.verdict)), css="verdict")
         body = [verdict, Text(f"“{one.claim.quote}” ({one.claim.where.partition(':')[0]})")]
         if one.here is not None:
             words = f": {change(one.here)} points of mAP, {plural(one.here.seeds, 'seed')} a side."

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import nbformat
 
@@ -69,22 +70,27 @@ class Part:
         return len({(run.row.label, run.row.variant) for run, _ in self.made})
 
     def seconds(self, place: Place) -> float:
-        """What the missing runs are expected to take on this place, one after the other, if nothing else is trained."""
-        known: set[str] = set()
-        total = 0.0
-        for run in self.missing:
-            networks = [run.network]
-            networks += [run.network_of(run.settings.first.settings)] if run.settings.first else []
-            trains, *firsts = [network not in known for network in networks]
-            total += estimates.estimate(run, place, trains=trains, firsts=any(firsts)).seconds
-            known.update(networks)
-        return total
+        """What the missing runs are expected to take on this place."""
+        return seconds(self.missing, place)
 
     def command(self) -> str:
         line = ["reid", "reproduce", self.table.slug, "--budget", self.budget]
         line += ["--source", self.source] if self.source != "stand-in" else []
         line += ["--dataset", self.images] if len(set(map(cuhk03.all_splits, self.table.datasets))) > 1 else []
         return shlex.join([*line, "--seeds", ",".join(map(str, self.seeds))])
+
+
+def seconds(missing: Sequence[Run], place: Place) -> float:
+    """What these runs are expected to take on this place, one after the other, if nothing else is trained."""
+    known: set[str] = set()
+    total = 0.0
+    for run in missing:
+        networks = [run.network]
+        networks += [run.network_of(run.settings.first.settings)] if run.settings.first else []
+        trains, *firsts = [network not in known for network in networks]
+        total += estimates.estimate(run, place, trains=trains, firsts=any(firsts)).seconds
+        known.update(networks)
+    return total
 
 
 def parts(*, budget: str, source: str, seeds: Sequence[int]) -> list[Part]:
@@ -142,23 +148,27 @@ def elsewhere(found: Sequence[Part]) -> Piece:
 def section(paper: str, found: Sequence[Part], known: Sequence[str]) -> Page:
     """The tables of one paper. known: the names of the book's pages."""
     own = [part for part in found if part.table.paper == paper]
-    columns = [Column("table", "label"), Column("on", "label"), "rows run", "seeds", Column("device", "text")]
+    columns = [Column("on", "label"), "rows run", "seeds", Column("device", "text")]
     left = f"left, {plural(len(own[0].seeds), 'seed')}"
     columns += [Column("runs", group=left), *[Column(f"on one {name}", group=left) for name in PLACES]]
     columns += [Column("command", "code")]
-    lines = [_line(part, known) for part in own]
-    view = table(columns, lines, f"{paper_title(paper)} at budget {own[0].budget}", merged=1)
+    lines: list[list[Cell | str | int]] = []
+    for slug, same in groupby(own, key=lambda part: part.table.slug):
+        page = contents.page_of(slug, known, budget=own[0].budget, source=own[0].source)
+        about = papers.table(slug)
+        lines.append(_across(f"{about.name}: {about.title}", page, len(columns)))
+        lines += [_line(part) for part in same]
+    view = table(columns, lines, f"{paper_title(paper)} at budget {own[0].budget}")
     return Page([heading(paper_title(paper), f"status-{paper}"), view])
 
 
-def _line(part: Part, known: Sequence[str]) -> list[Cell | str | int]:
-    page = contents.page_of(part.table.slug, known, budget=part.budget, source=part.source)
-    name = Cell(part.table.name, note=part.table.title, address=contents.address(page) if page else "")
+def _line(part: Part) -> list[Cell | str | int]:
+    """A table on one data set; a line above it has the table's name over all columns."""
     said = _state(part)
     if part.is_done:
-        return [name, part.images, *said, *state("nothing", 1 + len(PLACES)), ""]
+        return [part.images, *said, *state("nothing", 1 + len(PLACES)), ""]
     times = [batch.duration(part.seconds(place)) for place in PLACES.values()]
-    return [name, part.images, *said, len(part.missing), *times, part.command()]
+    return [part.images, *said, len(part.missing), *times, part.command()]
 
 
 def _state(part: Part) -> list[Cell | str | int]:
@@ -174,11 +184,15 @@ def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
     lines = []
     for slug, (title, of) in _figures().items():
         page = contents.page_of(slug, known, budget=budget, source=source)
-        name = Cell(f"{paper_title(slug.partition('/')[0])} {slug.partition('/')[2]}", note=title)
-        name = Cell(name, note=title, address=contents.address(page) if page else "")
-        lines.append([name, of, "drawn" if page else NOT_RUN, f"reid run {slug} --budget {budget}"])
-    kinds = {"figure": "label", "draws networks of": "text", "state": "text", "command": "code"}
+        lines.append(_across(title, page, 3))
+        lines.append([of, "drawn" if page else NOT_RUN, f"reid run {slug} --budget {budget}"])
+    kinds = {"draws networks of": "label", "state": "text", "command": "code"}
     return table(kinds, lines, "Figures of images")
+
+
+def _across(name: str, page: str, columns: int) -> list[Cell | str | int]:
+    """A line of a table over all its columns: the name of what the next lines are about, with a link to its page."""
+    return [Cell(name, across=True, address=contents.address(page) if page else ""), *[""] * (columns - 1)]
 
 
 def _figures() -> dict[str, tuple[str, str]]:
@@ -189,8 +203,9 @@ def _figures() -> dict[str, tuple[str, str]]:
         if slug not in known and slug.partition("/")[0] in {own.paper for own in known.values()}:
             cells = nbformat.read(file, as_version=4).cells
             given = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
-            of = next(line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table"))
-            found[slug] = (_title(cells[0].source), of)
+            tables = [line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table")]
+            if tables:  # a notebook about a method draws no table's networks
+                found[slug] = (_title(cells[0].source), tables[0])
     return found
 
 

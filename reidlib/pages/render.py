@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.formatting import count, interval, number, spread
@@ -405,6 +406,21 @@ class Page(Piece):
         return [piece for piece in self.pieces if isinstance(piece, TableView)]
 
 
+@dataclass(frozen=True, repr=False)
+class Folded(Piece):
+    """Pieces that are shown when the reader opens them. summary: what stands there before."""
+
+    summary: str
+    pieces: Sequence[Piece]
+    template: ClassVar[str] = "folded"
+
+    def body(self) -> Markup:
+        return Markup("\n".join(piece.html() for piece in self.pieces))
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *map(str, self.pieces)])
+
+
 # --- templates --------------------------------------------------------------------------------------------------------
 
 
@@ -462,6 +478,7 @@ _TABLE = """
 
 _OTHERS = {
     "text": '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
+    "folded": '<details class="folded"><summary>{{ piece.summary }}</summary>{{ piece.body() }}</details>',
     "banner": '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
     "heading": '<h2 id="{{ anchor }}">{{ text }}</h2>',
     "bullets": "{% if before %}<p>{{ before }}</p>{% endif %}"

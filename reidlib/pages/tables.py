@@ -7,7 +7,7 @@ the name of a row, a label alone means the row as published or the only row with
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ PRINTED = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP"
 """The same and what else a paper prints; a column of this study appears where the paper has one."""
 
 PAPER = "paper, real images"
+OWN_ROW = "Your own row: no part of the study, of its records or of its claims"
 PUBLISHED = "as-published"
 Name = str | tuple[str, str]
 """A row: its label, or (label, variant)."""
@@ -42,11 +43,14 @@ Name = str | tuple[str, str]
 # --- reported and reproduced ------------------------------------------------------------------------------------------
 
 
-def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
+def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> TableView:
     """What the paper prints, and what the same rows reach here; a real and a stand-in number never share a column.
 
-    Rows of other methods stand where the paper has them, marked "not retrained".
+    Rows of other methods stand where the paper has them, marked "not retrained". own: the runs of a row of the reader's
+    own, which stands below the others under a line that says so.
     """
+    declared_lines = _lines(runs, reported)
+    runs = Runs((*runs.runs, *own)) if own else runs
     minutes = {run.key: record.seconds / 60 for run, record in runs.records()}
     frame = runs.frame().assign(minutes=lambda lines: lines["key"].map(minutes))
     printed = _printed(reported)
@@ -55,11 +59,13 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
     here = f"here, {runs.runs[0].source} images ({plural(len(seeds_of(runs)), 'seed')})"
     columns = [Column("row", "label"), *[Column("variant", "label")] * several, *_paper_columns(printed)]
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
-    lines, lost = [], []
-    for label, row in _lines(runs, reported):
+    lines, lost, notes = [], [], []
+    for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
+        if own and row is own[0].row:
+            lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
         learned = not row or not did_not_learn(finished(runs, (label, row.variant)))
-        notes = [row.note if row else "", "" if learned else DID_NOT_LEARN]
-        cells: list[Any] = [Cell(label, note="; ".join(filter(None, notes)))]
+        cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
+        notes += [f"{title_of(runs, row)}: {row.note}."] if row and row.note else []
         lost += [] if learned or row is None else [title_of(runs, row)]
         cells += [row.variant if row else ""] * several
         cells += _paper_cells(runs.table, label, row, reported, printed)
@@ -73,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame) -> TableView:
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
         lines.append(cells)
     caption = f"{runs.table.slug}: the paper's numbers and ours on {runs.runs[0].dataset}"
-    below = [*_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
+    below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     below += (
         [f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}."] if lost else []
     )
@@ -298,21 +304,21 @@ def recipe(runs: Runs) -> TableView:
     return table(kinds, lines, f"{own.slug}: recipe at budget {budget}")
 
 
-def assumptions(details: Mapping[str, declared.Value], paper: str) -> TableView:
-    """What the paper leaves unsaid about the network, what was built, and why."""
-    lines = [[name, str(value.value), value.why] for name, value in details.items()]
-    kinds = {"detail": "label", "built here": "quote", "because": "reason"}
-    return table(kinds, lines, f"{paper}: what the paper does not say")
-
-
 def provenance(runs: Runs) -> Page:
-    """Which record each number comes from, and the command that makes it again."""
+    """Which record each number comes from, and the command that makes it again.
+
+    What all records share stands above the table; a column shows what differs.
+    """
     if not (made := runs.records()):
         return Page([Text("Not run yet: there is no record.")])
+    facts = {"start": [record.start for _, record in made], "device": [record.device for _, record in made]}
+    facts["code"] = [record.commit[:9] + "+" * record.commit.endswith("+") for _, record in made]
+    shared = {name: found[0] for name, found in facts.items() if len(set(found)) == 1}
+    differ = {name: found for name, found in facts.items() if name not in shared}
     lines = [
-        [title_of(runs, run.row), run.seed, run.key, record.start, record.seconds / 60]
+        [title_of(runs, run.row), run.seed, run.key, *(found[place] for found in differ.values()), record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]
-        for run, record in made
+        for place, (run, record) in enumerate(made)
     ]
     run, first = made[0]
     rule = "plain sum" if runs.table.ap == "plain" else "trapezoids"
@@ -322,10 +328,11 @@ def provenance(runs: Runs) -> Page:
         f"{first.data['identities']} training identities",
         "protocol": f"{protocol(run.protocol).title} ({run.protocol}); descriptors compared by cosine; AP compared "
         f"with the paper: {rule}",
-        **machines([record for _, record in made]),
+        **shared,
+        "hours": machines([record for _, record in made])["hours"],
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
     }
-    kinds = {"row": "label", "seed": "number", "record": "code", "start": "text", "minutes": "number"}
+    kinds = {"row": "label", "seed": "number", "record": "code", **dict.fromkeys(differ, "text"), "minutes": "number"}
     kinds |= {"images/s": "number", "command": "code"}
     return Page([terms(together), table(kinds, lines, f"{runs.table.slug}: the record behind each number")])
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import made_up
 import nbformat
 import pytest
+import torch
 
 from reidlib import cli, papers, paths
 from reidlib.book import notebooks
 from reidlib.runs import engine, records, worker
 from reidlib.runs.run import reported_numbers, runs_of
-from reidlib.spec import Busy, ReidError
+from reidlib.spec import Busy, ReidError, Row
 
 TEMPLATES = sorted((paths.home() / "notebooks").rglob("*.ipynb"))
 ASKED = {"dataset": "market1501", "source": "stand-in", "budget": "smoke", "seeds": [0], "rows": [], "again": []}
@@ -43,8 +44,58 @@ def executions():
 def test_a_template_has_no_outputs_and_few_cells(file):
     cells = nbformat.read(file, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert len(cells) <= (13 if file.parent.name != notebooks.PAGES else 16)
+    assert len(cells) <= (15 if file.parent.name != notebooks.PAGES else 16)
     notebooks.check_parameters(file, {})
+
+
+SHAPE = {
+    "title": None,
+    "parameters": ["parameters", "hide-input"],
+    "setup": ["hide-input"],
+    "run": ["remove-stdout"],
+    "labels": None,
+    "rows": [],
+    "numbers": [],
+    "steps-text": None,
+    "steps": [],
+    "own-text": None,
+    "own": [],
+    "limits-text": None,
+    "limits": ["hide-input"],
+}
+"""The cells of a table's notebook by id, with the tags of the code: only set-up and provenance are folded. A few tables
+have cells of their own besides, whose ids begin with "extra"."""
+
+SAME = ("setup", "run", "rows", "own-text", "limits")
+"""The cells that are the same in all of them."""
+
+
+@pytest.mark.parametrize("slug", TABLES)
+def test_all_notebooks_of_tables_have_one_shape(slug):
+    cells = {cell.id: cell for cell in nbformat.read(notebooks.template(slug), as_version=4).cells}
+    own = {name: cell for name, cell in cells.items() if not name.startswith("extra")}
+    tags = {name: cell.metadata.get("tags", []) if cell.cell_type == "code" else None for name, cell in own.items()}
+    assert list(tags.items()) == list(SHAPE.items())
+    first = nbformat.read(notebooks.template("safenet/table5"), as_version=4).cells
+    assert [own[cell.id].source for cell in first if cell.id in SAME] == [c.source for c in first if c.id in SAME]
+    assert "page.comparison()" in own["numbers"].source
+    assert "pip install -e" in own["title"].source and f"notebooks/{slug}.ipynb" in own["title"].source
+    paper, table = slug.split("/")
+    assert own["parameters"].source.startswith(f'paper = "{paper}"\ntable = "{table}"\n')
+
+
+@pytest.mark.parametrize("slug", TABLES)
+def test_the_row_that_a_notebook_offers_fits_its_table(slug):
+    example, mine, _ = next(
+        cell.source for cell in nbformat.read(notebooks.template(slug), as_version=4).cells if cell.id == "own"
+    ).splitlines()
+    names: dict = {"Row": Row}
+    exec(example, names)
+    assert mine.startswith("mine = None ") and names["example"].changes
+    for budget in TABLES[slug].budgets:
+        settings = TABLES[slug].settings(names["example"], budget)
+        with torch.device("meta"):
+            settings.model(4, size=tuple(settings.recipe.resolved()["size"]), **settings.options)
 
 
 def test_every_table_has_its_notebook():
@@ -158,7 +209,8 @@ def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
     assert "committed record" in page and "this machine" in page
     assert "reid train safenet/table5 --row g4 " in page
     outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert "Without a difference: " in page and "Executing this notebook trains nothing" in page
 
 
 def test_the_executed_notebook_names_its_template_and_no_path_of_this_machine(executed):
@@ -222,7 +274,8 @@ def test_the_notebook_of_a_table_runs(slug, labels, shared, tmp_path, monkeypatc
     assert "standin-banner" in page and "paper, real images" in page
     outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
     lists = slug == "msgwdp/figure9"  # it also draws ranked lists
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2 + lists
+    claims = "with its words and numbers" in page or "with their words and numbers" in page
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2 + lists + claims
 
 
 def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from reidlib import cli, papers
 from reidlib.evaluation import statistics
-from reidlib.pages import claims, tables
+from reidlib.pages import claims, figures, tables
 from reidlib.papers import standins
 from reidlib.runs.estimates import chance
 from reidlib.runs.run import recorded_seeds, runs_of
@@ -153,9 +153,35 @@ def test_a_claim_says_that_its_control_is_not_seen(results):
     seen = {one.claim.better: one.verdict for one in claims.effects(runs, standins.CONTROL_STEPS)}
     assert seen[six] == "contradicted" and seen["+Warmup"] == tables.NOT_RUN
     (one,) = verdicts(claim(GOOD, BAD, **own)).values()
-    text = str(claims.answers(claims.Runs(tuple(runs_of(T5, budget="small", seeds=(0, 1, 2)))), [one])[0])
-    assert "is not seen on these images (contradicted)" in text
-    assert "is not seen" in claims.view([one], "c").texts()[0][-1] and one.plain()["control"] == six
+    assert "control six stripes: contradicted" in str(claims.view([one])) and one.plain()["control"] == six
+
+
+def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results):
+    write(GOOD, 0.9)
+    write(BAD, 0.3)
+    write(EQUAL, 0.3, seeds=(0, 1))
+    own = dict(datasets=(MARKET,))
+    asked = [claim(GOOD, "g4,g3,g2,g1", **own), claim(GOOD, EQUAL, **own), claim(BAD, GOOD, **own)]
+    asked += [claim(GOOD, BAD, **own, quote="more scales help"), claim("l1", BAD, **own)]
+    found = list(verdicts(*asked).values())
+    ordered = [one.verdict for one in claims.in_order_of_verdict(found)]
+    assert ordered == ["contradicted", "supported", "too few seeds", "not run", "not testable"]
+    runs = claims.Runs(tuple(runs_of(T5, budget="small", seeds=(0, 1, 2))))
+    said = str(claims.sentence(runs, found))
+    assert said.startswith("2 of 5 claims") and "3 seeds a side: 1 supported, 1 contradicted, 0 undecided." in said
+    assert said.endswith("Without a test: 1 not run, 1 too few seeds, 1 not testable.")
+    shown, rest = claims.view(found).pieces
+    lines = str(shown).splitlines()
+    assert lines[0] == "3 claims with their words and numbers" and lines[2].startswith("✗ contradicted. g4 against ")
+    assert lines[3].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[3]
+    assert "3 seeds a side" in lines[3] and "[+" in lines[3] and lines[4].startswith("… too few seeds. ")
+    assert rest.summary == "Without a difference: 1 not run, 1 not testable" and "<details" in rest.html()
+    figure = figures.forest(found)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["✗ contradicted, mAP", "✓ supported, mAP", "… too few seeds, mAP"]
+    drawn = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "D")]
+    assert drawn == [one.here.mean for one in claims.in_order_of_verdict(found)[:3]]
+    assert figures.forest(found[:1]) is None and "No claim about this table" in str(claims.sentence(runs, found[:1]))
 
 
 def test_a_control_is_mentioned_only_beside_a_difference(results):

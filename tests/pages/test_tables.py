@@ -10,9 +10,10 @@ import pytest
 from reidlib import losses, papers
 from reidlib.evaluation import statistics
 from reidlib.models.ide import IDE
+from reidlib.models.safenet import SafeNet
 from reidlib.pages import claims, declared, figures, tables
 from reidlib.pages.chapter import Chapter, against, ladder, variants
-from reidlib.papers import safenet
+from reidlib.pages.render import TableView
 from reidlib.runs.run import read_runs, reported_numbers
 from reidlib.spec import OURS, Assumed, Claim, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
 
@@ -56,7 +57,13 @@ class Run:
         metrics |= {"mAP": 100 * self.ap.mean(), "mAP_trapezoid": 100 * self.ap.mean() - 2}
         data = dict(name="m", source="s", digest="d", images={"train": 160}, identities=5)
         plain = dict(
-            device="a machine", device_kind="cpu", commit="c", versions={}, images_per_second=1.0, start="scratch"
+            device="a machine",
+            device_kind="cpu",
+            commit="c",
+            versions={},
+            images_per_second=1.0,
+            start="scratch",
+            ok=True,
         )
         curve = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": self.ap.mean()}]
         made = dict(seconds=60.0 * (2 + self.seed), network=f"{self.key}", data=data, curve=curve)
@@ -208,7 +215,7 @@ def test_lost_numbers_are_called_lost():
     runs = Runs(declare(Row("Ours", note=lost), Row("Plain", dict(depth=101)), numbers_lost=True), SCORES)
     view = tables.comparison(runs, pd.DataFrame())
     assert [line[1] for line in view.texts()] == ["lost with the table"] * 2
-    assert view.frame["row"][0].note == lost
+    assert view.below[0] == f"Ours: {lost}." and view.frame["row"][0].note == ""
     assert tables.differences(runs, pd.DataFrame(), [("Ours", "Plain")]).texts()[0][2] == "lost"
     silent = Runs(declare(Row("Ours", note="label of L9")), SCORES)
     assert tables.comparison(silent, pd.DataFrame()).texts()[0][1] == "no number found"
@@ -300,21 +307,21 @@ def test_a_chapter_answers_only_for_its_own_table_and_data_set(two, monkeypatch)
     monkeypatch.setattr(claims, "decisions", decided)
     page = Chapter(two)
     assert [(one.claim, one.dataset) for one in page.claims] == [(own, "market1501")]
-    assert str(page.answer()).count("No answer from so few seeds") == 1
+    head, forest, one_by_one = page.answer()
+    assert "No claim about this table is decided" in str(head) and "1 too few seeds" in str(head)
+    assert len(forest.axes[0].get_yticks()) == 1 and str(one_by_one).count("too few seeds") == 1
     assert asked == [("p", {"budget": "small", "source": "stand-in"})]
     monkeypatch.setattr(claims, "decisions", lambda paper, **where: [])
-    said = str(Chapter(two).answer())
-    assert "No claim to decide" in said and "60.0" in said
+    (alone,) = Chapter(two).answer()
+    assert "No claim to decide" in str(alone) and "60.0" in str(alone)
 
 
-def test_a_chapter_finds_what_its_paper_prints_claims_and_assumes():
+def test_a_chapter_finds_what_its_paper_prints_and_claims():
     runs = read_runs("safenet/table5", budget="small")
     page = Chapter(runs)
     assert page.reported.equals(reported_numbers(runs.table, "market1501")) and len(page.reported)
     stated = [claim for claim in papers.claims("safenet") if claim.table == "table5"]
     assert [one.claim for one in page.claims] == stated
-    shown = page.sources().tables()[-1].frame["because"].tolist()
-    assert {assumed.because for assumed in safenet.ASSUMED.values()} < set(shown)
 
 
 def test_the_limits_are_those_of_budget_seeds_and_images(two):
@@ -327,9 +334,43 @@ def test_the_limits_are_those_of_budget_seeds_and_images(two):
     assert "2 seeds show" in str(Chapter(Runs(two.table, SCORES, seeds=(0, 1))).limits())
 
 
-def test_the_sources_name_variants_and_the_assumptions_of_the_networks(two, monkeypatch):
-    own = SimpleNamespace(ASSUMED={"a detail": Assumed("as built", because="a reason")})
-    monkeypatch.setattr(declared, "module_of", lambda paper: own)
+def test_the_sources_are_folded_and_a_column_says_what_differs_between_records(two):
     page = Chapter(two).sources()
-    assert "Ours (as-released)" in str(page) and "--variant as-released" in str(page)
-    assert ["a detail", "as built", "a reason"] in page.tables()[-1].texts()
+    assert page.html().startswith("<details") and "Ours (as-released)" in str(page)
+    assert "--variant as-released" in str(page) and "device: a machine" in str(page)
+    assert "\ndevice\t" not in str(page) and "\tdevice\t" not in str(page)
+    made = [(run, run.record()) for run in two.runs]
+    made[1][1].device = "another one"
+    two.records = lambda: made
+    page = Chapter(two).sources()
+    records = next(piece for piece in page.pieces if isinstance(piece, TableView))
+    assert records.frame["device"].tolist() == ["a machine", "another one", "a machine"]
+    assert "device: a machine" not in str(page)
+
+
+def test_the_rows_as_data_have_what_each_changes():
+    table = declare(OURS_ROW, RELEASED, OTHER, Row("Short", recipe=dict(batch=8)))
+    frame = declared.settings(table, "small")
+    assert frame.columns.tolist() == ["depth", "stripes", "batch"]
+    assert frame.index.tolist() == ["common settings", "Ours", "Ours (as-released)", "Plain", "Short"]
+    assert frame.to_numpy().tolist() == [
+        [50, 1, 16],
+        ["", "", ""],
+        ["", 2, ""],
+        [101, "", ""],
+        ["", "", 8],
+    ]
+    other = declare(Row("Ours"), Row("SafeNet", model=SafeNet))
+    frame = declared.settings(other, "small")
+    assert frame.loc["SafeNet", "stripes"] == "–" and frame.loc["common settings", "channels"] == "–"
+
+
+def test_a_row_of_ones_own_stands_apart_below_the_others(two):
+    own = Run(two.table, Row("Ours", dict(stripes=4), variant="your own"), 0.5 + 0.05 * np.linspace(-1, 1, 41))
+    comparison, against_others = Chapter(two).beside([own]).tables()
+    lines = comparison.texts()
+    assert lines[-2] == [tables.OWN_ROW] and lines[-1][:3] == ["Ours", "your own", "–"] and lines[-1][-2] == "50.0"
+    assert lines[:-2] == tables.comparison(two, Chapter(two).reported).texts()
+    assert [line[:2] for line in against_others.texts()] == [["Ours (your own)", name] for name in ("Plain", "Ours")]
+    assert [line[3] for line in against_others.texts()] == ["+20.0", "−10.0"]
+    assert "options of IDE: depth=50" in str(Chapter(two).beside(()))
