@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from reidlib import papers, training
@@ -395,7 +396,7 @@ def test_the_lists_of_four_networks_stand_in_a_chapter(home, shown_by, monkeypat
     for run in runs:
         (write_record if run.row.label == "HPM" else pretend)(run)
     said = shown_by("msgwdp/figure9")
-    labels = [axes.get_ylabel().split("\n")[0] for thing in said if hasattr(thing, "axes") for axes in thing.axes]
+    labels = [axes.get_ylabel().split("\n")[0] for thing in said if isinstance(thing, Figure) for axes in thing.axes]
     drawn = [run.row.label for run in runs if run.row.label != "HPM"]
     assert [label for label in labels if label in drawn] == drawn * 2
     assert "No list is drawn: msgwdp/figure9 'HPM'" in "\n".join(map(str, said))

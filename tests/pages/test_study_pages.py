@@ -268,4 +268,6 @@ def test_a_chapter_without_any_record_runs_and_says_so(slug, shown_by, tmp_path,
     monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
     shown = shown_by(slug, budget="small", train=False)
-    assert isinstance(shown[0], Page) and "Not run yet" in str(shown[0])
+    first, last = next(piece for piece in shown if isinstance(piece, Page)), shown[-1]
+    assert "Stand-in images" in str(first) and "Not run yet" in str(last)
+    assert "not run" in str(shown[2])  # the answer stands above the table
