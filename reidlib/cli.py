@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import argparse
 import errno
+import glob
 import importlib.util
+import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from reidlib import paths
-from reidlib.spec import ReidError, check_choice
+from reidlib.spec import ReidError, check_choice, printable
 
 if TYPE_CHECKING:
     from reidlib.book.chapters import Chapter
@@ -28,9 +31,16 @@ if TYPE_CHECKING:
     from reidlib.runs.devices import Place
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its messages are one printable line after the usage, whatever the words were."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line, so that a test can compare the README with it."""
-    top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
+    top = _Parser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     budget, dataset, seeds, threads, batch, places, as_json = _shared()
 
@@ -53,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     option("table", help="paper and table, such as safenet/table5")
     option("--row", nargs="+", default=[], metavar="LABEL", help="only these rows; default all")
     option("--variant", help="only this variant of the rows; default all")
-    option("--seed", type=int, default=0)
+    option("--seed", type=_whole, default=0)
     option("--again", action="store_true", help="repeat the rows' records; the repeats go into the cache")
 
     shared = (budget, seeds, batch, places, threads, as_json)
@@ -85,16 +95,16 @@ def parser() -> argparse.ArgumentParser:
 
     option = command("render", render, "render a stand-in data set")
     option("dataset", help="such as market1501")
-    option("--scale", type=float, default=0.05, help="share of the real training part (1 = published counts)")
-    option("--seed", type=int, default=0)
+    option("--scale", type=_real, default=0.05, help="share of the real training part (1 = published counts)")
+    option("--seed", type=_whole, default=0)
     option("--out", type=Path, help="default: the cache, where a budget looks for it")
-    option("--workers", type=int, help="processes; default one a core")
+    option("--workers", type=_whole, help="processes; default one a core")
     option("--device", default="cpu", help="where the rays are cast; default cpu")
     option("--truth", action=argparse.BooleanOptionalAction, default=True, help="part masks and factors too")
     option("--boxes", help="all boxes tight, detected, or shift=0.2 (of the box)")
-    option("--occlusion", type=float, metavar="0..1", help="share of people occluded")
-    option("--resolution", type=float, metavar="FACTOR", help="of the images, up to 1")
-    option("--same-clothes", type=float, metavar="SHARE", help="of identities that look alike")
+    option("--occlusion", type=_real, metavar="0..1", help="share of people occluded")
+    option("--resolution", type=_real, metavar="FACTOR", help="of the images, up to 1")
+    option("--same-clothes", type=_real, metavar="SHARE", help="of identities that look alike")
 
     option = command("data", describe_data, "read a data set, print its split sizes and checks")
     option("dataset", help="such as market1501, cuhk03-np-labeled, cuhk03-classic-detected-01")
@@ -106,12 +116,12 @@ def parser() -> argparse.ArgumentParser:
     option("--multi", metavar="MULTI.npz", help="multi-query: a query is the mean of its images here")
     option("--protocol", metavar="NAME", help="whose rules hold; default Market-1501's (junk −1, distractor 0)")
     option("--rerank", choices=("k-reciprocal", "ecn"), help="re-rank first; junk takes no part")
-    option("--k1", type=int, help="k-reciprocal: neighbourhood; default 20")
-    option("--k2", type=int, help="k-reciprocal: query expansion; default 6")
-    option("--lambda", type=float, dest="lambda_", help="k-reciprocal: share of the old distance; default 0.3")
-    option("--k", type=int, help="ecn: length of the rank lists; default 25")
-    option("--t", type=int, help="ecn: first neighbours; default 3")
-    option("--q", type=int, help="ecn: neighbours of each; default 8")
+    option("--k1", type=_whole, help="k-reciprocal: neighbourhood; default 20")
+    option("--k2", type=_whole, help="k-reciprocal: query expansion; default 6")
+    option("--lambda", type=_real, dest="lambda_", help="k-reciprocal: share of the old distance; default 0.3")
+    option("--k", type=_whole, help="ecn: length of the rank lists; default 25")
+    option("--t", type=_whole, help="ecn: first neighbours; default 3")
+    option("--q", type=_whole, help="ecn: neighbours of each; default 8")
     option("--distance", choices=("rank-list", "original"), help="ecn: default rank-list")
     option("--metric", choices=("euclidean", "cosine"), help="default euclidean, as given; ecn: cosine")
 
@@ -138,24 +148,33 @@ def _shared() -> list[argparse.ArgumentParser]:
     return all_of_them
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+def _reader(pattern: str, kind: Callable[[str], Any], wanted: str, most: float = float("inf")) -> Callable[[str], Any]:
+    """Reads words of this pattern as numbers up to `most`; of other words argparse says what is wanted instead."""
 
-
-def _above_0(kind: type[int] | type[float], wanted: str) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        with suppress(ValueError):
-            if 0 < (number := kind(text)) < float("inf"):
-                return number
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    def read(text: str) -> Any:
+        if re.fullmatch(pattern, text) and kind(text) <= most:
+            return kind(text)
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not {wanted}")
 
     return read
 
 
-_positive, _minutes = _above_0(int, "a whole number from 1"), _above_0(float, "a number of minutes above 0")
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")
+
+
+_WHOLE, _REAL = "[0-9]{1,15}", r"([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})(e-?[0-9]{1,2})?"
+_whole = _reader(f"-?{_WHOLE}", int, "a whole number of at most 15 digits; give one such as 7")
+_real = _reader(f"-?{_REAL}", float, "a number; give one such as 0.5")
+_positive = _reader("0*[1-9][0-9]{0,3}", int, "a whole number from 1 to 1024; give one", 1024)
+_minutes = _reader(rf"(?=[0.]*[1-9]){_REAL}", float, "a number of minutes above 0; give one such as 50")
+
+
+def _numbers(text: str) -> list[int]:
+    """Different whole numbers, in their order."""
+    if not re.fullmatch(f"{_WHOLE}(,{_WHOLE})*", text):
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a list of whole numbers; give one such as 0,1,2")
+    return list(dict.fromkeys(map(int, text.split(","))))
 
 
 def list_rows(given: argparse.Namespace) -> None:
@@ -333,11 +352,12 @@ def clean(given: argparse.Namespace) -> None:
 
 def _record(given: Path) -> Path:
     """The file of a record given by its file, its key, or the beginning of its key."""
-    if given.exists():
+    if given.suffix == ".json" and given.exists():
         return given
-    found = sorted(paths.results().glob(f"records/**/{given.name}*.json"))
+    found = sorted(paths.results().glob(f"records/**/{glob.escape(given.name)}*.json"))
     if len(found) != 1:
-        raise ReidError(f"{given}: {len(found)} records begin so under {paths.results()}; give a path or a longer key")
+        what = f"{given} is no .json file, and {len(found)} records under {paths.results()} have a key that begins so"
+        raise ReidError(f"{what}; give the file of a record, or more of its key")
     return found[0]
 
 
@@ -435,8 +455,15 @@ CHECKOUT = ("list", "claims", "export", "run", "train", "reproduce", "status", "
 
 
 def main(line: list[str] | None = None) -> int:
-    """Runs one command. A ReidError becomes one line on stderr and its exit status; a signal its own status."""
-    given = parser().parse_args(line)
+    """Runs one command. A ReidError becomes one line on stderr and its exit status, as does what the machine refuses
+    (a file, memory); a signal has its own status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name or sign that the terminal's encoding has not
+    words, top = sys.argv[1:] if line is None else line, parser()
+    if empty := [word for word in words if not word or re.fullmatch("--[a-z-]+=", word)]:
+        top.error(f"argument {empty[0]!r} is empty; give it a value, or leave it out")
+    given = top.parse_args(words)
     try:
         with _signals():
             if given.command in CHECKOUT and not (paths.home() / "notebooks").is_dir():
@@ -449,8 +476,18 @@ def main(line: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except (MemoryError, RuntimeError) as fault:
+        if isinstance(fault, RuntimeError) and "allocate memory" not in str(fault):  # torch says it so
+            raise
+        what = f"reid {given.command}: memory has run out ({str(fault) or type(fault).__name__})"
+        print(f"error: {printable(what)}; give less, or free some", file=sys.stderr)
+        return 1
     except OSError as fault:
-        if fault.filename is not None or fault.errno not in (errno.EPIPE, errno.ENOSPC):
+        if fault.filename is not None:
+            what = printable(f"{fault.filename}: {fault.strerror or fault}")
+            print(f"error: {what}; fix its permissions, free some space, or give another place", file=sys.stderr)
+            return 1
+        if fault.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's own last flush does not fail
         if fault.errno == errno.ENOSPC:
