@@ -111,9 +111,10 @@ def parser() -> argparse.ArgumentParser:
     option("--root", type=Path, help="its folder; default: looked for under REID_DATA")
 
     option = command("evaluate", evaluate, "score anybody's features, with or without re-ranking", as_json)
-    option("query", metavar="QUERY.npz", help="holds features (N×D), ids and cameras")
-    option("gallery", metavar="GALLERY.npz", help="the same of the gallery")
-    option("--multi", metavar="MULTI.npz", help="multi-query: a query is the mean of its images here")
+    text = "features (N×D), ids and cameras: .npz, .safetensors, .mat, or .npy beside NAME_ids.npy and NAME_cameras.npy"
+    option("query", metavar="QUERY", help=text)
+    option("gallery", metavar="GALLERY", nargs="?", help="the same of the gallery, unless one file holds both")
+    option("--multi", metavar="MULTI", help="multi-query: a query is the mean of its images here")
     option("--protocol", metavar="NAME", help="whose rules hold; default Market-1501's (junk −1, distractor 0)")
     option("--rerank", choices=("k-reciprocal", "ecn"), help="re-rank first; junk takes no part")
     option("--k1", type=_whole, help="k-reciprocal: neighbourhood; default 20")
@@ -440,6 +441,9 @@ def evaluate(given: argparse.Namespace) -> None:
     print("  ".join(f"{name} {answer[key]:.2f}" for key, name in names.items()))
     left_out = f"{answer['excluded_queries']:,} more without a match left out"
     print(f"{answer['queries']:,} queries, {left_out}, {answer['seconds']:.1f} s")
+    if ties := answer["ties"]:
+        share = f"{ties:.1f} % of the true matches are tied with a wrong image, which ranks first"
+        print(f"{share} ({evaluation.TIE_RULE})")
 
 
 def build_book(given: argparse.Namespace) -> None:

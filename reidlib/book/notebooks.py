@@ -127,7 +127,7 @@ def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path]
 def stale(copy: Path) -> str | None:
     """Why this executed copy differs from what its template would give today; None if it does not."""
     try:
-        made = _read(copy)["metadata"]["reid"]
+        made = _was_made_from(copy) or {}
         now = made_from(made["slug"], made["parameters"])
     except (OSError, KeyError, ValueError, TypeError) as error:
         return f"it does not say what it was made from ({type(error).__name__})"
@@ -265,8 +265,10 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
 
 def _was_made_from(copy: Path) -> dict[str, Any] | None:
     """What an executed copy says it was made from; None if it cannot be read or does not say it."""
-    with suppress(OSError, KeyError, ValueError, TypeError):
-        return _read(copy)["metadata"].get("reid")
+    with suppress(OSError, KeyError, ValueError, TypeError, RecursionError):
+        made = _read(copy)["metadata"]["reid"]
+        if isinstance(made, dict) and isinstance(made.get("parameters"), dict):
+            return made
     return None
 
 

@@ -94,22 +94,24 @@ def drawn_galleries(query: Features, gallery: Features, generator: torch.Generat
 
 def evaluate_files(
     query: Path | str,
-    gallery: Path | str,
+    gallery: Path | str | None = None,
     *,
     multi: Path | str | None = None,
     protocol: str | None = None,
     metric: str | None = None,
     rerank: KReciprocal | ECN | None = None,
 ) -> dict[str, Any]:
-    """What `reid evaluate --json` prints, of .npz files as `Features.read` takes them; on the GPU where there is one.
+    """What `reid evaluate --json` prints, of files as `Features.read` takes them; on the GPU where there is one.
 
-    protocol: its name; None: Market-1501's rules, multi-query where `multi` is given. Returns the metrics, the names of
-    protocol and re-ranking, and the seconds it took, reading not counted.
+    gallery: None where the first file holds both sets. protocol: its name; None: Market-1501's rules, multi-query where
+    `multi` is given. Returns the metrics, the names of protocol and re-ranking, and the seconds it took, reading not
+    counted.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    asking, answering = (Features.read(file).to(device) for file in (query, gallery))
-    several = Features.read(multi).to(device) if multi is not None else None
+    sets = {"query": query, "gallery": query if gallery is None else gallery}
+    asking, answering = (Features.read(sets[part], part, joint=gallery is None).to(device) for part in sets)
+    several = Features.read(multi, "multi").to(device) if multi is not None else None
     started = time.perf_counter()
     answer = evaluate(asking, answering, protocol=rules, multi=several, metric=metric, rerank=rerank)
     seconds = time.perf_counter() - started
