@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     budget, dataset, seeds, threads, batch, places, as_json = _shared()
 
-    def command(name: str, run: Callable, help: str, *shared: argparse.ArgumentParser) -> Callable:
+    def command(name: str, run: Callable, help: str, *shared: _Parser) -> Callable:
         line = commands.add_parser(name, help=help, parents=shared)
         line.set_defaults(run=run)
         return line.add_argument
@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
     option = command("data", describe_data, "read a data set, print its split sizes and checks")
     option("dataset", help="such as market1501, cuhk03-np-labeled, cuhk03-classic-detected-01")
     option("--root", type=Path, help="its folder; default: looked for under REID_DATA")
+    option("--images", action="store_true", help="read every image file too, and name the first that is damaged")
 
     option = command("evaluate", evaluate, "score anybody's features, with or without re-ranking", as_json)
     text = "features (N×D), ids and cameras: .npz, .safetensors, .mat, or .npy beside NAME_ids.npy and NAME_cameras.npy"
@@ -130,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _shared() -> list[argparse.ArgumentParser]:
+def _shared() -> list[_Parser]:
     """The options that several commands have: budget, data set, seeds, threads, batch, places, JSON."""
-    all_of_them = [argparse.ArgumentParser(add_help=False) for _ in range(7)]
+    all_of_them = [_Parser(add_help=False) for _ in range(7)]
     budget, dataset, seeds, threads, batch, places, as_json = (line.add_argument for line in all_of_them)
     budget("--budget", required=True, help="smoke, small, medium or full")
     budget("--source", default="stand-in", help="stand-in or real (REID_DATA)")
@@ -320,7 +321,12 @@ def pack(given: argparse.Namespace) -> None:
 def merge(given: argparse.Namespace) -> None:
     from reidlib.runs import archive
 
-    print(archive.merge(given.file))
+    merged = archive.merge(given.file)
+    print(merged)
+    if merged.refused:
+        raise ReidError(
+            f"{given.file}: {len(merged.refused)} of its records were refused, as said above; pack them again"
+        )
 
 
 def status(given: argparse.Namespace) -> None:
@@ -421,7 +427,12 @@ def describe_data(given: argparse.Namespace) -> None:
     if given.dataset not in datasets.LOADERS:
         known = list(dict.fromkeys(map(cuhk03.all_splits, datasets.LOADERS)))
         check_choice("reid data", "data set", given.dataset, known)
-    print(table.describe(datasets.LOADERS[given.dataset](given.root)))
+    data = datasets.LOADERS[given.dataset](given.root)
+    print(table.describe(data))
+    if given.images:
+        from reidlib.data import images
+
+        print(f"images  all {images.check(data):,} can be read")
 
 
 def evaluate(given: argparse.Namespace) -> None:

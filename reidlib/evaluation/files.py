@@ -120,7 +120,7 @@ class _Safetensors(_Content):
         self.names, self.get = list(tensors), tensors.__getitem__
 
 
-_READERS: dict[str, type[_Content]] = {".npy": _Npy, ".mat": _Mat, ".safetensors": _Safetensors}
+_READERS: dict[str, Callable[[Path], _Content]] = {".npy": _Npy, ".mat": _Mat, ".safetensors": _Safetensors}
 
 
 def _array(value: Any) -> np.ndarray:
