@@ -232,7 +232,7 @@ def train_rows(given: argparse.Namespace) -> None:
     from reidlib.runs.run import runs_of
 
     if given.again and not given.row:
-        raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
+        raise ReidError(f"{given.table}: --again repeats the rows named by --row; give one (`reid list` shows them)")
     asked: dict[str, Any] = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
     if given.variant:

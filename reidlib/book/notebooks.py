@@ -289,7 +289,7 @@ def _was_made_from(copy: Path) -> dict[str, Any] | None:
     """What an executed copy says it was made from; None if it cannot be read or does not say it."""
     with suppress(ReidError):
         made = _read(copy)["metadata"].get("reid")
-        if isinstance(made, dict) and isinstance(made.get("parameters"), dict):
+        if isinstance(made, dict) and isinstance(made.get("slug"), str) and isinstance(made.get("parameters"), dict):
             return made
     return None
 

@@ -54,9 +54,12 @@ def evaluate(
         gallery = gallery[kept]
 
     def once(query: Features, gallery: Features) -> Ranking:
-        if rerank is None:
-            return rank(query, gallery, protocol=protocol, metric=metric, block=block)
-        distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
+        try:
+            if rerank is None:
+                return rank(query, gallery, protocol=protocol, metric=metric, block=block)
+            distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
+        except ReidError as fault:  # of the features alone, which have no name there
+            raise ReidError(f"{sets}: {fault}") from None
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
         return rank_distances(distances, *labels, protocol=protocol)
 
