@@ -338,7 +338,7 @@ def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
 
 
 def test_a_checkpoint_or_weights_with_one_changed_byte_are_not_used(tmp_path, data):
-    """safetensors has no checksum of its own: the network would train on from another weight, and nothing would say it."""
+    """safetensors has no checksum of its own, so another weight would be trained on without a word."""
     with pytest.raises(Interrupted):
         run(data, tmp_path, on_epoch=stop_after(1))
     content = bytearray((tmp_path / CHECKPOINT).read_bytes())
