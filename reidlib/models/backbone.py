@@ -87,9 +87,15 @@ def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
 
 
 def imagenet_file(depth: int) -> Path | None:
-    """The file of ImageNet weights: in the folder `REID_WEIGHTS`, else in torchvision's cache, else None."""
+    """The file of ImageNet weights: in the folder `REID_WEIGHTS`, else in torchvision's cache, else None.
+
+    Raises ReidError where that folder holds no such weights at all, for networks would start elsewhere in silence.
+    """
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
     if folder := paths.weights():
+        if not any((folder / name).is_file() for name in WEIGHTS.values()):
+            what = f"REID_WEIGHTS={folder} holds none of {', '.join(WEIGHTS.values())}"
+            raise ReidError(f"{what}; give the folder of torchvision's ImageNet weights, or unset REID_WEIGHTS")
         places.insert(0, folder)
     return next((place / WEIGHTS[depth] for place in places if (place / WEIGHTS[depth]).is_file()), None)
 
