@@ -174,7 +174,7 @@ _minutes = _reader(rf"(?=[0.]*[1-9]){_REAL}", float, "a number of minutes above 
 
 def _numbers(text: str) -> list[int]:
     """Different whole numbers, in their order."""
-    if not re.fullmatch(f"{_WHOLE}(,{_WHOLE})*", text):
+    if not re.fullmatch(f"-?{_WHOLE}(,-?{_WHOLE})*", text):
         raise argparse.ArgumentTypeError(f"{_short(text)} is not a list of whole numbers; give one such as 0,1,2")
     return list(dict.fromkeys(map(int, text.split(","))))
 
