@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import argparse
 import errno
+import glob
 import importlib.util
+import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from reidlib import paths
-from reidlib.spec import ReidError, check_choice
+from reidlib.spec import ReidError, check_choice, printable
 
 if TYPE_CHECKING:
     from reidlib.book.chapters import Chapter
@@ -28,13 +31,20 @@ if TYPE_CHECKING:
     from reidlib.runs.devices import Place
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its messages are one printable line after the usage, whatever the words were."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line, so that a test can compare the README with it."""
-    top = argparse.ArgumentParser(prog="reid", description="A reproducibility study of person re-identification.")
+    top = _Parser(prog="reid", description="A reproducibility study of person re-identification.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     budget, dataset, seeds, threads, batch, places, as_json = _shared()
 
-    def command(name: str, run: Callable, help: str, *shared: argparse.ArgumentParser) -> Callable:
+    def command(name: str, run: Callable, help: str, *shared: _Parser) -> Callable:
         line = commands.add_parser(name, help=help, parents=shared)
         line.set_defaults(run=run)
         return line.add_argument
@@ -53,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     option("table", help="paper and table, such as safenet/table5")
     option("--row", nargs="+", default=[], metavar="LABEL", help="only these rows; default all")
     option("--variant", help="only this variant of the rows; default all")
-    option("--seed", type=int, default=0)
+    option("--seed", type=_whole, default=0)
     option("--again", action="store_true", help="train rows with a record again; the repeats go into the cache")
 
     shared = (budget, seeds, batch, places, threads, as_json)
@@ -85,33 +95,35 @@ def parser() -> argparse.ArgumentParser:
 
     option = command("render", render, "render a stand-in data set")
     option("dataset", help="such as market1501")
-    option("--scale", type=float, default=0.05, help="share of the real training part (1 = published counts)")
-    option("--seed", type=int, default=0)
+    option("--scale", type=_real, default=0.05, help="share of the real training part (1 = published counts)")
+    option("--seed", type=_whole, default=0)
     option("--out", type=Path, help="default: the cache, where a budget looks for it")
-    option("--workers", type=int, help="processes; default one a core")
+    option("--workers", type=_whole, help="processes; default one a core")
     option("--device", default="cpu", help="device that renders; default cpu")
     option("--truth", action=argparse.BooleanOptionalAction, default=True, help="write part masks and factors too")
     option("--boxes", help="all boxes tight, detected, or shifted: shift=0.2 (of the box)")
-    option("--occlusion", type=float, metavar="0..1", help="share of people occluded")
-    option("--resolution", type=float, metavar="FACTOR", help="of the images, up to 1")
-    option("--same-clothes", type=float, metavar="SHARE", help="of identities that look alike")
+    option("--occlusion", type=_real, metavar="0..1", help="share of people occluded")
+    option("--resolution", type=_real, metavar="FACTOR", help="of the images, up to 1")
+    option("--same-clothes", type=_real, metavar="SHARE", help="of identities that look alike")
 
     option = command("data", describe_data, "read a data set, print its split sizes and checks")
     option("dataset", help="such as market1501, cuhk03-np-labeled, cuhk03-classic-detected-01")
     option("--root", type=Path, help="its folder; default: looked for under REID_DATA")
+    option("--images", action="store_true", help="read every image file too, and name the first that is damaged")
 
-    option = command("evaluate", evaluate, "score features from two files, with or without re-ranking", as_json)
-    option("query", metavar="QUERY.npz", help="holds features (N×D), ids and cameras")
-    option("gallery", metavar="GALLERY.npz", help="the same of the gallery")
-    option("--multi", metavar="MULTI.npz", help="multi-query: a query is the mean of its images here")
+    option = command("evaluate", evaluate, "score features from files, with or without re-ranking", as_json)
+    text = "features (N×D), ids and cameras: .npz, .safetensors, .mat, or .npy beside NAME_ids.npy and NAME_cameras.npy"
+    option("query", metavar="QUERY", help=text)
+    option("gallery", metavar="GALLERY", nargs="?", help="the same of the gallery, unless one file holds both")
+    option("--multi", metavar="MULTI", help="multi-query: a query is the mean of its images here")
     option("--protocol", metavar="NAME", help="rules of the test; default Market-1501's (junk −1, distractor 0)")
     option("--rerank", choices=("k-reciprocal", "ecn"), help="re-rank first; junk takes no part")
-    option("--k1", type=int, help="k-reciprocal: neighbourhood; default 20")
-    option("--k2", type=int, help="k-reciprocal: query expansion; default 6")
-    option("--lambda", type=float, dest="lambda_", help="k-reciprocal: share of the old distance; default 0.3")
-    option("--k", type=int, help="ecn: length of the rank lists; default 25")
-    option("--t", type=int, help="ecn: first neighbours; default 3")
-    option("--q", type=int, help="ecn: neighbours of each; default 8")
+    option("--k1", type=_whole, help="k-reciprocal: neighbourhood; default 20")
+    option("--k2", type=_whole, help="k-reciprocal: query expansion; default 6")
+    option("--lambda", type=_real, dest="lambda_", help="k-reciprocal: share of the old distance; default 0.3")
+    option("--k", type=_whole, help="ecn: length of the rank lists; default 25")
+    option("--t", type=_whole, help="ecn: first neighbours; default 3")
+    option("--q", type=_whole, help="ecn: neighbours of each; default 8")
     option("--distance", choices=("rank-list", "original"), help="ecn: default rank-list")
     option("--metric", choices=("euclidean", "cosine"), help="default euclidean, as given; ecn: cosine")
 
@@ -119,9 +131,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _shared() -> list[argparse.ArgumentParser]:
+def _shared() -> list[_Parser]:
     """The options that several commands have: budget, data set, seeds, threads, batch, places, JSON."""
-    all_of_them = [argparse.ArgumentParser(add_help=False) for _ in range(7)]
+    all_of_them = [_Parser(add_help=False) for _ in range(7)]
     budget, dataset, seeds, threads, batch, places, as_json = (line.add_argument for line in all_of_them)
     budget("--budget", required=True, help="smoke, small, medium or full")
     budget("--source", default="stand-in", help="stand-in or real (REID_DATA)")
@@ -138,24 +150,33 @@ def _shared() -> list[argparse.ArgumentParser]:
     return all_of_them
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
+def _reader(pattern: str, kind: Callable[[str], Any], wanted: str, most: float = float("inf")) -> Callable[[str], Any]:
+    """Reads words of this pattern as numbers up to `most`; of other words argparse says what is wanted instead."""
 
-
-def _above_0(kind: type[int] | type[float], wanted: str) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        with suppress(ValueError):
-            if 0 < (number := kind(text)) < float("inf"):
-                return number
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    def read(text: str) -> Any:
+        if re.fullmatch(pattern, text) and kind(text) <= most:
+            return kind(text)
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not {wanted}")
 
     return read
 
 
-_positive, _minutes = _above_0(int, "a whole number from 1"), _above_0(float, "a number of minutes above 0")
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")
+
+
+_WHOLE, _REAL = "[0-9]{1,15}", r"([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})(e-?[0-9]{1,2})?"
+_whole = _reader(f"-?{_WHOLE}", int, "a whole number of at most 15 digits; give one such as 7")
+_real = _reader(f"-?{_REAL}", float, "a number; give one such as 0.5")
+_positive = _reader("0*[1-9][0-9]{0,3}", int, "a whole number from 1 to 1024; give one", 1024)
+_minutes = _reader(rf"(?=[0.]*[1-9]){_REAL}", float, "a number of minutes above 0; give one such as 50")
+
+
+def _numbers(text: str) -> list[int]:
+    """Different whole numbers, in their order."""
+    if not re.fullmatch(f"-?{_WHOLE}(,-?{_WHOLE})*", text):
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a list of whole numbers; give one such as 0,1,2")
+    return list(dict.fromkeys(map(int, text.split(","))))
 
 
 def list_rows(given: argparse.Namespace) -> None:
@@ -211,7 +232,7 @@ def train_rows(given: argparse.Namespace) -> None:
     from reidlib.runs.run import runs_of
 
     if given.again and not given.row:
-        raise ReidError(f"{given.table}: --again repeats the rows named by --row (`reid list` shows them)")
+        raise ReidError(f"{given.table}: --again repeats the rows named by --row; give one (`reid list` shows them)")
     asked: dict[str, Any] = dict(budget=given.budget, dataset=given.dataset, source=given.source, seeds=(given.seed,))
     runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
     if given.variant:
@@ -300,7 +321,12 @@ def pack(given: argparse.Namespace) -> None:
 def merge(given: argparse.Namespace) -> None:
     from reidlib.runs import archive
 
-    print(archive.merge(given.file))
+    merged = archive.merge(given.file)
+    print(merged)
+    if merged.refused:
+        raise ReidError(
+            f"{given.file}: {len(merged.refused)} of its records were refused, as said above; pack them again"
+        )
 
 
 def status(given: argparse.Namespace) -> None:
@@ -333,11 +359,12 @@ def clean(given: argparse.Namespace) -> None:
 
 def _record(given: Path) -> Path:
     """The file of a record given by its file, its key, or the beginning of its key."""
-    if given.exists():
+    if given.suffix == ".json" and given.exists():
         return given
-    found = sorted(paths.results().glob(f"records/**/{given.name}*.json"))
+    found = sorted(paths.results().glob(f"records/**/{glob.escape(given.name)}*.json"))
     if len(found) != 1:
-        raise ReidError(f"{given}: {len(found)} records begin so under {paths.results()}; give a path or a longer key")
+        what = f"{given} is no .json file, and {len(found)} records under {paths.results()} have a key that begins so"
+        raise ReidError(f"{what}; give the file of a record, or more of its key")
     return found[0]
 
 
@@ -400,7 +427,12 @@ def describe_data(given: argparse.Namespace) -> None:
     if given.dataset not in datasets.LOADERS:
         known = list(dict.fromkeys(map(cuhk03.all_splits, datasets.LOADERS)))
         check_choice("reid data", "data set", given.dataset, known)
-    print(table.describe(datasets.LOADERS[given.dataset](given.root)))
+    data = datasets.LOADERS[given.dataset](given.root)
+    print(table.describe(data))
+    if given.images:
+        from reidlib.data import images
+
+        print(f"images  all {images.check(data):,} can be read")
 
 
 def evaluate(given: argparse.Namespace) -> None:
@@ -420,6 +452,9 @@ def evaluate(given: argparse.Namespace) -> None:
     print("  ".join(f"{name} {answer[key]:.2f}" for key, name in names.items()))
     left_out = f"{answer['excluded_queries']:,} more without a match left out"
     print(f"{answer['queries']:,} queries, {left_out}, {answer['seconds']:.1f} s")
+    if ties := answer["ties"]:
+        share = f"{ties:.1f} % of the true matches are tied with a wrong image, which ranks first"
+        print(f"{share} ({evaluation.TIE_RULE})")
 
 
 def build_book(given: argparse.Namespace) -> None:
@@ -435,8 +470,15 @@ CHECKOUT = ("list", "claims", "export", "run", "train", "reproduce", "status", "
 
 
 def main(line: list[str] | None = None) -> int:
-    """Runs one command. A ReidError becomes one line on stderr and its exit status; a signal its own status."""
-    given = parser().parse_args(line)
+    """Runs one command. A ReidError becomes one line on stderr and its exit status, as does what the machine refuses
+    (a file, memory); a signal has its own status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name or sign that the terminal's encoding has not
+    words, top = sys.argv[1:] if line is None else line, parser()
+    if empty := [word for word in words if not word or re.fullmatch("--[a-z-]+=", word)]:
+        top.error(f"argument {empty[0]!r} is empty; give it a value, or leave it out")
+    given = top.parse_args(words)
     try:
         with _signals():
             if given.command in CHECKOUT and not (paths.home() / "notebooks").is_dir():
@@ -449,8 +491,18 @@ def main(line: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+    except (MemoryError, RuntimeError) as fault:
+        if isinstance(fault, RuntimeError) and "allocate memory" not in str(fault):  # torch says it so
+            raise
+        what = f"reid {given.command}: memory has run out ({str(fault) or type(fault).__name__})"
+        print(f"error: {printable(what)}; give less, or free some", file=sys.stderr)
+        return 1
     except OSError as fault:
-        if fault.filename is not None or fault.errno not in (errno.EPIPE, errno.ENOSPC):
+        if fault.filename is not None:
+            what = printable(f"{fault.filename}: {fault.strerror or fault}")
+            print(f"error: {what}; fix its permissions, free some space, or give another place", file=sys.stderr)
+            return 1
+        if fault.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's own last flush does not fail
         if fault.errno == errno.ENOSPC:

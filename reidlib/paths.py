@@ -30,13 +30,15 @@ def home() -> Path:
 
 
 def results() -> Path:
-    """The folder of records: `REID_RESULTS`, else results/ in the checkout."""
-    return _given("REID_RESULTS") or home() / "results"
+    """The folder of records: `REID_RESULTS`, else results/ in the checkout. A ReidError where it is no folder."""
+    return _folder("REID_RESULTS") or home() / "results"
 
 
 def cache() -> Path:
-    """Stand-ins, checkpoints and decoded images, all of which can be made again: `REID_CACHE`, else .cache there."""
-    return _given("REID_CACHE") or home() / ".cache"
+    """Stand-ins, checkpoints and decoded images, all of which can be made again: `REID_CACHE`, else .cache there.
+
+    Raises ReidError where it is no folder."""
+    return _folder("REID_CACHE") or home() / ".cache"
 
 
 def data() -> Path | None:
@@ -54,6 +56,13 @@ def _given(name: str) -> Path | None:
     return Path(os.path.normpath(os.path.join(_START, os.path.expanduser(value)))) if value else None
 
 
+def _folder(name: str) -> Path | None:
+    folder = _given(name)
+    if folder and os.path.lexists(folder) and not folder.is_dir():
+        raise ReidError(f"{name}={folder} is no folder; give a folder, which is made where it is missing")
+    return folder
+
+
 def _existing(name: str, what: str) -> Path | None:
     folder = _given(name)
     if folder and not folder.is_dir():
@@ -62,5 +71,5 @@ def _existing(name: str, what: str) -> Path | None:
 
 
 for _name in VARIABLES:
-    if _folder := _given(_name):
-        os.environ[_name] = str(_folder)
+    if _place := _given(_name):
+        os.environ[_name] = str(_place)

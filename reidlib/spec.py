@@ -18,10 +18,18 @@ from typing import Any, ClassVar, Literal, Self, get_args
 OURS = "label of ours"  #: How the note of a row begins whose label or number the paper does not print
 
 
+def printable(text: str) -> str:
+    """The text in one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+
+
 class ReidError(Exception):
-    """An error that the user can fix. The message is one line: what is wrong, where, and the remedy."""
+    """An error that the user can fix. The message is one printable line: what is wrong, where, and the remedy."""
 
     status = 1  # exit status of a command that ends with it
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Busy(ReidError):

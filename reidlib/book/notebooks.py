@@ -127,7 +127,7 @@ def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path]
 def stale(copy: Path) -> str | None:
     """Why this executed copy differs from what its template would give today; None if it does not."""
     try:
-        made = _read(copy)["metadata"]["reid"]
+        made = _was_made_from(copy) or {}
         now = made_from(made["slug"], made["parameters"])
     except (OSError, KeyError, ValueError, TypeError) as error:
         return f"it does not say what it was made from ({type(error).__name__})"
@@ -138,10 +138,19 @@ def stale(copy: Path) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A notebook as it stands in its file, except that the source of each cell is one string."""
-    notebook = json.loads(file.read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"])
+    """A notebook as it stands in its file, except that the source of each cell is one string. Raises ReidError for a
+    file that is missing or holds no notebook."""
+    try:
+        notebook = json.loads(file.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+            if not (isinstance(cell["cell_type"], str) and isinstance(_tags(cell), list)):
+                raise TypeError("a cell without type or tags")
+        if not isinstance(notebook["metadata"], dict):
+            raise TypeError("metadata")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"{file}: no notebook, or a damaged one ({type(error).__name__}: {error})"
+        raise ReidError(f"{what}; restore it, or delete it if it is an executed copy") from None
     return notebook
 
 
@@ -156,14 +165,14 @@ def check_parameters(file: Path, given: dict[str, Any]) -> None:
     if len(tagged) != 1:
         raise ReidError(f"{file}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
     known = []
-    for statement in ast.parse(tagged[0]["source"]).body:
+    for statement in _parsed(file, tagged[0]["source"]):
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
         known.append(statement.targets[0].id)
     if unknown := sorted(set(given) - set(known)):
         raise ReidError(f"{file}: unknown parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
     others = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code" and cell is not tagged[0])
-    read = {node.id for node in ast.walk(ast.parse(others)) if isinstance(node, ast.Name)}
+    read = {node.id for top in _parsed(file, others) for node in ast.walk(top) if isinstance(node, ast.Name)}
     if unread := [name for name in known if name not in read]:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
 
@@ -175,9 +184,22 @@ def with_defaults(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _defaults(file: Path) -> dict[str, Any]:
     """The values in the parameters cell of a notebook that `check_parameters` accepts."""
-    tagged = next(cell for cell in _read(file)["cells"] if "parameters" in _tags(cell))
-    assignments = [node for node in ast.parse(tagged["source"]).body if isinstance(node, ast.Assign)]
-    return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}
+    tagged = [cell["source"] for cell in _read(file)["cells"] if "parameters" in _tags(cell)]
+    if not tagged:
+        raise ReidError(f"{file}: 0 cells are tagged 'parameters'; tag exactly one")
+    assignments = [node for node in _parsed(file, tagged[0]) if isinstance(node, ast.Assign)]
+    try:
+        return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}
+    except (ValueError, TypeError) as error:
+        raise ReidError(f"{file}: parameters cell: {error}; write plain values") from None
+
+
+def _parsed(file: Path, source: str) -> list[ast.stmt]:
+    """The statements of a notebook's code. Raises ReidError where it is no Python."""
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError) as error:
+        raise ReidError(f"{file}: its code cannot be read ({error}); restore it") from None
 
 
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
@@ -265,8 +287,10 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
 
 def _was_made_from(copy: Path) -> dict[str, Any] | None:
     """What an executed copy says it was made from; None if it cannot be read or does not say it."""
-    with suppress(OSError, KeyError, ValueError, TypeError):
-        return _read(copy)["metadata"].get("reid")
+    with suppress(ReidError):
+        made = _read(copy)["metadata"].get("reid")
+        if isinstance(made, dict) and isinstance(made.get("slug"), str) and isinstance(made.get("parameters"), dict):
+            return made
     return None
 
 

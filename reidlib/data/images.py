@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,15 +38,32 @@ def decode(dataset: Dataset, frame: pd.DataFrame, size: tuple[int, int] = (256, 
     def fill(position: int) -> None:
         pixels[position] = read_image(paths[position], size)
 
+    _at_once(fill, range(len(paths)))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def check(dataset: Dataset) -> int:
+    """Decodes every image of a data set and keeps none; how many there are. Raises ReidError as `decode`."""
+    paths = [dataset.root / path for path in dict.fromkeys(dataset.table["path"])]
+
+    def look(path: Path) -> None:
+        read_image(path)
+
+    _at_once(look, paths)
+    return len(paths)
+
+
+def _at_once(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+    """Calls `work` with all items, one thread a core; the first error (in their order) stops it and is raised."""
     # Linux: the cores that this process may use, such as a container's share
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         try:
-            list(pool.map(fill, range(len(paths))))
+            for _ in pool.map(work, items):
+                pass
         except ReidError:
             pool.shutdown(cancel_futures=True)
             raise
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

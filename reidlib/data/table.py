@@ -295,11 +295,13 @@ def read_manifest(root: Path, name: str) -> dict | None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found, digest, counts = manifest["name"], manifest["digest"], manifest["counts"]
-        if not all(isinstance(size, int) for size in counts.values()):
+        if not all(type(size) is int and size >= 0 for size in counts.values()):
             raise ValueError("counts are not whole numbers")
+        if found == name and not re.fullmatch("[0-9a-f]{16}", digest):
+            raise ValueError("its digest is not 16 hex digits")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ReidError(f"{path} cannot be read as a manifest ({type(error).__name__}: {error}); {again}") from None
-    if found != name or not isinstance(digest, str):
+    if found != name:
         raise ReidError(f"{path} describes the stand-in of {found!r}, not of {name!r}; give its folder") from None
     return manifest
 

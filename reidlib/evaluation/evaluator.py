@@ -54,9 +54,12 @@ def evaluate(
         gallery = gallery[kept]
 
     def once(query: Features, gallery: Features) -> Ranking:
-        if rerank is None:
-            return rank(query, gallery, protocol=protocol, metric=metric, block=block)
-        distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
+        try:
+            if rerank is None:
+                return rank(query, gallery, protocol=protocol, metric=metric, block=block)
+            distances = rerank.distances(query.features, gallery.features, metric=metric, block=block)
+        except ReidError as fault:  # of the features alone, which have no name there
+            raise ReidError(f"{sets}: {fault}") from None
         labels = query.ids, query.cameras, gallery.ids, gallery.cameras
         return rank_distances(distances, *labels, protocol=protocol)
 
@@ -94,22 +97,24 @@ def drawn_galleries(query: Features, gallery: Features, generator: torch.Generat
 
 def evaluate_files(
     query: Path | str,
-    gallery: Path | str,
+    gallery: Path | str | None = None,
     *,
     multi: Path | str | None = None,
     protocol: str | None = None,
     metric: str | None = None,
     rerank: KReciprocal | ECN | None = None,
 ) -> dict[str, Any]:
-    """What `reid evaluate --json` prints, of .npz files as `Features.read` takes them; on the GPU where there is one.
+    """What `reid evaluate --json` prints, of files as `Features.read` takes them; on the GPU where there is one.
 
-    protocol: its name; None: Market-1501's rules, multi-query where `multi` is given. Returns the metrics, the names of
-    protocol and re-ranking, and the seconds it took, reading not counted.
+    gallery: None where the first file holds both sets. protocol: its name; None: Market-1501's rules, multi-query where
+    `multi` is given. Returns the metrics, the names of protocol and re-ranking, and the seconds it took, reading not
+    counted.
     """
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    asking, answering = (Features.read(file).to(device) for file in (query, gallery))
-    several = Features.read(multi).to(device) if multi is not None else None
+    sets = {"query": query, "gallery": query if gallery is None else gallery}
+    asking, answering = (Features.read(sets[part], part, joint=gallery is None).to(device) for part in sets)
+    several = Features.read(multi, "multi").to(device) if multi is not None else None
     started = time.perf_counter()
     answer = evaluate(asking, answering, protocol=rules, multi=several, metric=metric, rerank=rerank)
     seconds = time.perf_counter() - started

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reidlib.evaluation.files import read_fields
 from reidlib.spec import ReidError
-
-FIELDS = ("features", "ids", "cameras")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +24,7 @@ class Features:
     cameras that are not whole numbers within int64.
     """
 
-    features: Tensor  #: N × D, on any device: float16, bfloat16, float32 or float64
+    features: Tensor  #: N × D, on any device, of any float type
     ids: Tensor  #: N identities, whole numbers; the protocol says which of them are junk or distractors
     cameras: Tensor  #: N cameras, whole numbers
     name: str = "features"  #: what error messages call this set; `read` puts the file here
@@ -50,31 +47,9 @@ class Features:
         return replace(self, features=self.features.to(device))
 
     @classmethod
-    def read(cls, file: Path | str) -> Features:
-        """From an .npz file that holds `features`, `ids` and `cameras`. Nothing in it is executed (no pickles)."""
-        wanted = f"it must hold {', '.join(FIELDS)}; write it with numpy.savez"
-        if not Path(file).is_file():
-            problem = "not a regular file" if str(file) and Path(file).exists() else "missing"
-            raise ReidError(f"{str(file)!r} is {problem}; give the .npz file of the features")
-        try:
-            _check_size(file)
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise ReidError(f"{file} is a single array, no .npz; {wanted}")
-            with loaded as arrays:
-                if missing := [field for field in FIELDS if field not in arrays.files]:
-                    found = ", ".join(arrays.files) or "nothing"
-                    raise ReidError(f"{file} has no field {missing[0]!r} (it holds {found!a}); {wanted}")
-                values = [arrays[field] for field in FIELDS]
-            if not all(isinstance(value, np.ndarray) for value in values):
-                raise ValueError("a field is not an array")
-        except ReidError:
-            raise
-        except Exception as error:  # a damaged or hostile file raises a dozen kinds: zlib's, struct's, MemoryError, …
-            # numpy takes whatever it does not know for a pickle, and advises to load it unsafely
-            reason = "no .npz, or it holds objects" if "pickle" in str(error) else str(error) or type(error).__name__
-            raise ReidError(f"{file} cannot be read ({reason.splitlines()[0][:160]}); {wanted}") from None
-        return cls(*values, name=str(file))
+    def read(cls, file: Path | str, part: str = "", *, joint: bool = False) -> Features:
+        """From an .npz, .npy, .mat or .safetensors file; what it has to hold, and the options: `files.read_fields`."""
+        return cls(*read_fields(file, part, joint=joint), name=f"{file} ({part})" if joint else str(file))
 
     def pooled_for(self, query: Features, *, unit: bool = False) -> Features:
         """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError.
@@ -122,7 +97,10 @@ def as_tensor(values: Any, name: str) -> Tensor:
         array = np.asarray(values)
     except ValueError:
         raise ReidError(f"{name} are rows of different lengths; give a full array") from None
-    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # numpy's long double, which torch has not
+        with np.errstate(over="ignore"):  # infinite values are named later
+            array = array.astype(np.float64)
+    if array.dtype.kind not in "fiu":
         what = "structured" if array.dtype.names else array.dtype.name
         raise ReidError(f"{name} are {what} values; give numbers of at most 64 bits (float32, int64)")
     # torch warns of arrays that it could not write to, such as a column of a table
@@ -134,8 +112,10 @@ def check_features(values: Any, name: str) -> Tensor:
     tensor = as_tensor(values, name).detach()
     if tensor.ndim != 2 or not tensor.numel():
         raise ReidError(f"{name} have shape {tuple(tensor.shape)}; give N×D with at least one row and one column")
-    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+    if not tensor.is_floating_point():
         raise ReidError(f"{name} are {tensor.dtype}; give a floating point type (float32)")
+    if tensor.dtype.itemsize == 1:  # the kinds of float8, in which torch computes nothing
+        tensor = tensor.float()
     # the sum of a row is finite where the row is, unless it overflows: only then is every value looked at
     odd = (~torch.isfinite(tensor.sum(1))).nonzero()[:, 0]
     bad = odd[~torch.isfinite(tensor[odd]).all(1)]
@@ -162,15 +142,3 @@ def check_labels(values: Any, name: str, length: int) -> Tensor:
         where = f"first {tensor[first].item()!r} in row {first}"
         raise ReidError(f"{name} are no whole numbers within int64, {where}; give integers")
     return whole
-
-
-def _check_size(file: Path | str) -> None:
-    """Raises ReidError for an archive that would unpack to more than the machine's memory."""
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        size = sum(part.file_size for part in archive.infolist())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
-    if size > memory:
-        problem = f"{file} unpacks to {size / 2**30:,.0f} GiB, this machine has {memory / 2**30:,.0f} GiB of memory"
-        raise ReidError(f"{problem}; give fewer images or float32")

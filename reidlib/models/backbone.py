@@ -87,9 +87,15 @@ def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
 
 
 def imagenet_file(depth: int) -> Path | None:
-    """The file of ImageNet weights: in the folder `REID_WEIGHTS`, else in torchvision's cache, else None."""
+    """The file of ImageNet weights: in the folder `REID_WEIGHTS`, else in torchvision's cache, else None.
+
+    Raises ReidError where that folder holds no such weights at all, for networks would start elsewhere in silence.
+    """
     places = [Path(torch.hub.get_dir()) / "checkpoints"]
     if folder := paths.weights():
+        if not any((folder / name).is_file() for name in WEIGHTS.values()):
+            what = f"REID_WEIGHTS={folder} holds none of {', '.join(WEIGHTS.values())}"
+            raise ReidError(f"{what}; give the folder of torchvision's ImageNet weights, or unset REID_WEIGHTS")
         places.insert(0, folder)
     return next((place / WEIGHTS[depth] for place in places if (place / WEIGHTS[depth]).is_file()), None)
 
@@ -160,8 +166,15 @@ def write_start(weights: dict[str, Tensor], file: Path) -> str:
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     if odd := [name for name, tensor in half.items() if not tensor.isfinite().all()]:
         raise ReidError(f"{file}: not written: half precision cannot hold {odd[0]}; train the network again")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in half.items()}, file)
-    digest = file_digest(file)
-    file.with_suffix(".sha256").write_text(f"{digest}\n", encoding="utf-8")
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in half.items()}, partial)
+        partial.replace(file)
+        digest = file_digest(file)
+        file.with_suffix(".sha256").write_text(f"{digest}\n", encoding="utf-8")
+    except (OSError, safetensors.SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise ReidError(f"{file}: cannot be written ({error}); free some space or give another place") from None
     return digest

@@ -207,6 +207,8 @@ class _RawGradCAM(GradCAM):
         cam = self.get_cam_image(input_tensor, self.target_layers[0], targets, activations, gradients, eigen_smooth)
         cam = np.maximum(cam, 0)
         terms = np.abs(gradients).mean((2, 3), keepdims=True) * np.abs(activations)  # B × C × h × w
+        if not np.isfinite(terms).all():  # no comparison below would notice it: the map would be one of zeros
+            raise ReidError(f"the score or the layer's map {_NOT_FINITE}")
         noise = CANCELLED * terms.sum(1).max((1, 2), keepdims=True)
         return np.where(cam.max((1, 2), keepdims=True) > noise, cam, 0).astype(np.float32)
 
@@ -275,8 +277,13 @@ def _around(model: nn.Module, module: str) -> str:
     return f"one of {', '.join(others[:6])}" if others else "another layer"
 
 
+_NOT_FINITE = "holds NaN or infinite values; look at the weights of the network and at these images"
+
+
 def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
     """B × C × h × w to B × h × w, float32 on the CPU."""
+    if not torch.isfinite(maps).all():
+        raise ReidError(f"{name} {_NOT_FINITE}")
     if maps[0, 0].numel() == 1:
         raise ReidError(f"{name} has one value a channel for the whole image, no places; choose a map that has some")
     if channels not in CHANNELS:

@@ -19,7 +19,7 @@ import numpy as np
 
 from reidlib import paths
 from reidlib.runs import records
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, printable
 
 COMMENT = b"records of reid pack"  #: The end of every archive. Only such a file is merged, or replaced by a later one
 OTHER = "other"  #: A record that differs from the one with the same key is kept beside it as KEY.json.other
@@ -86,7 +86,7 @@ def _committed(results: Path, since: str | None) -> dict[str, str]:
     line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", since or "HEAD", "records/"]
     try:
         done = subprocess.run(line, capture_output=True, text=True, encoding="utf-8", errors="replace")
-        said, found = records.printable(done.stderr), "" if done.returncode else done.stdout
+        said, found = printable(done.stderr), "" if done.returncode else done.stdout
     except OSError as fault:
         said, found = str(fault), ""
     if said and since:
@@ -149,7 +149,7 @@ def merge(file: Path) -> Merged:
     except ReidError:
         raise
     except Exception as fault:  # a damaged archive raises a dozen types
-        why = records.printable(str(fault))
+        why = printable(str(fault))
         raise ReidError(f"{file}: not an archive of `reid pack`, or cut short ({why}); copy it again") from None
     return merged
 

@@ -71,7 +71,8 @@ def devices(asked: str = "all") -> list[Device]:
     known = {str(number): device for number, device in enumerate(found)}
     if asked != "all" and (unknown := [name for name in names if name not in known]):
         listed = ", ".join(f"{number} ({device.name})" for number, device in known.items()) or "none"
-        raise ReidError(f"--gpus {asked}: no GPU {unknown[0]!r} on this machine; it has {listed}")
+        what = f"no GPU {unknown[0]!r} on this machine, which has {listed}"
+        raise ReidError(f"--gpus {asked}: {what}; give numbers of these, or leave it out")
     if names:
         memory = found[0].memory_mb if found else 0.0
         # nvidia-smi lists no slices, and no short forms of a name. Other words (-1, NoDevFiles) mean none.

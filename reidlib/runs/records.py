@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from reidlib import paths
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, printable
 
 RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
@@ -395,11 +395,6 @@ def _short(value: Any) -> str:
     except (ValueError, RecursionError):  # a number of thousands of digits
         text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def printable(text: str) -> str:
-    """The text in one line, without control characters."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
 
 
 def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> Record:

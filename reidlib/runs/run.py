@@ -190,7 +190,8 @@ def runs_of(
     dataset = dataset or table.datasets[0]
     check_choice(slug, "data set", dataset, table.datasets)
     if not seeds or any(not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED for seed in seeds):
-        raise ReidError(f"{slug}: seeds {list(seeds)} must be whole numbers from 0 to {LARGEST_SEED}, at least one")
+        what = f"seeds {list(seeds)} must be whole numbers from 0 to {LARGEST_SEED}, at least one"
+        raise ReidError(f"{slug}: {what}; give such as 0 or 0,1,2")
     papers.rows(table, list(again))
     digest, pair = data_digest(dataset, source, budget), cross_domain.PAIRS.get(dataset)
     learnt = data_digest(pair[0], source, budget) if pair else ""

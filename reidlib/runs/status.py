@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from reidlib import papers, paths, training
 from reidlib.runs import locks, records
 from reidlib.runs.run import Run, columns, runs_of
-from reidlib.spec import ReidError, check_choice
+from reidlib.spec import ReidError, check_choice, printable
 
 if TYPE_CHECKING:
     from reidlib.runs.batch import Plan
@@ -58,7 +58,7 @@ def state(run: Run) -> State:
     if record and record.ok:
         return State(run, "done")
     if holder:
-        return State(run, "running", ": ".join([f"process {holder}", *map(records.printable, log.splitlines()[-1:])]))
+        return State(run, "running", ": ".join([f"process {holder}", *map(printable, log.splitlines()[-1:])]))
     if record:
         return State(run, "failed", record.error)
     begun = any((run.work_folder / name).exists() for name in (training.CHECKPOINT, training.PREVIOUS))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from reidlib import paths, training
@@ -113,8 +112,12 @@ def export(record: Record, file: Path) -> str:
         raise ReidError(
             f"{folders[0]}: no weights of record {record.key}; train its row again (`reid train … --again`)"
         )
+    try:
+        tensors, _ = training.read_tensors(kept[0])
+    except Exception as fault:  # a damaged file raises half a dozen kinds
+        raise ReidError(f"{kept[0]}: damaged ({fault}); delete it and train its row again") from None
     prefix = "backbone."
-    weights = {name: tensor for name, tensor in load_file(kept[0]).items() if name.startswith(prefix)}
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return backbone.write_start({name.removeprefix(prefix): tensor for name, tensor in weights.items()}, file)
 
 

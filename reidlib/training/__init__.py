@@ -1,6 +1,14 @@
 """Training: the loop, one step, schedule, checkpoints, precision, and what a network costs."""
 
-from reidlib.training.checkpoint import CHECKPOINT, PREVIOUS, WEIGHTS, checkpoint_threads, finished, write_tensors
+from reidlib.training.checkpoint import (
+    CHECKPOINT,
+    PREVIOUS,
+    WEIGHTS,
+    checkpoint_threads,
+    finished,
+    read_tensors,
+    write_tensors,
+)
 from reidlib.training.cost import peak_memory_mb
 from reidlib.training.loop import Trained, TrainingImages, run_epoch, train
 from reidlib.training.precision import deterministic
@@ -9,4 +17,4 @@ from reidlib.training.step import Loop, batch_that_fits, build
 
 __all__ = ["CHECKPOINT", "PREVIOUS", "WEIGHTS", "Loop", "Trained", "TrainingImages", "batch_that_fits", "build"]
 __all__ += ["checkpoint_threads", "deterministic", "finished", "parameter_groups", "peak_memory_mb", "rate_factor"]
-__all__ += ["run_epoch", "train", "write_tensors"]
+__all__ += ["read_tensors", "run_epoch", "train", "write_tensors"]

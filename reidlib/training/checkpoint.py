@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -24,20 +25,21 @@ FORMAT = "2"  #: Of a checkpoint; one of another format is set aside
 
 Curve = list[dict[str, float]]  #: One point for each finished epoch
 
-_UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError)
+_UNREADABLE = (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError)
 
 
 def write_tensors(
     file: Path, tensors: dict[str, Tensor], metadata: dict[str, str], previous: Path | None = None
 ) -> None:
-    """Writes a safetensors file whole or not at all, with the number of torch's threads in its metadata.
+    """Writes a safetensors file whole or not at all, with its digest and the number of torch's threads in its metadata.
 
     previous: where the file that was there before goes; if the process dies between the two moves, that one remains.
     """
     partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    own = {"threads": str(torch.get_num_threads()), "sha256": _digest(plain)}
     try:
-        safetensors.torch.save_file(plain, partial, metadata={"threads": str(torch.get_num_threads()), **metadata})
+        safetensors.torch.save_file(plain, partial, metadata=own | metadata)
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())  # or else, after a power cut, the name may belong to a file without content
         if previous is not None and file.exists():
@@ -52,8 +54,8 @@ def write_tensors(
 def finished(file: Path, model: nn.Module) -> Curve | None:
     """Loads the weights of a finished training and returns its curve; None where the file is missing or unreadable."""
     with suppress(*_UNREADABLE):
-        curve = json.loads(_metadata(file)["curve"])
-        weights = safetensors.torch.load_file(file)
+        weights, metadata = read_tensors(file)
+        curve = _curve(metadata)
         _check_same(weights, model)
         model.load_state_dict(weights)
         return curve
@@ -88,23 +90,25 @@ def resume(folder: Path, loop: Loop, log: Callable[[str], None] = print) -> Curv
 
 def load_checkpoint(file: Path, loop: Loop) -> Curve:
     """Loads a checkpoint and returns its curve. All of it is checked before anything is changed."""
-    metadata = _metadata(file)
-    curve = json.loads(metadata["curve"])
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"format {metadata['format']}, not {FORMAT}")
-    tensors = safetensors.torch.load_file(file)
+    tensors, metadata = read_tensors(file)
+    curve = _curve(metadata)
+    if metadata["format"] != FORMAT or len(curve) > loop.recipe.epochs:
+        raise ValueError(f"format {metadata['format']}, not {FORMAT}, or of {len(curve)} epochs")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "criterion": {}, "optimiser": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     _check_same(parts["model"], loop.model)
     _check_same(parts["criterion"], loop.criterion)
-    loop.model.load_state_dict(parts["model"])
-    loop.criterion.load_state_dict(parts["criterion"])
+    moved = dict(enumerate(weight for group in loop.optimiser.param_groups for weight in group["params"]))
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimiser"].items():
         index, _, entry = name.partition(".")
+        if tensor.shape not in ((), moved[int(index)].shape):
+            raise ValueError(f"another optimiser's: {name}")
         state.setdefault(int(index), {})[entry] = tensor
+    loop.model.load_state_dict(parts["model"])
+    loop.criterion.load_state_dict(parts["criterion"])
     loop.optimiser.load_state_dict({**loop.optimiser.state_dict(), "state": state})  # each goes to its weight's device
     return curve
 
@@ -117,9 +121,38 @@ def checkpoint_threads(folder: Path) -> int | None:
     return None
 
 
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file of `write_tensors`. Raises one of half a dozen kinds of error for a file
+    that is damaged, or whose tensors are not those that were written."""
+    metadata = _metadata(file)
+    tensors = safetensors.torch.load_file(file)
+    if metadata.get("sha256", found := _digest(tensors)) != found:  # earlier files have none
+        raise ValueError("its content has changed since it was written")
+    return tensors, metadata
+
+
 def _metadata(file: Path) -> dict[str, Any]:
+    if not file.is_file():  # opening a FIFO would wait for ever
+        raise FileNotFoundError(f"{file} is no file")
     with safetensors.safe_open(file, framework="pt") as stored:
-        return stored.metadata()
+        return stored.metadata() or {}
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _curve(metadata: dict[str, Any]) -> Curve:
+    """The curve in the metadata: a point for each epoch, from 1."""
+    curve = json.loads(metadata["curve"])
+    if [point["epoch"] for point in curve] != list(range(1, len(curve) + 1)):
+        raise ValueError("its curve does not have one point for each epoch")
+    return curve
 
 
 def _check_same(stored: dict[str, Tensor], module: nn.Module) -> None:

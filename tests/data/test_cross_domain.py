@@ -25,6 +25,9 @@ DUKE = {
 }
 
 
+DIGESTS = {"market1501": "a" * 16, "dukemtmc": "d" * 16}
+
+
 def build(root, folders, standin=None):
     """Every file is an image of one colour of its own."""
     for folder, names in folders.items():
@@ -34,7 +37,7 @@ def build(root, folders, standin=None):
             Image.fromarray(np.full((4, 2, 3), colour, dtype=np.uint8)).save(root / folder / name)
     if standin:
         counts = {folder: len(names) for folder, names in folders.items()}
-        manifest = dict(name=standin, version=1, scale=0.05, seed=0, digest=standin[0] * 16, counts=counts)
+        manifest = dict(name=standin, version=1, scale=0.05, seed=0, digest=DIGESTS[standin], counts=counts)
         (root / "standin.json").write_text(json.dumps(manifest))
     return root
 
@@ -115,7 +118,7 @@ def test_stand_in_and_real_never_mix(sets, tmp_path):
         join("pair", market, dukemtmc.load(sets))
     duke = dukemtmc.load(build(tmp_path / "stand-in" / "dukemtmc", DUKE, standin="dukemtmc"))
     both = join("pair", market, duke)
-    assert both.source == "stand-in" and both.digest == combined_digest("m" * 16, "d" * 16)
+    assert both.source == "stand-in" and both.digest == combined_digest(*DIGESTS.values())
 
 
 def test_a_set_is_no_pair_with_itself(sets):

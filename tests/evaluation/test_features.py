@@ -1,11 +1,15 @@
 """Sets of features: what is taken, what is refused with which words, and the means of multi-query."""
 
+import json
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from scipy.io import savemat
 
+from reidlib import cli
 from reidlib.evaluation import PROTOCOLS, Features, evaluate
 from reidlib.spec import ReidError
 
@@ -28,7 +32,7 @@ GOOD = dict(features=np.eye(3, dtype=np.float32), ids=[1, 2, 3], cameras=[1, 1, 
     (dict(ids=np.array([1, 2, 2**63], np.uint64)), "ids are no whole numbers within int64, first 9223372036854775808"),
     (dict(ids=np.ones(3, bool)), "ids are bool values; give numbers"),
     (dict(cameras=["a", "b", "c"]), "cameras are str32 values; give numbers of at most 64 bits"),
-    (dict(features=np.eye(3, dtype=np.longdouble)), "features are longdouble values|features are float128 values"),
+    (dict(features=np.full((3, 2), np.longdouble("1e4000"))), "features hold NaN or infinite"),
     (dict(features=np.eye(3, dtype=complex)), "features are complex128 values; give numbers"),
     (dict(ids=np.ones(3, complex)), "ids are complex128 values"),
     (dict(ids=np.zeros(3, [("a", int)])), "ids are structured values"),
@@ -52,6 +56,9 @@ def test_every_byte_order_and_layout_is_read(tmp_path, kind):
         np.savez(tmp_path / "q.npz", features=layout, ids=labels[0], cameras=labels[1])
         for read in (Features(layout, *labels), Features.read(tmp_path / "q.npz")):
             assert read.features.tolist() == layout.tolist() and read.ids.tolist() == labels[0].tolist()
+    long = Features(np.eye(2, dtype=np.longdouble), np.array([1, 2], np.longdouble), [1, 2])
+    assert long.features.dtype == torch.float64 and long.ids.tolist() == [1, 2]
+    assert Features(torch.eye(2).to(torch.float8_e4m3fn), [1, 2], [1, 2]).features.tolist() == torch.eye(2).tolist()
     bare = Features(
         torch.eye(2, dtype=torch.bfloat16), torch.tensor([1.0, 2.0]).half(), torch.tensor([1, 2]).to(torch.uint8)
     )
@@ -145,7 +152,14 @@ def bomb(file):
     ("locked.npz", lambda f: f.write_bytes(locked(f)), "cannot be read .*(encrypted|password)"),
     ("bomb.npz", lambda f: f.write_bytes(bomb(f)), "unpacks to .* GiB, this machine has"),
     ("folder.npz", lambda f: f.mkdir(), "is not a regular file"),
-    ("single.npy", lambda f: np.save(f, np.eye(2)), "is a single array, no .npz"),
+    ("single.npy", lambda f: np.save(f, np.eye(2)), "single_ids.npy is missing: .*single.npy holds features alone"),
+    ("single.npz", lambda f: np.save(f.open("wb"), np.eye(2)), "is a single array, no .npz; call it NAME.npy"),
+    ("cut.mat", lambda f: f.write_bytes(mat(f)[:300]), "has no field 'cameras'"),
+    ("text.mat", lambda f: f.write_text("hello"), "cannot be read"),
+    ("other.mat", lambda f: savemat(f, {"a": 1}), "has no field 'features' .it holds 'a'.; it must hold features, ids"),
+    ("cells.mat", lambda f: savemat(f, {**GOOD, "ids": np.array(["b", "a", 1], object)}), "ids are object values"),
+    ("flags.safetensors", lambda f: save_file({n: torch.ones(3, 3) > 0 for n in GOOD}, f), "complex or bool tensor"),
+    ("cut.safetensors", lambda f: f.write_bytes(b"\x10\0\0\0\0\0\0\0{"), "cannot be read"),
 ])  # fmt: skip
 def test_files_that_hold_no_features(tmp_path, name, write, words):
     file = tmp_path / name
@@ -153,7 +167,79 @@ def test_files_that_hold_no_features(tmp_path, name, write, words):
         write(file)
     with pytest.raises(ReidError, match=words) as caught:
         Features.read(file)
-    assert str(file) in str(caught.value) and "unsafe" not in str(caught.value)
+    assert str(file.with_suffix("")) in str(caught.value) and "unsafe" not in str(caught.value)
+
+
+def mat(file):
+    savemat(file, GOOD)
+    return file.read_bytes()
+
+
+BOTH = {"query_f": [[1.0, 0], [0, 1]], "query_label": [1, 2], "query_cam": [1, 1]}
+BOTH |= {"gallery_f": [[1.0, 0.25], [0.25, 1], [9, 9]], "gallery_label": [1, 2, -1], "gallery_cam": [2, 2, 2]}
+
+
+def hdf5(file, content):
+    """As MATLAB 7.3 writes it: arrays transposed, a list as a row."""
+    import h5py
+
+    with h5py.File(file, "w", userblock_size=512) as stream:
+        for name, values in content.items():
+            stream[name] = np.atleast_2d(np.asarray(values)).T
+    with file.open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+WRITERS = {
+    "npz": lambda file, content: np.savez(file, **content),
+    "mat": savemat,
+    "hdf5.mat": hdf5,
+    "safetensors": lambda file, content: save_file({n: torch.tensor(v) for n, v in content.items()}, file),
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_one_file_may_hold_both_sets(tmp_path, capsys, suffix):
+    """With the names of layumi's baseline, whose file this is."""
+    file = tmp_path / f"pytorch_result.{suffix}"
+    WRITERS[suffix](file, BOTH)
+    query, gallery = (Features.read(file, part, joint=True) for part in ("query", "gallery"))
+    assert query.features.tolist() == BOTH["query_f"] and gallery.ids.tolist() == [1, 2, -1]
+    assert query.name == f"{file} (query)"
+    assert cli.main(["evaluate", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mAP"] == 100
+    WRITERS[suffix](file, {name: values for name, values in BOTH.items() if name != "gallery_cam"})
+    assert cli.main(["evaluate", str(file)]) == 1
+    assert f"{file} has no field 'gallery_cam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [*WRITERS, "npy"])
+def test_two_files_of_any_kind(tmp_path, suffix):
+    file = tmp_path / f"query.{suffix}"
+    content = dict(features=[[1.0, 0], [0, 1], [2, 2]], ids=[4, 5, 6], cameras=[1, 2, 1])
+    if suffix == "npy":
+        np.save(file, content["features"])
+        for name in ("ids", "cameras"):
+            np.save(tmp_path / f"query_{name}.npy", content[name])
+    else:
+        WRITERS[suffix](file, content)
+    read = Features.read(file)
+    assert [read.features.tolist(), read.ids.tolist(), read.cameras.tolist()] == list(content.values())
+
+
+def test_a_set_of_one_is_not_taken_for_its_own_gallery(tmp_path, capsys):
+    np.savez(tmp_path / "q.npz", **GOOD)
+    assert cli.main(["evaluate", str(tmp_path / "q.npz")]) == 1
+    assert "has no field 'query_f'" in (said := capsys.readouterr().err) and "give the file of the gallery too" in said
+
+
+def test_ties_are_counted_and_said(tmp_path, capsys):
+    """All images at one point: whatever the order, the wrong image comes first."""
+    same = BOTH | {"query_f": np.ones((2, 2)), "gallery_f": np.ones((3, 2)), "gallery_label": [1, 2, 0]}
+    np.savez(tmp_path / "same.npz", **same)
+    assert cli.main(["evaluate", str(tmp_path / "same.npz")]) == 0
+    said = capsys.readouterr().out
+    assert "R1 0.00" in said and "100.0 % of the true matches are tied with a wrong image" in said
 
 
 def test_some_of_the_images():

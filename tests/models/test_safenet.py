@@ -174,9 +174,10 @@ def test_impossible_switches_are_named(wrong, words):
 def test_imagenet_weights_are_found_loaded_and_checked(tmp_path, monkeypatch):
     import torchvision
 
-    monkeypatch.setenv("REID_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "none"))
+    monkeypatch.delenv("REID_WEIGHTS", raising=False)
     assert imagenet_file(50) is None
+    monkeypatch.setenv("REID_WEIGHTS", str(tmp_path))
     torch.manual_seed(1)
     whole = torchvision.models.resnet50()
     file = tmp_path / torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]

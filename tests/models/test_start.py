@@ -42,6 +42,15 @@ def fresh():
     return Backbone().state_dict()
 
 
+def test_a_folder_without_weights_is_no_reason_to_start_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_WEIGHTS", str(tmp_path))
+    (tmp_path / "resnet50-11ad3fa6.pth").write_bytes(b"another version of torchvision's weights")
+    with pytest.raises(ReidError, match=f"REID_WEIGHTS={tmp_path} holds none of resnet50-0676ba61.pth, .*; give"):
+        start_of("imagenet")
+    (tmp_path / "resnet101-63fe2227.pth").write_bytes(b"x")
+    assert start_of("imagenet", 101).kind == "imagenet"
+
+
 def test_the_order_of_the_starts(start, tmp_path, monkeypatch):
     assert start_of("scratch") == backbone.Start("scratch")
     assert start_of("start").digest == start_of("imagenet").digest == start and len(start) == 16

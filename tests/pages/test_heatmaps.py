@@ -10,7 +10,7 @@ from torch import nn
 from reidlib.models.output import Output
 from reidlib.models.safenet import SafeNet
 from reidlib.pages import heatmaps
-from reidlib.pages.heatmaps import activation, choose, grad_cam, panel, partners
+from reidlib.pages.heatmaps import activation, choose, grad_cam, output_map, panel, partners
 from reidlib.spec import ReidError
 
 CLASSES = 5
@@ -270,6 +270,21 @@ def test_a_layer_without_part_in_the_score_is_an_error(images):
         with pytest.raises(ReidError, match=f"no gradient of the score reaches {layer}: .* as the model"):
             grad_cam(model, images, layer, [0] * 4)
     assert grad_cam(model.guide, images, "convolution", [0] * 4).max() > 0
+
+
+@pytest.mark.parametrize("place", ["pixel", "weight", "classifier"])
+def test_a_value_that_is_no_number_is_no_map(images, place):
+    """It used to give a map of zeros, which says that nothing in the image speaks for the class."""
+    model = tiny()
+    holder = {"pixel": images, "weight": model.convolution.weight.data, "classifier": model.second.weight.data}[place]
+    holder.view(-1)[0] = torch.nan
+    with pytest.raises(ReidError, match="holds NaN or infinite values; look at the weights"):
+        grad_cam(model, images, "convolution", [0] * 4)
+    if place != "classifier":
+        with pytest.raises(ReidError, match="convolution holds NaN or infinite values"):
+            activation(model, images, "convolution")
+        with pytest.raises(ReidError, match="mask holds NaN"):
+            output_map(model, images, "mask")
 
 
 def test_nothing_positive_stays_zero(images):

@@ -74,7 +74,7 @@ def test_devices_are_those_asked_for_and_given(two_gpus, monkeypatch):
     assert [device.id for device in devices.devices()] == ["MIG-1234"]
     monkeypatch.setenv(devices.VISIBLE, "")
     assert [device.id for device in devices.devices()] == ["cpu"]
-    with pytest.raises(ReidError, match="no GPU '2' on this machine; it has 0 .NVIDIA H100., 1"):
+    with pytest.raises(ReidError, match="no GPU '2' on this machine, which has 0 .NVIDIA H100., 1"):
         devices.devices("0,2")
 
 

@@ -69,7 +69,7 @@ def test_show_finds_a_record_by_the_beginning_of_its_key(finished, monkeypatch, 
     monkeypatch.setenv("REID_RESULTS", str(folder))
     assert cli.main(["show", file.stem[:6]]) == 0
     assert file.stem in capsys.readouterr().out
-    assert "0 records begin so" in fails(capsys, "show", "ffffffffffff")
+    assert "is no .json file, and 0 records under" in fails(capsys, "show", "ffffffffffff")
 
 
 def test_what_is_finished_is_not_trained_again(finished, monkeypatch):

@@ -329,11 +329,31 @@ def test_a_checkpoint_of_another_network_touches_nothing(tmp_path, data):
         metadata = stored.metadata()
     name = next(name for name in reversed(tensors) if name.startswith("model.") and tensors[name].ndim)
     tensors[name] = torch.zeros(*tensors[name].shape, 2)
+    del metadata["sha256"]  # as checkpoints were before they had a digest
     save_file(tensors, tmp_path / CHECKPOINT, metadata=metadata)
     whole, _ = run(data, tmp_path / "whole")
     again, lines = run(data, tmp_path)
     assert "another network's" in lines[0]
     assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_checkpoint_or_weights_with_one_changed_byte_are_not_used(tmp_path, data):
+    """safetensors has no checksum of its own, so another weight would be trained on without a word."""
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, on_epoch=stop_after(1))
+    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    whole, _ = run(data, tmp_path / "whole")
+    again, lines = run(data, tmp_path)
+    assert "its content has changed since it was written" in lines[0]
+    assert torch.equal(weights(whole), weights(again))
+    file = tmp_path / WEIGHTS
+    assert checkpoint.finished(file, again.model) == again.curve
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert checkpoint.finished(file, again.model) is None
 
 
 def test_the_batch_that_fits_is_found_by_halves(tmp_path, data, monkeypatch):
