@@ -66,18 +66,30 @@ def resolve(requirements: list[Requirement], lock: str, have: dict[str, Version]
 
     Versions that the machine has are preferred, then those of the lock. torch and torchvision take no part.
     """
-    preferred = pins(lock) | {name: [f"{name}=={version}"] for name, version in have.items()}
     (folder / "asked.in").write_text("\n".join(map(str, requirements)), encoding="utf-8")
     (folder / "left-out.in").write_text("\n".join(f"{name}; python_version < '0'" for name in THERE[:2]))
     (folder / "fixed.in").write_text(f"numpy=={have['numpy']}" if "numpy" in have else "")
-    (folder / "pins.txt").write_text("\n".join(line for entry in preferred.values() for line in entry) + "\n")
     how = f"--python-version {PYTHON} --python-platform x86_64-{PLATFORMS[0].removesuffix('_x86_64')} --generate-hashes"
     how += " --quiet --no-annotate --no-header --no-emit-index-url --no-emit-find-links"
     files = "asked.in --overrides left-out.in --constraints fixed.in --output-file pins.txt"
-    call([Path(sys.executable).with_name("uv"), "pip", "compile", *how.split(), *files.split()], folder)
-    found = {name: entry for name, (entry,) in pins((folder / "pins.txt").read_text()).items()}
-    version = {name: Version(re.split(r"==|[\s;\\]+", entry)[1]) for name, entry in found.items()}
-    return {name: found[name] for name in found if name != "numpy" and have.get(name) != version[name]}
+    line = [Path(sys.executable).with_name("uv"), "pip", "compile", *how.split(), *files.split()]
+
+    def resolved(own: dict[str, Version]) -> dict[str, str]:
+        """uv keeps the versions that it finds in its output file, as far as they go together."""
+        preferred = pins(lock) | {name: [f"{name}=={version}"] for name, version in own.items()}
+        text = "\n".join(entry for entries in preferred.values() for entry in entries)
+        (folder / "pins.txt").write_text(text, encoding="utf-8")
+        call(line, folder)
+        found = pins((folder / "pins.txt").read_text(encoding="utf-8"))
+        return {name: entry for name, (entry,) in found.items()}
+
+    def is_there(name: str, entry: str) -> bool:
+        return have.get(name) == Version(re.split(r"==|[\s;\\]+", entry)[1])
+
+    found = resolved(have)
+    if have:  # again without the versions that do not fit, in whose place come those of the lock
+        found = resolved({name: have[name] for name, entry in found.items() if is_there(name, entry)})
+    return {name: entry for name, entry in found.items() if name != "numpy" and not is_there(name, entry)}
 
 
 def download(entries: dict[str, str], folder: Path) -> list[Path]:
@@ -89,10 +101,9 @@ def download(entries: dict[str, str], folder: Path) -> list[Path]:
     (folder / "ready.txt").write_text("\n".join(ready))
     (folder / "built.txt").write_text("\n".join(built))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    same = "--no-deps --require-hashes".split()
-    tags = (
-        f"--only-binary=:all: --implementation cp --python-version {PYTHON} --abi cp312 --abi abi3 --abi none".split()
-    )
+    same = ["--no-deps", "--require-hashes"]
+    tags = ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
+    tags += [word for abi in ("cp312", "abi3", "none") for word in ("--abi", abi)]
     tags += [word for platform in PLATFORMS for word in ("--platform", platform)]
     if ready:
         call([*pip, "download", *same, *tags, "--dest", wheels, "--requirement", folder / "ready.txt"], folder)
@@ -113,7 +124,7 @@ def code(folder: Path, root: Path = ROOT) -> Path:
 
 
 def write(target: Path, parts: list[Path], wheels: list[Path]) -> None:
-    """One archive of all files in a folder of its name, the wheels in wheels/; it replaces an older one when complete."""
+    """One archive of a folder of its name with all files, the wheels in wheels/; it appears complete or not at all."""
 
     def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = member.mtime = 0
