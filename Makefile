@@ -9,13 +9,14 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help book test test-all lint format lock clean
+.PHONY: help book test test-all lint format lock bundle clean
 
 help:
 	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
 	@echo "make test    run the tests;  make test-all  then run every notebook at budget smoke"
 	@echo "make lint    check style, formatting and types;  make format  correct style and formatting"
 	@echo "make lock    update requirements.lock after a change of pyproject.toml"
+	@echo "make bundle  write an archive for a machine without network (HAVE=FILE: what \`pip list\` prints there)"
 	@echo "make clean   remove what was built (keeps .venv and .cache)"
 
 book: $(STAMP)
@@ -49,6 +50,11 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-emit-index-url --no-header $(UPGRADE) pyproject.toml --extra book --extra batch --extra test \
 		--output-file requirements.lock
+
+# For a Python 3.12 with torch, torchvision and numpy on x86-64 Linux; see "A machine without network" in the book.
+bundle: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(BIN)/python tools/bundle.py $(if $(HAVE),--have "$(HAVE)")
 
 clean:
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis

@@ -51,6 +51,14 @@ def weights() -> Path | None:
     return _existing("REID_WEIGHTS", "the folder that holds torchvision's ImageNet weights")
 
 
+def bundled() -> tuple[str, str]:
+    """The commit of a checkout that came without git (`make bundle`), and git's list of the records that came with it:
+    a line for each, as `git ls-tree -r` prints them in results/. Both are empty in any other checkout."""
+    file = home() / "COMMIT"
+    commit, _, listed = file.read_text(encoding="utf-8").partition("\n") if file.is_file() else ("", "", "")
+    return commit, listed
+
+
 def _given(name: str) -> Path | None:
     value = os.environ.get(name)
     return Path(os.path.normpath(os.path.join(_START, os.path.expanduser(value)))) if value else None

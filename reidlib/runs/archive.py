@@ -32,10 +32,11 @@ def pack(
 ) -> list[Path]:
     """Writes finished records, their per-query files and their maps into one .zip archive, complete or not at all.
 
-    since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, or none
-    where the results are in no git checkout. everything: leaves none out. Returns the record files that were packed,
-    sorted; where there are none, nothing is written. A record that cannot be read is left out and logged. Raises
-    ReidError for an unknown commit, and for a `file` that exists and is no archive of `pack`.
+    since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, those
+    that came with an archive of `make bundle`, or none where the results are in no checkout. everything: leaves none
+    out. Returns the record files that were packed, sorted; where there are none, nothing is written. A record that
+    cannot be read is left out and logged. Raises ReidError for an unknown commit, and for a `file` that exists and
+    is no archive of `pack`.
     """
     if file.exists() and not (file.is_file() and file.read_bytes().endswith(COMMENT)):
         raise ReidError(f"{file} exists and was not written by `reid pack`; choose another name, or delete it")
@@ -83,7 +84,9 @@ def _maps_of(path: Path, record: records.Record, log: Callable[[str], None]) -> 
 
 def _committed(results: Path, since: str | None) -> dict[str, str]:
     """Path below the results folder -> git's digest of its content, in a commit; empty where there is no git."""
-    line = ["git", "-C", str(results), "ls-tree", "-r", "-z", "--end-of-options", since or "HEAD", "records/"]
+    if since is None and (brought := paths.bundled()[1]):
+        return _digests(brought)
+    line = ["git", "-C", str(results), "ls-tree", "-r", "--end-of-options", since or "HEAD", "records/"]
     try:
         done = subprocess.run(line, capture_output=True, text=True, encoding="utf-8", errors="replace")
         said, found = printable(done.stderr), "" if done.returncode else done.stdout
@@ -91,7 +94,12 @@ def _committed(results: Path, since: str | None) -> dict[str, str]:
         said, found = str(fault), ""
     if said and since:
         raise ReidError(f"commit {since!r}: {said}; name a commit of the checkout that holds {results}")
-    entries = (entry.partition("\t") for entry in found.split("\0") if entry)
+    return _digests(found)
+
+
+def _digests(listed: str) -> dict[str, str]:
+    """Path -> digest, of lines of `git ls-tree -r`. Names of records need no quoting."""
+    entries = (entry.partition("\t") for entry in listed.splitlines())
     return {path: kind.split(" ")[2] for kind, _, path in entries}
 
 

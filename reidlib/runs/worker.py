@@ -313,7 +313,12 @@ def device_name(device: torch.device | None = None) -> str:
 
 @cache
 def commit() -> str:
-    """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a git checkout."""
+    """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a checkout.
+
+    An archive of `make bundle` brings its commit along; changes made to it afterwards are not seen.
+    """
+    if brought := paths.bundled()[0]:
+        return brought
     git = ["git", "-C", str(paths.home())]
     try:
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
