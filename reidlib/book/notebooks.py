@@ -7,7 +7,8 @@
 - A method, `notebooks/<paper>/method.ipynb`, goes through a paper equation by equation and trains a tiny network
   itself. It reads no record. `reid book` executes it.
 
-A notebook is named by its slug, "paper/table", "study/name" or "paper/method". Training needs neither papermill nor nbformat.
+A notebook is named by its slug, "paper/table", "study/name" or "paper/method". Training needs neither papermill nor
+nbformat.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
-    """Executes the pages of the study, the methods, and these chapters (`refresh`), as far as they are not current: one a core.
+    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core.
 
     The first fault is raised when those that have begun have ended; the others are not begun.
     """
