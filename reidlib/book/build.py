@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from reidlib.book.check import EXECUTED, STUDY_PAGES, check
+from reidlib.book.check import EXECUTED, check, of_no_table
 from reidlib.pages import contents
 from reidlib.pages.glance import ARCHIVE, CITATION
 from reidlib.runs import archive
@@ -83,7 +83,7 @@ def _pages_of_toc(root: Path) -> dict[str, Path]:
 def _remedy(page: str) -> str:
     """How to make the page: an executed notebook with its command, any other page by hand."""
     parts = Path(page).parts
-    if page.startswith(STUDY_PAGES):
+    if of_no_table(page):
         template = f"notebooks/{page.removeprefix(EXECUTED)}.ipynb"
         return f": `reid book` makes it from {template}; write that, or take the page out of _toc.yml"
     if not page.startswith(EXECUTED) or len(parts) < 7:

@@ -12,9 +12,6 @@ from reidlib.spec import ReidError
 
 EXECUTED = "results/notebooks/"  #: the pages made from executed notebooks
 STAND_IN_PAGES = f"{EXECUTED}stand-in/"
-STUDY_PAGES = f"{EXECUTED}study/"
-"""Pages that belong to no table. They may read records of any images, so each states whose images it has read."""
-
 MADE_BY_SPHINX = {"index", "genindex", "search", "py-modindex"}
 SOURCE_CODE = "_modules/"  #: Pages and source code that Sphinx makes, although `_toc.yml` does not name them
 
@@ -25,6 +22,14 @@ LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnec
 
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 OTHER_HOST = re.compile(r"(https?:)?//", re.IGNORECASE)
+
+
+def of_no_table(page: str) -> bool:
+    """Whether a page is executed and belongs to no table: a page of the study, or the method of a paper.
+
+    It may show any images, so each states whose.
+    """
+    return page.startswith(EXECUTED) and len(page.split("/")) == 4
 
 
 def check(html: Path, *, pages: Sequence[str]) -> None:
@@ -102,7 +107,7 @@ def _faults(html: Path, pages: Sequence[str]) -> Iterator[str]:
             yield from _dead(html, page, path, address, parsed)
         if page.startswith(STAND_IN_PAGES) and "standin-banner" not in parsed[path].classes:
             yield f"page {page} has numbers from stand-in images and no banner (class standin-banner)"
-        if page.startswith(STUDY_PAGES) and not {"standin-banner", "real-banner"} & parsed[path].classes:
+        if of_no_table(page) and not {"standin-banner", "real-banner"} & parsed[path].classes:
             yield f"page {page} does not say whose images its numbers come from (class standin-banner or real-banner)"
     for sheet in sorted(html.rglob("*.css")):
         for address in _addresses_in_css(sheet.read_text(encoding="utf-8")):

@@ -4,8 +4,11 @@
 - An image figure, `notebooks/<paper>/<figure>.ipynb`, draws images from trained networks, those of the table that its
   parameter `table` names. `reid run` executes it.
 - A page of the study, `notebooks/study/<name>.ipynb`, belongs to no table. `reid book` executes it.
+- A method, `notebooks/<paper>/method.ipynb`, goes through a paper equation by equation and trains a tiny network
+  itself. It reads no record. `reid book` executes it.
 
-A notebook is named by its slug, "paper/table" or "study/name". Training needs neither papermill nor nbformat.
+A notebook is named by its slug, "paper/table", "study/name" or "paper/method". Training needs neither papermill nor
+nbformat.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reidlib import papers, paths
+from reidlib import ROOMS, papers, paths
 from reidlib.book import kernel
 from reidlib.runs import locks
 from reidlib.runs.devices import cores
@@ -29,11 +32,27 @@ from reidlib.spec import ReidError
 PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
 CODE = {".py", ".toml", ".tsv", ".json"}  #: suffixes of the files on which an executed copy depends
 NOT_SHOWN = {"book", "cli.py"}  #: parts of reidlib that no chapter and no page of the study imports
+METHOD = "method"  #: the name of the notebook in a paper's folder that explains its method
+SHOWN_BY_METHODS = {
+    *(room for level in ROOMS[: ROOMS.index(("papers",))] for room in level),
+    "pages/heatmaps.py",
+    "pages/method.py",
+}
+"""What a method's executed copy depends on: all that a training needs, and what these notebooks share."""
 
 
 def pages() -> list[str]:
     """The pages of the study, each as "study/<name>"."""
     return [f"{PAGES}/{file.stem}" for file in sorted((paths.home() / "notebooks" / PAGES).glob("*.ipynb"))]
+
+
+def methods() -> list[str]:
+    """The methods, each as "<paper>/method"."""
+    return [f"{file.parent.name}/{METHOD}" for file in sorted((paths.home() / "notebooks").glob(f"*/{METHOD}.ipynb"))]
+
+
+def of_no_table(slug: str) -> bool:
+    return slug in pages() or slug in methods()
 
 
 def template(slug: str) -> Path:
@@ -73,7 +92,7 @@ def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
 
 def copy_of(slug: str, parameters: dict[str, Any]) -> Path:
     """The file of the executed copy of any notebook."""
-    if slug in pages():
+    if of_no_table(slug):
         return paths.results() / "notebooks" / f"{slug}.ipynb"
     return executed_copy(slug, **{name: parameters[name] for name in ("source", "dataset", "budget")})
 
@@ -88,13 +107,15 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed: a change
     of the code does not make it stale. `missing`: the runs without a finished record.
     """
-    if slug in pages():  # it may read any record or benchmark, and itself names those it lacks
+    if slug in methods():
+        inputs, missing = _inputs_of_method(), []
+    elif slug in pages():  # it may read any record or benchmark, and itself names those it lacks
         folders = (paths.results() / name for name in ("records", "benchmarks"))
         inputs, missing = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
         inputs += [file for name in ("_toc.yml", "CITATION.cff") if (file := paths.home() / name).is_file()]
     else:
         inputs, missing = _records_of_table(slug, parameters)
-    if table_of(slug) == slug:
+    if table_of(slug) == slug and slug not in methods():
         if slug not in pages():
             inputs = sorted({*inputs, *_records_of_paper(slug, parameters)})
         rooms = [room for room in (paths.home() / "reidlib").iterdir() if room.name not in NOT_SHOWN]
@@ -105,6 +126,14 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     parameters = {name: value for name, value in parameters.items() if name != "train"}
     own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
     return own | dict(inputs_sha256=together, missing=missing)
+
+
+def _inputs_of_method() -> list[Path]:
+    """The code of a training, and the digest of the weights where networks start."""
+    parts = [paths.home() / "reidlib" / name for name in SHOWN_BY_METHODS]
+    files = [file for part in parts for file in (part, part.with_suffix(".py"), *part.rglob("*")) if file.is_file()]
+    files += (paths.home() / "results" / "start").glob("*.sha256")
+    return sorted({file for file in files if file.suffix in {*CODE, ".sha256"}})
 
 
 def _records_of_paper(slug: str, parameters: dict[str, Any]) -> list[Path]:
@@ -226,12 +255,12 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
-    """Executes the pages of the study, and these chapters (`refresh`), as far as they are not current: one a core.
+    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core.
 
     The first fault is raised when those that have begun have ended; the others are not begun.
     """
     with kernel.termination_raises(), ThreadPoolExecutor(cores()) as pool:
-        begun: list[Future[Any]] = [pool.submit(execute, page, {}, quiet=True) for page in pages()]
+        begun: list[Future[Any]] = [pool.submit(execute, slug, {}, quiet=True) for slug in (*methods(), *pages())]
         begun += [pool.submit(refresh, **chapter) for chapter in chapters]
         try:
             for one in begun:
@@ -277,7 +306,7 @@ def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) ->
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ReidError(f"{slug}: its kernel has ended ({reason}); it may have run out of memory") from error
     notebook = nbformat.read(partial, as_version=4)
-    _tidy(notebook)
+    _tidy(notebook, stdout=slug in methods())
     notebook.metadata["reid"] = made_from(slug, parameters)  # computed again: the notebook may have trained a network
     nbformat.write(notebook, partial)
     partial.replace(copy)
@@ -294,8 +323,8 @@ def _was_made_from(copy: Path) -> dict[str, Any] | None:
     return None
 
 
-def _tidy(notebook: Any) -> None:
-    """Removes from an executed notebook, in place, what readers do not need."""
+def _tidy(notebook: Any, *, stdout: bool) -> None:
+    """Removes from an executed notebook, in place, what readers do not need. stdout: whether to keep what it prints."""
     # The template's own values were replaced by the injected ones, which are kept but folded.
     notebook.cells = [cell for cell in notebook.cells if "parameters" not in _tags(cell)]
     # papermill writes paths of this machine and the time of each cell into the copy.
@@ -305,5 +334,7 @@ def _tidy(notebook: Any) -> None:
             cell.metadata.tags.append("hide-input")
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":  # printed lines of a training name folders of this machine; its log keeps them
+        if (
+            cell.cell_type == "code" and not stdout
+        ):  # printed lines of a training name folders of this machine; its log keeps them
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stdout"]

@@ -87,3 +87,12 @@ def systems() -> Banner:
     """Of the page "Systems"."""
     words = " Nothing on this page was measured on images, neither real ones nor stand-ins: the networks are counted, "
     return Banner("stand-in", Strong("No image."), f"{words}and the counts of the data sets are the papers' own.")
+
+
+def method(budget: str) -> Banner:
+    """Of the page that explains a paper's method. budget: whose stand-in it uses."""
+    words = " The people on this page are rendered, those of budget "
+    others = (
+        ". A tiny network is trained on a few of them for some seconds: a demonstration, and no result of the study."
+    )
+    return Banner("stand-in", STANDIN, words, Code(budget), others)

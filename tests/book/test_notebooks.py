@@ -44,7 +44,7 @@ def executions():
 def test_a_template_has_no_outputs_and_few_cells(file):
     cells = nbformat.read(file, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert len(cells) <= (15 if file.parent.name != notebooks.PAGES else 16)
+    assert len(cells) <= {notebooks.PAGES: 16}.get(file.parent.name, 32 if file.stem == notebooks.METHOD else 15)
     notebooks.check_parameters(file, {})
 
 
@@ -131,6 +131,37 @@ def test_an_image_figure_needs_the_rows_that_it_draws(house):
     asked = ASKED | {"rows": ["+ MPFE", "+ CAM"]}
     made = notebooks.made_from("hamr/figure8", asked)
     assert made["missing"] == ["+ MPFE (seed 0)", "+ CAM (seed 0)"]
+
+
+def test_a_method_depends_on_the_code_of_a_training_and_on_no_record(house, monkeypatch):
+    assert "safenet/method" in notebooks.methods() and "safenet/method" not in notebooks.image_figures()
+    assert notebooks.copy_of("safenet/method", {}) == house / "notebooks" / "safenet" / "method.ipynb"
+    before = notebooks.made_from("safenet/method", {})
+    assert before["missing"] == []
+    (house / "records").mkdir(parents=True)
+    (house / "records" / "one.json").write_text("{}")
+    assert notebooks.made_from("safenet/method", {}) == before
+    read = []
+    digest = notebooks.digest
+    monkeypatch.setattr(notebooks, "digest", lambda file: read.append(file) or digest(file))
+    notebooks.made_from("safenet/method", {})
+    read = {str(file.relative_to(paths.home())) for file in read}
+    own = {"spec.py", "losses.py", "models/safenet.py", "data/images.py", "evaluation/ranking.py", "pages/method.py"}
+    assert {f"reidlib/{name}" for name in own} | {"results/start/resnet50.sha256"} <= read
+    assert not any(name.startswith(("reidlib/papers", "reidlib/book", "reidlib/pages/tables")) for name in read)
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("slug", notebooks.methods())
+def test_a_method_runs(slug, rendered, tmp_path, monkeypatch):
+    monkeypatch.setenv("REID_CACHE", str(rendered))
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    copy = notebooks.execute(slug, {"budget": "smoke"}, quiet=True)
+    assert notebooks.is_current(slug, {"budget": "smoke"}) and notebooks.stale(copy) is None
+    assert "standin-banner" in texts(copy)
+    outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
+    assert any(output.get("name") == "stdout" for output in outputs), "the shapes are kept"
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) >= 2, "the maps and the loss"
 
 
 def test_the_book_refreshes_chapters_without_training_and_no_image_figure(house, monkeypatch):
