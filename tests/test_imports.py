@@ -27,7 +27,7 @@ def imports(file: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "reidlib":
-            found += [alias.name for alias in node.names]
+            found += [alias.name for alias in node.names if not alias.name.isupper()]  # not ROOMS itself
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("reidlib."):
             found.append(node.module.split(".")[1])
         elif isinstance(node, ast.Import):

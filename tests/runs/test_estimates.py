@@ -17,7 +17,8 @@ GPU = Device("GPU-1", "NVIDIA H100", 80_000.0)
 @pytest.fixture(autouse=True)
 def no_memory(house):
     """What one test has read from records is not known to the next."""
-    estimates._past.cache_clear()
+    for known in (estimates._past, estimates._counts):
+        known.cache_clear()
     yield
     estimates._past.cache_clear()
 
