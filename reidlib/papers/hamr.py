@@ -266,7 +266,7 @@ TABLE_2 = table(
             "Ours",
             options=dict(triplets_of="parts"),
             variant="a triplet for each part",
-            note="M = 21: §3.4 takes the triplet loss on the 512-d vector of a part (L532)",
+            note="M = 21: §3.4 takes the triplet loss on the 512-d vector of a part (L534)",
         ),
         Row(
             "Ours",

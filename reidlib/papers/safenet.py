@@ -79,9 +79,9 @@ ASSUMED = {
         because="L494 gives no rule; the protocol's own, which needs no other training",
     ),
     "Table 3: multi-query, length": Assumed(
-        "the mean is taken of the vectors as the network gives them, and brought to length one afterwards",
-        because="L106 compares normalised representations and names no order; so a longer vector weighs more in the "
-        "mean, and none does once all have length one",
+        "the mean is taken of vectors of length one, and brought to length one itself",
+        because="L105 compares normalised representations and names no order; so no image of a query weighs more than "
+        "another",
     ),
     "Figure 5(b): candidates": Assumed(
         "four vectors of one trained network",
