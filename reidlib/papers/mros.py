@@ -93,6 +93,12 @@ ASSUMED = {
         "Euclidean, of vectors at unit length", because="not stated; the field's, and that of [6]"
     ),
     "test: mirror image": Assumed("not added", because="§2.1 tests G and names no mirror image"),
+    "AP": Assumed(
+        "plain",
+        because="L499 calls it the area under the precision-recall curve and gives no rule of summing; the code of [6] "
+        "averages the precision at the right answers. FMN has the same words and follows PAN, whose code sums "
+        "trapezoids; records hold both",
+    ),
     "re-ranking: start": Assumed("cosine distance of G", because="not stated; where ECN's released code starts"),
     "Table 2: PCB under this recipe": Assumed(
         "the sum of its cross-entropies alone, without label smoothing; all else as for MROS",

@@ -54,6 +54,11 @@ ASSUMED = {
         "every image once an epoch, in a new order, the last incomplete batch left out",
         because="not stated; open-reid's",
     ),
+    "AP": Assumed(
+        "plain",
+        because="L488 names mAP and no rule. open-reid asks scikit-learn, whose rule is this one since version 0.19 of "
+        "August 2017, and was by trapezoids before; records hold both",
+    ),
     "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
     "Tables 2 to 4: Single scale, Global only": Assumed(
         "Table 5's g4 and its g4,g3,g2,g1, without scale normalisation",
