@@ -130,7 +130,7 @@ ASSUMED = {
     ),
     "triplet: vectors": Assumed(
         "the vectors of one level concatenated, six triplets",
-        because="§3.4 takes the loss on the 512-d vector of a part (L532), which makes M = 21; eq. (4) has two "
+        because="§3.4 takes the loss on the 512-d vector of a part (L534), which makes M = 21; eq. (4) has two "
         "letters, and with M = N one would do. The released file forms one a level; a row of Table 2 has one a part",
     ),
     "DropBlock": Assumed(

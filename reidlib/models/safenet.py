@@ -99,7 +99,7 @@ ASSUMED = {
     "initialisation": Assumed(
         "He normal (fan out) for the scale normalisation and the bottleneck, normal (0.001) for the classifier, "
         "torch's default (by fan in) for the anchors",
-        because="not stated; the first three are open-reid's. An anchor has one output and 8192 or more inputs: by fan "
+        because="not stated; the first three are open-reid's. An anchor has one output and 2048 or more inputs: by fan "
         "out its map would be some forty times as large as by fan in",
     ),
 }

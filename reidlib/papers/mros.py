@@ -38,10 +38,10 @@ RECIPE = Recipe(
     per_identity=Stated(4, where="§3.1, L544: P = 32, K = 4"),
     rates=Stated({"rest": 0.001}, where="§3.1, L540: 0.001, the rate of [14]; no other rate is named"),
     weight_decay=Assumed(5e-4, because="not stated; the value of [6]"),
-    schedule=Stated("step", where="§3.1, L540: a staircase"),
+    schedule=Stated("step", where="§3.1, L542: a staircase"),
     milestones=Assumed((30, 60, 90), because="§3.1 lowers the rate after every 30 epochs; counted from the first"),
-    decay=Stated(0.1, where="§3.1, L540: by a factor of 0.1"),
-    warmup_epochs=Stated(10, where="§3.1, L538: warm-up with 10 period epochs"),
+    decay=Stated(0.1, where="§3.1, L542: by a factor of 0.1"),
+    warmup_epochs=Stated(10, where="§3.1, L540: warm-up with 10 period epochs"),
     warmup_from=Assumed(
         0.01,
         because="§3.1 gives a coefficient of 0.01; read as in [6], the share of the rate where the rise begins ([14], "
@@ -93,6 +93,12 @@ ASSUMED = {
         "Euclidean, of vectors at unit length", because="not stated; the field's, and that of [6]"
     ),
     "test: mirror image": Assumed("not added", because="§2.1 tests G and names no mirror image"),
+    "AP": Assumed(
+        "plain",
+        because="L499 calls it the area under the precision-recall curve and gives no rule of summing; the code of [6] "
+        "averages the precision at the right answers. FMN has the same words and follows PAN, whose code sums "
+        "trapezoids; records hold both",
+    ),
     "re-ranking: start": Assumed("cosine distance of G", because="not stated; where ECN's released code starts"),
     "Table 2: PCB under this recipe": Assumed(
         "the sum of its cross-entropies alone, without label smoothing; all else as for MROS",
@@ -163,7 +169,7 @@ FULL = Settings(
     options=dict(
         stages=Stated((3, 4), where="§2.1, L287: the output of the last two conv blocks"),
         stripes=Stated(6, where="§2.1, L291: s = 6"),
-        overlapping=Stated(True, where="§2.1, L289: adjacent stripes in pairs, s − 1 = 5 of them"),
+        overlapping=Stated(True, where="§2.1, L291: adjacent stripes in pairs; L297: s − 1 = 5 of them"),
         global_features=Stated(True, where="§2.2, L331 and L372: triplet and centre loss on G"),
     ),
     losses={"cross_entropy": CROSS_ENTROPY, "triplet": TRIPLET, "centre": CENTRE},

@@ -54,6 +54,11 @@ ASSUMED = {
         "every image once an epoch, in a new order, the last incomplete batch left out",
         because="not stated; open-reid's",
     ),
+    "AP": Assumed(
+        "plain",
+        because="L488 names mAP and no rule. open-reid asks scikit-learn, whose rule is this one since version 0.19 of "
+        "August 2017, and was by trapezoids before; records hold both",
+    ),
     "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
     "Tables 2 to 4: Single scale, Global only": Assumed(
         "Table 5's g4 and its g4,g3,g2,g1, without scale normalisation",
@@ -79,9 +84,9 @@ ASSUMED = {
         because="L494 gives no rule; the protocol's own, which needs no other training",
     ),
     "Table 3: multi-query, length": Assumed(
-        "the mean is taken of the vectors as the network gives them, and brought to length one afterwards",
-        because="L106 compares normalised representations and names no order; so a longer vector weighs more in the "
-        "mean, and none does once all have length one",
+        "the mean is taken of vectors of length one, and brought to length one itself",
+        because="L105 compares normalised representations and names no order; so no image of a query weighs more than "
+        "another",
     ),
     "Figure 5(b): candidates": Assumed(
         "four vectors of one trained network",

@@ -4,6 +4,7 @@ The subjects are found by walking reidlib.papers: a new row is tested on the day
 each distinct network is built and stepped through once, on images of half the width that budget smoke has.
 """
 
+import importlib
 import json
 from dataclasses import dataclass, replace
 
@@ -158,3 +159,9 @@ def test_what_a_budget_changes_is_marked_as_a_guess(table):
     for budget, changes in table.budgets.items():
         for name, value in changes.items():
             assert isinstance(value, Assumed), f"{table.slug}, budget {budget}: {name} needs Assumed(…, because=…)"
+
+
+@pytest.mark.parametrize("paper", sorted({table.paper for table in TABLES} - {"standins"}))
+def test_the_rule_of_average_precision_is_declared_with_its_reason(paper):
+    assumed = importlib.import_module(f"reidlib.papers.{paper}").ASSUMED["AP"].value
+    assert {table.ap for table in TABLES if table.paper == paper} == {assumed}
