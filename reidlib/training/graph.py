@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reidlib.data.images import sent
 from reidlib.training import precision
@@ -42,7 +43,7 @@ class GraphLoop(Loop):
 
     images: Tensor
     labels: Tensor
-    drawing: list[nn.Module]  #: the parts of the network that draw in Python
+    drawing: list[Any]  #: the parts of the network that draw in Python
     replay: Callable[[], None]
     written: tuple[dict[str, Tensor], Tensor]
 
@@ -123,33 +124,29 @@ def difference(loop: Loop, graph: Loop, images: Tensor, labels: Tensor) -> str:
     gradient that is nothing but rounding.
     """
     eager, same = (Loop(loop.settings, *_copied(loop)) for _ in range(2))
-    found = []
+    losses, hits = [], []
     for way in (eager, graph):
         torch.manual_seed(0)
         way.set_rates(1.0)
-        terms, hits = way.step(images, labels)
-        found.append([value.clone() for value in (*terms.values(), hits)])
-    (ours, our_hits), (theirs, their_hits) = (([torch.stack(values[:-1])], values[-1]) for values in found)
+        terms, right = way.step(images, labels)
+        losses.append([torch.stack([*terms.values()])])
+        hits.append(int(right))
     bf16 = precision.in_bf16(loop.recipe, images.device)
-    if bool((our_hits - their_hits).abs() > max(1.0, ROUNDING[bf16] * len(images))):
-        return f"it counts {int(their_hits)} hits instead of {int(our_hits)}"
-    moved = [[weight for weight in _weights(way) if weight.grad is not None] for way in (eager, graph)]
-    if len(moved[0]) != len(moved[1]):
-        return f"it has gradients of {len(moved[1])} weights instead of {len(moved[0])}"
-    pairs = {"losses": (ours, theirs)}
-    pairs["gradients"] = tuple([weight.grad for weight in weights] for weights in moved)
-    pairs["statistics"] = tuple([b for b in way.model.buffers() if b.is_floating_point()] for way in (eager, graph))
-    for name, (right, its) in pairs.items():
+    if abs(hits[1] - hits[0]) > max(1.0, ROUNDING[bf16] * len(images)):
+        return f"it counts {hits[1]} hits instead of {hits[0]}"
+    ways = {"losses": losses, "gradients": [_gradients(way) for way in (eager, graph)]}
+    ways["statistics"] = [[b for b in way.model.buffers() if b.is_floating_point()] for way in (eager, graph)]
+    for name, (right, its) in ways.items():
         if problem := _apart(name, right, its, ROUNDING[bf16] * _length(right)):
             return problem
     before = [weight.detach().clone() for weight in _weights(same)]
     for weight, other in zip(_weights(same), _weights(graph), strict=True):
-        weight.grad = None if other.grad is None else other.grad.clone()
+        weight.grad = other.grad
     same.set_rates(1.0)
     same.update()
-    after = list(_weights(same))
-    step = _length([new.detach() - old for new, old in zip(after, before, strict=True)])
-    return _apart("weights", after, list(_weights(graph)), ROUNDING[False] * step + STORED * _length(after))
+    after = _weights(same)
+    moved = _length(new.detach() - old for new, old in zip(after, before, strict=True))
+    return _apart("weights", after, _weights(graph), ROUNDING[False] * moved + STORED * _length(after))
 
 
 def record(step: Callable[[], tuple[dict[str, Tensor], Tensor]]) -> tuple[Callable[[], None], tuple]:
@@ -186,14 +183,19 @@ def _weights(loop: Loop) -> list[Tensor]:
     return [*loop.model.parameters(), *loop.criterion.parameters()]
 
 
+def _gradients(loop: Loop) -> list[Tensor]:
+    return [weight.grad for weight in _weights(loop) if weight.grad is not None]
+
+
 def _apart(name: str, right: list[Tensor], its: list[Tensor], allowed: float) -> str:
-    """What is wrong where the distance of two lists of tensors is more than that, or not a number; else ""."""
-    distance = _length([one.detach().double() - other for one, other in zip(right, its, strict=True)])
-    if distance <= allowed:
-        return ""
-    return f"its {name} differ by {distance:.2g}, more than rounding ({allowed:.2g})"
+    """What is wrong where two lists of tensors are farther apart than that, or not numbers; else ""."""
+    if len(right) != len(its):
+        return f"it has {name} of {len(its)} weights instead of {len(right)}"
+    distance = _length(one.detach().double() - other for one, other in zip(right, its, strict=True))
+    return "" if distance <= allowed else f"its {name} differ by {distance:.2g}, more than rounding ({allowed:.2g})"
 
 
-def _length(tensors: list[Tensor]) -> float:
+def _length(tensors: Iterable[Tensor]) -> float:
     """The Euclidean length of all numbers in them together."""
-    return float(torch.stack([tensor.detach().double().norm() for tensor in tensors]).norm()) if tensors else 0.0
+    lengths = [tensor.detach().double().norm() for tensor in tensors]
+    return float(torch.stack(lengths).norm()) if lengths else 0.0
