@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from reidlib.data.images import sent
+from reidlib.spec import printable
 from reidlib.training import precision
 from reidlib.training.step import Loop
 
@@ -112,8 +113,8 @@ def recorded(loop: Loop, images: Tensor, labels: Tensor) -> tuple[Loop, str]:
         problem = difference(loop, graph, images, labels)
         graph.rewind(loop)
     except Exception as fault:  # of a dozen kinds; an eager step raises again what is wrong with the run itself
-        line = str(fault).partition("\n")[0] or type(fault).__name__
-        problem = f"it cannot be recorded ({line})"
+        line = str(fault).strip().partition("\n")[0] or type(fault).__name__
+        problem = f"it cannot be recorded ({printable(line)[:300]})"
     return (loop, f"The step ran eagerly, not as a CUDA graph: {problem}.") if problem else (graph, "")
 
 

@@ -1,5 +1,7 @@
 """The step as a graph: its loop against one written out by hand, and what makes a run go on eagerly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -218,6 +220,7 @@ WRONG = [
     (broken(RuntimeError("operation not permitted when stream is capturing\nCUDA")), "cannot be recorded (operation"),
     (broken(torch.OutOfMemoryError("CUDA out of memory")), "cannot be recorded (CUDA out of memory)"),
     (broken(KeyError()), "cannot be recorded (KeyError)"),
+    (broken(RuntimeError("\tan\x1b[2J odd " + 999 * "word ")), "cannot be recorded (an"),
     (wrong(first_weight), "its weights differ by"),
     (wrong(loss), "its losses differ by"),
     (wrong(gradient), "its gradients differ by"),
@@ -238,6 +241,7 @@ def test_a_graph_that_fails_or_differs_leaves_the_run_eager_with_the_reason(
     trained, lines = run(data, tmp_path / "failed")
     assert trained.step == "eager" and lines[0] == trained.why
     assert trained.why.startswith("The step ran eagerly, not as a CUDA graph: ") and reason in trained.why
+    assert trained.why.isprintable() and len(trained.why) < 500, "a record takes it"
     assert torch.equal(numbers(trained), numbers(eager)), "nothing of the attempt is left"
     assert training.checkpoint.step_of(tmp_path / "failed" / training.WEIGHTS) == ("eager", trained.why)
 
@@ -287,11 +291,11 @@ SYSTEMS = {
 def system(name, **changes):
     table = papers.table(SYSTEMS[name][0])
     settings = table.settings(papers.rows(table, [SYSTEMS[name][1]])[0], "small")
-    settings = Settings(**{**vars(settings), "recipe": settings.recipe.but(start="scratch", **changes)})
+    settings = replace(settings, recipe=settings.recipe.but(start="scratch", **changes))
     first = None
     if settings.first is not None:
         before = settings.first.settings
-        first, _ = training.build(Settings(**{**vars(before), "recipe": before.recipe.but(start="scratch")}), 8, 0)
+        first, _ = training.build(replace(before, recipe=before.recipe.but(start="scratch")), 8, 0)
     model, _ = training.build(settings, 8, 0, first)
     return settings, model
 
