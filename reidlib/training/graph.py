@@ -52,12 +52,12 @@ class GraphLoop(Loop):
     def of_loop(cls, loop: Loop, images: Tensor, labels: Tensor) -> GraphLoop:
         """The graph of this loop's step on batches of this shape, in the loop's state; the loop stays as it is.
 
-        It is recorded on a grey batch, with rates and draws of 0, so that anything that it had kept of the recording
-        would show in the comparison.
+        It is recorded on a grey batch with its labels in reverse, with rates and draws of 0, so that anything that it
+        had kept of the recording would show in the comparison.
         """
         copy = cls(loop.settings, *_copied(loop))
         device = images.device
-        copy.images, copy.labels = torch.zeros_like(images), labels.clone()
+        copy.images, copy.labels = torch.zeros_like(images), labels.flip(0)
         copy.drawing = [module for module in copy.model.modules() if hasattr(module, "draw")]
         for module in copy.drawing:
             module.drawn = torch.zeros_like(module.draw(), device=device)
