@@ -133,13 +133,13 @@ def difference(loop: Loop, graph: Loop, images: Tensor, labels: Tensor) -> str:
         losses.append([torch.stack([*terms.values()])])
         hits.append(int(right))
     bf16 = precision.in_bf16(loop.recipe, images.device)
-    if abs(hits[1] - hits[0]) > max(1.0, ROUNDING[bf16] * len(images)):
-        return f"it counts {hits[1]} hits instead of {hits[0]}"
     ways = {"losses": losses, "gradients": [_gradients(way) for way in (eager, graph)]}
     ways["statistics"] = [[b for b in way.model.buffers() if b.is_floating_point()] for way in (eager, graph)]
     for name, (right, its) in ways.items():
         if problem := _apart(name, right, its, ROUNDING[bf16] * _length(right)):
             return problem
+    if abs(hits[1] - hits[0]) > max(1.0, ROUNDING[bf16] * len(images)):
+        return f"it counts {hits[1]} hits instead of {hits[0]}"
     before = [weight.detach().clone() for weight in _weights(same)]
     for weight, other in zip(_weights(same), _weights(graph), strict=True):
         weight.grad = other.grad
