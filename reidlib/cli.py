@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from reidlib.spec import ReidError, check_choice, printable
 
 if TYPE_CHECKING:
     from reidlib.book.chapters import Chapter
-    from reidlib.runs.batch import Plan
+    from reidlib.runs.batch import Job, Plan
     from reidlib.runs.devices import Place
 
 
@@ -143,7 +143,7 @@ def _shared() -> list[_Parser]:
     batch("tables", nargs="*", metavar="PAPER[/TABLE]", help="papers, tables or figures; default all")
     batch("--dataset", nargs="+", default=[], metavar="NAME", help="only these; default all of each table")
     places("--gpus", default="all", help="all (default), or some by number: 0,1")
-    places("--per-gpu", type=_positive, default=1, metavar="N", help="runs that share a GPU; default 1")
+    places("--per-gpu", type=_positive, metavar="N", help="runs that share a GPU; default: by its memory and the cores")
     places("--at-once", type=_positive, metavar="N", help="at most N runs at once; default: one a core or GPU")
     places("--deterministic", action="store_true", help="the same bits in every run of one machine; slower on a GPU")
     as_json("--json", action="store_true", help="as JSON, for programs (reproduce: the plan, with --dry-run)")
@@ -228,7 +228,7 @@ def run_table(given: argparse.Namespace) -> None:
 
 
 def train_rows(given: argparse.Namespace) -> None:
-    from reidlib.runs import engine
+    from reidlib.runs import batch, engine
     from reidlib.runs.run import runs_of
 
     if given.again and not given.row:
@@ -243,13 +243,14 @@ def train_rows(given: argparse.Namespace) -> None:
         if run not in missing:
             print(f"finished already: {run.record_file}")
     if missing:
-        engine.train_runs(missing, _found_places(given), deterministic=given.deterministic)
+        engine.train_runs(missing, _found_places(given, batch.jobs_of(missing)), deterministic=given.deterministic)
 
 
-def _found_places(given: argparse.Namespace) -> list[Place]:
-    from reidlib.runs import devices
+def _found_places(given: argparse.Namespace, jobs: Sequence[Job]) -> list[Place]:
+    from reidlib.runs import batch, devices
 
-    return devices.places(given.gpus, per_gpu=given.per_gpu, threads=given.threads)[: given.at_once]
+    shared = given.per_gpu or batch.per_gpu(jobs[: given.at_once], devices.devices(given.gpus), given.threads or 1)
+    return devices.places(given.gpus, per_gpu=shared, threads=given.threads)[: given.at_once]
 
 
 def _has_papermill() -> bool:
@@ -272,7 +273,7 @@ def reproduce(given: argparse.Namespace) -> None:
     if given.json and not given.dry_run:
         raise ReidError("--json is the plan for programs: add --dry-run")
     plan, notebooks = _plan(given)
-    places = _found_places(given)
+    places = _found_places(given, plan.jobs)
     plan = replace(plan, jobs=tuple(batch.estimated(plan.jobs, places)))
     if given.json:
         print(json.dumps(chapters.as_json(plan, notebooks), indent=1, ensure_ascii=False))

@@ -266,6 +266,8 @@ class HAMR(nn.Module):
     (eq. 4). Embedding: the parts' outputs of the last BN, concatenated: 21 · 512 = 10,752 entries with MGO.
     """
 
+    drawn: Tensor | None = None  #: what `draw` has drawn for this step, on the device; None: the step draws it itself
+
     def __init__(
         self,
         identities: int,
@@ -322,7 +324,9 @@ class HAMR(nn.Module):
         maps["F"] = fused
 
         share = self.dropblock_share if self.training else 0.0
-        windows = [drop_block(fused[:, :, top:bottom], share) for top, bottom in self.rows]
+        bands = [None] * len(self.rows) if self.drawn is None else self.drawn.unbind()
+        cut = zip(self.rows, bands, strict=True)
+        windows = [drop_block(fused[:, :, top:bottom], share, band) for (top, bottom), band in cut]
         vectors = [extract(window) for extract, window in zip(self.extractors, windows, strict=True)]  # B × 512 each
         normalised = [neck(vector) for neck, vector in zip(self.necks, vectors, strict=True)]
         logits = [classify(vector) for classify, vector in zip(self.classifiers, normalised, strict=True)]
@@ -336,18 +340,36 @@ class HAMR(nn.Module):
             shares=(1 / len(logits),) * len(logits),
         )
 
+    def draw(self) -> Tensor:
+        """What `drop_block` draws in a training step, in its order: the top row of each window's band (0 for a window
+        that stays whole), int64, on the CPU."""
+        return torch.tensor([_drawn_top(bottom - top, self.dropblock_share) for top, bottom in self.rows])
 
-def drop_block(window: Tensor, share: float) -> Tensor:
+
+def drop_block(window: Tensor, share: float, top: Tensor | None = None) -> Tensor:
     """The window (B × C × h × w) without a band of `share` of its rows at a random height, one for the whole batch.
 
-    A window of fewer than `DROPPED_FROM` rows stays whole; at least one row stays.
+    A window of fewer than `DROPPED_FROM` rows stays whole; at least one row stays. top: first row of the band as a
+    tensor on the device, which is not read back; None: it is drawn.
     """
-    height = window.shape[2]
-    band = min(round(share * height), height - 1)
-    if band == 0 or height < DROPPED_FROM:
+    height, band = window.shape[2], _band(window.shape[2], share)
+    if band == 0:
         return window
-    top = int(torch.randint(height - band + 1, ()))
-    return torch.cat([window[:, :, :top], window[:, :, top + band :]], dim=2)  # B × C × (h − band) × w
+    if top is None:
+        first = _drawn_top(height, share)
+        return torch.cat([window[:, :, :first], window[:, :, first + band :]], dim=2)  # B × C × (h − band) × w
+    rows = torch.arange(height - band, device=window.device)
+    left = window.permute(0, 2, 3, 1).index_select(1, rows + band * (rows >= top))  # so, it stays channels_last
+    return left.permute(0, 3, 1, 2)
+
+
+def _band(height: int, share: float) -> int:
+    return min(round(share * height), height - 1) if height >= DROPPED_FROM else 0
+
+
+def _drawn_top(height: int, share: float) -> int:
+    band = _band(height, share)
+    return int(torch.randint(height - band + 1, ())) if band else 0
 
 
 def _attend(attention: nn.Module, map_: Tensor, maps: dict[str, Tensor], where: str = "") -> Tensor:

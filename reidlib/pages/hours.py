@@ -67,15 +67,21 @@ def together(found: pd.DataFrame) -> Page:
 
 
 def speed(measured: Mapping[str, Any]) -> Page:
-    """What `benchmarks/training.py --json` has written: images a second of three ways to train, a line a network."""
-    columns = ["network", "input", "batch", "bare step", "our loop", "of the bare step"]
+    """What `benchmarks/training.py --json` has written: images a second of the ways to train, a line a network.
+
+    The step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share.
+    """
+    graphs = any("graph" in case for case in measured["cases"].values())
+    columns = ["network", "input", "batch", "bare step", *(["as a graph"] if graphs else []), "our loop"]
+    columns += [f"of the {'graph' if graphs else 'bare step'}"]
     columns += ["conventional pipeline", "our loop against it", "peak memory, MiB"]
     lines = []
     for name, case in measured["cases"].items():
         if "error" in case:
             lines.append([name, *state(f"failed: {case['error']}", len(columns) - 1)])
         else:
-            cells = ["×".join(map(str, case["size"])), case["batch"], case["bare step"], case["our loop"]]
+            cells = ["×".join(map(str, case["size"])), case["batch"], case["bare step"]]
+            cells += [*([case.get("graph", "")] if graphs else []), case["our loop"]]
             cells += [f"{100 * case['share']:.0f} %", case["conventional"], f"{case['ratio']:.2f} ×"]
             lines.append([name, *cells, f"{case['memory_mb']:,.0f}"])
     how = (

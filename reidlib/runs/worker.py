@@ -49,7 +49,7 @@ from reidlib.runs.run import Run
 from reidlib.spec import Busy, ReidError, Settings, value_of
 from reidlib.training import TrainingImages, precision
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  #: images in one forward pass of a test: enough to fill a GPU
 CPU = torch.device("cpu")
 EPOCH_FIELDS = ("epoch", "epochs", "loss", "accuracy", "images_per_second", "eta")
 FEWER = "let fewer runs share the device (--per-gpu)"
@@ -161,7 +161,8 @@ def _train_and_test(
         data=run.data | _describe(data),
         start=trained.start,
         tie_rule=TIE_RULE,
-        step="eager" if trained.curve else "",
+        step=trained.step,
+        notes=list(dict.fromkeys(one.why for one in (before, trained) if one and one.why)),
         metrics={run.protocol: metrics},
         curve=trained.curve,
         seconds=trained.seconds + (before.seconds if before else 0),
@@ -242,7 +243,7 @@ def embeddings(run: Run, model: torch.nn.Module, data: Dataset, split: str, devi
     recipe, frame = run.settings.recipe, data.split(split)
     if not len(frame):
         raise ReidError(f"{run.dataset}: no {split} images, which {run.protocol} needs (Market-1501: folder gt_bbox)")
-    batches = datasets.decoded(data, split, recipe.size).to(device).split(EVALUATION_BATCH)
+    batches = datasets.decoded(data, split, recipe.size).to(device).split(EVALUATION_BATCH[device.type])
     bf16 = precision.in_bf16(recipe, device)
     with precision.products(recipe):
         found = features.extract(model, (pictures.normalise(batch) for batch in batches), bf16=bf16)

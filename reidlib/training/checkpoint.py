@@ -121,6 +121,12 @@ def checkpoint_threads(folder: Path) -> int | None:
     return None
 
 
+def step_of(file: Path) -> tuple[str, str]:
+    """How the steps ran that led to these weights, and why eagerly on a GPU; files of before know eager steps alone."""
+    metadata = _metadata(file)
+    return metadata.get("step", "eager"), metadata.get("why", "")
+
+
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file of `write_tensors`. Raises one of half a dozen kinds of error for a file
     that is damaged, or whose tensors are not those that were written."""

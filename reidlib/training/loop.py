@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from reidlib.data.images import sent
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.spec import ReidError, Settings
-from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve, finished, resume, save_checkpoint, write_tensors
+from reidlib.training import graph
+from reidlib.training.checkpoint import (
+    CHECKPOINT,
+    WEIGHTS,
+    Curve,
+    finished,
+    resume,
+    save_checkpoint,
+    step_of,
+    write_tensors,
+)
 from reidlib.training.schedule import epoch_seed, rate_factor
 from reidlib.training.step import Loop, augmented, build, on_device
 
@@ -49,6 +59,8 @@ class Trained:
     model: nn.Module
     start: str
     curve: Curve = field(default_factory=list)
+    step: str = ""  #: how its steps ran: "eager" or "cuda graph"; "" where nothing was trained
+    why: str = ""  #: why eagerly on a GPU, a sentence
 
     @property
     def seconds(self) -> float:
@@ -90,9 +102,14 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if (done := finished(folder / WEIGHTS, model)) is not None:
         log(f"trained already: {folder / WEIGHTS}")
-        return Trained(model.eval(), start, done)
+        return Trained(model.eval(), start, done, *step_of(folder / WEIGHTS))
     loop = Loop.of(settings, model, data.identities)
-    curve = resume(folder, loop, log)
+    del model  # a graph has its own
+    curve, why = resume(folder, loop, log), ""
+    if device.type in graph.DEVICES and len(curve) < recipe.epochs:
+        loop, why = graph.recorded(loop, *_some_batch(loop, data, seed))
+        log(why or "the step is a CUDA graph")
+    step = "cuda graph" if isinstance(loop, graph.GraphLoop) else "eager"
     saved = time.monotonic()
     for epoch in range(len(curve), recipe.epochs):
         curve.append(run_epoch(loop, data, seed=seed, epoch=epoch))
@@ -102,8 +119,9 @@ def train(
             save_checkpoint(folder / CHECKPOINT, loop, curve)
             saved = time.monotonic()
         on_epoch(point)
-    write_tensors(folder / WEIGHTS, model.eval().state_dict(), {"curve": json.dumps(curve)})
-    return Trained(model, start, curve)
+    how = {"curve": json.dumps(curve), "step": step, "why": why}
+    write_tensors(folder / WEIGHTS, loop.model.eval().state_dict(), how)
+    return Trained(loop.model, start, curve, step, why)
 
 
 def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dict[str, float]:
@@ -114,12 +132,9 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
     torch.manual_seed(epoch_seed(seed, epoch))  # dropout and whatever else a model draws
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     labels = data.labels.cpu()
-    if recipe.per_identity:
-        batches = identity_batches(labels, recipe.batch, recipe.per_identity, generator)
-    else:
-        batches = epoch_batches(len(data.files), recipe.batch, generator)
+    batches = _batches(loop, labels, generator)
     if recipe.fresh_momentum:
-        loop.optimiser.state.clear()
+        loop.forget()
     loop.train_mode()
     for chosen in batches:
         loop.criterion.check(labels[chosen])  # on the CPU: a check of the labels on a GPU would wait for its work
@@ -128,8 +143,7 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
     history: list[Tensor] = []  # read once, at the end: to read a loss at once would make a GPU wait for its step
     for number, (chosen, identities) in enumerate(order):
         factor = rate_factor(recipe, epoch * len(batches) + number, len(batches))
-        for group in loop.optimiser.param_groups:
-            group["lr"] = group["initial_rate"] * factor
+        loop.set_rates(factor)
         terms, hits = loop.step(augmented(data.images[chosen], recipe, generator), identities)
         names = list(terms)
         history.append(torch.stack([value.float() for value in (*terms.values(), hits)]))
@@ -145,10 +159,25 @@ def run_epoch(loop: Loop, data: TrainingImages, *, seed: int, epoch: int) -> dic
         **means,
         "loss": sum(means.values()),
         "accuracy": 100 * float(values[:, -1].sum()) / seen,
-        "rate": max(group["lr"] for group in loop.optimiser.param_groups),
+        "rate": max(group["initial_rate"] * factor for group in loop.optimiser.param_groups),
         "images": seen,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _batches(loop: Loop, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """The images of each batch of one epoch. labels: of all images, on the CPU."""
+    recipe = loop.recipe
+    if recipe.per_identity:
+        return identity_batches(labels, recipe.batch, recipe.per_identity, generator)
+    return epoch_batches(len(labels), recipe.batch, generator)
+
+
+def _some_batch(loop: Loop, data: TrainingImages, seed: int) -> tuple[Tensor, Tensor]:
+    """Augmented images and labels of a batch as the training has them: the first one of its first epoch."""
+    generator = torch.Generator().manual_seed(epoch_seed(seed, 0))
+    chosen = sent(_batches(loop, data.labels.cpu(), generator)[0], data.images.device)
+    return augmented(data.images[chosen], loop.recipe, generator), data.labels[chosen]
 
 
 def _progress(curve: Curve, epochs: int) -> dict[str, float]:

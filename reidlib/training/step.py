@@ -76,6 +76,15 @@ class Loop:
         if self.settings.first is not None:
             self.model.get_submodule(self.settings.first.into).eval()
 
+    def set_rates(self, factor: float) -> None:
+        """Learning rates of the next steps: this factor times the base rates."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_rate"] * factor
+
+    def forget(self) -> None:
+        """From now on the optimiser is as before its first step."""
+        self.optimiser.state.clear()
+
     def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
         with precision.products(self.recipe):
@@ -86,14 +95,17 @@ class Loop:
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
         terms = self.criterion(output, labels)
-        optimisers = [self.optimiser, self.own] if self.own else [self.optimiser]
-        for optimiser in optimisers:
+        for optimiser in filter(None, (self.optimiser, self.own)):
             optimiser.zero_grad()
         torch.stack(list(terms.values())).sum().backward()
-        for optimiser in optimisers:
-            optimiser.step()
+        self.update()
         hits = (output.logits[0].detach().argmax(1) == labels).sum()
         return {name: value.detach() for name, value in terms.items()}, hits
+
+    def update(self) -> None:
+        """Moves the weights by their gradients."""
+        for optimiser in filter(None, (self.optimiser, self.own)):
+            optimiser.step()
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

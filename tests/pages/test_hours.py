@@ -85,6 +85,13 @@ def test_the_speed_of_the_loop_is_shown_as_it_was_measured():
     assert cells[0] == ["IDE", "256×128", "16", "8.0", "7.6", "95 %", "3.8", "2.00 ×", "2,048"]
     assert cells[1] == ["FMN", *["failed: X"] * 8]
     assert "cpu (<a>)" in text and "0123456" in text
+    measured["cases"] |= {
+        "IDE": case | {"share": 0.95, "ratio": 2.0, "graph": 30.0},
+        "eager": case | {"share": 1.0, "ratio": 2.0},
+    }
+    cells = hours.speed(measured).tables()[0].texts()
+    assert cells[0][3:7] == ["8.0", "30.0", "7.6", "95 %"], "of the graph"
+    assert cells[2][3:6] == ["8.0", "", "7.6"], "a network whose step could not be recorded"
 
 
 def test_the_page_says_whose_images():

@@ -185,11 +185,26 @@ def test_rows_that_have_records_are_left_out_of_a_command(cpu, house, capsys):
     assert job["command"][3:5] == ["--row", planned().runs[1].row.label]
 
 
+def test_runs_share_a_gpu_as_far_as_cores_and_memory_go(monkeypatch):
+    monkeypatch.setattr(batch, "cores", lambda: 32)
+    jobs = jobs_of([1.0] * 40)  # of 1000 MB each
+    gpu, small = Device("GPU-a", "NVIDIA H100", 80_000.0), Device("GPU-b", "another", 3_500.0)
+    assert batch.per_gpu(jobs, [gpu]) == batch.MOST_PER_GPU
+    assert batch.per_gpu(jobs, [gpu], threads=8) == 4, "cores"
+    assert batch.per_gpu(jobs, [gpu, gpu, gpu, gpu]) == 8, "cores"
+    assert batch.per_gpu(jobs, [gpu, small]) == 3, "memory of the smallest"
+    assert batch.per_gpu(jobs[:5], [gpu, gpu]) == 3, "no more than there are jobs"
+    assert batch.per_gpu(jobs, [replace(small, memory_mb=900.0)]) == 1
+    for unknown in (replace(gpu, memory_mb=0.0), PLACE.device):
+        assert batch.per_gpu(jobs, [unknown]) == 1
+    assert batch.per_gpu([], [gpu]) == 1
+
+
 def jobs_of(seconds, after=()):
     """Jobs that take so long; after: for each the numbers of those that it waits for."""
     made = [SimpleNamespace(run=SimpleNamespace(record_file=number), after=()) for number in range(len(seconds))]
     for number, job in enumerate(made):
-        job.estimate = batch.Estimate(seconds[number], 0.0, 0.0)
+        job.estimate = batch.Estimate(seconds[number], 1000.0, 0.0)
         job.after = after[number] if after else ()
     return made
 

@@ -163,6 +163,22 @@ def test_a_device_that_runs_out_of_memory_is_named_with_the_batch_that_fits(hous
     assert run.record().error in said
 
 
+def test_a_record_says_how_the_steps_ran_and_why(house, monkeypatch):
+    """A step that cannot be recorded as a CUDA graph ends no run. On a processor nobody tries."""
+
+    def fails(step):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(training.graph, "record", fails)
+    plain = run_here(small())
+    assert (plain.step, plain.notes) == ("eager", [])
+    monkeypatch.setattr(training.graph, "DEVICES", ("cpu",))
+    tried = run_here(small(again=[ROW]))
+    assert tried.ok and tried.step == "eager" and tried.metrics == plain.metrics
+    assert "cannot be recorded (operation not permitted" in tried.notes[0]
+    assert records.read(small(again=[ROW]).record_file).notes == tried.notes
+
+
 def test_a_run_that_an_odd_record_or_another_process_holds(house):
     run, lines = runs_of("standins/difficulty", budget="smoke")[0], []
     run.record_file.parent.mkdir(parents=True)
