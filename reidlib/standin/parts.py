@@ -29,6 +29,7 @@ STRAPS: dict[str, int] = {"none": 0, "backpack": 1, "shoulder": 2}
 KIND, MATERIAL, PART = 0, 1, 2
 A, B, HINT = slice(3, 6), slice(6, 9), slice(9, 12)
 SX, SZ, R0, R1, U0, V0 = range(12, 18)
+COLUMNS = 18
 
 # Columns of a material's row.
 M_FIRST, M_SECOND, M_STRAP = 0, 3, 6

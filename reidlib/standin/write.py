@@ -183,7 +183,7 @@ def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]
     import torch
 
     from .rendering import pixels
-    from .scene import compose
+    from .scene import compose_all
 
     batch = BATCH if job.device == "cpu" else DEVICE_BATCH
     with ExitStack() as stack:
@@ -192,7 +192,7 @@ def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]
         log = stack.enter_context(truths.open_log(job.out, number)) if job.truth else None
         for start in range(0, len(specs), batch):
             some = specs[start : start + batch]
-            scenes = [compose(job.domain, job.seed, spec) for spec in some]
+            scenes = compose_all(job.domain, job.seed, some)
             rendered = pixels(scenes, job.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
