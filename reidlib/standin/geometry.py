@@ -142,7 +142,12 @@ def pack(
     pixels = np.clip(np.concatenate([first, last]), 0, np.concatenate([size, size])).astype(np.int32)
     kept = np.flatnonzero((pixels[2] > pixels[0]) & (pixels[3] > pixels[1]) & (nearest > NEAREST))
 
-    eye, columns, height, origin = eye.chosen(kept), solids.columns[:, kept], solids.height[kept], solids.origin[:, kept]
+    eye, columns, height, origin = (
+        eye.chosen(kept),
+        solids.columns[:, kept],
+        solids.height[kept],
+        solids.origin[:, kept],
+    )
     axes, scale = solids.axes[..., kept], solids.scale[:, kept]
     depth = dot(origin + 0.5 * height * axes[:, 1] - eye.point, eye.ahead)
     axes = axes / scale

@@ -113,14 +113,21 @@ def _surfaces(domain: Domain, seed: int, camera: int) -> np.ndarray:
     return np.array([np.hstack([*numbers, random.randrange(2**20)]) for numbers in ordered], dtype=np.float32)
 
 
-def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
-    """The person `key` at a moment of a walk past a camera, and the random stream of that one image."""
+@functools.lru_cache(maxsize=4096)
+def _path(domain: Domain, seed: int, key: str, camera: int, number: int) -> tuple[float, float, float, float, bool]:
+    """A walk past a camera: heading (radians), place (x, z), first phase of the step (share), whether they stand."""
     view, rates = domain.cameras[camera - 1], domain.rates
     path = domain.stream(seed, "walk", key, camera, number)
     heading = math.radians(path.choice(view.headings) + spread(path, rates.heading_track))
     z = between(path, view.near + 0.6, view.far - 0.6)
     x = between(path, -0.7, 0.7) * view.spread * z
-    first_phase, standing = path.random(), path.random() < rates.standing
+    return heading, x, z, path.random(), path.random() < rates.standing
+
+
+def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: int) -> tuple[Walker, Random]:
+    """The person `key` at a moment of a walk past a camera, and the random stream of that one image."""
+    view = domain.cameras[camera - 1]
+    heading, x, z, first_phase, standing = _path(domain, seed, key, camera, number)
     image = domain.stream(seed, "image", key, camera, moment)
     # Along the path and back, so that long walks stay in view.
     along = 0.55 * (abs((moment + 4.0 * first_phase) % 8.0 - 4.0) - 2.0)
@@ -130,7 +137,7 @@ def walk(domain: Domain, seed: int, key: str, camera: int, number: int, moment: 
     phase = 2.0 * math.pi * (first_phase + 0.37 * moment + 0.2 * image.random())
     stride = 0.12 if standing else between(image, 0.85, 1.1)
     pose = body.Pose(phase, stride, spread(image, 0.25), between(image, 0.15, 0.4))
-    heading += math.radians(spread(image, rates.heading_image))
+    heading += math.radians(spread(image, domain.rates.heading_image))
     return Walker(person_of(domain, seed, key), pose, heading, x, z), image
 
 
@@ -334,7 +341,15 @@ class _Stage:
         # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a
         # coarseness below 0 to take from that.
         coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
-        look = (*view.gains, view.contrast, view.saturation, view.exposure * factors["light"], view.blur, coarse, view.noise)
+        look = (
+            *view.gains,
+            view.contrast,
+            view.saturation,
+            view.exposure * factors["light"],
+            view.blur,
+            coarse,
+            view.noise,
+        )
         noise = self.random.randrange(2**30)
         quality = view.quality[0] + self.random.randrange(view.quality[1] - view.quality[0] + 1)
         return Scene(
