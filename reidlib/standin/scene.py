@@ -180,8 +180,8 @@ class _Stage:
         self.add(body.figure(walker.person, walker.pose), body.materials(walker.person), part, *turn)
         self.feet.append((walker.x, walker.z, walker.person.height))
 
-    def add(self, rows: list[parts.Row], materials: np.ndarray, *place: float) -> None:
-        self.groups.append(Group(len(rows), sum(map(len, self.materials)), *place))
+    def add(self, rows: list[parts.Row], materials: np.ndarray, part: int = parts.BACKGROUND, *place: float) -> None:
+        self.groups.append(Group(len(rows), sum(map(len, self.materials)), part, *place))
         self.rows += rows
         self.materials.append(materials)
 
