@@ -6,9 +6,11 @@ import math
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from . import parts
 from .identity import Person
@@ -38,7 +40,8 @@ def _along(angle: float) -> Vector:
     return (0.0, -math.cos(angle), math.sin(angle))
 
 
-def materials(person: Person) -> list[Row]:
+@lru_cache(maxsize=4096)
+def materials(person: Person) -> np.ndarray:
     """The person's materials, in the order of the constants above."""
     upper, lower = person.upper, person.lower
     straps = person.bag if person.bag in parts.STRAPS else "none"
@@ -52,7 +55,7 @@ def materials(person: Person) -> list[Row]:
     raglan = upper.second if upper.pattern == "print" and upper.numbers[0] > 0.11 else upper.colour
     leg = lower.pattern if lower.pattern not in ("print", "diagonal") else "plain"
     hips = "plain" if leg in ("side", "halves") else leg
-    return [
+    rows = [
         material(person.skin, folds=0.04),
         material(person.skin, scaled_colour(person.skin, 0.45), "face", folds=0.03),
         material(person.hair_colour, folds=0.3),
@@ -67,6 +70,7 @@ def materials(person: Person) -> list[Row]:
         material(person.inner, folds=0.1),
         material(scaled_colour(person.bag_colour, 0.75), folds=0.1),
     ]
+    return np.array(rows)
 
 
 def figure(person: Person, pose: Pose) -> list[Row]:

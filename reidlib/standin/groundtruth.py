@@ -105,10 +105,10 @@ def noted(out: Path) -> set[str]:
     return {path for path, *_ in _lines(out)}
 
 
-def gathered(out: Path, paths: Sequence[str]) -> bytes:
+def gathered(out: Path, folder: str, paths: Sequence[str]) -> bytes:
     """Content of the file with the truth of one folder, whose images are `paths`, from the logs."""
     wanted = set(paths)
-    lines = {path: (mask, known) for path, mask, known in _lines(out) if path in wanted}
+    lines = {path: (mask, known) for path, mask, known in _lines(out, folder) if path in wanted}
     masks = [base64.b64decode(lines[path][0]) for path in paths]
     columns: dict[str, Any] = {"names": np.array(paths), "masks": np.frombuffer(b"".join(masks), np.uint8)}
     columns["ends"] = np.cumsum([len(mask) for mask in masks])
@@ -121,10 +121,12 @@ def gathered(out: Path, paths: Sequence[str]) -> bytes:
     return content.getvalue()
 
 
-def _lines(out: Path) -> Iterator[tuple[str, str, dict]]:
-    """The whole lines of all logs: path, mask, factors."""
+def _lines(out: Path, folder: str = "") -> Iterator[tuple[str, str, dict]]:
+    """The whole lines of all logs, or those of one folder: path, mask, factors."""
+    begin = f'["{folder}'.encode()
     for log in sorted(out.glob(LOGS)):
         with open(log, "rb") as file:
             for line in file:
-                with suppress(ValueError):  # empty, or cut short
-                    yield tuple(json.loads(line))
+                if line.startswith(begin):
+                    with suppress(ValueError):  # cut short
+                        yield tuple(json.loads(line))

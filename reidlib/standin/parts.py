@@ -29,6 +29,7 @@ STRAPS: dict[str, int] = {"none": 0, "backpack": 1, "shoulder": 2}
 KIND, MATERIAL, PART = 0, 1, 2
 A, B, HINT = slice(3, 6), slice(6, 9), slice(9, 12)
 SX, SZ, R0, R1, U0, V0 = range(12, 18)
+COLUMNS = 18
 
 # Columns of a material's row.
 M_FIRST, M_SECOND, M_STRAP = 0, 3, 6
@@ -69,7 +70,7 @@ def primitive(
     hint            its sideways direction, as nearly as its axis allows
     u0, v0          where its texture starts, metres
     """
-    return (float(kind), float(material), float(part), *a, *b, *hint, sx, sz, r0, r1, u0, v0)
+    return (kind, material, part, *a, *b, *hint, sx, sz, r0, r1, u0, v0)
 
 
 def solid(kind: int, part: int, material: int, middle: Vector, up: Vector, half: Vector, **more: Any) -> Row:
@@ -90,4 +91,4 @@ def material(
     folds: float = 0.12,
 ) -> Row:
     """One material: two colours and a pattern between them, a strap across it, and the depth of its folds."""
-    return (*first, *(second or first), *strap, float(PATTERNS[pattern]), *numbers, side, float(STRAPS[straps]), folds)
+    return (*first, *(second or first), *strap, PATTERNS[pattern], *numbers, side, STRAPS[straps], folds)

@@ -29,38 +29,45 @@ class Rendered(NamedTuple):
     hidden: Tensor
 
 
-@torch.inference_mode()
-def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
-    """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
+def joined(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
+    """The numbers of several images as one batch on the device."""
 
-    def joined(arrays: Iterable[np.ndarray]) -> Tensor:
+    def one(arrays: Iterable[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(list(arrays))).to(device)
 
     def every(name: str) -> Tensor:
-        return joined(getattr(p, name) for p in scenes)
+        return one(getattr(p, name) for p in scenes)
 
     def last(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(p, name) for p in scenes], axis=-1)).to(device)
 
     first = np.cumsum([0] + [len(p.materials) for p in scenes[:-1]])
-    batch = Batch(
-        material=joined(p.material + f for p, f in zip(scenes, first, strict=True)),
+    return Batch(
+        material=one(p.material + f for p, f in zip(scenes, first, strict=True)),
         images=len(scenes),
-        image=joined(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
+        image=one(np.full(len(p.kind), number) for number, p in enumerate(scenes)),
         own=every("material"),
-        order=joined(np.arange(len(p.kind)) for p in scenes),
+        order=one(np.arange(len(p.kind)) for p in scenes),
         **{name: every(name) for name in ("pixels", "kind", "part")},
         **{name: every(name).T.contiguous() for name in ("packed", "materials", "surfaces")},
         **{name: last(name) for name in ("ray", "place", "walls", "light", "shadows", "look", "seed")},
     )
-    linear = backgrounds(batch)
+
+
+@torch.inference_mode()
+def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
+    """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
+    batch = joined(scenes, device)
+    linear = torch.empty(3, batch.images * PIXELS, device=device)
     mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
-    figure = torch.zeros_like(mask, dtype=torch.bool)
+    figure, free = torch.zeros_like(mask, dtype=torch.bool), torch.ones_like(mask, dtype=torch.bool)
     if len(batch.kind):
         shown, pixel, primitive, *rest = cast(batch, culled)
-        linear[:, pixel] = shaded(batch, primitive, *rest)
+        linear.index_copy_(1, pixel, shaded(batch, primitive, *rest))
         mask[pixel] = batch.part[primitive].to(torch.uint8)
-        figure[shown] = True
+        figure[shown], free[pixel] = True, False
+    behind = torch.nonzero(free).flatten()
+    linear.index_copy_(1, behind, backgrounds(batch, behind))
     seen = (figure & (mask >= FIGURE[0]) & (mask <= FIGURE[-1])).reshape(batch.images, -1).sum(1)
     whole = figure.reshape(batch.images, -1).sum(1)
     hidden = (whole - seen) / torch.clamp(whole, min=1)

@@ -99,18 +99,18 @@ def shaded(batch: Batch, primitive: Tensor, point: Tensor, normal: Tensor, world
     return albedo * albedo * depth * (light[3:6] * facing + light[6:9] * sky)
 
 
-def backgrounds(batch: Batch) -> Tensor:
-    """Linear light (3, B * PIXELS) of ground and walls where nothing stands."""
-    device = batch.ray.device
-    flat = torch.arange(PIXELS, device=device)
-    u = (flat % g.WIDTH).to(torch.float32)[None] + 0.5
-    v = torch.div(flat, g.WIDTH, rounding_mode="floor").to(torch.float32)[None] + 0.5
-    ray, place, walls, light = (t[:, :, None] for t in (batch.ray, batch.place, batch.walls, batch.light))
+def backgrounds(batch: Batch, pixel: Tensor) -> Tensor:
+    """Linear light (3, N) of ground and walls at flat pixel numbers (N), on which nothing stands."""
+    image = torch.div(pixel, PIXELS, rounding_mode="floor")
+    flat = pixel - image * PIXELS
+    row = torch.div(flat, g.WIDTH, rounding_mode="floor")
+    u, v = (flat - row * g.WIDTH).to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
+    ray, place, walls, light = (take(t, image) for t in (batch.ray, batch.place, batch.walls, batch.light))
     dx, dy, dz = (ray[i] + u * ray[3 + i] + v * ray[6 + i] for i in range(3))
     far = torch.full_like(dx, 60.0)
     height = place[0]
     t = torch.where(dy < -1e-4, height / torch.clamp(-dy, min=1e-4), far)
-    which = torch.zeros(dx.shape, dtype=torch.int64, device=device)
+    which = torch.zeros_like(image)
     for wall in range(2):
         ahead = dx * walls[3 * wall] + dz * walls[3 * wall + 1]
         reach = torch.where(ahead > 1e-4, walls[3 * wall + 2] / torch.clamp(ahead, min=1e-4), far)
@@ -123,17 +123,15 @@ def backgrounds(batch: Batch) -> Tensor:
     along = torch.where(ground, x, x * cosine - z * sine)
     up = torch.where(ground, z, y)
 
-    row = which + torch.arange(batch.images, device=device)[:, None] * 4
-    s = take(batch.surfaces, row.reshape(-1)).reshape(-1, batch.images, PIXELS)
-    colour = _surface(s, along, up, ground)
-    shadow = torch.where(ground, _shadow(batch.shadows, x, z), 0.0)
+    colour = _surface(take(batch.surfaces, which + image * 4), along, up, ground)
+    shadow = torch.where(ground, _shadow(take(batch.shadows, image), x, z), 0.0)
     sun = light[3:6] * torch.where(ground, light[1], 0.35) * (1.0 - shadow)
     sky = light[6:9] * torch.where(ground, 1.0 - 0.45 * shadow, 0.75)
-    return (colour * colour * (sun + sky)).reshape(3, -1)
+    return colour * colour * (sun + sky)
 
 
 def _surface(s: Tensor, along: Tensor, up: Tensor, ground: Tensor) -> Tensor:
-    """Colours (3, B, PIXELS) of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
+    """Colours (3, N) of surface points; `s` holds the rows of `scene.Scene.surfaces`, one column a pixel."""
     base, line, alt, plinth_colour, top_colour = (s[i : i + 3] for i in range(0, 15, 3))
     wide, high, joint_width, vary, alt_share, grain, grain_size, plinth, top, seed = s[15:]
     cu, cv = along / wide, up / high
@@ -159,7 +157,7 @@ def _shadow(casters: Tensor, x: Tensor, z: Tensor) -> Tensor:
     """How much of the sun is kept from points of the ground, 0 to 1: soft streaks from the feet, dark at the feet."""
     total = torch.zeros_like(x)
     for caster in casters.unbind(0):
-        fx, fz, ex, ez = (part[:, None] for part in caster)
+        fx, fz, ex, ez = caster
         px, pz, sx, sz = x - fx, z - fz, ex - fx, ez - fz
         length = torch.clamp(sx * sx + sz * sz, min=1e-6)
         share = torch.clamp((px * sx + pz * sz) / length, 0.0, 1.0)

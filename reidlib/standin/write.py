@@ -32,7 +32,7 @@ from .plan import ImageSpec, plan
 
 UNFINISHED = "standin.unfinished.json"
 TEMPORARY = ".part"
-BATCH, DEVICE_BATCH = 8, 256
+BATCH, DEVICE_BATCH = 16, 256
 IMAGES_PER_WORKER = 400
 
 
@@ -118,13 +118,14 @@ def render(
     if not 0 < scale <= 1:
         raise ReidError(f"scale {scale} of the stand-in {name!r} is not between 0 and 1; choose for example 0.05")
     job = Job(name, float(scale), int(seed), Path(out), device, truth, variant)
-    try:
-        import torch
+    if device != "cpu":  # this process need not load torch for workers on the processor
+        try:
+            import torch
 
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ReidError(f"device {device!r} cannot be used to render ({reason}); use cpu") from error
     try:
         _prepare(job)
         folder = os.open(job.out, os.O_RDONLY)
@@ -164,7 +165,7 @@ def _complete(job: Job, workers: int | None, progress: bool) -> None:
     if job.truth:
         for folder in layout.folders:
             if not (file := out / truths.file_of(folder)).exists():
-                _save(file, truths.gathered(out, [spec.path for spec in job.specs if spec.folder == folder]))
+                _save(file, truths.gathered(out, folder, [s.path for s in job.specs if s.folder == folder]))
         for log in out.glob(truths.LOGS):
             log.unlink()
     if not whole:
@@ -183,7 +184,7 @@ def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]
     import torch
 
     from .rendering import pixels
-    from .scene import compose
+    from .scene import compose_all
 
     batch = BATCH if job.device == "cpu" else DEVICE_BATCH
     with ExitStack() as stack:
@@ -192,7 +193,7 @@ def draw(job: Job, specs: Sequence[ImageSpec], number: int = 0) -> Iterator[int]
         log = stack.enter_context(truths.open_log(job.out, number)) if job.truth else None
         for start in range(0, len(specs), batch):
             some = specs[start : start + batch]
-            scenes = [compose(job.domain, job.seed, spec) for spec in some]
+            scenes = compose_all(job.domain, job.seed, some)
             rendered = pixels(scenes, job.device)
             if log:
                 masks, hidden = rendered.parts.cpu().numpy(), rendered.hidden.tolist()
