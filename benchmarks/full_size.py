@@ -16,9 +16,9 @@ Each step is a process of its own, as a user would start it:
     train     one batch of that row: decoded, augmented, forwards, backwards, weights updated; one batch of the test
     evaluate  `reid evaluate` on synthetic features, 2,048-d float32, with the set's own identities and cameras
 
-Times are of the whole process. LIMITS are of the processor's seconds, summed over the cores, which do not depend on what
-else a machine does: where two cores are free, the wall time is between half of it and all of it. Peak memory is the
-system's figure, mapped files included.
+Times are of the whole process. LIMITS are of the processor's seconds, summed over the cores, which do not depend on
+what else a machine does: where two cores are free, the wall time is between half of it and all of it. Peak memory is
+the system's figure, mapped files included.
 """
 
 from __future__ import annotations
