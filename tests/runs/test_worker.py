@@ -251,7 +251,7 @@ def test_a_stop_at_any_stage_leaves_no_process(tmp_path, monkeypatch, number, co
     for stage, place in STAGES.items():
         (faults / stage).write_text(f"hold {place}")
         process = reid("reproduce", SHARED, "--budget", "smoke", faults=faults, start_new_session=True)
-        until = time.monotonic() + 300
+        until = time.monotonic() + 900
         while not (tmp_path / stage).exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         assert process.poll() is None and (tmp_path / stage).exists(), (stage, said(process))
