@@ -1,6 +1,6 @@
 """The road to real data at full size: each data set with the published counts and file names, and any pixels.
 
-    python benchmarks/full_size.py                            # all four; about 45 minutes on two cores
+    python benchmarks/full_size.py                            # all four
     python benchmarks/full_size.py market1501 --folder /big   # one of them; the files go below this folder
     python benchmarks/full_size.py msmt17 --steps read check
 
