@@ -181,7 +181,6 @@ def _numbers(text: str) -> list[int]:
 
 def list_rows(given: argparse.Namespace) -> None:
     from reidlib import papers
-    from reidlib.book import notebooks
     from reidlib.data import cuhk03
     from reidlib.runs.run import columns, overview
 
@@ -201,9 +200,16 @@ def list_rows(given: argparse.Namespace) -> None:
         for budget in states[0]:
             found = [state[budget] for state in states]
             done, one = found.count("finished"), given.table and len(found) == 1
-            text.append(f"{budget} {found[0] if one else f'{done}/{len(found)}'}")
+            known = paths.has_results()
+            text.append(f"{budget} {(found[0] if one else f'{done}/{len(found)}') if known else len(found)}")
         rows.append([*words, "  ".join(text if given.table else [*text, papers.table(words[0]).title])])
     print("\n".join(columns(rows)))
+    if not paths.has_results():
+        print("Set REID_HOME to a checkout, or REID_RESULTS, to see which rows have a record.")
+    if not paths.checkout():  # figures are notebooks
+        return
+    from reidlib.book import notebooks
+
     for figure, table in notebooks.image_figures().items():
         if given.table in ("", figure, figure.partition("/")[0]):
             print(f"{figure}  draws images from networks of {table}")
@@ -316,7 +322,11 @@ def _execute(plan: Plan, notebooks: list[Chapter], given: argparse.Namespace) ->
 def pack(given: argparse.Namespace) -> None:
     from reidlib.runs import archive
 
-    print(f"{given.file}: {len(archive.pack(given.file, since=given.since))} records")
+    packed = archive.pack(given.file, since=given.since)
+    if not packed:
+        what = f"no finished record in {paths.results()} that is not in commit {given.since or 'HEAD'} already"
+        raise ReidError(f"{given.file} is not written: {what}; make records, or name an earlier commit with --since")
+    print(f"{given.file}: {len(packed)} records")
 
 
 def merge(given: argparse.Namespace) -> None:
@@ -466,7 +476,7 @@ def build_book(given: argparse.Namespace) -> None:
     print(f"Open {book.build(root=paths.home(), stale=notebooks.stale)} in a browser.")
 
 
-CHECKOUT = ("list", "claims", "export", "run", "train", "reproduce", "status", "book", "pack", "merge")
+CHECKOUT = ("claims", "export", "run", "train", "reproduce", "status", "book", "pack", "merge")
 """The commands that need the files of a checkout beside the library."""
 
 
@@ -482,7 +492,8 @@ def main(line: list[str] | None = None) -> int:
     given = top.parse_args(words)
     try:
         with _signals():
-            if given.command in CHECKOUT and not (paths.home() / "notebooks").is_dir():
+            needed = given.command in CHECKOUT or (given.command == "list" and paths.checkout())
+            if needed and not (paths.home() / "notebooks").is_dir():
                 raise ReidError(f"{paths.home()} is no checkout of this study: set REID_HOME to the folder of one")
             given.run(given)
             sys.stdout.flush()

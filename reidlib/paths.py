@@ -13,32 +13,50 @@ from reidlib.spec import ReidError
 
 VARIABLES = ("REID_HOME", "REID_RESULTS", "REID_CACHE", "REID_DATA", "REID_WEIGHTS")
 
+_PARENT = Path(__file__).resolve().parents[1]  # a checkout, or where the wheel is installed
+
 try:
     _START = os.getcwd()
 except OSError:  # the working directory was removed; absolute values still work
     _START = os.sep
 
 
-def home() -> Path:
-    """The checkout: `REID_HOME`, else the folder that holds this package; a ReidError where that is none."""
+def home(instead: str = "") -> Path:
+    """The checkout: `REID_HOME`, else the folder that holds this package; a ReidError where that is none.
+
+    instead: what else the user can do then, for the message."""
+    if found := checkout():
+        return found
+    what = f"reidlib is installed in {_PARENT}, which is no checkout of the study (no results/reported.tsv)"
+    raise ReidError(f"{what}; set REID_HOME to a checkout{instead}")
+
+
+def checkout() -> Path | None:
+    """As `home`, or None where the library is installed outside a checkout and `REID_HOME` is not set."""
     folder = _given("REID_HOME")
-    checkout = folder or Path(__file__).resolve().parents[1]
-    if not (checkout / "results" / "reported.tsv").is_file():
-        what = f"REID_HOME={folder} is" if folder else f"reidlib is installed in {checkout}, which is"
-        raise ReidError(f"{what} no checkout of the study (no results/reported.tsv); set REID_HOME to a checkout")
-    return checkout
+    if (folder or _PARENT).joinpath("results", "reported.tsv").is_file():
+        return folder or _PARENT
+    if folder:
+        what = f"REID_HOME={folder} is no checkout of the study (no results/reported.tsv)"
+        raise ReidError(f"{what}; set REID_HOME to a checkout")
+    return None
+
+
+def has_results() -> bool:
+    """Whether it is known where the records are."""
+    return bool(_folder("REID_RESULTS") or checkout())
 
 
 def results() -> Path:
     """The folder of records: `REID_RESULTS`, else results/ in the checkout. A ReidError where it is no folder."""
-    return _folder("REID_RESULTS") or home() / "results"
+    return _folder("REID_RESULTS") or home(", or REID_RESULTS to the folder of records") / "results"
 
 
 def cache() -> Path:
     """Stand-ins, checkpoints and decoded images, all of which can be made again: `REID_CACHE`, else .cache there.
 
     Raises ReidError where it is no folder."""
-    return _folder("REID_CACHE") or home() / ".cache"
+    return _folder("REID_CACHE") or home(", or REID_CACHE to a folder for what reid makes") / ".cache"
 
 
 def data() -> Path | None:

@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.lock, environment.yml, CITATION.cff and CHANGELOG.md agree; the wheel is complete."""
 
+import json
 import os
 import re
 import runpy
@@ -10,6 +11,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -76,8 +78,9 @@ def test_version_is_the_same_everywhere():
     assert re.search(r"^## \[([\d.]+)\]", changelog, re.MULTILINE).group(1) == reidlib.__version__
 
 
-def test_the_wheel_has_every_file_of_the_library(tmp_path):
-    """Built without isolation from a copy of what the build reads: code and data (JSON, TSV, TOML, NPZ)."""
+@pytest.fixture
+def wheel(tmp_path):
+    """Built without isolation from a copy of what the build reads."""
     source = tmp_path / "source"
     shutil.copytree(ROOT / "reidlib", source / "reidlib", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -85,10 +88,78 @@ def test_the_wheel_has_every_file_of_the_library(tmp_path):
     code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(tmp_path)!r}))"
     run = subprocess.run([sys.executable, "-c", code], cwd=source, env=os.environ, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = tmp_path.glob("*.whl")
+    return built
+
+
+def test_the_wheel_has_every_file_of_the_library(wheel):
+    """Code and data (JSON, TSV, TOML, NPZ)."""
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("reidlib/")}
-    files = {path.relative_to(source).as_posix() for path in (source / "reidlib").rglob("*") if path.is_file()}
-    assert packed == files
+    code = (path for path in (ROOT / "reidlib").rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    assert packed == {path.relative_to(ROOT).as_posix() for path in code}
+
+
+ALL = """
+import json, sys
+from contextlib import redirect_stderr
+from io import StringIO
+from reidlib import cli
+for line in json.load(sys.stdin):
+    with redirect_stderr(StringIO()) as said:
+        status = cli.main(line)
+    print(json.dumps([line, status, said.getvalue()]))
+"""
+
+
+@pytest.mark.all
+def test_installed_from_a_wheel_outside_a_checkout(wheel, tmp_path):
+    """`reid evaluate`, `data`, `render` and `list` work; what needs the checkout says so in one line."""
+    site, here = tmp_path / "site", tmp_path / "here"
+    zipfile.ZipFile(wheel).extractall(site)
+    here.mkdir()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("REID_")}
+    variables |= {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def python(*words, given="", **more):
+        line = [sys.executable, *words]
+        return subprocess.run(line, cwd=here, env=variables | more, input=given, capture_output=True, text=True)
+
+    def reid(*words, **more):
+        done = python("-m", "reidlib.cli", *words, **more)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout
+
+    assert str(site) in python("-c", "import reidlib; print(reidlib.__file__)").stdout
+    for name, camera in (("q", 1), ("g", 2)):
+        np.savez(here / f"{name}.npz", features=np.eye(2), ids=[1, 2], cameras=[camera] * 2)
+    assert "mAP 100.00" in reid("evaluate", "q.npz", "g.npz")
+    reid("render", "market1501", "--scale", "0.002", "--out", "Market-1501", "--workers", "1")
+    assert "can be read" in reid("data", "market1501", "--root", "Market-1501", "--images")
+    listed = reid("list")
+    assert "safenet/table5 " in listed and "/" not in re.search(r"smoke (\S+)", listed)[1], "no marks of records"
+    assert listed.endswith("Set REID_HOME to a checkout, or REID_RESULTS, to see which rows have a record.\n")
+    marks = {state for row in json.loads(reid("list", "safenet/table5", "--json")) for state in row["state"].values()}
+    assert marks == {None}
+    assert re.search(r"safenet/table5 .* small \d+/\d+ ", reid("list", REID_HOME=str(ROOT)))
+
+    table, budget = "safenet/table5", ("--budget", "smoke")
+    lines = [
+        ["claims"],
+        ["status", *budget],
+        ["reproduce", *budget],
+        ["run", table, *budget],
+        ["train", table, *budget],
+    ]
+    lines += [["book"], ["pack", "x.zip"], ["merge", "x.zip"], ["export", "0a"], ["show", "0a"], ["clean"]]
+    lines += [["render", "market1501", "--scale", "0.002"]]
+    done = python("-c", ALL, given=json.dumps(lines))
+    assert done.returncode == 0 and not done.stdout.count("Traceback"), done.stderr
+    *answers, drawn = map(json.loads, done.stdout.splitlines())
+    for line, status, said in (*answers, drawn):
+        assert status == 1 and said.count("\n") == 1 and "set REID_HOME to a checkout" in said, (line, said)
+    assert "or REID_CACHE to a folder for what reid makes" in drawn[2]
+    assert {path.name for path in here.iterdir()} == {"q.npz", "g.npz", "Market-1501"}
+    assert not list(site.glob("results")) and not list(site.glob(".cache"))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)

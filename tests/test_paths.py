@@ -79,6 +79,8 @@ def test_an_installed_package_asks_for_the_checkout(tmp_path):
     for file in ("__init__.py", "paths.py", "spec.py"):
         shutil.copy(HOME / "reidlib" / file, tmp_path / "reidlib")
     said = asked("paths.results(),", tmp_path, tmp_path)
-    assert "reidlib is installed in" in said and said.endswith("set REID_HOME to a checkout")
+    assert "reidlib is installed in" in said and said.endswith(
+        "set REID_HOME to a checkout, or REID_RESULTS to the folder of records"
+    )
     assert asked("paths.results(),", tmp_path, tmp_path, REID_HOME=str(HOME)) == [str(HOME / "results")]
     assert asked("paths.results(),", tmp_path, tmp_path, REID_RESULTS="here") == [str(tmp_path / "here")]

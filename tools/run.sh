@@ -83,7 +83,8 @@ print(*(shlex.join(one["command"]) for one in json.load(sys.stdin)["chapters"] i
 reid reproduce "$@" --dry-run --json | "$python" -c "$waiting" |
     OMP_NUM_THREADS=1 xargs -r -d '\n' -n 1 -P "$(nproc)" bash -c || status=$?
 
-reid pack "$here/records.zip"
+carry=
+reid pack "$here/records.zip" && carry="$here/records.zip (\`reid merge records.zip\`) and " || status=$?
 tar czf "$here/notebooks.tar.gz" -C "$here/study" results/notebooks
-echo "Carry home $here/records.zip (\`reid merge records.zip\`) and $here/notebooks.tar.gz (unpack it in the checkout)."
+echo "Carry home $carry$here/notebooks.tar.gz (unpack it in the checkout)."
 exit $status

@@ -35,6 +35,7 @@ WORKER = [sys.executable, "-m", "reidlib.runs.worker"]  #: and the number of the
 RETRIES = 2  #: How often a run whose worker has died is started again, from its checkpoint
 QUIET = 30 * 60.0  #: Seconds without an event after which a run counts as hanging; more where ten epochs take longer
 WAITING = 48  #: How many times longer a run may be silent that waits for another process or a stand-in's rendering
+CANNOT_START = "free some space or memory, or, where files are another user's, set REID_CACHE to another folder"
 LOOK = 0.2  #: Seconds between two looks at processes that may have died
 AGAIN = 2.0  #: Seconds until a run that another process is making is looked at again
 
@@ -241,7 +242,7 @@ class _Scheduler:
                 try:
                     self.free_worker(job).begin(job)
                 except OSError as fault:
-                    self.fail(job, f"cannot be started ({fault}); free some space or memory and call again")
+                    self.fail(job, f"cannot be started ({fault}); {CANNOT_START}")
 
     def expected(self, job: Job) -> float:
         """Seconds until a job would end that starts now; a worker that must start and images to render are counted."""

@@ -281,18 +281,19 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
 
 
 def overview(asked: str = "") -> list[dict[str, Any]]:
-    """Every row of a paper, a table or ("") all, with its state by budget, on the stand-in: what `reid list` shows."""
+    """Every row of a paper, a table or ("") all, with its state by budget, on the stand-in: what `reid list` shows. The
+    states are None where the records are not known: installed outside a checkout."""
     tables = papers.tables().values()
     chosen = [papers.table(asked)] if "/" in asked else [table for table in tables if asked in ("", table.paper)]
     if not chosen:
         check_choice("reid list", "paper or table", asked, list(dict.fromkeys(table.paper for table in tables)))
-    lines = []
+    lines, known = [], paths.has_results()
     for table in chosen:
         for dataset in table.datasets:
             runs = {budget: runs_of(table.slug, budget=budget, dataset=dataset) for budget in table.budgets}
             for number, row in enumerate(table.rows):
                 line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
-                state = {budget: runs[budget][number].state(arrays=False) for budget in table.budgets}
+                state = {b: runs[b][number].state(arrays=False) if known else None for b in table.budgets}
                 lines.append(line | {"dataset": dataset, "state": state})
     return lines
 

@@ -170,6 +170,6 @@ def clean(kinds: Sequence[str]) -> dict[str, float]:
             else:
                 place.unlink(missing_ok=True)
         except OSError as fault:
-            where = fault.filename or place
+            where = place / (fault.filename or "")  # of what is in a folder, the bare name
             raise ReidError(f"{where}: cannot be removed ({fault.strerror}); fix its permissions") from fault
     return freed

@@ -46,7 +46,7 @@ from reidlib.runs import datasets, devices, locks, records
 from reidlib.runs.devices import many
 from reidlib.runs.records import Record
 from reidlib.runs.run import Run
-from reidlib.spec import Busy, ReidError, Settings, value_of
+from reidlib.spec import Busy, ReidError, Settings, printable, value_of
 from reidlib.training import TrainingImages, precision
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  #: images in one forward pass of a test: enough to fill a GPU
@@ -93,7 +93,7 @@ def execute(
             record = replace(record, **_how(run, device))
             record, per_query = _train_and_test(run, _data(run, log, event), record, device, threads, log, event)
         except Exception as fault:
-            why = str(fault) or type(fault).__name__
+            why = _said(fault)
             if full := _full(fault):  # beside training: that says more, and raises OutOfMemory itself
                 why = f"{record.device} ran out of memory beside training ({full}); {FEWER}"
             fail(run, why, replace(record, threads=torch.get_num_threads()))
@@ -380,12 +380,20 @@ def main(descriptor: int) -> None:
                 traceback.print_exc()
             memory = isinstance(fault, OutOfMemory | MemoryError)
             kind = "busy" if isinstance(fault, Busy) else "memory" if memory else "error"
-            reason = str(fault).partition("\n")[0] or type(fault).__name__
+            reason = _said(fault)
             with suppress(OSError):
                 print(f"error: {reason}", flush=True)
             send("failed", reason=reason, kind=kind)
         else:
             send("finished", metrics=record.metrics[run.protocol], seconds=record.seconds)
+
+
+def _said(fault: Exception) -> str:
+    """Why a run failed, in one line; of a file that the machine refuses, with what to do."""
+    if isinstance(fault, OSError) and fault.filename is not None:
+        what = printable(f"{fault.filename}: {fault.strerror or fault}")
+        return f"{what}; fix its permissions or free some space, or set REID_CACHE and REID_RESULTS to your own folders"
+    return str(fault).partition("\n")[0] or type(fault).__name__
 
 
 def _end() -> None:

@@ -159,6 +159,12 @@ def test_an_archive_with_a_record_that_is_refused_is_a_failure(capsys, tmp_path)
     assert cli.main(["merge", str(tmp_path / "good.zip")]) == 0
 
 
+def test_nothing_to_pack_is_a_failure(capsys, tmp_path):
+    said = error(capsys, "pack", tmp_path / "x.zip")
+    assert f"x.zip is not written: no finished record in {tmp_path / 'results'} that is not in commit HEAD" in said
+    assert not (tmp_path / "x.zip").exists()
+
+
 def test_damaged_weights_are_not_exported(capsys, tmp_path):
     run = runs_of("safenet/table5", budget="smoke")[0]
     made_up.write(run)

@@ -133,6 +133,15 @@ def test_a_failed_run_does_not_stop_the_others_and_is_named(fake):
         engine.ensure("hamr", "table10", budget="smoke", rows=["stage 1", "stage 2"], log=lines.append)
 
 
+def test_a_log_that_cannot_be_written_is_the_reason(fake):
+    """Two people, one cache: the log is the other one's. A folder in its place stands for that, also for root."""
+    (job,) = jobs("stage 1")
+    job.run.log_file.mkdir(parents=True)
+    result, _ = train([job])
+    ((_, why),) = result.failed
+    assert "cannot be started" in why and str(job.run.log_file) in why and "set REID_CACHE to another folder" in why
+
+
 def test_a_dead_worker_takes_only_its_run_along_which_goes_on_in_another(fake):
     fake.does(stage_1=[["die"], ["finish"]])
     result, lines = train(jobs("stage 1", "stage 2"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ FAULTS = Path(__file__).parents[1] / "faults"
 CPU = Device("cpu", devices.processor(), devices.memory_mb())
 TABLE, ROW = "hamr/table10", "stage 1"
 """The smallest network of the study."""
+SHARED = "mros/table3"
+"""Two rows that share one network: the second only re-ranks."""
 
 
 def small(**changes):
@@ -91,6 +94,16 @@ def test_a_run_after_others_equals_one_in_a_fresh_worker_bit_for_bit(house, tmp_
     engine.train_runs([small()], [Place(CPU, 1)], log=lambda text: None)
     (file,) = found = outcome(alone)
     assert found[file] == busy[file]
+
+
+def test_what_the_machine_refuses_has_its_remedy(house, monkeypatch):
+    """Such as the lock of another user in a shared cache."""
+    lock = small().work_folder / "lock"
+    lock.mkdir(parents=True)
+    with pytest.raises(OSError) as refused:
+        run_here(small())
+    said = worker._said(refused.value)
+    assert said.startswith(f"{lock}: ") and said.endswith("or set REID_CACHE and REID_RESULTS to your own folders")
 
 
 def test_every_global_is_put_back():
@@ -232,10 +245,51 @@ def test_however_the_command_ends_no_worker_trains_on(house, number, code):
     assert gone(int(holder)) and not small().record_file.exists()
 
 
-# --- whole batches ----------------------------------------------------------------------------------------------------
+STAGES = {
+    "estimating": "runs/estimates.py:estimate:1",
+    "rendering": "standin/write.py:draw:1",
+    "decoding": "data/images.py:decode:1",
+    "training": "data/augment.py:crop_and_flip:3",
+    "testing": "evaluation/evaluator.py:evaluate:1",
+    "notebooks": "pages/chapter.py:time_needed:1",
+}
+"""Where a process of `reid reproduce` is held, in the order in which a batch comes there; the last one is a kernel."""
 
-SHARED = "mros/table3"
-"""Two rows that share one network: the second only re-ranks."""
+
+@pytest.mark.all
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_at_any_stage_leaves_no_process(tmp_path, monkeypatch, number, code):
+    """SIGTERM to the command, or Ctrl-C, which a terminal sends to its whole group."""
+    for name in ("cache", "results"):
+        monkeypatch.setenv(f"REID_{name.upper()}", str(tmp_path / name))
+    faults = tmp_path / "points"
+    faults.mkdir()
+    for stage, place in STAGES.items():
+        (faults / stage).write_text(f"hold {place}")
+        process = reid("reproduce", SHARED, "--budget", "smoke", faults=faults, start_new_session=True)
+        until = time.monotonic() + 900
+        while not (tmp_path / stage).exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        assert (tmp_path / stage).exists(), f"{stage}: not reached"
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        text = said(process)
+        assert process.returncode == code and "Traceback" not in text, (stage, text)
+        assert text.endswith("stopped; the next call goes on from the last checkpoint\n"), (stage, text)
+        assert all(gone(one) for one in processes_in(tmp_path)), stage
+    assert len(outcome(tmp_path / "results")) == 2 and not list((tmp_path / "results").rglob("*.ipynb"))
+
+
+def processes_in(folder):
+    """The processes whose environment names a folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # of another user, or gone
+            if str(folder).encode() in (place / "environ").read_bytes():
+                found.append(int(place.name))
+    return [one for one in found if one != os.getpid()]
+
+
+# --- whole batches ----------------------------------------------------------------------------------------------------
 
 
 def log_of(number):
@@ -285,7 +339,7 @@ def test_a_killed_worker_is_replaced_and_the_batch_goes_on(house, tmp_path):
 
 
 MOMENTS = (
-    *["after 1.0", "after 3.0", "after 5.0", "after 7.0", "after 9.0"],
+    *[f"call data/augment.py:crop_and_flip:{step}" for step in (1, 2, 3, 4, 5)],  # in the middle of an epoch
     *["os.rename weights.partial"] * 6,
     *["open .npz.partial", "os.rename .npz.partial"],
     *["open .json.partial", "open .json.partial", "os.rename .json.partial"],
@@ -312,11 +366,8 @@ def test_twenty_kills_lose_nothing_and_make_nothing_twice(house, tmp_path, monke
         said(process)
         if process.returncode == 0 and not list(faults.iterdir()):
             break
-        if process.returncode == 0:  # all is made: have the moments that are left come again, and soon
+        if process.returncode == 0:  # all is made: have the moments that are left come again
             again(house)
-            for left in faults.iterdir():
-                if left.read_text().startswith("after"):
-                    left.write_text("after 1.0")
     assert not list(faults.iterdir()), [file.read_text() for file in faults.iterdir()]
     process = reid("reproduce", table, "--budget", "smoke")
     assert "finished: " not in said(process) and process.returncode == 0
