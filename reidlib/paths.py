@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reidlib.spec import ReidError
 
+_CHECKOUT = Path(__file__).resolve().parents[1]
 VARIABLES = ("REID_HOME", "REID_RESULTS", "REID_CACHE", "REID_DATA", "REID_WEIGHTS")
 
 try:
@@ -22,7 +23,7 @@ except OSError:  # the working directory was removed; absolute values still work
 def home() -> Path:
     """The checkout: `REID_HOME`, else the folder that holds this package; a ReidError where that is none."""
     folder = _given("REID_HOME")
-    checkout = folder or Path(__file__).resolve().parents[1]
+    checkout = folder or _CHECKOUT
     if not (checkout / "results" / "reported.tsv").is_file():
         what = f"REID_HOME={folder} is" if folder else f"reidlib is installed in {checkout}, which is"
         raise ReidError(f"{what} no checkout of the study (no results/reported.tsv); set REID_HOME to a checkout")
