@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -289,6 +289,10 @@ class Settings:
             first=self.first if isinstance(row.first, str) else row.first,
         )
 
+    def with_recipe(self, changes: Mapping[str, Any]) -> Settings:
+        """These settings with some values of their recipe changed."""
+        return replace(self, recipe=self.recipe.but(**changes))
+
     def given(self) -> dict[str, Any]:
         """The options with their sources."""
         return {**self.options, **self.sources}
@@ -395,15 +399,17 @@ class Table:
         """
         check_choice(self.slug, "budget", budget, list(self.budgets))
         changes = self.budgets[budget]
-
-        def at_budget(settings: Settings) -> Settings:
-            return replace(settings, recipe=settings.recipe.but(**changes))
-
         own = {name: value for name, value in row.recipe.items() if name not in changes or name not in row.yields}
-        settings = at_budget(row.base or self.base).but(replace(row, recipe=own))
+        base = row.base.with_recipe(changes) if row.base else self._bases[budget]
+        settings = base.but(replace(row, recipe=own))
         if settings.first is None:
             return settings
-        return replace(settings, first=replace(settings.first, settings=at_budget(settings.first.settings)))
+        return replace(settings, first=replace(settings.first, settings=settings.first.settings.with_recipe(changes)))
+
+    @cached_property
+    def _bases(self) -> dict[str, Settings]:
+        """The base at each budget, which most rows start from."""
+        return {budget: self.base.with_recipe(changes) for budget, changes in self.budgets.items()}
 
 
 @dataclass(frozen=True)
@@ -469,4 +475,4 @@ _signature = cache(inspect.signature)
 
 def _plain(value: Any) -> Any:
     """Tuples as lists, keys as strings."""
-    return json.loads(json.dumps(value))
+    return value if isinstance(value, str | float | int) else json.loads(json.dumps(value))

@@ -1,8 +1,11 @@
-"""What several tests share: a results folder and a cache of their own, and one rendered stand-in."""
+"""What several tests share: a results folder and a cache of their own, a rendered stand-in, initialised ResNets."""
 
+import copy
 import shutil
+from functools import cache
 
 import pytest
+import torch
 
 from reidlib.runs import datasets
 
@@ -25,3 +28,27 @@ def house(rendered, tmp_path, monkeypatch):
     monkeypatch.setenv("REID_CACHE", str(cache))
     monkeypatch.setenv("REID_RESULTS", str(results))
     return results
+
+
+@cache
+def initialised(builder):
+    """As from seed 0, whichever test asks first."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return builder()
+
+
+@pytest.fixture
+def one_resnet(request, monkeypatch):
+    """Networks copy one initialised ResNet of each depth: initialising it takes most of the time of a small test."""
+    import torchvision  # takes two seconds
+
+    if "imagenet" in request.node.name:
+        return  # here a loaded network has to differ from one that is as it was initialised
+    for name, builder in [(name, getattr(torchvision.models, name)) for name in ("resnet50", "resnet101")]:
+
+        def build(weights=None, builder=builder):
+            on_cpu = torch.empty(0).device.type == "cpu"
+            return copy.deepcopy(initialised(builder)) if on_cpu else builder()
+
+        monkeypatch.setattr(torchvision.models, name, build)

@@ -98,11 +98,11 @@ class Run:
 
     @property
     def _place(self) -> Path:
-        return Path(self.source, self.dataset, self.budget, self.table.paper)
+        return _place(self.source, self.dataset, self.budget, self.table.paper)
 
     @property
     def record_folder(self) -> Path:
-        return (paths.cache() / "again" if self.again else paths.results()) / "records" / self._place
+        return paths.cache() / "again" / "records" / self._place if self.again else _records(self._place)
 
     @property
     def record_file(self) -> Path:
@@ -166,6 +166,14 @@ class Run:
             line += ["--row", *rows]
         line += ["--dataset", self.dataset, "--source", self.source, "--budget", self.budget, "--seed", str(self.seed)]
         return [*line, "--again"] if self.again else line
+
+
+def _place(source: str, dataset: str, budget: str, paper: str) -> Path:
+    return Path(source, dataset, budget, paper)
+
+
+def _records(place: Path) -> Path:
+    return paths.results() / "records" / place
 
 
 def start_of(settings: Settings) -> str:
@@ -248,9 +256,8 @@ def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand
 
     Not every row has a record from each of them.
     """
-    folder = paths.results() / "records" / source / dataset / budget / slug.partition("/")[0]
     found = set()
-    for file in folder.glob("*.json"):
+    for file in _records(_place(source, dataset, budget, slug.partition("/")[0])).glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # who reads the record says what is wrong with it
             found.add(int(json.loads(file.read_bytes())["seed"]))
     return sorted(seed for seed in found if 0 <= seed <= LARGEST_SEED) or [0]
@@ -290,10 +297,14 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
     lines, known = [], paths.has_results()
     for table in chosen:
         for dataset in table.datasets:
-            runs = {budget: runs_of(table.slug, budget=budget, dataset=dataset) for budget in table.budgets}
+            states = {budget: ["missing" if known else None] * len(table.rows) for budget in table.budgets}
+            for budget in table.budgets:
+                if known and _records(_place("stand-in", dataset, budget, table.paper)).is_dir():
+                    runs = runs_of(table.slug, budget=budget, dataset=dataset)
+                    states[budget] = [run.state(arrays=False) for run in runs]
             for number, row in enumerate(table.rows):
                 line = {"paper": table.paper, "table": table.name, "row": row.label, "variant": row.variant}
-                state = {b: runs[b][number].state(arrays=False) if known else None for b in table.budgets}
+                state = {budget: found[number] for budget, found in states.items()}
                 lines.append(line | {"dataset": dataset, "state": state})
     return lines
 

@@ -51,7 +51,10 @@ def test_a_kernel_prints_no_warning(execution):
     assert warnings == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.all) for other in (signal.SIGHUP, signal.SIGINT))],
+)
 def test_a_signal_ends_the_kernel_with_its_process(execution, number):
     process = execution(600)
     kernel = int(process.stdout.readline())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from reidlib import papers, paths
 from reidlib.book import frame
 from reidlib.pages import claims, contents, glance, progress
-from reidlib.pages.render import Link
+from reidlib.pages.render import Banner, Link
 from reidlib.runs import estimates
 from reidlib.runs.run import STUDY, runs_of
 
@@ -66,7 +66,7 @@ def test_without_records_it_says_that_nothing_has_run(house, shown_by):
     assert int(tile(glance.counts(found), "not testable")) <= untestable
     assert "SafeNet printed +12.9, here not run" in text and "MSGWDP printed lost, here not run" in text
     assert "newest record" not in text and "0 of 43" in text
-    assert any(isinstance(piece, Figure) for piece in shown)
+    assert all(any(isinstance(piece, kind) for piece in shown) for kind in (Banner, Figure))
 
 
 def test_one_seed_decides_nothing(house):
@@ -106,7 +106,9 @@ def test_a_claim_on_which_data_sets_differ_is_undecided():
 
 
 def test_status_lists_every_table_with_what_is_left(house, shown_by):
-    text = "\n".join(map(str, shown_by("study/status")))
+    shown = shown_by("study/status")
+    text = "\n".join(map(str, shown))
+    assert any(isinstance(piece, Banner) for piece in shown) and "not run" in text.lower()
     for slug, own in papers.tables().items():
         assert own.paper == STUDY or re.search(rf"reid reproduce {slug} --budget small", text), slug
     assert "Nothing has run at budget medium." in text and "is a guess" in text

@@ -291,6 +291,7 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, shown
     assert sum(isinstance(thing, page.Sheet | Figure) for thing in shown) == 9
     assert isinstance(shown[0], Banner) and "legend" in [getattr(thing, "kind", "") for thing in shown]
     said = "\n".join(str(thing) for thing in shown if isinstance(thing, Piece))
+    assert "not run" in said.lower()
     assert "≠" not in said and "beats it by at least 10" in said and "trained on ↓, tested on →" in said
     folders = {folder.name for folder in (tmp_path / "cache" / "stand-in").iterdir()}
     assert folders == {

@@ -16,6 +16,8 @@ from reidlib.models.safenet import SafeNet
 from reidlib.runs.run import reported_numbers
 from reidlib.spec import Assumed, Row
 
+pytestmark = pytest.mark.usefixtures("one_resnet")
+
 TABLES = list(papers.tables().values())
 ROWS = [
     pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}")
