@@ -359,12 +359,14 @@ def _was_made_from(copy: Path) -> dict[str, Any] | None:
 def _tidy(notebook: Any, *, stdout: bool) -> None:
     """Removes from an executed notebook, in place, what readers do not need. stdout: whether to keep what it prints."""
     # The template's own values were replaced by the injected ones, which are kept but folded.
-    notebook.cells = [cell for cell in notebook.cells if "parameters" not in _tags(cell)]
+    own = [cell for cell in notebook.cells if "parameters" in _tags(cell)]
+    is_hidden = any("remove-input" in _tags(cell) for cell in own)
+    notebook.cells = [cell for cell in notebook.cells if cell not in own]
     # papermill writes paths of this machine and the time of each cell into the copy.
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         if "injected-parameters" in _tags(cell):
-            cell.metadata.tags.append("hide-input")
+            cell.metadata.tags.append("remove-input" if is_hidden else "hide-input")
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if (
