@@ -25,7 +25,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  #: the time of every member, so that equal fil
 
 
 def site(html: Path, folder: Path) -> None:
-    """Puts the pages there as a whole. Without .nojekyll, a host that runs Jekyll leaves out folders such as _static."""
+    """Puts the pages there as a whole. Without .nojekyll, a host with Jekyll leaves out folders such as _static."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))
     shutil.copytree(html, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".buildinfo"))

@@ -369,6 +369,9 @@ def _tidy(notebook: Any, *, stdout: bool) -> None:
             cell.metadata.tags.append("remove-input" if is_hidden else "hide-input")
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if "image/svg+xml" in output.get("data", {}):
+                output["data"].pop("image/png", None)  # the same figure
         if (
             cell.cell_type == "code" and not stdout
         ):  # printed lines of a training name folders of this machine; its log keeps them
