@@ -50,4 +50,7 @@ def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree:
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("html-page-context", _frame)
+    # It numbers chapters when all pages have been read, and does not declare that several processes may read them.
+    if found := app.extensions.get("sphinx_multitoc_numbering"):
+        found.parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}
