@@ -9,10 +9,11 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help book test test-all lint format lock bundle clean
+.PHONY: help book site test test-all lint format lock bundle clean
 
 help:
 	@echo "make book    build the book (environment, images, one row retrained, notebooks, pages)"
+	@echo "make site    build the book, a folder for a static host, and a release archive with the records"
 	@echo "make test    run the tests;  make test-all  then run every notebook at budget smoke"
 	@echo "make lint    check style, formatting and types;  make format  correct style and formatting"
 	@echo "make lock    update requirements.lock after a change of pyproject.toml"
@@ -23,6 +24,10 @@ book: $(STAMP)
 	$(BIN)/reid render market1501 --scale $(SCALE) --seed 0
 	$(BIN)/reid train safenet/table5 --budget $(BUDGET) --row "$(AGAIN)" --again --threads 2
 	$(BIN)/reid book
+
+# build/site/ and build/reid-study-VERSION.zip. A release with a DOI has it in CITATION.cff.
+site: book
+	$(BIN)/python tools/site.py
 
 # One worker on each core, with one thread each: workers with several threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

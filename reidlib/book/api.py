@@ -15,7 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import reidlib
+
 MARK = re.compile(r"^\((modules|exports|code) of ([\w.]+)\)$", re.MULTILINE)
+
+LIBRARY = Path(reidlib.__file__).parent
 
 LARGE = 8  #: Lines from which a constant has a section of its own
 
@@ -116,6 +120,9 @@ def _escaped(text: str) -> str:
 
 
 def _read(app: Any, name: str, source: list[str]) -> None:
+    if MARK.search(source[0]):  # a default or a type may stand in any other module
+        for file in LIBRARY.rglob("*.py"):
+            app.env.note_dependency(str(file))
     source[0] = page(source[0])
 
 

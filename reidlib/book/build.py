@@ -5,6 +5,7 @@ A new book replaces the old one only after it has passed every check.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from reidlib.book.check import EXECUTED, check, of_no_table
 from reidlib.pages import contents
 from reidlib.pages.glance import ARCHIVE, CITATION
 from reidlib.runs import archive
+from reidlib.runs.devices import cores
 from reidlib.spec import ReidError
 
 LIBRARY = Path(__file__).resolve().parents[1]
@@ -118,8 +120,7 @@ def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
 
 def _digest(root: Path, sources: Sequence[Path]) -> str:
     """A digest of the sources, of reidlib (which pages show) and of the tools used."""
-    tools = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
-    digest = hashlib.sha256(json.dumps({tool: version(tool) for tool in tools}).encode())
+    digest = hashlib.sha256(_tools())
     for path in [*(root / path for path in sources), *sorted(LIBRARY.rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path} {len(content)}\n".encode())
@@ -127,16 +128,25 @@ def _digest(root: Path, sources: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
+def _tools() -> bytes:
+    tools = ("jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "pydata-sphinx-theme")
+    return json.dumps({tool: version(tool) for tool in tools}).encode()
+
+
 def _gather(root: Path, sources: Sequence[Path]) -> Path:
     """Copies the sources to a folder of their own, under the same relative paths, so that links between them work.
 
-    Beside them it puts what the pages offer for download: all finished records, and how to cite the study.
+    Beside them it puts what the pages offer for download: all finished records, and how to cite the study. A file that
+    is there already keeps its time, by which Sphinx knows which pages it has read.
     """
     folder = root / "build" / "book-source"
-    shutil.rmtree(folder, ignore_errors=True)
+    for file in folder.rglob("*"):
+        if file.is_file() and file.relative_to(folder) not in sources:
+            file.unlink()
     for path in sources:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, folder / path)
+        if not (folder / path).is_file() or not filecmp.cmp(root / path, folder / path, shallow=False):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / path, folder / path)
     archive.pack(folder / "book" / ARCHIVE, everything=True)
     if (root / "CITATION.cff").is_file():
         shutil.copyfile(root / "CITATION.cff", folder / "book" / CITATION)
@@ -144,11 +154,25 @@ def _gather(root: Path, sources: Sequence[Path]) -> Path:
 
 
 def _run_jupyter_book(root: Path, source: Path) -> Path:
-    """Builds the gathered sources from scratch and returns the folder of the pages."""
+    """Builds the gathered sources and returns the folder of the pages.
+
+    All pages are written again. Those whose source and code have not changed since the last sound build are not read
+    again, unless the last build failed or something changes on which every page depends.
+    """
     output = root / "build" / "book"
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
-    code = "from jupyter_book.cli.main import main; main()"  # the console script of this environment
+    html, kept = output / "_build" / "html", output / "read-with.sha256"
+    shutil.rmtree(html, ignore_errors=True)
+    for_all = [source / "_config.yml", source / "_toc.yml", *source.glob("book/*.bib"), LIBRARY / "book" / "api.py"]
+    modules = str(sorted(LIBRARY.rglob("*.py"))).encode()
+    read_with = hashlib.sha256(_tools() + modules + b"".join(file.read_bytes() for file in for_all)).hexdigest()
+    if not kept.is_file() or kept.read_text(encoding="utf-8") != read_with:
+        shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True, exist_ok=True)
+    kept.unlink(missing_ok=True)
+    # The console script of this environment, on several cores, for which it has no option.
+    code = "import functools, jupyter_book.sphinx as used; "
+    code += f"used.build_sphinx = functools.partial(used.build_sphinx, jobs={cores()}); "
+    code += "from jupyter_book.cli.main import main; main()"
     search = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", code, "build", str(source), "--path-output", str(output), "-W", "--keep-going"]
     env, out = os.environ | {"PYTHONPATH": search}, subprocess.PIPE
@@ -158,10 +182,10 @@ def _run_jupyter_book(root: Path, source: Path) -> Path:
     log = root / "build" / "book.log"
     text = COLOUR_CODES.sub("", run.stdout).replace(f"{source}/", "")
     log.write_text(text, encoding="utf-8")
-    html = output / "_build" / "html"
     # Jupyter Book can exit with 0 without having built anything, so the first page is looked for.
     if run.returncode != 0 or not (html / "index.html").is_file():
         words = [line.strip() for line in text.splitlines() if re.search(r"\b(WARNING|ERROR|Error|error)\b", line)]
         cause = words[0] if words else f"exit status {run.returncode}"
         raise ReidError(f"Jupyter Book did not build the book: {cause} ({len(words)} such line(s); all in {log})")
+    kept.write_text(read_with, encoding="utf-8")
     return html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
@@ -19,6 +20,9 @@ LOADED = ("src", "srcset", "poster", "data")
 """The attributes whose address a browser fetches when it opens a page, whatever the element."""
 
 LOADED_LINKS = {"stylesheet", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "icon", "manifest"}
+
+HIGHLIGHTED = re.compile(r'<span class="\w+">|</span>')
+"""Colours of code: most tags of a page with source code, and of no matter here."""
 
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 OTHER_HOST = re.compile(r"(https?:)?//", re.IGNORECASE)
@@ -51,7 +55,7 @@ class _Page(HTMLParser):
         self.links: list[str] = []
         self.loaded: list[str] = []
         self._inside = ""
-        self.feed(text)
+        self.feed(HIGHLIGHTED.sub("", text))
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -122,7 +126,7 @@ def _dead(html: Path, page: str, path: Path, address: str, parsed: dict[Path, _P
         if parts.scheme == "file":
             yield f"page {page} links to a file of this machine: {address}"
         return
-    target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
     if target.is_dir():
         target = target / "index.html"
     if html not in target.parents or not target.is_file():

@@ -47,7 +47,17 @@ def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree:
         context["metatags"] = context.get("metatags", "") + render.description(text)
 
 
+def _read_in_parallel(app: Any) -> None:
+    """Says that several processes may read pages beside two extensions that declare nothing about it.
+
+    One numbers chapters when all pages have been read, the other writes LaTeX, which the book does not.
+    """
+    for name in {"sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"} & app.extensions.keys():
+        app.extensions[name].parallel_read_safe = True
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("html-page-context", _frame)
+    app.connect("builder-inited", _read_in_parallel)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

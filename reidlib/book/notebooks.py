@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from reidlib.spec import ReidError
 
 PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
 CODE = {".py", ".toml", ".tsv", ".json"}  #: suffixes of the files on which an executed copy depends
-NOT_SHOWN = {"book", "cli.py"}  #: parts of reidlib that no chapter and no page of the study imports
+FINDS_ITS_MODULES = "reidlib/papers"  #: imports every file of its folder without naming it
 METHOD = "method"  #: the name of the notebook in a paper's folder that explains its method
 SHOWN_BY_METHODS = {
     *(room for level in ROOMS[: ROOMS.index(("papers",))] for room in level),
@@ -118,14 +119,46 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     if table_of(slug) == slug and slug not in methods():
         if slug not in pages():
             inputs = sorted({*inputs, *_records_of_paper(slug, parameters)})
-        rooms = [room for room in (paths.home() / "reidlib").iterdir() if room.name not in NOT_SHOWN]
-        files = [file for room in rooms for file in (room, *room.rglob("*"))]
-        files += (paths.home() / "results").glob("*.tsv")
-        inputs += sorted(file for file in files if file.suffix in CODE)
+        inputs += [*imported(template(slug)), *sorted((paths.home() / "results").glob("*.tsv"))]
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     parameters = {name: value for name, value in parameters.items() if name != "train"}
     own = dict(slug=slug, template_sha256=digest(template(slug)), parameters=parameters)
     return own | dict(inputs_sha256=together, missing=missing)
+
+
+def imported(file: Path) -> list[Path]:
+    """The files of reidlib that a notebook imports, that those import, and the data in their folders.
+
+    An import inside a function counts, too.
+    """
+    code = "\n".join(cell["source"] for cell in _read(file)["cells"] if cell["cell_type"] == "code")
+    _parsed(file, code)
+    home = paths.home()
+    found, left = set[Path](), [*_imports(code, home, home)]
+    while left:
+        if (one := left.pop()) not in found:
+            found.add(one)
+            left += _imports(one.read_text(encoding="utf-8"), one.parent, home)
+            left += one.parent.glob("*.py") if one.parent == home / FINDS_ITS_MODULES else ()
+    folders = {one.parent for one in found} - {home / "reidlib"}
+    data = (one for folder in folders for one in folder.rglob("*") if one.suffix in CODE - {".py"})
+    return sorted({*found, *data})
+
+
+@cache
+def _imports(code: str, folder: Path, home: Path) -> frozenset[Path]:
+    """The files of reidlib that this code imports, with those of the packages above them. folder: of the code."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = folder.relative_to(home).parts if node.level else ()
+            module = ".".join([*above[: len(above) + 1 - node.level], *filter(None, [node.module])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names if name.split(".")[0] == "reidlib"]
+    places = {home.joinpath(*part[:end]) for part in parts for end in range(1, len(part) + 1)}
+    return frozenset(f for one in places for f in (one.with_suffix(".py"), one / "__init__.py") if f.is_file())
 
 
 def _inputs_of_method() -> list[Path]:
@@ -326,14 +359,19 @@ def _was_made_from(copy: Path) -> dict[str, Any] | None:
 def _tidy(notebook: Any, *, stdout: bool) -> None:
     """Removes from an executed notebook, in place, what readers do not need. stdout: whether to keep what it prints."""
     # The template's own values were replaced by the injected ones, which are kept but folded.
-    notebook.cells = [cell for cell in notebook.cells if "parameters" not in _tags(cell)]
+    own = [cell for cell in notebook.cells if "parameters" in _tags(cell)]
+    is_hidden = any("remove-input" in _tags(cell) for cell in own)
+    notebook.cells = [cell for cell in notebook.cells if cell not in own]
     # papermill writes paths of this machine and the time of each cell into the copy.
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         if "injected-parameters" in _tags(cell):
-            cell.metadata.tags.append("hide-input")
+            cell.metadata.tags.append("remove-input" if is_hidden else "hide-input")
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if "image/svg+xml" in output.get("data", {}):
+                output["data"].pop("image/png", None)  # the same figure
         if (
             cell.cell_type == "code" and not stdout
         ):  # printed lines of a training name folders of this machine; its log keeps them

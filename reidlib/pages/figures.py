@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from io import StringIO
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -123,7 +125,20 @@ def _panels(many: int, height: float) -> tuple[Figure, np.ndarray]:
 
 
 def finished(figure: Figure) -> Figure:
-    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell."""
+    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell.
+
+    A figure of lines and letters is shown as SVG, one that has photographs or maps as PNG.
+    """
     figure.set_dpi(DPI)
+    if not any(axes.images for axes in figure.axes):
+        vars(figure)["_repr_svg_"] = partial(_svg, figure)  # IPython asks every value of a cell for it
     plt.close(figure)
     return figure
+
+
+def _svg(figure: Figure) -> str:
+    """The same each time, without a date or random names."""
+    text = StringIO()
+    with plt.rc_context({"svg.hashsalt": "reid"}):
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return text.getvalue()

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import subprocess
+import sys
 import time
 from collections import Counter
 from html import unescape
@@ -198,6 +200,31 @@ def test_a_change_of_the_code_makes_chapters_stale_and_no_image_figure(house, mo
     assert [slug for slug in slugs if before[slug] == after[slug]] == ["hamr/figure8"]
 
 
+def test_a_copy_depends_on_the_code_that_its_notebook_imports_and_on_no_other_page():
+    used = {str(file.relative_to(paths.home())) for file in notebooks.imported(notebooks.template("safenet/table5"))}
+    own = {
+        "pages/chapter.py",
+        "pages/tables.py",
+        "runs/engine.py",
+        "papers/hamr.py",
+        "models/safenet.py",
+        "__init__.py",
+    }
+    own |= {"standin/scene.py", "standin/domains/market1501.toml", "evaluation/protocols.toml", "runs/step_costs.json"}
+    assert {f"reidlib/{name}" for name in own} <= used
+    assert not {"reidlib/pages/standins.py", "reidlib/pages/glance.py", "reidlib/cli.py"} & used
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("slug", ["safenet/table5", "study/standins", "study/compared"])
+def test_a_copy_depends_on_every_file_that_its_imports_load(slug):
+    cells = nbformat.read(notebooks.template(slug), as_version=4).cells
+    lines = [line for cell in cells for line in cell.source.splitlines() if line.startswith(("from ", "import "))]
+    lines.append("import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'reidlib'))")
+    run = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert set(run.stdout.split()) <= set(map(str, notebooks.imported(notebooks.template(slug))))
+
+
 @pytest.mark.parametrize(
     "line, given",
     [
@@ -240,7 +267,8 @@ def test_the_executed_notebook_shows_what_was_run_and_what_was_not(executed):
     assert "committed record" in page and "this machine" in page
     assert "reid train safenet/table5 --row g4 " in page
     outputs = [o for cell in nbformat.read(executed, as_version=4).cells for o in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 3
+    assert not any("image/png" in output.get("data", {}) for output in outputs), "each figure once"
     assert "Without a difference: " in page and "Executing this notebook trains nothing" in page
 
 
@@ -303,7 +331,8 @@ def test_the_notebook_of_a_table_runs(slug, labels, shared, tmp_path, monkeypatc
     outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
     lists = slug == "msgwdp/figure9"  # it also draws ranked lists
     claims = "with its words and numbers" in page or "with their words and numbers" in page
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2 + lists + claims
+    kinds = {"image/svg+xml", "image/png"}
+    assert sum(bool(kinds & output.get("data", {}).keys()) for output in outputs) == 2 + lists + claims
 
 
 def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, tmp_path, monkeypatch):
