@@ -16,7 +16,8 @@ from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_
 from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
-DPI = 120
+DPI, PHOTOGRAPHS = 120, 200
+"""Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
 
 
 LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
@@ -122,8 +123,8 @@ def _panels(many: int, height: float) -> tuple[Figure, np.ndarray]:
     return figure, panels[0]
 
 
-def finished(figure: Figure) -> Figure:
+def finished(figure: Figure, dpi: int = DPI) -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell."""
-    figure.set_dpi(DPI)
+    figure.set_dpi(dpi)
     plt.close(figure)
     return figure

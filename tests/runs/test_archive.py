@@ -43,7 +43,7 @@ def there(here, tmp_path, monkeypatch):
 
 def draw(run, **arrays) -> Path:
     """Puts arrays beside the record of a run, as a figure does."""
-    records.add_maps(run.record_file, run.record(), {"whose": np.array("the record's own training"), **arrays})
+    records.write_maps(run.record_file, run.record(), {"whose": np.array("the record's own training"), **arrays})
     return records.maps_of(run.record_file)
 
 
