@@ -374,7 +374,8 @@ def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
     high, wide = person.shape
     places = (np.arange(wide) + 0.5) / wide, (np.arange(high) + 0.5) / high
     around = "black" if colour == "white" else "white"
-    edge = [patheffects.Stroke(linewidth=1.8, foreground=around, alpha=0.5), patheffects.Normal()]
+    edge: list[patheffects.AbstractPathEffect] = [patheffects.Stroke(linewidth=1.8, foreground=around, alpha=0.5)]
+    edge.append(patheffects.Normal())
     axes.contour(*places, person, levels=[0.5], colors=colour, linewidths=0.8).set_path_effects(edge)
 
 

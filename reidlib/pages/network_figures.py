@@ -309,7 +309,8 @@ class Gallery:
     """Maps of networks of several tables on the same images, as far as they are there.
 
     maps, untrained: title: B × h × w, of the trained networks and of the same before their training.
-    shares:          title: the shares of the parts on all queries (`part_shares.measure`), of both.
+    shares:          title: the shares of the parts on all queries (`part_shares.measure`): of a map, then of the same
+                     before the training.
     runs:            whose networks were drawn. lacking: a line for each other one, with the command that makes it.
     """
 
@@ -328,14 +329,15 @@ class Gallery:
         return heatmaps.panel(self.chosen.raw, maps, self.chosen.labels, masks=self.chosen.masks, across=True)
 
 
-def gallery(looks: Mapping[tuple[str, str], Mapping[str, Look]], n: int, **asked: Any) -> Gallery:
+def gallery(looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> Gallery:
     """The maps of networks of several tables on the first n people. Nothing is trained.
 
-    looks: (table, row): title: how to look at that row's network. asked: budget, source, dataset, seeds (one), as of
-    `read_runs`. What has neither maps beside its record nor weights in the cache is named in `lacking`.
+    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
+    as of `read_runs`. What has neither maps beside its record nor weights in the cache is named in `lacking`.
     """
-    chosen, maps, untrained, shares, drawn, lacking = None, {}, {}, {}, [], []
-    for (table, row), own in looks.items():
+    chosen, drawn, lacking = None, [], []
+    maps, untrained, shares = {}, {}, {}
+    for name, (table, row, own) in looks.items():
         runs = trained.select(read_runs(table, rows=[row], **asked), [row])
         (run,) = runs.runs
         if run.state() != "finished":
@@ -343,13 +345,14 @@ def gallery(looks: Mapping[tuple[str, str], Mapping[str, Look]], n: int, **asked
             continue
         networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
         try:
-            found = [networks.maps(shown, {row: own}, run.seed, untrained=before) for before in (False, True)]
-            for before in (False, True):
-                shares |= networks.shares(everything, {row: own}, run.seed, untrained=before)
+            for found, before in ((maps, False), (untrained, True)):
+                for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
+                    found[f"{name},\n{title}"] = map_
+                for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
+                    shares[f"{name}, {' '.join(title.split())}"] = share
         except ReidError as fault:
             lacking.append(Text(str(fault)))
             continue
-        maps, untrained = maps | found[0], untrained | found[1]
         chosen, drawn = chosen or shown, [*drawn, run]
     return Gallery(chosen, maps, untrained, shares, tuple(drawn), lacking)
 
