@@ -291,8 +291,7 @@ class Networks:
             if any(name not in kept for name in names.values()):
                 self.model(row, seed)
                 kept = _kept(run, of=_whose(run))
-                missing = {name: make[row, title]() for title, name in names.items() if name not in kept}
-                kept = _keep(run, kept | missing)
+                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in kept})
             found |= {title: kept[name] for title, name in names.items()}
         return found
 
@@ -368,10 +367,11 @@ def _kept(run: Run, of: str = "") -> dict[str, np.ndarray]:
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Writes these arrays beside the record in place of those that are there, with the words on the weights."""
-    record = run.record()
+    """Adds arrays to those beside the record, which make room where they are of other weights; all that is there then."""
+    record, whose = run.record(), _whose(run)
     assert record is not None, "weights come with a finished record"
-    return records.write_maps(run.record_file, record, {**arrays, "whose": np.array(_whose(run))})
+    whole = {**_kept(run, of=whose), **arrays, "whose": np.array(whose)}
+    return records.write_maps(run.record_file, record, whole)
 
 
 # --- ranked lists -----------------------------------------------------------------------------------------------------
