@@ -367,7 +367,7 @@ def _kept(run: Run, of: str = "") -> dict[str, np.ndarray]:
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds arrays to those beside the record, which make room where they are of other weights; all that is there then."""
+    """Adds arrays to those beside the record (of other weights: in their place); returns all that is there then."""
     record, whose = run.record(), _whose(run)
     assert record is not None, "weights come with a finished record"
     whole = {**_kept(run, of=whose), **arrays, "whose": np.array(whose)}
