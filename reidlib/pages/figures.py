@@ -16,7 +16,7 @@ from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_
 from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
-DPI, PHOTOGRAPHS = 120, 200
+DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
 
 
@@ -125,6 +125,6 @@ def _panels(many: int, height: float) -> tuple[Figure, np.ndarray]:
 
 def finished(figure: Figure, dpi: int = DPI) -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell."""
+    plt.close(figure)  # sets the resolution back
     figure.set_dpi(dpi)
-    plt.close(figure)
     return figure
