@@ -18,7 +18,8 @@ from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_
 from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
-DPI = 120
+DPI, PHOTOGRAPHS = 100, 200
+"""Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
 
 
 LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
@@ -124,15 +125,15 @@ def _panels(many: int, height: float) -> tuple[Figure, np.ndarray]:
     return figure, panels[0]
 
 
-def finished(figure: Figure) -> Figure:
+def finished(figure: Figure, dpi: int = DPI) -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell.
 
     A figure of lines and letters is shown as SVG, one that has photographs or maps as PNG.
     """
-    figure.set_dpi(DPI)
+    plt.close(figure)  # sets the resolution back
+    figure.set_dpi(dpi)
     if not any(axes.images for axes in figure.axes):
-        vars(figure)["_repr_svg_"] = partial(_svg, figure)  # IPython asks every value of a cell for it
-    plt.close(figure)
+        vars(figure)["_repr_svg_"] = partial(_svg, figure)  # IPython looks for it at every value of a cell
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Where a network looks: activations and Grad-CAM, laid over images that a rule chose.
+"""Where a network looks: activations and Grad-CAM, beside images that a rule chose.
 
 Grad-CAM: Selvaraju et al., ICCV 2017; the library is `grad-cam`. It was made for classifiers on single images, and some
 of what it takes for granted does not hold here: it stretches every map to the same height, rounding noise too, changes
@@ -10,7 +10,7 @@ nothing is normalised before it is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from random import Random
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -30,20 +30,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from reidlib.data.table import DISTRACTOR
-from reidlib.pages.figures import finished
+from reidlib.pages.figures import PHOTOGRAPHS, finished
 from reidlib.spec import ReidError
+from reidlib.standin.parts import FIGURE
 
 CHANNELS = ("mean", "energy")
 SCALES = ("each", "shared")
 
-COLOURS = "inferno"
-"""A colour map whose lightness rises evenly, so that equal steps of a value look equal, in grey print too."""
-
-SHARE = 0.55
-"""Of the map's colour in an image; the rest is the image itself in grey, so that every hue is the map's."""
+COLOURS, SIGNED = "inferno", "RdBu_r"
+"""Colour maps whose lightness changes evenly, so that equal steps of a value look equal, in grey print too: dark to
+bright, and for values of both signs blue to red with white at zero."""
 
 TILE = 2.0
 """Height of an image in a panel, inches; it is one inch wide, as the boxes of people are."""
@@ -280,6 +278,11 @@ def _around(model: nn.Module, module: str) -> str:
 _NOT_FINITE = "holds NaN or infinite values; look at the weights of the network and at these images"
 
 
+def deviation(maps: Tensor) -> Tensor:
+    """Maps as the deviation from their mean in each image, for layers whose zero has no meaning (a bias, BatchNorm)."""
+    return maps - maps.mean((1, 2), keepdim=True)
+
+
 def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
     """B × C × h × w to B × h × w, float32 on the CPU."""
     if not torch.isfinite(maps).all():
@@ -300,11 +303,11 @@ def panel(
     columns: Mapping[str, Tensor],
     rows: Sequence[str] = (),
     *,
+    masks: Tensor | None = None,
     scale: str = "shared",
-    bare: Collection[str] = (),
     across: bool = False,
 ) -> Figure:
-    """A row for each image: the image as it is, then its map of every column in colour over the image in grey.
+    """A row for each image: the image, then its map of every column, each in the map's own cells.
 
     Every image has the shape of a person's box, twice as tall as wide, whatever the network's input.
 
@@ -312,62 +315,75 @@ def panel(
     columns: title: maps (B × h × w), one for each network or layer; the size of a map in cells is printed under the
              title, which may have several lines.
     rows:    labels on the left, one for each image.
+    masks:   B × any size, the part masks of `standin.parts`: the outline of the person is drawn on image and maps.
     scale:   "shared": one range of colours for each column, printed under it; "each": one for each map, printed below
              it, where only shapes can be compared.
-    bare:    titles of columns that show the map alone, in its own cells.
     across:  images stand side by side and their maps below them; every map has its own range.
 
     Colours go from the lowest to the highest value, so that the differences within a map are seen; the numbers say how
-    large they are. A map without differences keeps its image in grey: rounding is not shown as a finding.
+    large they are. Where a column has negative values, white is zero. A map without differences has no colour:
+    rounding is not shown as a finding.
     """
     if scale not in SCALES:
         raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES)}")
     if rows and len(rows) != len(images):
         raise ReidError(f"{len(rows)} labels of rows for {len(images)} images; give one for each")
     scale = "each" if across else scale
-    high, wide = images.shape[2:]
     first, second = (1 + len(columns), len(images)) if across else (len(images), 1 + len(columns))
-    size = (1 + 1.04 * second, 0.9 + (TILE + 0.15 * (scale == "each")) * first)
+    size = (1 + 1.04 * second, 0.9 + (TILE + 0.18 * (scale == "each")) * first)
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.02, wspace=0.05, hspace=0.02)
     figure = plt.figure(figsize=size, layout=layout)
     grid = figure.add_gridspec(first + 1, second, height_ratios=[TILE] * first + [0.07])
     panels = np.array([[figure.add_subplot(grid[row, column]) for column in range(second)] for row in range(first)])
     panels = panels.T if across else panels  # images × (image and maps)
     for axes in panels.flat:
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0), facecolor="0.85")
         axes.spines[:].set_visible(False)
+    whole = dict(extent=(0, 1, 1, 0), aspect="auto")
     for axes, image in zip(panels[:, 0], images, strict=True):
-        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), aspect="auto")
+        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), **whole)
     for axes, label in zip(panels[:, 0], rows, strict=False):
         _name(axes, label, above=across)
     _name(panels[0, 0], "image\n", above=not across)
     for place, (title, maps) in enumerate(columns.items(), 1):
-        spans = _spans(maps, scale)
-        painted = _painted(images, maps, spans)
-        for axes, image, map_, span in zip(panels[:, place], painted, maps, spans, strict=True):
-            if span is not None and title in bare:
-                how = dict(cmap=COLOURS, norm=Normalize(*span), interpolation="nearest")
-                axes.imshow(map_.numpy(), extent=(0, wide, high, 0), aspect="auto", **how)
-            else:
-                axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
+        _check(images, maps)
+        spans, colours = _spans(maps, scale), SIGNED if maps.min() < 0 else COLOURS
+        for axes, map_, span in zip(panels[:, place], maps, spans, strict=True):
             if span is None:
-                axes.text(0.5, 0.5, "no\ncontrast", transform=axes.transAxes, ha="center", va="center", fontsize=7)
-                axes.texts[0].set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5})
-            elif scale == "each":
-                axes.set_xlabel(" to ".join(_number(end) for end in span), fontsize=7, labelpad=1)
-        words = "\n".join(fill(line, 16) for line in title.split("\n"))
+                axes.text(0.5, 0.5, "no\ncontrast", ha="center", va="center", fontsize=8)
+                continue
+            axes.imshow(map_.numpy(), cmap=colours, norm=Normalize(*span), interpolation="nearest", **whole)
+            if scale == "each":
+                ends = (float(map_.min()), float(map_.max()))
+                axes.set_xlabel(" to ".join(map(_number, ends)), fontsize=8, labelpad=1)
+        words = "\n".join(fill(line, 15) for line in title.split("\n"))
         _name(panels[0, place], f"{words}\n{maps.shape[1]}×{maps.shape[2]} cells", above=not across)
         span = next((span for span in spans if span), None)  # without any there is nothing to read off
-        if span and (place == 1 or not across):
-            _bar(figure, figure.add_subplot(grid[-1, 0 if across else place]), span, scale)
-    return finished(figure)
+        if span and not across:
+            _bar(figure.add_subplot(grid[-1, place]), colours, span, scale)
+    light = [False, *(bool(maps.min() < 0) for maps in columns.values())]
+    for line, mask in zip(panels, masks if masks is not None else [], strict=False):
+        for axes, on_white in zip(line, light, strict=True):
+            _outline(axes, mask, "black" if on_white else "white")
+    return finished(figure, PHOTOGRAPHS)
+
+
+def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
+    """The edge of the person whom an image shows, and of what they carry, on whatever lies below it."""
+    person = torch.isin(mask, torch.tensor(FIGURE)).numpy()
+    high, wide = person.shape
+    places = (np.arange(wide) + 0.5) / wide, (np.arange(high) + 0.5) / high
+    around = "black" if colour == "white" else "white"
+    edge: list[patheffects.AbstractPathEffect] = [patheffects.Stroke(linewidth=1.8, foreground=around, alpha=0.5)]
+    edge.append(patheffects.Normal())
+    axes.contour(*places, person, levels=[0.5], colors=colour, linewidths=0.8).set_path_effects(edge)
 
 
 def _name(axes: Axes, words: str, *, above: bool) -> None:
     if above:
-        axes.set_title(words, fontsize=8)
+        axes.set_title(words, fontsize=9)
     else:
-        axes.set_ylabel(words.strip(), fontsize=8, rotation=0, ha="right", va="center")
+        axes.set_ylabel(words.strip(), fontsize=9, rotation=0, ha="right", va="center")
 
 
 def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Figure:
@@ -395,55 +411,42 @@ def channels_figure(masks: Tensor, groups: Mapping[str, int], title: str) -> Fig
     return finished(figure)
 
 
-def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps B × h × w over an image of `size` (H, W): bilinear, where the cells divide the image evenly.
-
-    So the middle of a cell lies on the middle of its share of the image (not corner on corner, which would push
-    every cell outwards). In a ResNet padding moves what a cell saw by up to half a cell more: edges are that uncertain.
-    """
-    return interpolate(maps[:, None].float(), size=size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def _painted(images: Tensor, maps: Tensor, spans: Sequence[tuple[float, float] | None]) -> Tensor:
-    """Images under their maps, where `spans` are the values at both ends of the colours."""
+def _check(images: Tensor, maps: Tensor) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or maps.ndim != 3 or len(maps) != len(images):
         raise ReidError(
             f"images are {images.dtype}, {tuple(images.shape)}, maps {tuple(maps.shape)}; give uint8 B×3×H×W and B×h×w"
         )
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    grey = (images.cpu().float() * weights).sum(1, keepdim=True).expand(-1, 3, -1, -1)  # B × 3 × H × W
-    large = enlarged(maps, (images.shape[2], images.shape[3]))
-    painted = []
-    for image, map_, span in zip(grey, large, spans, strict=True):
-        if span is not None:
-            low, high = span
-            colours = colormaps[COLOURS](((map_ - low) / (high - low)).clamp(0, 1).numpy())[..., :3]
-            image = (1 - SHARE) * image + SHARE * 255 * torch.from_numpy(colours).permute(2, 0, 1)
-        painted.append(image.round().to(torch.uint8))
-    return torch.stack(painted)
+    if not maps.numel() or not torch.isfinite(maps).all():
+        raise ReidError(f"maps of shape {tuple(maps.shape)} are empty or hold NaN or infinite values")
 
 
 def _spans(maps: Tensor, scale: str) -> list[tuple[float, float] | None]:
-    """For each map the lowest and highest value of its colours; None where it has no contrast."""
-    if not maps.numel() or not torch.isfinite(maps).all():
-        raise ReidError(f"maps of shape {tuple(maps.shape)} are empty or hold NaN or infinite values")
+    """For each map the values at both ends of its colours, of maps with negative values as far below zero as above;
+    None where it has no contrast."""
     whole = (float(maps.min()), float(maps.max()))
     spans: list[tuple[float, float] | None] = []
     for map_ in maps:
         own = (float(map_.min()), float(map_.max()))
         least = max(EMPTY * max(map(abs, whole)), EVEN * max(map(abs, own)))
-        spans.append(None if own[1] - own[0] <= least else own if scale == "each" else whole)
+        low, high = own if scale == "each" else whole
+        ends = (low, high) if whole[0] >= 0 else (-max(-low, high), max(-low, high))
+        spans.append(None if own[1] - own[0] <= least else ends)
     return spans
 
 
-def _bar(figure: Figure, axes: Axes, span: tuple[float, float], scale: str) -> None:
+def _bar(axes: Axes, colours: str, span: tuple[float, float], scale: str) -> None:
     """The colours of a column and what their ends stand for."""
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), cax=axes, orientation="horizontal")
-    bar.set_ticks([0, 1], labels=["low", "high"] if scale == "each" else [_number(end) for end in span])
-    bar.ax.tick_params(labelsize=7, length=2)
+    bar = axes.figure.colorbar(ScalarMappable(Normalize(0, 1), colours), cax=axes, orientation="horizontal")
+    ends = ["low", "high"] if colours == COLOURS else ["−", "+"]
+    ends = ends if scale == "each" else [_number(end) for end in span]
+    middle = {0.5: "0"} if colours == SIGNED else {}
+    ticks = {0.0: ends[0], **middle, 1.0: ends[1]}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
-    for text, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
-        text.set_horizontalalignment(side)
+    labels = bar.ax.get_xticklabels()
+    labels[0].set_horizontalalignment("left")
+    labels[-1].set_horizontalalignment("right")
 
 
 def _number(value: float) -> str:

@@ -2,10 +2,10 @@
 
 drawn = trained.select(engine.ensure("safenet", "table5", budget="small", rows=rows), rows)
 networks, chosen = network_figures.Networks(drawn), network_figures.images(drawn)
-heatmaps.panel(chosen.raw, networks.maps(chosen, {rows[0]: looks}), chosen.labels)
+heatmaps.panel(chosen.raw, networks.maps(chosen, {rows[0]: looks}), chosen.labels, masks=chosen.masks)
 
 What was drawn of a network is kept beside its record, as KEY.maps.npz: small arrays, from which the same figure can be
-drawn again where the cache has no weights.
+drawn again where the cache has no weights, and what is to be said of those weights.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -30,9 +33,8 @@ from reidlib.evaluation import protocols
 from reidlib.evaluation.reranking import reranking
 from reidlib.pages import heatmaps, part_shares, retrieval
 from reidlib.pages.render import Code, Fragment, Text, bullets
-from reidlib.pages.tables import title_of
 from reidlib.runs import datasets, records, trained, worker
-from reidlib.runs.run import Run, Runs
+from reidlib.runs.run import Run, Runs, read_runs
 from reidlib.spec import ReidError, value_of
 from reidlib.standin.catalogue import domain
 from reidlib.standin.geometry import HEIGHT, WIDTH
@@ -51,35 +53,29 @@ Look = Callable[[nn.Module, Tensor], Tensor]
 
 
 def weights(runs: Runs) -> Fragment:
-    """Whose weights were drawn, a line for each network; nothing is trained here.
-
-    Raises ReidError for a network without weights of which nothing is kept beside its record either.
-    """
-    items = []
-    for run in runs.runs:
-        whose, source = _origin(run)
-        words = "weights of the record's own training"
-        if whose == trained.REPEAT:
-            here, there = (_map_of(one) for one in (source, run))
-            words = f"trained again on the machine that made this page: mAP {here:.1f}, the record has {there:.1f}"
-        elif whose == trained.OTHER:
-            words = "weights of another training than the record's, with the same settings, data and seed"
-        items.append(Text(f"{title_of(runs, run.row)}, seed {run.seed}: network ", Code(run.network), f", {words}"))
+    """Whose weights were drawn, a line for each network of which a figure has drawn anything."""
+    drawn = [(run, kept) for run in runs.runs if (kept := _kept(run))]
+    items = [
+        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {kept['whose']}")
+        for run, kept in drawn
+    ]
     return bullets(items, "The networks that were drawn:")
+
+
+def _whose(run: Run) -> str:
+    """Whose weights `trained.load` takes, in words."""
+    whose, source = trained.origin(run)
+    if whose == trained.REPEAT:
+        here, there = map(_map_of, (source, run))
+        return f"trained again from its settings, data and seed: mAP {here:.1f}, the record has {there:.1f}"
+    if whose == trained.OTHER:
+        return "weights of another training than the record's, with the same settings, data and seed"
+    return "weights of the record's own training"
 
 
 def _map_of(run: Run) -> float:
     record = run.record()
     return record.metrics[run.protocol]["mAP"] if record else float("nan")
-
-
-def _origin(run: Run) -> tuple[str, Run]:
-    """As `trained.origin`; where there are no weights, what the arrays beside the record say of theirs."""
-    if not trained.has_weights(run):
-        for one in (run, replace(run, again=True)):
-            if kept := _kept(one):
-                return str(kept["whose"]), one
-    return trained.origin(run)
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -236,17 +232,16 @@ class Networks:
         seed: int = 0,
         *,
         untrained: bool = False,
-        centred: bool = False,
     ) -> dict[str, np.ndarray]:
         """Title: the shares of the parts (`part_shares.measure`) of the same maps; nothing for photographs."""
         if chosen.masks is None:
             return {}
         make = {
-            (row, _title(title, untrained)): partial(self._shares, row, seed, look, chosen, untrained, centred)
+            (row, _title(title, untrained)): partial(self._shares, row, seed, look, chosen, untrained)
             for row, wanted in looks.items()
             for title, look in wanted.items()
         }
-        return self._arrays(make, f"{chosen.mark} shares{' centred' * centred}", seed)
+        return self._arrays(make, f"{chosen.mark} shares", seed)
 
     def ranked_list(
         self, row: str, chosen: pd.DataFrame, seed: int = 0, *, n: int = 10, part: str = ""
@@ -280,9 +275,9 @@ class Networks:
         maps = self._of(*asked)
         return (maps.half() if maps.abs().max() < HALF else maps).numpy()
 
-    def _shares(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool, centred: bool) -> np.ndarray:
+    def _shares(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> np.ndarray:
         assert chosen.masks is not None, "photographs are not measured"
-        return part_shares.measure(self._of(row, seed, look, chosen, untrained), chosen.masks, centred=centred)
+        return part_shares.measure(self._of(row, seed, look, chosen, untrained), chosen.masks)
 
     def _arrays(
         self, make: Mapping[tuple[str, str], Callable[[], np.ndarray]], mark: str, seed: int
@@ -291,10 +286,12 @@ class Networks:
         found = {}
         for row in dict.fromkeys(row for row, _ in make):
             run = self.run(row, seed)
-            kept = _kept(run) or _kept(replace(run, again=True))
             names = {title: f"{mark} {' '.join(title.split())}" for own, title in make if own == row}
-            if missing := {name: make[row, title]() for title, name in names.items() if name not in kept}:
-                kept = _keep(run, missing)
+            kept = _kept(run)
+            if any(name not in kept for name in names.values()):
+                self.model(row, seed)
+                kept = _kept(run, of=_whose(run))
+                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in kept})
             found |= {title: kept[name] for title, name in names.items()}
         return found
 
@@ -303,21 +300,78 @@ def _title(title: str, untrained: bool) -> str:
     return f"{title},\nuntrained" if untrained else title
 
 
+# --- networks of several tables ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Maps of networks of several tables on the same images, as far as they are there.
+
+    maps, untrained: title: B × h × w, of the trained networks and of the same before their training.
+    shares:          title: the shares of the parts on all queries (`part_shares.measure`): of a map, then of the same
+                     before the training.
+    runs:            whose networks were drawn. lacking: a line for each other one, with the command that makes it.
+    """
+
+    chosen: Images | None
+    maps: dict[str, Tensor]
+    untrained: dict[str, Tensor]
+    shares: dict[str, np.ndarray]
+    runs: tuple[Run, ...]
+    lacking: list[Text]
+
+    def panel(self, *, untrained: bool = False) -> Figure | None:
+        """The images side by side, a row for each map below them; None where there is no map."""
+        if self.chosen is None:
+            return None
+        maps = self.untrained if untrained else self.maps
+        return heatmaps.panel(self.chosen.raw, maps, self.chosen.labels, masks=self.chosen.masks, across=True)
+
+
+def gallery(looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> Gallery:
+    """The maps of networks of several tables on the first n people. Nothing is trained.
+
+    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
+    as of `read_runs`. What has neither maps beside its record nor weights in the cache is named in `lacking`.
+    """
+    chosen, drawn, lacking = None, [], []
+    maps, untrained, shares = {}, {}, {}
+    for name, (table, row, own) in looks.items():
+        runs = trained.select(read_runs(table, rows=[row], **asked), [row])
+        (run,) = runs.runs
+        if run.state() != "finished":
+            lacking.append(Text(f"{run.name}: not run yet; ", Code(shlex.join(run.command()))))
+            continue
+        networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
+        try:
+            for found, before in ((maps, False), (untrained, True)):
+                for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
+                    found[f"{name},\n{title}"] = map_
+                for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
+                    shares[f"{name}, {' '.join(title.split())}"] = share
+        except ReidError as fault:
+            lacking.append(Text(str(fault)))
+            continue
+        chosen, drawn = chosen or shown, [*drawn, run]
+    return Gallery(chosen, maps, untrained, shares, tuple(drawn), lacking)
+
+
 # --- what is kept beside a record -------------------------------------------------------------------------------------
 
 
-def _kept(run: Run) -> dict[str, np.ndarray]:
-    """The arrays by name; none where nothing is kept of this record."""
+def _kept(run: Run, of: str = "") -> dict[str, np.ndarray]:
+    """The arrays by name; none where nothing is kept of this record, or (of) nothing of these weights."""
     record = run.record()
-    return records.read_maps(run.record_file, record) if record else {}
+    kept = records.read_maps(run.record_file, record) if record else {}
+    return kept if not of or (kept and str(kept["whose"]) == of) else {}
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds arrays to the file beside the record whose training left the weights; all that it holds then."""
-    whose, source = trained.origin(run)
-    record = source.record()
+    """Adds arrays to those beside the record (of other weights: in their place); returns all that is there then."""
+    record, whose = run.record(), _whose(run)
     assert record is not None, "weights come with a finished record"
-    return records.add_maps(source.record_file, record, {**arrays, "whose": np.array(whose)})
+    whole = {**_kept(run, of=whose), **arrays, "whose": np.array(whose)}
+    return records.write_maps(run.record_file, record, whole)
 
 
 # --- ranked lists -----------------------------------------------------------------------------------------------------

@@ -37,11 +37,10 @@ CHUNK = 256
 """Images whose masks are taken apart at a time: bounds the memory."""
 
 
-def measure(maps: Tensor, masks: Tensor, *, centred: bool = False) -> np.ndarray:
+def measure(maps: Tensor, masks: Tensor) -> np.ndarray:
     """Shares in percent of every part of `PARTS`, image by image: float32, B × P × 3: area, energy, energy by place.
 
     maps:    B × h × w. masks: uint8, B × H × W, numbers of `standin.parts`.
-    centred: the energy is that of the deviation from the image's mean, for maps whose zero has no meaning.
     By place: the same of the mean map of all images (each with an energy of 1). NaN: a part that the image does not
     show; the energy of a map that is zero everywhere.
     """
@@ -49,8 +48,7 @@ def measure(maps: Tensor, masks: Tensor, *, centred: bool = False) -> np.ndarray
         raise ReidError(
             f"maps {tuple(maps.shape)}, masks {tuple(masks.shape)}; give B×h×w and B×H×W of the same images"
         )
-    energy = maps.detach().double().cpu()
-    energy = (energy - energy.mean((1, 2), keepdim=True) if centred else energy).square()
+    energy = maps.detach().double().cpu().square()
     total = energy.sum((1, 2), keepdim=True)
     energy = torch.where(total > 0, energy / total, torch.nan)
     place = energy.nanmean(0)

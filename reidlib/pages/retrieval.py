@@ -21,7 +21,7 @@ from reidlib.evaluation.distances import TIE, Vectors
 from reidlib.evaluation.evaluator import drawn_galleries
 from reidlib.evaluation.features import check_same_dimensions
 from reidlib.evaluation.ranking import Labels
-from reidlib.pages.figures import finished
+from reidlib.pages.figures import PHOTOGRAPHS, finished
 from reidlib.pages.render import Column, TableView, table
 from reidlib.runs.run import Runs
 from reidlib.spec import ReidError
@@ -201,7 +201,7 @@ def panel(lists: Mapping[str, pd.DataFrame], root: Path, *, n: int = 10) -> Figu
             axes.set_title(f"{answer['rank']} {SIGNS[right]}", color=FRAMES[right], fontsize=9, pad=3)
         for axes in line[1 + len(answers) :]:  # a gallery of fewer than n
             axes.axis("off")
-    return finished(figure)
+    return finished(figure, PHOTOGRAPHS)
 
 
 def _draw(axes: Axes, file: Path, frame: str, width: float) -> None:

@@ -237,7 +237,7 @@ def _add_drawn(target: Path, record: records.Record, drawn: dict[str, np.ndarray
     lacking = {name: array for name, array in drawn.items() if name not in own}
     if not lacking or (own and own["whose"] != drawn["whose"]):
         return False
-    records.add_maps(target, record, lacking)
+    records.write_maps(target, record, own | lacking)
     return True
 
 

@@ -189,9 +189,9 @@ def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np
     return arrays if str(arrays["record"]) == record.per_query_sha256 else {}
 
 
-def add_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds arrays to those in KEY.maps.npz beside a record; returns all that it holds then."""
-    whole = read_maps(file, record) | dict(arrays) | {"record": np.array(record.per_query_sha256)}
+def write_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Writes KEY.maps.npz beside a record; returns all that it holds then."""
+    whole = dict(arrays) | {"record": np.array(record.per_query_sha256)}
     with writing(maps_of(file), "maps", "REID_RESULTS"), atomic(maps_of(file)) as stream:
         np.savez_compressed(stream, allow_pickle=False, **whole)
     return whole

@@ -10,6 +10,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import made_up
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +93,16 @@ def pretend(run) -> dict:
     return write_weights(run)
 
 
+LOOK = {ROW: {"stage 1": partial(heatmaps.activation, module="backbone.stage1")}}
+
+
+def drawn_from(run) -> str:
+    """What a page says of the weights when a map of the first query has been drawn."""
+    runs = Runs((run,))
+    network_figures.Networks(runs).maps(network_figures.images(runs, 1), LOOK)
+    return str(network_figures.weights(runs))
+
+
 # Whose weights --------------------------------------------------------------------------------------------------------
 
 
@@ -102,10 +113,12 @@ def test_a_network_comes_with_the_weights_of_its_record(home, monkeypatch):
     model = trained.load(run)
     assert not model.training and next(model.parameters()).dtype == torch.float32
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert "weights of the record" in str(network_figures.weights(Runs((run,))))
+    assert "weights of the record" in drawn_from(run)
     other = [{"epoch": 1, "loss": 1.0, "seconds": 2.5}]
     training.write_tensors(run.work_folder / training.WEIGHTS, before, {"curve": json.dumps(other)})
-    assert "another training than the record's" in str(network_figures.weights(Runs((run,))))
+    assert "weights of the record" in drawn_from(run), "what was drawn is not drawn again"
+    records.maps_of(run.record_file).unlink()
+    assert "another training than the record's" in drawn_from(run)
 
 
 def test_a_frozen_first_network_is_inside_the_weights(home):
@@ -130,7 +143,8 @@ def test_without_weights_or_record_the_command_is_named(home):
     with pytest.raises(ReidError, match=f"delete {repeat.record_file} and run `{command} --again`$"):
         trained.load(run, train=False)
     with pytest.raises(ReidError, match="no weights of its network; load it first"):
-        str(network_figures.weights(Runs((run,))))
+        trained.origin(run)
+    assert "network " not in str(network_figures.weights(Runs((run,))))
 
 
 @pytest.mark.parametrize("hollow", [False, True], ids=["cache lost", "weights of the repeat lost too"])
@@ -152,8 +166,9 @@ def test_a_record_without_weights_is_repeated_and_the_record_stays(home, monkeyp
         trained.load(run, log=said.append)
     assert len(repeats) == 1 and run.record_file.read_bytes() == before
     assert len(said) == 1 and "training it now (`reid train" in said[0]
-    page = str(network_figures.weights(Runs((run,))))
-    assert "trained again on the machine that made this page: mAP 100.0, the record has 100.0" in page
+    page = drawn_from(run)
+    assert "trained again from its settings, data and seed: mAP 100.0, the record has 100.0" in page
+    assert records.maps_of(run.record_file).is_file(), "beside the record, which can be committed"
 
 
 def test_a_run_without_a_record_is_trained_as_itself(home, monkeypatch):
@@ -234,8 +249,7 @@ def test_what_was_drawn_is_drawn_again_without_weights(home, monkeypatch):
     pretend(run)
     drawn = Runs((run,))
     chosen, everything = network_figures.images(drawn), network_figures.measured(drawn)
-    looks = {ROW: {"stage 1": partial(heatmaps.activation, module="backbone.stage1")}}
-    queries = chosen.frame
+    looks, queries = LOOK, chosen.frame
 
     def all_of(networks):
         maps = networks.maps(chosen, looks) | networks.maps(chosen, looks, untrained=True)
@@ -266,6 +280,42 @@ def test_what_was_drawn_is_drawn_again_without_weights(home, monkeypatch):
     file.write_bytes(b"PK cut")
     with pytest.raises(ReidError, match="maps.npz is damaged .*delete it"):
         network_figures.Networks(drawn).maps(chosen, looks)
+
+
+def test_maps_of_other_weights_make_room(home):
+    """A file holds what was drawn of one network; with other weights everything that is asked for is drawn again."""
+    run = run_of()
+    before, runs = pretend(run), Runs((run,))
+    chosen, networks = network_figures.images(runs, 1), network_figures.Networks(runs)
+    first = networks.maps(chosen, LOOK)["stage 1"]
+    other = {name: tensor + 1 if name.endswith("bias") else tensor for name, tensor in before.items()}
+    curve = json.dumps([{"epoch": 1, "loss": 1.0, "seconds": 2.5}])
+    training.write_tensors(run.work_folder / training.WEIGHTS, other, {"curve": curve})
+    again = {ROW: LOOK[ROW] | {"stage 2": partial(heatmaps.activation, module="backbone.stage2")}}
+    maps = network_figures.Networks(runs).maps(chosen, again)
+    assert set(maps) == {"stage 1", "stage 2"} and not torch.equal(maps["stage 1"], first)
+    assert "another training" in str(network_figures.weights(runs))
+
+
+def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
+    """The networks of several tables on the same people; a run without record or weights comes with its command."""
+    run, other, third = run_of(), run_of("fmn/table1", "FMN"), run_of("hamr/table6", "Baseline")
+    pretend(run)
+    write_record(other)
+    looks = {
+        name: (one.table.slug, one.row.label, LOOK[ROW]) for name, one in zip("ABC", (run, other, third), strict=True)
+    }
+    asked = dict(budget="smoke", source="stand-in", dataset="market1501", seeds=[0])
+    found = network_figures.gallery(looks, 2, **asked)
+    assert found.runs == (run,) and list(found.maps) == ["A,\nstage 1"]
+    assert list(found.untrained) == ["A,\nstage 1,\nuntrained"]
+    assert list(found.shares) == ["A, stage 1", "A, stage 1, untrained"]
+    assert [len(axes.images) for axes in found.panel().axes[:4]] == [1] * 4
+    first, second = map(str, found.lacking)
+    assert first.startswith("fmn/table1 'FMN'") and first.endswith("--again`")
+    assert "hamr/table6 'Baseline'" in second and "not run yet; reid train hamr/table6" in second
+    nothing = network_figures.gallery({"C": looks["C"]}, 2, **asked)
+    assert nothing.panel() is None and nothing.panel(untrained=True) is None
 
 
 def test_a_list_that_nobody_can_draw_names_the_command(home):
@@ -361,6 +411,44 @@ def test_a_figure_names_rows_of_a_declared_table(slug, table):
     given = parameters_of(slug)
     assert f"{given['paper']}/{given['table']}" == table and slug not in papers.tables()
     assert papers.rows(papers.table(table), given["rows"]) and given["dataset"] in papers.table(table).datasets
+
+
+SHAPE = {
+    "title": None,
+    "parameters": ["parameters", "hide-input"],
+    "setup": ["hide-input"],
+    "run": ["remove-stdout"],
+    "figure-text": None,
+    "figure": [],
+    "measured-text": None,
+    "measured": [],
+    "limits-text": None,
+    "limits": ["hide-input"],
+}
+"""The cells of an image figure's notebook by id, with the tags of the code: only set-up and provenance are folded. Some
+have cells of their own besides, whose ids begin with "extra"."""
+
+
+@pytest.mark.parametrize("slug", FIGURES)
+def test_all_notebooks_of_image_figures_have_one_shape(slug):
+    assert set(FIGURES) == set(notebooks.image_figures())
+    cells = nbformat.read(notebooks.template(slug), as_version=4).cells
+    own = {cell.id: cell for cell in cells if not cell.id.startswith("extra")}
+    tags = {name: cell.metadata.get("tags", []) if cell.cell_type == "code" else None for name, cell in own.items()}
+    assert list(tags.items()) == list(SHAPE.items())
+    first = {cell.id: cell.source for cell in nbformat.read(notebooks.template("safenet/figure3"), as_version=4).cells}
+    assert all(own[name].source == first[name] for name in ("run", "limits"))
+    title, shows, question, *_ = own["title"].source.split("\n\n")
+    assert title.startswith("# ") and shows.startswith("This page shows ") and shows.count(". ") == 0
+    assert question.startswith("**The question.** ") and question.endswith("?") or "lost in our copy" in question
+    assert "pip install -e" in own["title"].source and f"notebooks/{slug}.ipynb" in own["title"].source
+    for cell in cells:
+        if "panel(" in cell.source:
+            image = cell.metadata["mystnb"]["image"]
+            assert image["classes"] == "wide" and len(image["alt"].split()) > 8
+    if slug not in LISTS:
+        drawing = [cell.source for cell in cells if "heatmaps.panel(" in cell.source]
+        assert all("masks=" in source for source in drawing) and any("untrained=True" in source for source in drawing)
 
 
 @pytest.mark.parametrize("slug", FIGURES)

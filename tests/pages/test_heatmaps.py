@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib import colormaps
 from torch import nn
 
 from reidlib.models.output import Output
@@ -12,6 +13,7 @@ from reidlib.models.safenet import SafeNet
 from reidlib.pages import heatmaps
 from reidlib.pages.heatmaps import activation, choose, grad_cam, output_map, panel, partners
 from reidlib.spec import ReidError
+from reidlib.standin.parts import BAG, HEAD, OTHER
 
 CLASSES = 5
 
@@ -320,64 +322,90 @@ def blank(n: int, size=(50, 50)) -> torch.Tensor:
     return torch.zeros(n, 3, *size, dtype=torch.uint8)
 
 
-def painted(pictures: torch.Tensor, maps: torch.Tensor, scale: str = "shared") -> torch.Tensor:
-    return heatmaps._painted(pictures, maps, heatmaps._spans(maps, scale))
+def drawn(figure, place: int):
+    """The one map in a panel's axes, and how its values become colours."""
+    (image,) = figure.axes[place].images
+    return image
+
+
+def test_a_map_is_shown_bare_in_its_own_cells_over_the_whole_image():
+    """No image below it: bright clothes change no colour. The first cell is the upper left one."""
+    maps = torch.arange(8.0).reshape(1, 4, 2)
+    shown = drawn(panel(blank(1), {"a": maps}), 1)
+    assert np.array_equal(shown.get_array(), maps[0].numpy()) and shown.get_interpolation() == "nearest"
+    assert shown.get_extent() == [0, 1, 1, 0] and shown.get_alpha() is None
 
 
 def test_a_shared_scale_compares_and_a_scale_for_each_does_not():
     maps = torch.tensor([[[0.0, 1.0]], [[0.0, 0.1]]])
-    shared, each = painted(blank(2), maps), painted(blank(2), maps, "each")
-    assert torch.equal(shared[0], each[0])
-    assert torch.equal(each[0], each[1])
-    assert shared[1].float().mean() < 0.5 * shared[0].float().mean()
+    shared, each = (panel(blank(2), {"a": maps}, scale=scale) for scale in ("shared", "each"))
+    assert drawn(shared, 1).norm.vmax == drawn(shared, 3).norm.vmax == 1
+    assert drawn(each, 1).norm.vmax == 1 and drawn(each, 3).norm.vmax == pytest.approx(0.1)
     with pytest.raises(ReidError, match="scale='both'; choose one of each, shared"):
         panel(blank(2), {"a": maps}, scale="both")
 
 
 @pytest.mark.parametrize("scale", ["shared", "each"])
-def test_rounding_is_not_shown_in_full_colour(scale):
+def test_rounding_has_no_colour(scale):
     maps = torch.stack([torch.rand(4, 2), 1e-8 * torch.rand(4, 2), torch.zeros(4, 2)])
-    pictures = torch.full((3, 3, 32, 16), 90, dtype=torch.uint8)
-    shown = painted(pictures, maps, scale)
-    assert not torch.equal(shown[0], pictures[0])
-    assert torch.equal(shown[1:], pictures[1:])
-    still = torch.full((1, 4, 2), -3.0) + 1e-7 * torch.rand(1, 4, 2)
-    assert torch.equal(painted(pictures[:1], still, scale), pictures[:1])
+    figure = panel(blank(3), {"a": maps}, scale=scale)
+    assert [len(axes.images) for axes in figure.axes[1:6:2]] == [1, 0, 0]
+    still = panel(blank(1), {"a": torch.full((1, 4, 2), -3.0) + 1e-7 * torch.rand(1, 4, 2)}, scale=scale)
+    assert not still.axes[1].images and still.axes[1].texts[0].get_text() == "no\ncontrast"
 
 
 def test_colours_reach_from_the_lowest_to_the_highest_value():
     """Not from zero: a map between 0.4 and 0.5 would be of one colour."""
-    maps = torch.tensor([[[0.4, 0.5]], [[-1.0, 0.5]]])
-    assert heatmaps._spans(maps, "shared") == [(-1.0, 0.5)] * 2
-    assert heatmaps._spans(maps, "each")[0] == pytest.approx((0.4, 0.5)) and heatmaps._spans(maps, "each")[1][0] == -1
-    ends = painted(blank(2, (1, 64)), maps, "each")[:, :, 0, [0, -1]].float().mean(1)
-    assert torch.equal(ends[0], ends[1]) and ends[0, 1] > 5 * ends[0, 0] + 50
+    maps = torch.tensor([[[0.4, 0.5]], [[0.1, 0.5]]])
+    assert heatmaps._spans(maps, "shared") == [pytest.approx((0.1, 0.5))] * 2
+    assert heatmaps._spans(maps, "each")[0] == pytest.approx((0.4, 0.5))
     with pytest.raises(ReidError, match="NaN"):
-        painted(blank(1), torch.full((1, 2, 2), float("nan")))
+        panel(blank(1), {"a": torch.full((1, 2, 2), float("nan"))})
 
 
-def test_a_cell_lies_on_its_own_share_of_the_picture():
-    """Corner on corner (align_corners) the middle of this cell would lie at 12, 37 in place of 14.5, 34.5."""
-    cell = torch.zeros(1, 5, 5)
-    cell[0, 1, 3] = 1
-    large = heatmaps.enlarged(cell, (50, 50))[0]
-    places = torch.arange(50.0)
-    assert float((large.sum(1) * places).sum() / large.sum()) == pytest.approx(14.5, abs=0.01)
-    assert float((large.sum(0) * places).sum() / large.sum()) == pytest.approx(34.5, abs=0.01)
-    some = torch.rand(2, 8, 4)
-    assert torch.allclose(heatmaps.enlarged(some.flip(2), (64, 32)), heatmaps.enlarged(some, (64, 32)).flip(2))
+@pytest.mark.parametrize("scale", ["shared", "each"])
+def test_zero_is_white_in_maps_of_both_signs(scale):
+    figure = panel(blank(2), {"a": torch.tensor([[[-1.0, 0.0]], [[0.0, 4.0]]])}, scale=scale)
+    for place, value in ((1, 0.0), (3, 0.0)):
+        image = drawn(figure, place)
+        assert image.norm.vmin == -image.norm.vmax
+        assert min(image.cmap(image.norm(value))[:3]) > 0.95
+    low, high = (drawn(figure, place).cmap(drawn(figure, place).norm(value)) for place, value in ((1, -1.0), (3, 4.0)))
+    assert low[2] > low[0] and high[0] > high[2]  # blue below, red above
 
 
-def test_lightness_rises_evenly_with_the_value():
-    """On black: relative luminance of the painted colours as CIE lightness."""
-    shown = painted(blank(1, (1, 256)), torch.linspace(0, 1, 256)[None, None])[0, :, 0].double() / 255
+@pytest.mark.parametrize("colours, signs", [(heatmaps.COLOURS, [1]), (heatmaps.SIGNED, [1, -1])])
+def test_lightness_changes_evenly_with_the_value(colours, signs):
+    """CIE lightness of the colours: rising, or rising to the middle and falling behind it."""
+    shown = torch.tensor(colormaps[colours](np.linspace(0, 1, 257)))[:, :3].T
     linear = torch.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
     y = (linear * torch.tensor([[0.2126], [0.7152], [0.0722]])).sum(0)
     lightness = torch.where(y > 0.008856, 116 * y ** (1 / 3) - 16, 903.3 * y)[::16].diff()
-    assert (lightness > 1).all() and lightness.max() < 5  # the rainbow's rises by 11 and falls by 8
+    for part, sign in zip(lightness.chunk(len(signs)), signs, strict=True):
+        assert (sign * part > 1).all() and part.abs().max() < 16  # the rainbow's rises and falls
+    assert len(lightness) == 16
 
 
-def test_the_panel_shows_the_picture_unchanged_beside_its_maps():
+def test_a_deviation_has_a_mean_of_zero_in_each_image():
+    maps = torch.rand(2, 4, 3) + torch.tensor([1.0, -5.0])[:, None, None]
+    assert torch.allclose(heatmaps.deviation(maps).mean((1, 2)), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(heatmaps.deviation(maps).diff(dim=2), maps.diff(dim=2), atol=1e-6)
+
+
+def test_the_outline_is_the_edge_of_the_person_on_every_image_of_the_row():
+    """Head and bag of the masks; scenery and other people are no part of it."""
+    masks = torch.zeros(1, 8, 4, dtype=torch.uint8)
+    masks[0, 2:6, 1:3], masks[0, 2, 1], masks[0, 7, 0] = HEAD, BAG, OTHER
+    figure = panel(blank(1), {"a": torch.rand(1, 4, 2), "b": torch.rand(1, 4, 2) - 0.5}, masks=masks)
+    for axes in figure.axes[:3]:
+        (line,) = axes.collections
+        (path,) = line.get_paths()
+        low, high = path.vertices.min(0), path.vertices.max(0)
+        assert np.allclose(low, [1 / 4, 2 / 8], atol=1e-3) and np.allclose(high, [3 / 4, 6 / 8], atol=1e-3)
+    assert not any(axes.collections for axes in panel(blank(1), {"a": torch.rand(1, 4, 2)}).axes[:2])
+
+
+def test_the_panel_shows_the_image_unchanged_beside_its_maps():
     pictures = torch.randint(0, 256, (2, 3, 32, 16), dtype=torch.uint8)
     maps = torch.stack([torch.rand(4, 2), torch.zeros(4, 2)])
     figure = panel(pictures, {"global": maps, "mask": torch.rand(2, 8, 4) - 0.5}, ["one", "two"])
@@ -385,15 +413,12 @@ def test_the_panel_shows_the_picture_unchanged_beside_its_maps():
     for axes, picture, label in zip(grid[:, 0], pictures, ("one", "two"), strict=True):
         assert np.array_equal(axes.images[0].get_array(), picture.permute(1, 2, 0).numpy())
         assert axes.get_ylabel() == label
-    assert np.array_equal(grid[0, 1].images[0].get_array(), painted(pictures, maps)[0].permute(1, 2, 0).numpy())
     assert [axes.get_title() for axes in grid[0]] == ["image\n", "global\n4×2 cells", "mask\n8×4 cells"]
     assert [[text.get_text() for text in axes.texts] for axes in grid[:, 1]] == [[], ["no\ncontrast"]]
-    ends = [float(text.get_text().replace("−", "-")) for bar in figure.axes[6:] for text in bar.get_xticklabels()]
-    assert (
-        ends[0] == pytest.approx(float(maps.min()), abs=0.01)
-        and ends[1] == pytest.approx(float(maps.max()), rel=0.05)
-        and ends[2] < 0 < ends[3]
-    )
+    first, second = ([text.get_text() for text in bar.get_xticklabels()] for bar in figure.axes[6:])
+    low, high = (float(text) for text in first)
+    assert low == pytest.approx(float(maps.min()), abs=0.01) and high == pytest.approx(float(maps.max()), rel=0.05)
+    assert second[1] == "0" and float(second[2]) == -float(second[0].replace("−", "-")) > 0
     assert not plt.fignum_exists(figure.number)
 
 
@@ -407,11 +432,9 @@ def test_a_panel_says_which_ranges_its_colours_have():
         panel(pictures.float(), {"a": maps})
 
 
-def test_a_bare_map_has_its_own_cells_and_images_may_stand_side_by_side():
-    pictures, maps = blank(2), torch.rand(2, 4, 2)
-    alone = panel(pictures, {"a": maps, "cells": maps}, bare=["cells"]).axes[2].images[0]
-    assert np.array_equal(alone.get_array(), maps[0].numpy()) and alone.get_interpolation() == "nearest"
-    figure = panel(pictures, {"a": maps}, ["one", "two"], across=True)
+def test_images_may_stand_side_by_side():
+    maps = torch.rand(2, 4, 2)
+    figure = panel(blank(2), {"a": maps}, ["one", "two"], across=True)
     top, below = figure.axes[:2], figure.axes[2:4]
     assert [axes.get_title() for axes in top] == ["one", "two"] and below[0].get_ylabel() == "a\n4×2 cells"
     for axes, map_ in zip(below, maps, strict=True):

@@ -43,7 +43,8 @@ def there(here, tmp_path, monkeypatch):
 
 def draw(run, **arrays) -> Path:
     """Puts arrays beside the record of a run, as a figure does."""
-    records.add_maps(run.record_file, run.record(), {"whose": np.array("the record's own training"), **arrays})
+    whole = {"whose": np.array("the record's own training")} | records.read_maps(run.record_file, run.record()) | arrays
+    records.write_maps(run.record_file, run.record(), whole)
     return records.maps_of(run.record_file)
 
 
