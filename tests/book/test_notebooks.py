@@ -348,7 +348,7 @@ def test_a_failing_notebook_is_kept_apart_and_the_copy_from_before_stays(house, 
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     template = home / "notebooks" / "safenet" / "table5.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[parameters, broken], metadata=kernel), template)
-    monkeypatch.setattr(paths, "home", lambda: home)
+    monkeypatch.setattr(paths, "home", lambda instead="": home)
     copy = notebooks.executed_copy("safenet/table5", source="stand-in", dataset="market1501", budget="smoke")
     copy.parent.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(), copy)

@@ -68,7 +68,7 @@ def small(tmp_path, monkeypatch):
     shutil.copy(paths.home() / "results" / "reported.tsv", home / "results")
     (home / "results" / "records" / "one.json").write_text("{}")
     (home / "_toc.yml").write_text("format: jb-book\nroot: results/notebooks/study/short\n")
-    monkeypatch.setattr(paths, "home", lambda: home)
+    monkeypatch.setattr(paths, "home", lambda instead="": home)
     monkeypatch.delenv("REID_RESULTS", raising=False)
     return home / "notebooks" / "study" / "short.ipynb"
 
