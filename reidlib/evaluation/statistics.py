@@ -7,6 +7,9 @@ n seeds a side and I identities the squared standard error of a difference is th
 - for each side, the variance of its seeds' means (n − 1), divided by n;
 - the variance over identities of the difference, averaged over seeds (the queries of one person are one cluster).
 
+Where both rows test the same networks, as with and without re-ranking, seeds are paired, too: one part, the variance of
+the seeds' differences, takes the place of the two of the sides.
+
 Each part has its degrees of freedom (n − 1, n − 1, I − 1); the sum has those of Welch and Satterthwaite, and Student's
 t gives interval and p. A bootstrap of seeds and identities has the same parts, but with three seeds its variance is too
 small by a third, and it has no degrees of freedom to correct that with. What a seed and an identity have together is in
@@ -90,14 +93,22 @@ def interval(seeds: Sequence[np.ndarray], identities: np.ndarray) -> Interval:
     return _interval(float(values.mean()), [values.mean(axis=1)], values.mean(axis=0), identities)
 
 
-def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray], identities: np.ndarray) -> Interval:
-    """Interval of "first − second" on the same queries; one array a seed on either side, seeds not paired.
+def difference(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], identities: np.ndarray, *, same_networks: bool = False
+) -> Interval:
+    """Interval of "first − second" on the same queries; one array a seed on either side.
 
-    identities: whom each query shows. Raises ReidError where the two were not tested on the same queries.
+    identities: whom each query shows. same_networks: both sides test the same networks, in this order, so that seeds
+    are paired. Raises ReidError where the two were not tested on the same queries, or on as many networks.
     """
     sides = [_matrix(side, identities) for side in (first, second)]
     paired = sides[0].mean(axis=0) - sides[1].mean(axis=0)
-    return _interval(float(paired.mean()), [side.mean(axis=1) for side in sides], paired, identities)
+    means = [side.mean(axis=1) for side in sides]
+    if same_networks:
+        if len(first) != len(second):
+            raise ReidError(f"{len(first)} and {len(second)} seeds are not of the same networks")
+        means = [means[0] - means[1]]
+    return _interval(float(paired.mean()), means, paired, identities)
 
 
 def over_seeds(values: Sequence[float]) -> Spread:

@@ -358,15 +358,19 @@ def paired(runs: Runs, row: Name, other: Name, metric: str = "mAP") -> Interval 
 def difference_of(first: Sequence[Run], second: Sequence[Run], name: str) -> Interval | None:
     """Interval of "first − second" between the finished runs of two rows; None where there are none of one.
 
-    Both rank the same queries; their seeds need not be the same. name: of the numbers in `Run.per_query`.
+    Both rank the same queries; their seeds need not be the same. Where they test the same networks, only seeds that
+    both have are compared, in pairs. name: of the numbers in `Run.per_query`.
     """
+    networks = [{run.network: run for run in side} for side in (first, second)]
+    if both := [network for network in networks[0] if network in networks[1]]:
+        first, second = ([of[network] for network in both] for of in networks)
     if not (first and second):
         return None
     identities = [run.identities() for run in (*first, *second)]
     if any(not np.array_equal(identities[0], other) for other in identities[1:]):
         raise ReidError(f"{first[0].name} and {second[0].name}: tested on other queries; run both again")
     sides = [[run.per_query(name) for run in side] for side in (first, second)]
-    return statistics.difference(*sides, identities[0])
+    return statistics.difference(*sides, identities[0], same_networks=bool(both))
 
 
 def finished(runs: Runs, name: Name) -> list[Run]:

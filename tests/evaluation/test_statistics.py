@@ -53,6 +53,26 @@ def test_many_persons_without_a_spread_leave_welchs_test_over_seeds():
     assert found.mean == pytest.approx(100 * (first.mean() - second.mean())) and found.seeds == 3
 
 
+def test_networks_that_are_tested_twice_are_the_paired_t_test_over_seeds():
+    first, second = np.array([0.72, 0.81, 0.76]), np.array([0.66, 0.76, 0.70])
+    sides = [[np.full(50, value) for value in side] for side in (first, second)]
+    found, expected = difference(*sides, np.arange(50), same_networks=True), stats.ttest_rel(first, second)
+    assert found.p == pytest.approx(expected.pvalue) and found.freedom == pytest.approx(2) and found.seeds == 3
+    assert found.error < 0.2 * difference(*sides, np.arange(50)).error
+    with pytest.raises(ReidError, match="2 and 3 seeds are not of the same networks"):
+        difference(sides[0][:2], sides[1], np.arange(50), same_networks=True)
+
+
+def test_equal_tests_of_the_same_networks_are_called_different_in_at_most_6_of_100():
+    found = []
+    for number in range(1000):
+        rng = np.random.default_rng(number)
+        first, second, identities = simulated(rng, by_seed=0.002)
+        common = rng.normal(0, 0.05, (3, 1))  # what a network does to both tests
+        found.append(difference(first + common, second + common, identities, same_networks=True).p < 0.05)
+    assert np.mean(found) <= 0.06 + 2 * (0.06 * 0.94 / 1000) ** 0.5
+
+
 def test_the_standard_error_by_a_slow_loop():
     first, second, identities = simulated(np.random.default_rng(3), seeds=4, persons=5)
     mean = np.mean([a.mean() for a in first]) - np.mean([b.mean() for b in second])

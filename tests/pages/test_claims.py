@@ -227,3 +227,16 @@ def test_the_command_prints_every_claim_with_its_records(results, capsys):
     assert cli.main(["claims"]) == 0
     assert "supported" in capsys.readouterr().out
     assert cli.main(["claims", "nobody"]) == 1
+
+
+def test_rows_that_test_the_same_networks_are_compared_network_by_network(results):
+    strong, reranked = standins.STRONG.label, "+Reranking"
+    write(strong, 0.5, slug="standins/controls", seeds=(0, 1, 2))
+    write(reranked, 0.6, slug="standins/controls", seeds=(1, 2, 3))
+    asked = dict(budget="small", dataset=MARKET, rows=[strong, reranked], seeds=(0, 1, 2, 3))
+    runs = claims.Runs(tuple(runs_of("standins/controls", **asked)))
+    here = tables.difference_of(tables.finished(runs, reranked), tables.finished(runs, strong), "ap")
+    both = [
+        [run.per_query() for run in tables.finished(runs, label) if run.seed in (1, 2)] for label in (reranked, strong)
+    ]
+    assert here == statistics.difference(*both, np.arange(60) // 2, same_networks=True) and here.seeds == 2

@@ -21,6 +21,10 @@ class Run:
     budget: str = "small"
     seed: int = 0
 
+    @property
+    def network(self):
+        return (self.row.label, self.dataset, self.seed)
+
     def identities(self):
         return np.arange(len(self.ap)) // 2
 

@@ -36,6 +36,10 @@ class Run:
     def key(self):
         return f"{self.row.label}/{self.row.variant}/{self.seed}"
 
+    @property
+    def network(self):
+        return self.key
+
     def state(self):
         return "missing" if self.ap is None else "finished"
 
