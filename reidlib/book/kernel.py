@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -26,20 +27,25 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # The kernel warns about a connection without encryption, so it is encrypted.
     config = Config({"KernelManager": {"transport_encryption": "auto"}})
-    with termination_raises():
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters=parameters,
-            kernel_name="python3",  # the Python of this process, whatever other kernels are installed
-            cwd=str(cwd),
-            progress_bar=False,
-            log_output=False,
-            stdout_file=None if quiet else sys.stdout,
-            stderr_file=None if quiet else sys.stderr,
-            config=config,
-            shutdown_kernel="immediate",  # a kernel that still executes a cell would not answer a polite request
-        )
+    try:
+        with termination_raises():
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters=parameters,
+                kernel_name="python3",  # the Python of this process, whatever other kernels are installed
+                cwd=str(cwd),
+                progress_bar=False,
+                log_output=False,
+                stdout_file=None if quiet else sys.stdout,
+                stderr_file=None if quiet else sys.stderr,
+                config=config,
+                shutdown_kernel="immediate",  # a kernel that still executes a cell would not answer a polite request
+            )
+    except (KeyboardInterrupt, SystemExit):
+        # The client's task still waits for a kernel that was ended on purpose; asyncio would print its traceback.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
 
 
 @contextmanager
