@@ -21,7 +21,7 @@ def labelled(counts, seed=0):
     return labels[torch.randperm(len(labels), generator=seeded(seed))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data(), st.lists(st.integers(1, 14), min_size=1, max_size=9), st.integers(1, 6), st.integers(0, 2**32))
 def test_every_batch_has_p_identities_with_k_images_each(data, counts, per_identity, seed):
     wanted = data.draw(st.integers(1, len(counts)))

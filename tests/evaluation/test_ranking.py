@@ -142,7 +142,7 @@ def small_sets(draw):
     return parts[0] + (parts[1][0], parts[2][0], parts[1][1], parts[2][1])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(small_sets(), st.integers(1, 7), st.sampled_from(["euclidean", "cosine"]))
 def test_ranking_equals_the_slow_loop(sets, block, metric):
     query, gallery, *labels = sets

@@ -129,7 +129,7 @@ METRIC = st.sampled_from(["euclidean", "cosine"])
 BLOCK = st.sampled_from([None, 1, 3, 1000])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(SETS, st.data(), METRIC, BLOCK)
 def test_k_reciprocal_equals_the_formulas(sets, data, metric, block):
     query, gallery = sets
@@ -143,7 +143,7 @@ def test_k_reciprocal_equals_the_formulas(sets, data, metric, block):
     np.testing.assert_allclose(answer.numpy(), expected, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(SETS, st.data(), METRIC, st.sampled_from(["rank-list", "original"]), BLOCK)
 def test_ecn_equals_the_formulas(sets, data, metric, distance, block):
     query, gallery = sets
