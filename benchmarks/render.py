@@ -6,7 +6,7 @@ Targets: composing at most 0.2 ms an image on one core; casting at least 20,000 
 `small` Market-1501 within 20 s on two cores. The first table gives processor time of one thread, and the share of the
 sum: `composing` is the work in Python and numpy before an image's rays are cast; `joining` copies a batch to the
 device; `casting` and `shading` work there in torch; `JPEG` encodes; `truth` encodes part mask and factors. On a GPU
-joining, casting and shading are wall time, and the speed of casting stands beside the table.
+joining, casting and shading are wall time, and the speed of casting is at the end of a line.
 The second table is wall time: images written with all workers, their start included, and what a whole set takes on the
 disk: measured bytes an image, times the number at scale 1 (Market-1501's JPEG files without gt_bbox, its truth with
 it).
