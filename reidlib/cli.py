@@ -247,7 +247,7 @@ def train_rows(given: argparse.Namespace) -> None:
     missing = [run for run in chosen if not run.is_made()]
     for run in chosen:
         if run not in missing:
-            print(f"finished already: {run.record_file}")
+            print(f"finished already: {run.found_file}")
     if missing:
         engine.train_runs(missing, _found_places(given, batch.jobs_of(missing)), deterministic=given.deterministic)
 

@@ -30,7 +30,7 @@ class Chapter:
 
     def needs(self) -> set[Path]:
         """The records of the runs that it shows, of whatever table they are, and of those that it repeats."""
-        return {run.record_file for run in (*self.shows(), *self.repeats())}
+        return {run.found_file for run in (*self.shows(), *self.repeats())}
 
     def shows(self) -> list[Run]:
         """All runs of its table, or those whose networks a figure draws."""

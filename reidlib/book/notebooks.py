@@ -183,7 +183,7 @@ def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path]
     runs = runs_of(table, rows=parameters["rows"] if table != slug else [], **asked)
     runs += runs_of(table, rows=again, again=again, **asked) if again else []
     missing = [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"]
-    return [run.record_file for run in runs if run.record_file.exists()], missing
+    return [file for run in runs if (file := run.found_file).exists()], missing
 
 
 def stale(copy: Path) -> str | None:

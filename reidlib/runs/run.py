@@ -106,7 +106,17 @@ class Run:
 
     @property
     def record_file(self) -> Path:
+        """Where its record is written."""
         return self.record_folder / f"{self.key}.json"
+
+    @property
+    def found_file(self) -> Path:
+        """Where its record is read. A row of the study's own tables can be a row of a paper, run for run: one key, one
+        record, that of the paper."""
+        own = self.record_file
+        if self.table.paper != STUDY or self.again or own.exists():
+            return own
+        return next(iter(sorted(own.parent.parent.glob(f"*/{own.name}"))), own)
 
     @property
     def log_file(self) -> Path:
@@ -124,17 +134,20 @@ class Run:
 
     def record(self, *, arrays: bool = True) -> Record | None:
         """The record if there is one, failed or not. arrays: False leaves its per-query file unread."""
-        if not self.record_folder.is_dir():  # most runs of the study: no need to compute their keys
+        folder = self.record_folder.parent if self.table.paper == STUDY else self.record_folder
+        if not folder.is_dir():  # most runs of the study: no need to compute their keys
             return None
-        return records.read(self.record_file, arrays=arrays) if self.record_file.exists() else None
+        file = self.found_file
+        return records.read(file, arrays=arrays) if file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
         """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
 
         A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
         """
-        record = records.read(self.record_file, arrays=False)
-        arrays = records.read_per_query(self.record_file, record)
+        file = self.found_file
+        record = records.read(file, arrays=False)
+        arrays = records.read_per_query(file, record)
         if name.startswith("rank") and name not in arrays:
             arrays[name] = (arrays["first_hit"] <= int(name.removeprefix("rank"))).astype(np.float64)
         return arrays[name][arrays["valid"]]

@@ -82,12 +82,12 @@ def execute(
     reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
         if run.is_made() and (made := run.record()):
-            log(f"finished already: {run.record_file}")
+            log(f"finished already: {run.found_file}")
             return made
         try:
             run.record()
         except ReidError as fault:
-            log(f"{fault}; set aside as {records.set_aside(run.record_file).name}, the row is run again")
+            log(f"{fault}; set aside as {records.set_aside(run.found_file).name}, the row is run again")
         record = replace(_header(run), runs_at_once=at_once)
         try:
             record = replace(record, **_how(run, device))

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import made_up
+import numpy as np
 import pytest
 
 from reidlib import cli, papers, standin, training
@@ -301,3 +303,22 @@ def test_what_is_done_at_test_time_changes_the_record_and_not_the_network(finish
         {run.protocol.replace("single", "multi")} if "multi_query" in testing else {run.protocol}
     )
     assert list(record.metrics.values()) != list(before.metrics.values())
+
+
+def test_a_row_that_repeats_one_of_a_paper_reads_its_record_and_is_not_trained_again(tmp_path, monkeypatch, capsys):
+    """Of the committed records, copied: what stands in the paper's folder is not written into the study's."""
+    own = runs_of("safenet/table5", budget="small", rows=["g4"])[0]
+    repeated = runs_of("standins/from-scratch", budget="small", rows=["safenet/table5: g4"])
+    same, scratch = sorted(repeated, key=lambda run: run.row.variant)
+    assert (same.row.variant, scratch.row.variant) == ("as-published", standins.SCRATCH)
+    there = own.record_file
+    monkeypatch.setenv("REID_RESULTS", str(tmp_path))
+    own.record_folder.mkdir(parents=True)
+    for suffix in (".json", ".npz"):
+        shutil.copy(there.with_suffix(suffix), own.record_folder)
+    assert same.record() == own.record() and same.is_made() and same.record_file != own.record_file
+    assert np.array_equal(same.per_query(), own.per_query())
+    assert not scratch.is_made()
+    line = "train standins/from-scratch --budget small --row"
+    cli.main([*line.split(), same.row.label, "--variant", "as-published"])
+    assert f"finished already: {own.record_file}" in capsys.readouterr().out and not same.record_file.exists()
