@@ -1,7 +1,5 @@
-"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator.
-
-Images of another kind, options out of range and a generator on another device are ReidErrors.
-"""
+"""Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator, so
+that runs of one seed see the same images on all devices. Wrong images, options or generators are ReidErrors."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ from reidlib.spec import ReidError
 
 Interval = tuple[float, float]
 
-CANDIDATES = 10
-"""How often the size of a crop or of an erased rectangle is drawn until it fits the image."""
+CANDIDATES = 10  #: How often the size of a crop or of an erased rectangle is drawn until it fits the image
 
 
 def crop_and_flip(
@@ -31,19 +28,15 @@ def crop_and_flip(
 ) -> Tensor:
     """SafeNet's augmentation: a random crop, mirrored or not, resized: uint8 B×3×H×W to float B×3×H'×W', normalised.
 
-    scale      the crop's share of the image's area, drawn uniformly from this interval (SafeNet L397: [0.64, 1.0])
-    aspect_ratio  the crop's height/width in multiples of the image's own, drawn uniformly. SafeNet prints the ratio
-               itself, [2, 3], for images of 256×128, whose own is 2: as multiples [1.0, 1.5]. So it means the same crop
-               of the person at any input shape (at 192×64 a literal [2, 3] would cut the sides alone).
-    flip       probability of a left–right flip
-    size       (H', W') in pixels, None: as the images come. Bilinear without antialias: not made for shrinking
-    generator  a CPU generator, so that runs of one seed see the same crops on all devices. An image takes five numbers,
-               and 18 more where the intervals hold boxes that do not fit
+    scale         the crop's share of the image's area, drawn uniformly (SafeNet L397: [0.64, 1.0])
+    aspect_ratio  the crop's height/width in multiples of the image's own, drawn uniformly, so that it means the same
+                  crop of the person at any input shape. SafeNet's [2, 3] at 256×128 is [1.0, 1.5]
+    flip          probability of a left–right flip
+    size          (H', W') in pixels, None: as the images come. Bilinear without antialias: not made for shrinking
 
-    A box that does not fit the image is drawn again, area and ratio, at most ten times in all; then the whole image is
-    taken. With SafeNet's intervals 48 % of the draws fit, and their mean area is 0.75. SafeNet does not state this
-    rule; it is that of RandomSizedRectCrop in Cysu/open-reid, whose constants are SafeNet's two intervals.
-    """
+    An image takes five random numbers, and 18 more where the intervals hold boxes that do not fit. Such a box is drawn
+    again, ten times at most; then the whole image is taken. SafeNet does not state this rule; it is that of
+    RandomSizedRectCrop in Cysu/open-reid, whose constants are SafeNet's two intervals (48 % of the draws fit)."""
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     boxes = crop_boxes(len(images), scale=scale, aspect_ratio=aspect_ratio, flip=flip, generator=generator)
     return normalise(cut(images, boxes, size or (images.shape[2], images.shape[3])))
@@ -69,8 +62,7 @@ def crop_boxes(count: int, *, scale: Interval, aspect_ratio: Interval, flip: flo
 def cut(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The boxes of `crop_boxes`, cut from B×3×H×W and resized bilinearly: float32, B×3×H'×W', values 0 to 255.
 
-    The pixel rule is that of `interpolate(mode="bilinear", align_corners=False)`; the border repeats its last pixel.
-    """
+    The pixel rule is that of `interpolate(mode="bilinear", align_corners=False)`; the border repeats its last pixel."""
     top, left, height, width, sign = sent(boxes, images.device).unbind(1)
     # The sampling grid counts from −1 (the image's first edge) to 1 (its last); a box maps its pixel centres into that.
     rows = (2 * top + height - 1)[:, None] + height[:, None] * _centres(size[0], images.device)  # B × H'
@@ -88,9 +80,8 @@ def _centres(count: int, device: torch.device) -> Tensor:
 def pad_and_crop(images: Tensor, *, pad: int, generator: Generator) -> Tensor:
     """A black border of `pad` pixels, then a crop of the images' own size: uint8 B×3×H×W to the same (MROS L526).
 
-    pad        pixels on each side; 0 gives the images back
-    generator  a CPU generator; two numbers an image, the crop's top and left, each uniform in 0..2·pad
-    """
+    pad: pixels on each side; 0 gives the images back. The crop's top and left are uniform in 0..2·pad: two random
+    numbers an image."""
     _check_images(images, images.dtype == torch.uint8, *DECODED)
     if pad < 0:
         raise ReidError(f"pad={pad} is no border; give a number of pixels, 0 for none")
@@ -117,21 +108,19 @@ def erase(
     0 after normalisation is ImageNet's mean colour. The batch given is left alone; with probability 0 it comes back.
 
     probability  of an image to lose a rectangle
-    area         the rectangle's share of the image's area, drawn uniformly from this interval
+    area         the rectangle's share of the image's area, drawn uniformly
     ratio        its height/width in pixels, drawn log-uniformly: (r, 1/r) is tall as often as wide
-    generator    a CPU generator; 23 numbers an image
 
     Zhong et al. draw the ratio uniformly and draw again until the rectangle fits (their code: 100 times at most). Here
-    ten sizes are drawn at once, the first that fits is taken, and an image for which none fits stays as it is; the
-    place is uniform among those inside the image. Sides are rounded to whole pixels, at least one.
-    """
+    ten sizes are drawn at once (23 random numbers an image) and the first that fits is taken; an image for which none
+    fits stays as it is. The place is uniform. Sides are rounded to whole pixels, at least one."""
     _check_images(images, images.is_floating_point(), "erase from", "floats of shape B×3×H×W, normalised")
     size = images.shape[2], images.shape[3]
     boxes = erasing_boxes(len(images), size, probability=probability, area=area, ratio=ratio, generator=generator)
     if probability == 0:
         return images
     top, left, height, width = sent(boxes, images.device)[:, :, None].unbind(1)  # B × 1 each
-    rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+    rows, columns = (torch.arange(side, device=images.device) for side in size)
     erased_rows = (rows >= top) & (rows < top + height)  # B × H
     erased_columns = (columns >= left) & (columns < left + width)  # B × W
     return images.masked_fill((erased_rows[:, :, None] & erased_columns[:, None, :])[:, None], 0)
@@ -140,17 +129,15 @@ def erase(
 def erasing_boxes(
     count: int, size: tuple[int, int], *, probability: float, area: Interval, ratio: Interval, generator: Generator
 ) -> Tensor:
-    """`count` rectangles (top, left, height, width) in pixels of an image of `size` = (H, W): int64, count×4, on CPU.
-
-    An image that keeps all its pixels has height and width 0. Options as in `erase`.
-    """
+    """`count` rectangles (top, left, height, width) in pixels of an image of `size` = (H, W), height and width 0 where
+    nothing is erased: int64, count×4, on CPU. Options as in `erase`."""
     _check_probability("probability", probability)
     _check_options("area", area, "the erased share of the image's area", share=True)
     _check_options("ratio", ratio, "the rectangle's height/width")
     draws = _drawn(3 + 2 * CANDIDATES, count, generator)
     chance, down, across = draws[:3]  # count each
     pixels = size[0] * size[1] * _between(area, draws[3::2])  # candidates × count
-    shape = _log_between(ratio, draws[4::2])  # candidates × count
+    shape = _between((math.log(ratio[0]), math.log(ratio[1])), draws[4::2]).exp()  # candidates × count
     height = (pixels * shape).sqrt().round().clamp(min=1)
     width = (pixels / shape).sqrt().round().clamp(min=1)
     height, width, fits = _first_that_fits(height, width, size)
@@ -193,7 +180,3 @@ def _drawn(numbers: int, count: int, generator: Generator) -> Tensor:
 
 def _between(interval: Interval, draws: Tensor) -> Tensor:
     return interval[0] + (interval[1] - interval[0]) * draws
-
-
-def _log_between(interval: Interval, draws: Tensor) -> Tensor:
-    return torch.exp(_between((math.log(interval[0]), math.log(interval[1])), draws))

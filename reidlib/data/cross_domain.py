@@ -7,13 +7,12 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reidlib.data import dukemtmc, market1501, msmt17
+from reidlib.data.table import DISTRACTOR, Dataset, combined_digest, joined
+from reidlib.spec import ReidError, check_choice
+
 if TYPE_CHECKING:
     import pandas as pd
-
-
-from reidlib.data import dukemtmc, market1501, msmt17
-from reidlib.data.table import DISTRACTOR, Dataset, combined_digest
-from reidlib.spec import ReidError, check_choice
 
 SETS = {"market": market1501, "duke": dukemtmc, "msmt17": msmt17}
 """The data sets that pair by name, under the words of the papers' tables; `join` takes any two."""
@@ -32,11 +31,9 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
 def join(name: str, train: Dataset, test: Dataset) -> Dataset:
     """The training split of `train` with the other splits of `test`, as the data set `name`.
 
-    Persons and cameras stay apart: those of `test` are numbered on from the highest training number, junk and
-    distractors keep theirs. Paths are relative to the nearest folder that holds both. The digest is made of both.
-
-    Raises ReidError for two data sets that are the same, or of which one is a stand-in and the other real.
-    """
+    Persons and cameras of `test` are numbered on from the highest training number, junk and distractors keep theirs.
+    Paths are relative to the nearest folder that holds both. Raises ReidError for two data sets that are the same, or
+    of which one is a stand-in and the other real."""
     if train.source != test.source:
         kinds = f"{train.name} is {train.source} and {test.name} is {test.source}"
         raise ReidError(f"{name}: {kinds}; their numbers never mix: give two of one kind")
@@ -52,9 +49,7 @@ def join(name: str, train: Dataset, test: Dataset) -> Dataset:
     )
     checks = tuple(check._replace(what=f"{part.name}: {check.what}") for part in (train, test) for check in part.checks)
     note = f"trained on {train.name}, tested on {test.name}, whose persons and cameras are numbered on from it"
-    import pandas as pd  # here: `reid list` need not wait for it
-
-    table, digest = pd.concat([learnt, tested], ignore_index=True), combined_digest(train.digest, test.digest)
+    table, digest = joined([learnt, tested]), combined_digest(train.digest, test.digest)
     return Dataset(name, root, train.source, table, digest, checks, (note, *train.notes, *test.notes))
 
 

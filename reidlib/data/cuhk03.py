@@ -22,8 +22,7 @@ A stand-in has the second form, with JPEG files.
 
 Identities count from 1 to 1,467, pair after pair (`PERSONS`), as the published config files number them, so a person
 has one identity in every form and none is 0 (the table's distractor). Cameras are 1 and 2, the view within the pair, as
-the config's camId and the NP names have it: which of the campus's six cameras stand in a pair was never published.
-"""
+the config's camId and the NP names have it: which of the campus's six cameras stand in a pair was never published."""
 
 from __future__ import annotations
 
@@ -56,11 +55,10 @@ PERSONS = (843, 440, 77, 58, 49)  #: Persons that each of the five camera pairs 
 PAIRS = {"classic": 5, "classic3": 3}  #: How many of the camera pairs each reading of the classic protocol takes
 TEST_SETS_PUBLISHED = 20
 IMAGES_A_PERSON, IMAGES_A_CAMERA = 10, 5
-READINGS = {
+READINGS = {  # in the notes of a classic table
     "classic": "all five camera pairs (1,367/100 identities); cuhk03-classic3-… takes the first three (1,260/100)",
     "classic3": "the first three camera pairs (1,260/100 identities); cuhk03-classic-… takes all five (1,367/100)",
 }
-"""What the notes of a classic table say about the reading of its protocol."""
 LAYOUT = Layout(
     name=NAME,
     title="CUHK03",
@@ -114,8 +112,7 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     that folder cannot be written. Classic protocol: query and gallery both hold all images of the test persons, as
     published toolkits give them; persons whom only one camera saw are in the gallery alone.
 
-    Raises ReidError as `table.load_folders`, and for a .mat cut short or of another structure.
-    """
+    Raises ReidError as `table.load_folders`, and for a .mat cut short or of another structure."""
     if name not in VARIANTS:
         raise ReidError(f"CUHK03 has no table {name!r}; choose of cuhk03-np-labeled, cuhk03-classic-detected-01, …")
     protocol, boxes, split = VARIANTS[name]
@@ -175,9 +172,7 @@ def _new(images: pd.DataFrame, root: Path, boxes: str) -> pd.DataFrame:
     except (KeyError, IndexError, ValueError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ReidError(f"{file} has not the structure of the published config file ({why}); copy it again") from None
-    import pandas as pd  # here: `reid list` need not wait for it
-
-    listed = pd.concat(parts, ignore_index=True)
+    listed = table.joined(parts)
     absent = listed.loc[~listed["path"].isin(images["path"]), "path"]
     if len(absent):
         first = shown([Path(absent.iloc[0]).name])
@@ -246,9 +241,7 @@ def _classic(
     cameras = test.groupby("identity")["camera"].transform("nunique")
     alone = test.loc[cameras == 1, "identity"].nunique()
     parts = {"train": images[~tested], "query": test[cameras > 1], "gallery": test}
-    import pandas as pd  # here: `reid list` need not wait for it
-
-    whole = pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
+    whole = table.joined(part.assign(split=split) for split, part in parts.items())
     found = test["identity"].nunique()
     return whole, [
         Check("test persons with images", f"{len(tests)}", f"{found}", found == len(tests)),
@@ -292,7 +285,7 @@ def _extracted(mat: Path, boxes: str, folder: Path) -> tuple[pd.DataFrame, tuple
 
 
 def _read_index(file: Path) -> list[str] | None:
-    """Size of the .mat, persons of each pair, number of images; then name, height, width. None: it is not whole."""
+    """Size of the .mat, persons of each pair, number of images; then name, height, width. None: not whole."""
     try:
         head, *lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -333,12 +326,12 @@ def _extract(mat: Path, boxes: str, folder: Path) -> list[str]:
 
 
 def _save(file: Path, write: Callable[[Path], object]) -> None:
-    """Write to a temporary file of this process, then give it its name."""
+    """Writes to a temporary file of this process, then gives it its name."""
     part = file.with_name(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(part)
-        os.replace(part, file)
+        part.replace(file)
     except OSError as error:
         remedy = "make space or fix its permissions, or unpack the release elsewhere"
         raise ReidError(f"{file} cannot be written ({error.strerror or error}); {remedy}") from None

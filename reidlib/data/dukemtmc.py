@@ -5,8 +5,7 @@ has and may use, and its own stand-in.
 
 Layout: bounding_box_train, query and bounding_box_test, the gallery, which has 408 distractor identities beside those
 of the queries. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The distractors have ordinary numbers
-here (not 0, as in Market-1501) and are wrong answers for every query without any rule of their own.
-"""
+here (not 0, as in Market-1501) and are wrong answers for every query without any rule of their own."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ def decode(dataset: Dataset, frame: pd.DataFrame, size: tuple[int, int] = (256, 
     """The images of `frame` (rows of `dataset.table`), in its order: uint8, N×3×H×W, RGB, on the CPU.
 
     Each is resized to `size`, (H, W) in pixels, bilinear with antialias, shape not kept. Raises ReidError naming the
-    first file (in the order of `frame`) that is missing, cut short or no image.
-    """
+    first file (in the order of `frame`) that is missing, cut short or no image."""
     paths = [dataset.root / path for path in frame["path"]]
     pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)  # the order of the decoder; permuted once at the end
 
@@ -45,15 +44,11 @@ def decode(dataset: Dataset, frame: pd.DataFrame, size: tuple[int, int] = (256, 
 def check(dataset: Dataset) -> int:
     """Decodes every image of a data set and keeps none; how many there are. Raises ReidError as `decode`."""
     paths = [dataset.root / path for path in dict.fromkeys(dataset.table["path"])]
-
-    def look(path: Path) -> None:
-        read_image(path)
-
-    _at_once(look, paths)
+    _at_once(read_image, paths)
     return len(paths)
 
 
-def _at_once(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+def _at_once(work: Callable[[Any], Any], items: Iterable[Any]) -> None:
     """Calls `work` with all items, one thread a core; the first error (in their order) stops it and is raised."""
     # Linux: the cores that this process may use, such as a container's share
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -69,9 +64,8 @@ def _at_once(work: Callable[[Any], None], items: Iterable[Any]) -> None:
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """One image: uint8, H×W×3, RGB, resized to `size` = (H, W) unless None; 16-bit grey is scaled to 8 bits.
 
-    Raises ReidError naming a file that is missing, cut short, not an image, or of a
-    kind that RGB cannot show faithfully (transparent pixels, values out of range).
-    """
+    Raises ReidError naming a file that is missing, cut short, not an image, or that RGB cannot show faithfully
+    (transparent pixels, values out of range)."""
     again = "copy or render this very file again"
     try:
         if path.exists() and not path.is_file():  # opening a FIFO would wait for ever

@@ -5,12 +5,9 @@ Their lines, such as "0000/0000_000_01_0303morning_0008_0.jpg 0", hold a path be
 images and a label. The folders are train and test in version 1, mask_train_v2 and mask_test_v2 in version 2. Names:
 identity, number, camera (01 to 15), date and time of day, frame, box.
 
-The training split is list_train and list_val together, as the users of the published protocol train.
-
 Labels count from 0 twice, once for training and once for the test, and 0 is a real person. In the table the identity
 is label + 1 for training and label + 1,042 for the test, so that no person is a distractor (0) and none is both trained
-and tested. A stand-in has the layout of version 1.
-"""
+and tested. A stand-in has the layout of version 1."""
 
 from __future__ import annotations
 
@@ -19,13 +16,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 from reidlib.data import table
 from reidlib.data.table import Check, Dataset, Layout
 from reidlib.spec import ReidError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME = "msmt17"
 LISTS = {"list_train.txt": "train", "list_val.txt": "train", "list_query.txt": "query", "list_gallery.txt": "gallery"}
@@ -62,10 +58,7 @@ def load(root: Path | str | None = None) -> Dataset:
         wanted = " nor ".join(" and ".join(folders.values()) for folders in FOLDERS.values())
         raise ReidError(f"{folder} has the lists of MSMT17, but neither {wanted}; unpack the images beside the lists")
     folders = FOLDERS[version]
-    parts = [_read_list(folder / name, split, folders) for name, split in LISTS.items()]
-    import pandas as pd  # here: `reid list` need not wait for it
-
-    images = pd.concat(parts, ignore_index=True)
+    images = table.joined(_read_list(folder / name, split, folders) for name, split in LISTS.items())
     twice = images.loc[images["path"].duplicated(), "path"]
     if len(twice):
         raise ReidError(f"{twice.iloc[0]} stands twice in the lists of {folder} ({len(twice)} such); unpack them again")

@@ -10,8 +10,7 @@ from reidlib.spec import ReidError
 def epoch_batches(n: int, batch: int, generator: torch.Generator) -> list[torch.Tensor]:
     """One epoch over `n` images in a new random order: int64 index tensors of `batch` images each (on CPU).
 
-    The last n mod `batch` images (others each epoch) are left out, so that batch norm sees full batches only.
-    """
+    The last n mod `batch` images (others each epoch) are left out, so that batch norm sees full batches only."""
     if batch < 1 or n < batch:
         raise ReidError(f"{n} training images do not fill one batch of {batch}; use a smaller batch or a larger set")
     return list(torch.randperm(n, generator=generator).split(batch)[: n // batch])
@@ -22,15 +21,11 @@ def identity_batches(
 ) -> list[torch.Tensor]:
     """One epoch in batches of P identities with K images each: int64 index tensors of P·K images (on CPU), by identity.
 
-    labels: N, the identity of each training image; `batch` is P·K, `per_identity` K.
-
-    The field's P×K sampling (Hermans et al. 2017, §2; the papers leave the bookkeeping open). Each identity's images
-    are shuffled and cut into groups of K; a rest of fewer than K images is left out of this epoch. An identity with
-    fewer than K images has one group, where each image comes once before any comes again. Batches take one group each
-    of P identities drawn from those that have some left, until fewer than P identities do.
-
-    Raises ReidError when K does not divide the batch, or there are fewer than P identities.
-    """
+    labels: N, the identity of each training image; `batch` is P·K, `per_identity` K. The field's P×K sampling (Hermans
+    et al. 2017, §2; the papers leave the bookkeeping open): each identity's images are shuffled and cut into groups of
+    K, and the rest is left out of this epoch. Fewer than K images are one group, in which each comes once before any
+    comes again. Batches take one group each of P identities drawn from those that have some left, until fewer do.
+    Raises ReidError when K does not divide the batch, or there are fewer than P identities."""
     if batch < 1 or per_identity < 1 or batch % per_identity:
         raise ReidError(f"batch of {batch} is not made of {per_identity} images an identity; make it a multiple")
     labels = labels.cpu()

@@ -2,8 +2,7 @@
 
 Folders and names are those of Market-1501, with more cameras, sequences and identities: bounding_box_train, query and
 bounding_box_test; 0002_c1s1_000451_03.jpg = identity 2, camera 1, sequence 1, frame 451, box 3. There is neither junk
-nor are there distractors.
-"""
+nor are there distractors."""
 
 from __future__ import annotations
 

@@ -137,8 +137,7 @@ def _begun(folder: Path, form: Iterable[str]) -> bool:
 def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
     """The folder that holds the layout, and the note on how it was found; none or more than one is a ReidError.
 
-    root  the folder itself, one too deep, or one or two levels too shallow; None: looked for under REID_DATA.
-    """
+    root: the folder itself, one too deep, or one or two levels too shallow; None: looked for under REID_DATA."""
     given = paths.data() if root is None else Path(root)
     render = f"or render the stand-in: {layout.render}"
     if given is None:
@@ -157,10 +156,8 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
 
 
 def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Path:
-    """`given` itself, a folder above it, or the one folder up to two levels below that has the layout.
-
-    names_only: below `given`, only folders under one of the root names count, since data sets may have equal folders.
-    """
+    """`given` itself, a folder above it, or the one folder up to two levels below that has the layout. names_only: below
+    `given`, only folders under one of the root names count, since data sets may have equal folders."""
     entries = dict.fromkeys(entry for form in layout.forms for entry in form)
     if _begun(given, entries):
         return given
@@ -192,11 +189,9 @@ def load_folders(
     """A data set of three folders, those of the layout's one form: training, query, gallery, in this order.
 
     root: as in `find_root`. multi_query: the folder with more images of the query identities, which a copy may lack.
-    Sizes of a real set that differ from the `published` ones are shown in the checks: cut-down copies are in use.
-
     Raises ReidError for everything that would make a number wrong: folders missing or empty, names that do not parse,
-    junk or distractors in training, a query without a match in another camera, a stand-in that is not whole.
-    """
+    junk or distractors in training, a query without a match in another camera, a stand-in that is not whole. Sizes of a
+    real set other than the `published` ones are shown in the checks alone: cut-down copies are in use."""
     folder, note = find_root(root, layout)
     manifest = read_manifest(folder, layout.name)
     folders = dict(zip(SPLITS, layout.forms[0], strict=False))
@@ -212,9 +207,14 @@ def load_folders(
 
 def read_folders(root: Path, folders: Mapping[str, str], layout: Layout) -> pd.DataFrame:
     """The images of each split's own folder (`folders`: split to folder); files that are no images are skipped."""
+    return joined(_read(root, folder, split, layout) for split, folder in folders.items())
+
+
+def joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """These rows below each other, with a fresh index."""
     import pandas as pd  # here: `reid list` need not wait for it
 
-    return pd.concat([_read(root, folder, split, layout) for split, folder in folders.items()], ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
@@ -263,7 +263,7 @@ def shown(names: Iterable[str]) -> str:
 
 
 def files_digest(root: Path, paths: Iterable[str]) -> str:
-    """Digest of a real data set (16 hex digits) from names and sizes in bytes, which takes a second, not minutes."""
+    """Digest of a real data set (16 hex digits) from names and sizes in bytes, in a second."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         try:
@@ -319,9 +319,7 @@ def sizes(
 ) -> list[Check]:
     """Split sizes: shown against the published ones for a real set, required to equal the manifest's for a stand-in.
 
-    published  "train images", "query identities" and so on: split, then what is counted (junk and distractors are no
-               identities)
-    """
+    published: "train images", "query identities" and so on (junk and distractors are no identities)."""
     checks, rendered = [], manifest or {"counts": {}}
     for folder, size in rendered["counts"].items():
         found = sum(_is_image(name, layout) for _, _, names in os.walk(root / folder) for name in names)
@@ -339,7 +337,7 @@ def sizes(
 
 
 def consistency(table: pd.DataFrame, root: Path) -> list[Check]:
-    """What must hold between the splits of any data set: a ReidError, but for identities both trained and tested."""
+    """What must hold between the splits: a ReidError, but for identities both trained and tested."""
     train, queries = (table[table["split"] == name] for name in ("train", "query"))
     nobody = train[train["identity"] <= DISTRACTOR]
     if len(nobody):

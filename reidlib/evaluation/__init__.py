@@ -4,8 +4,7 @@ Three lines score any features (an .npz with `features`, `ids`, `cameras`; `reid
 
     from reidlib.evaluation import Features, KReciprocal, evaluate
     query, gallery = Features.read("query.npz"), Features.read("gallery.npz")
-    print(evaluate(query, gallery, rerank=KReciprocal()).metrics())
-"""
+    print(evaluate(query, gallery, rerank=KReciprocal()).metrics())"""
 
 from reidlib.evaluation.distances import TIE_RULE
 from reidlib.evaluation.evaluator import evaluate, evaluate_files

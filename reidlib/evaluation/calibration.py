@@ -2,8 +2,7 @@
 
 Two ways to ask. By simulation: the variances of seeds and persons are estimated from real runs, and runs with these
 variances are drawn, with or without a difference. By splits: the seeds of one configuration are divided into two groups
-in every way; whatever differs between them is not real.
-"""
+in every way; whatever differs between them is not real."""
 
 from __future__ import annotations
 
@@ -21,16 +20,12 @@ DRAWS = 2_000
 
 @dataclass(frozen=True)
 class Components:
-    """Standard deviations of what varies between runs, as fractions of 1 (0.01 is a point).
+    """Standard deviations of what varies between runs, as fractions of 1 (0.01 is a point)."""
 
-    seed: of a seed's mean. person: of a person's part of the difference of two rows. together: of what one seed does
-    to one person. persons: how many there are.
-    """
-
-    seed: float
-    person: float
-    together: float
-    persons: int
+    seed: float  #: of a seed's mean
+    person: float  #: of a person's part of the difference of two rows
+    together: float  #: of what one seed does to one person
+    persons: int  #: how many there are
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,7 @@ class Share:
 def components(first: Sequence[np.ndarray], second: Sequence[np.ndarray], identities: np.ndarray) -> Components:
     """The variances behind the runs of two rows, by analysis of variance over seeds and persons; at least two seeds.
 
-    first, second: one array a seed, one value (0 to 1) a query. identities: whom each query shows.
-    """
+    first, second: one array a seed, one value (0 to 1) a query. identities: whom each query shows."""
     if min(len(first), len(second)) < 2:
         raise ReidError("one seed says nothing of the variance between seeds; run at least two a row")
     sides = [_by_person(side, identities) for side in (first, second)]
@@ -65,8 +59,7 @@ def components(first: Sequence[np.ndarray], second: Sequence[np.ndarray], identi
 def simulate(own: Components, seeds: int, shift: float = 0.0, draws: int = DRAWS) -> Share:
     """How often rows whose true difference is `shift` points are called different, with `seeds` seeds a side.
 
-    Without a shift this is the share of false positives, which should be at most 5 %; with one it is the power.
-    """
+    Without a shift this is the share of false positives, which should be at most 5 %; with one it is the power."""
     rng = np.random.default_rng(0)
     identities = np.arange(own.persons)
     found = 0
@@ -83,8 +76,7 @@ def splits(seeds: Sequence[np.ndarray], identities: np.ndarray, side: int) -> Sh
     """How often two groups of `side` seeds each of one configuration are called different, over all such splits.
 
     The splits share their seeds, so the standard error is the jackknife's over seeds. Raises ReidError where there are
-    too few seeds to leave one out.
-    """
+    too few seeds to leave one out."""
     number = len(seeds)
     if number < 2 * side + 1:
         raise ReidError(f"{number} seeds do not make two groups of {side} with one left out; run more seeds")

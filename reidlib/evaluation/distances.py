@@ -1,11 +1,11 @@
 """Squared distances between features, in float64, and the rule that says which of them are equal.
 
 Both metrics are a squared Euclidean distance. `euclidean` takes the features as they are; `cosine` scales each to
-length 1 first, then |a − b|² = 2 − 2·cos(a, b).
-"""
+length 1 first, then |a − b|² = 2 − 2·cos(a, b)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +75,14 @@ class Vectors:
 def tolerance(square: Tensor, other: Tensor) -> Tensor:
     """Half the width of a tie around the squared distance of two vectors, from their `square`."""
     return (ROUNDING * (square + other)).clamp_(min=TIE)
+
+
+def blocks(count: int, width: int, block: int | None = None) -> Iterator[slice]:
+    """The rows from 0 to `count`, `block` at a time; None: as many as `width` float64 each keep within 64 MiB."""
+    if block is not None and block < 1:
+        raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
+    step = block or max(1, 2**23 // width)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _lengths(vectors: Tensor) -> Tensor:

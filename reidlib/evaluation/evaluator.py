@@ -35,11 +35,10 @@ def evaluate(
             cosine metric each is scaled to length 1 before the mean, as MSGWDP's released code does
     metric  "euclidean" (features as they are) or "cosine" (scaled to length 1). None: the re-ranking's, or euclidean
     rerank  None, or how the distances are re-ranked first; junk takes no part in it
-    block   how many images are compared with all others at a time; None keeps blocks within 64 MiB (re-ranking: 128)
+    block   how many images are compared with all others at a time; None keeps blocks within 64 MiB
     seed    of the random galleries of a protocol with draws
 
-    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent.
-    """
+    Returns a `Ranking`, or `Draws` under a protocol that draws its gallery; both have `.metrics()`, in percent."""
     if protocol.multi_query != (multi is not None):
         needs = "needs the images to average (multi)" if protocol.multi_query else "takes no images to average (multi)"
         raise ReidError(f"protocol {protocol.name} {needs}; give them, or choose another protocol")
@@ -108,8 +107,7 @@ def evaluate_files(
 
     gallery: None where the first file holds both sets. protocol: its name; None: Market-1501's rules, multi-query where
     `multi` is given. Returns the metrics, the names of protocol and re-ranking, and the seconds it took, reading not
-    counted.
-    """
+    counted."""
     rules = named(protocol) if protocol else MARKET1501_MULTI_QUERY if multi is not None else MARKET1501_SINGLE_QUERY
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sets = {"query": query, "gallery": query if gallery is None else gallery}

@@ -21,8 +21,7 @@ class Features:
     """N images as the evaluator takes them, given as tensors or arrays.
 
     Raises ReidError naming the set and the field: an empty set, lengths that differ, NaN or infinite features, ids or
-    cameras that are not whole numbers within int64.
-    """
+    cameras that are not whole numbers within int64."""
 
     features: Tensor  #: N × D, on any device, of any float type
     ids: Tensor  #: N identities, whole numbers; the protocol says which of them are junk or distractors
@@ -54,8 +53,7 @@ class Features:
     def pooled_for(self, query: Features, *, unit: bool = False) -> Features:
         """Multi-query: each query becomes the mean of the features here of its identity and camera; none: ReidError.
 
-        unit: each vector is scaled to length 1 before the mean.
-        """
+        unit: each vector is scaled to length 1 before the mean."""
         check_same_dimensions(self, query)
         means = []
         for place, (identity, camera) in enumerate(zip(query.ids.tolist(), query.cameras.tolist(), strict=True)):
@@ -88,7 +86,7 @@ def extract(model: nn.Module, batches: Iterable[Tensor], *, bf16: bool = False) 
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """`values` (a tensor, which stays on its device, an array or lists) as a tensor; else a ReidError with `name`."""
+    """A tensor (on its device), an array or lists as a dense tensor of numbers; else a ReidError with `name`."""
     if isinstance(values, Tensor):
         if values.layout != torch.strided or values.is_quantized or values.is_complex() or values.dtype == torch.bool:
             raise ReidError(f"{name} are a sparse, quantised, complex or bool tensor; give a dense one of numbers")

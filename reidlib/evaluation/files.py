@@ -2,15 +2,15 @@
 
 A file holds `features` (N×D), `ids` and `cameras` (N). One file may hold both sets of a test, as the .mat file of
 layumi's baseline does: query_f, query_label, query_cam, gallery_f, … (or query_features, query_ids, query_cameras, …),
-and mquery_… for multi-query. A .npy file is one array, so NAME.npy has NAME_ids.npy and NAME_cameras.npy beside it.
-"""
+and mquery_… for multi-query. A .npy file is one array, so NAME.npy has NAME_ids.npy and NAME_cameras.npy beside it."""
 
 from __future__ import annotations
 
 import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from reidlib.spec import ReidError
 FIELDS = ("features", "ids", "cameras")
 SHORT = ("f", "label", "cam")  #: the names of FIELDS in the files of layumi's baseline, each behind the set and "_"
 PREFIXES = {"query": ("query",), "gallery": ("gallery",), "multi": ("mquery", "multi")}
+_Content = Generator[tuple[list[str], Callable[[str], Any]]]
+"""An open file: the names of its arrays, and a function that reads one of them."""
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
 
 
@@ -39,12 +41,12 @@ def read_fields(file: Path | str, part: str = "", *, joint: bool = False) -> lis
             raise ReidError(
                 f"{str(file)!r} is {problem}; give the file of the features (.npz, .npy, .mat, .safetensors)"
             )
-        with _READERS.get(file.suffix.lower(), _Npz)(file) as content:
-            found = max(forms, key=lambda form: len(set(form) & set(content.names)))
-            if missing := [name for name in found if name not in content.names]:
-                held = ", ".join(content.names) or "nothing"
+        with _READERS.get(file.suffix.lower(), _npz)(file) as (names, get):
+            found = max(forms, key=lambda form: len(set(form) & set(names)))
+            if missing := [name for name in found if name not in names]:
+                held = ", ".join(names) or "nothing"
                 raise ReidError(f"{file} has no field {missing[0]!r} (it holds {held[:300]!a}); {wanted}")
-            return [content.get(name) for name in found]
+            return [get(name) for name in found]
     except ReidError:
         raise
     except Exception as error:  # a damaged or hostile file raises a dozen kinds: zlib's, struct's, MemoryError, …
@@ -53,74 +55,62 @@ def read_fields(file: Path | str, part: str = "", *, joint: bool = False) -> lis
         raise ReidError(f"{file} cannot be read ({reason.splitlines()[0][:160]}); {wanted}") from None
 
 
-class _Content:
-    """An open file: the names of its arrays, and each of them when it is asked for."""
-
-    names: list[str]
-    get: Callable[[str], Any]
-    close: Callable[[], None] = staticmethod(lambda: None)
-
-    def __enter__(self) -> _Content:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        self.close()
-
-
-class _Npz(_Content):
-    def __init__(self, file: Path) -> None:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                _check_size(file, sum(part.file_size for part in archive.infolist()))
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            remedy = "call it NAME.npy, with NAME_ids.npy and NAME_cameras.npy beside it"
-            raise ReidError(f"{file} is a single array, no .npz; {remedy}")
-        self.names, self.close = loaded.files, loaded.close
-        self.get = lambda name: _array(loaded[name])
+@contextmanager
+def _npz(file: Path) -> _Content:
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            _check_size(file, sum(part.file_size for part in archive.infolist()))
+    loaded = np.load(file, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        remedy = "call it NAME.npy, with NAME_ids.npy and NAME_cameras.npy beside it"
+        raise ReidError(f"{file} is a single array, no .npz; {remedy}")
+    with loaded:
+        yield loaded.files, lambda name: _array(loaded[name])
 
 
-class _Npy(_Content):
+@contextmanager
+def _npy(file: Path) -> _Content:
     """One array, and those of its images' identities and cameras in two files beside it."""
-
-    def __init__(self, file: Path) -> None:
-        beside = {name: file.with_name(f"{file.stem}_{name}{file.suffix}") for name in FIELDS[1:]}
-        if absent := [str(place) for place in beside.values() if not place.is_file()]:
-            raise ReidError(f"{absent[0]} is missing: {file} holds features alone; write it with numpy.save")
-        self.names, places = list(FIELDS), {"features": file} | beside
-        self.get = lambda name: _array(np.load(places[name], allow_pickle=False))
+    beside = {name: file.with_name(f"{file.stem}_{name}{file.suffix}") for name in FIELDS[1:]}
+    if absent := [str(place) for place in beside.values() if not place.is_file()]:
+        raise ReidError(f"{absent[0]} is missing: {file} holds features alone; write it with numpy.save")
+    places = {"features": file} | beside
+    yield list(places), lambda name: _array(np.load(places[name], allow_pickle=False))
 
 
-class _Mat(_Content):
+@contextmanager
+def _mat(file: Path) -> _Content:
     """MATLAB's form, up to version 7.2 or of version 7.3 (which is HDF5, its arrays transposed)."""
+    from scipy.io import loadmat, whosmat
 
-    def __init__(self, file: Path) -> None:
-        from scipy.io import loadmat, whosmat
+    try:
+        sizes = {name: shape for name, shape, _ in whosmat(file)}
+    except NotImplementedError:
+        import h5py
 
-        try:
-            sizes = {name: shape for name, shape, _ in whosmat(file)}
-        except NotImplementedError:
-            import h5py
-
-            content = h5py.File(file, "r")
+        with h5py.File(file, "r") as content:
             arrays = {name: one for name, one in content.items() if isinstance(one, h5py.Dataset)}
-            sizes, self.close = {name: one.shape for name, one in arrays.items()}, content.close
-            self.get = lambda name: _flat(name, arrays[name][()].T)
-        else:
-            self.get = lambda name: _flat(name, loadmat(file, variable_names=[name])[name])
-        self.names = list(sizes)
-        _check_size(file, max((8 * math.prod(shape) for shape in sizes.values()), default=0))
+            _check_size(file, _largest(one.shape for one in arrays.values()))
+            yield list(arrays), lambda name: _flat(name, arrays[name][()].T)
+    else:
+        _check_size(file, _largest(sizes.values()))
+        yield list(sizes), lambda name: _flat(name, loadmat(file, variable_names=[name])[name])
 
 
-class _Safetensors(_Content):
-    def __init__(self, file: Path) -> None:
-        from safetensors.torch import load_file
+@contextmanager
+def _safetensors(file: Path) -> _Content:
+    from safetensors.torch import load_file
 
-        tensors: Mapping[str, Any] = load_file(file)
-        self.names, self.get = list(tensors), tensors.__getitem__
+    tensors = load_file(file)
+    yield list(tensors), tensors.__getitem__
 
 
-_READERS: dict[str, Callable[[Path], _Content]] = {".npy": _Npy, ".mat": _Mat, ".safetensors": _Safetensors}
+_READERS = {".npy": _npy, ".mat": _mat, ".safetensors": _safetensors}
+
+
+def _largest(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Bytes of the largest of these arrays of MATLAB."""
+    return max((8 * math.prod(shape) for shape in shapes), default=0)
 
 
 def _array(value: Any) -> np.ndarray:

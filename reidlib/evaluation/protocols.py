@@ -15,8 +15,7 @@ class Protocol:
     """The rules of one test.
 
     draws: 0 for the whole gallery. Else: for every camera that queries come from, one gallery image of each identity is
-    drawn at random among those of the other cameras; repeated so often and averaged.
-    """
+    drawn at random among those of the other cameras; repeated so often and averaged."""
 
     name: str  #: what the command line and the records call it
     title: str  #: what captions print
@@ -63,6 +62,6 @@ PROTOCOLS = _PLAIN | {f"{one}-to-{other}": cross_domain(one, other) for one, oth
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol called `name`. Raises ReidError for an unknown one."""
+    """The protocol of this name, else a ReidError."""
     check_choice("evaluation", "protocol", name, list(PROTOCOLS))
     return PROTOCOLS[name]

@@ -4,12 +4,11 @@ A query's numbers depend only on the rank of each of its true matches, and that 
 has rank k + (wrong images closer than it, or tied).
 
 Ties. Two gallery images are tied when their squared distances differ by at most `distances.TIE_RULE`, and in a tie the
-wrong image ranks first. Distances are float64, so metrics agree between block sizes, gallery orders and devices.
-"""
+wrong image ranks first. Distances are float64, so metrics agree between block sizes, gallery orders and devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,16 +16,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from reidlib.evaluation.distances import TIE, Vectors, tolerance
+from reidlib.evaluation.distances import TIE, Vectors, blocks, tolerance
 from reidlib.evaluation.features import Features, as_tensor, check_labels
 from reidlib.evaluation.protocols import MARKET1501_SINGLE_QUERY, Protocol
+from reidlib.evaluation.statistics import over_seeds
 from reidlib.spec import ReidError
 
 Numbers = Sequence[int] | np.ndarray | torch.Tensor
 
 CUTS = (1, 5, 10, 20)  #: The ranks at which CMC is reported
 _PRECISIONS = ("ap", "ap_trapezoid", "inp")
-_BLOCK_BYTES = 64 * 2**20  #: Memory for one block of distances where the caller states no block size
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +43,7 @@ class Ranking:
 
     @classmethod
     def excluded(cls, protocol: Protocol, queries: int) -> Ranking:
-        """The ranking in which every query is excluded: results are written into it."""
+        """Every query is excluded: results are written into it."""
         numbers = {name: np.full(queries, np.nan) for name in _PRECISIONS}
         counts = {name: np.zeros(queries, np.int64) for name in ("first_hit", "matches", "ties")}
         return cls(protocol, **numbers, **counts, valid=np.zeros(queries, bool))
@@ -83,7 +82,7 @@ class Draws:
         return np.mean([ranking.cmc(k) for ranking in self.rankings], axis=0)
 
     def per_query(self) -> dict[str, np.ndarray]:
-        """The arrays that are stored beside a record: as `Ranking`'s, CMC in place of the rank of the first match."""
+        """As `Ranking.per_query`, with CMC in place of the rank of the first match."""
         kept = {name: getattr(self, name) for name in (*_PRECISIONS, "valid")}
         return kept | {f"rank{k}": self.cmc(k) for k in CUTS}
 
@@ -97,11 +96,11 @@ class Draws:
         """Standard deviation of each metric over the draws, in points."""
         each = [ranking.metrics() for ranking in self.rankings]
         names = [name for name in each[0] if not name.endswith("queries")]
-        return {name: float(np.std([one[name] for one in each], ddof=1)) if len(each) > 1 else 0.0 for name in names}
+        return {name: over_seeds([one[name] for one in each]).sd for name in names}
 
 
 def average_precision(hits: Sequence[int], *, rule: str = "plain") -> float:
-    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong. For checking by hand."""
+    """`mean_precision` of one ranked list, best first: 1 = true match, 0 = wrong."""
     ranks = np.flatnonzero(np.asarray(hits)) + 1
     if rule not in ("plain", "trapezoid") or not len(ranks):
         raise ReidError(f"rule {rule!r}, {len(ranks)} true matches; choose 'plain' or 'trapezoid' and a list with a 1")
@@ -113,8 +112,7 @@ def mean_precision(ranks: np.ndarray, *, rule: str = "plain") -> np.ndarray:
 
     rule: "plain", the mean over the true matches of the precision at their rank; or "trapezoid", Market-1501's MATLAB
     rule, the mean of (precision at the rank before + precision at the rank) / 2, where that before rank 1 is 1. NaN for
-    a query without a true match.
-    """
+    a query without a true match."""
     found = np.arange(1, ranks.shape[-1] + 1)  # the k-th true match: k images found so far are right
     precision = found / ranks
     if rule == "trapezoid":
@@ -132,7 +130,7 @@ def rank(
     metric: str = "euclidean",
     block: int | None = None,
 ) -> Ranking:
-    """Rank the whole gallery for every query by the distance of their features; options as in `evaluate`."""
+    """Ranks the whole gallery for every query by the distance of their features; options as in `evaluate`."""
     labels = Labels(protocol, query.ids, query.cameras, gallery.ids, gallery.cameras)
     kept = gallery.features if labels.kept.all() else gallery.features[labels.kept.to(gallery.features.device)]
     device = query.features.device
@@ -160,21 +158,17 @@ def rank_distances(
 ) -> Ranking:
     """As `rank`, for a Q×G matrix of distances that is there already (after re-ranking, or of another metric).
 
-    Entries are tied that differ by at most 1e-6 of the median of all, or of the largest where that is 0.
-    """
+    Entries are tied that differ by at most 1e-6 of the median of all, or of the largest where that is 0."""
     matrix = as_tensor(distances, "distances").detach()
     if matrix.ndim != 2 or not matrix.numel():
         raise ReidError(f"distances have shape {tuple(matrix.shape)}; give a Q×G matrix of at least one entry")
     if not torch.isfinite(matrix).all():
         raise ReidError("distances hold NaN or infinite values; look at the features they were made from")
     queries, images = matrix.shape
-    labels = Labels(
-        protocol,
-        check_labels(query_ids, "query_ids", queries),
-        check_labels(query_cameras, "query_cameras", queries),
-        check_labels(gallery_ids, "gallery_ids", images),
-        check_labels(gallery_cameras, "gallery_cameras", images),
-    )
+    asked = {"query_ids": query_ids, "query_cameras": query_cameras}
+    shown = {"gallery_ids": gallery_ids, "gallery_cameras": gallery_cameras}
+    sets = (asked, queries), (shown, images)
+    labels = Labels(protocol, *(check_labels(part[name], name, count) for part, count in sets for name in part))
     kept = None if labels.kept.all() else labels.kept.to(matrix.device)
     tie = TIE * (float(matrix.abs().median()) or float(matrix.abs().max()))
 
@@ -184,14 +178,6 @@ def rank_distances(
         return here, here.new_full(pairs.columns.shape, tie)
 
     return _rank(labels, taken, block, matrix.device)
-
-
-def blocks(queries: int, gallery: int, block: int | None = None) -> Iterator[slice]:
-    """The queries in turn, `block` at a time; None: as many as keep float64 distances within `_BLOCK_BYTES`."""
-    if block is not None and block < 1:
-        raise ReidError(f"block={block} is no number of queries; give 1 or more, or None")
-    block = block or max(1, _BLOCK_BYTES // (8 * gallery))
-    return (slice(start, min(start + block, queries)) for start in range(0, queries, block))
 
 
 def check_queries(protocol: Protocol, ids: torch.Tensor, sets: str = "both sets") -> None:
@@ -278,8 +264,7 @@ def _rank(labels: Labels, distances: Distances, block: int | None, device: torch
 def _wrong_images(distances: torch.Tensor, tie: torch.Tensor, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
     """How many wrong images stand before each match, and whether a tie has a part in it: B×M each.
 
-    distances: float64, B×G, changed in place. tie: B×M, two images are tied whose distances differ by at most this.
-    """
+    distances: float64, B×G, changed in place. tie: B×M, two images are tied whose distances differ by at most this."""
     match = distances.gather(1, pairs.columns)
     row, _ = pairs.present.nonzero(as_tuple=True)
     distances[row, pairs.columns[pairs.present]] = torch.inf  # true matches and ignored images are not wrong

@@ -3,8 +3,7 @@
 Both start from the nearest neighbours of all N = Q + G images, queries and gallery together. An image is its own
 nearest neighbour; squared distances are compared in steps of 1e-6 of the spread of all N images (`distances.TIE_RULE`),
 and images in the same step stand in the order of their numbers (queries first). All is float64, so that neither block
-size nor device changes a result. N × N is never held, only blocks of it.
-"""
+size nor device changes a result. N × N is never held, only blocks of it."""
 
 from __future__ import annotations
 
@@ -17,13 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reidlib.evaluation.distances import TIE, Vectors
+from reidlib.evaluation.distances import TIE, Vectors, blocks
 from reidlib.evaluation.features import check_features
 from reidlib.spec import ReidError
 
 torch.sparse.check_sparse_tensor_invariants.disable()  # torch warns on a GPU where this is not chosen
-
-_BLOCK = 2**24  #: Numbers in one block of distances (128 MiB) where the caller states no block size
 
 _PIECE = 2**21  #: Entries worked on at once where lists are joined: about 100 MiB
 
@@ -33,8 +30,7 @@ class KReciprocal:
     """k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017).
 
     As released: squared distances, each row divided by its largest; a neighbour's half-size set joins when MORE than
-    two thirds of it are shared (the text, §3.2, says at least two thirds); k1/2 is rounded to the even neighbour.
-    """
+    two thirds of it are shared (the text, §3.2, says at least two thirds); k1/2 is rounded to the even neighbour."""
 
     k1: int = 20  #: size of the neighbourhood (their §3.2)
     k2: int = 6  #: neighbours over which an encoding is averaged: local query expansion (§3.4); 1 for none
@@ -56,8 +52,7 @@ class KReciprocal:
         """Re-ranked distances Q×G, float32, on the query's device: (1 − λ)·Jaccard + λ·original.
 
         query Q×D and gallery G×D, without junk; metric and block as in `evaluate`. A set smaller than k1 or k2 is a
-        ReidError.
-        """
+        ReidError."""
         points = Vectors.of(_together(query, gallery, k1=self.k1 + 1, k2=self.k2), metric or self.metric)
         images, farthest, answer = _neighbours(points, max(self.k1 + 1, self.k2), len(query), block)
         encoding = self._encode(points, images, farthest)
@@ -124,8 +119,7 @@ class ECN:
         """Expanded cross distances Q×G, float32, on the query's device; rank-list distances are negative.
 
         The original distance is half the squared one in units of the spread; where the mean of the rank-list distances
-        is exactly 0 it replaces them.
-        """
+        is exactly 0 it replaces them."""
         ranked = self.distance == "rank-list"
         needed = {"k": self.k if ranked else 1, "t": self.t + 1, "q": self.q + 1}
         points = Vectors.of(_together(query, gallery, **needed), metric or self.metric)
@@ -145,10 +139,8 @@ class ECN:
         lists = _sparse(images[:, : self.k], torch.arange(self.k, 0, -1, device=images.device))
         expanded = _product(around, lists)
         queries, gallery = answer.shape
-        parts = [
-            (matrix.narrow_copy(0, 0, queries), matrix.narrow_copy(0, queries, gallery)) for matrix in (lists, expanded)
-        ]
-        (of_queries, of_gallery), (around_queries, around_gallery) = parts
+        of_queries, around_queries = (matrix.narrow_copy(0, 0, queries) for matrix in (lists, expanded))
+        of_gallery, around_gallery = (matrix.narrow_copy(0, queries, gallery) for matrix in (lists, expanded))
         both = _similarity(of_queries, around_gallery).add_(_similarity(of_gallery, around_queries).T)
         torch.where(both > 0, both.div_(-2 * (self.t + self.t * self.q)), answer, out=answer)
 
@@ -157,7 +149,7 @@ class ECN:
         count, queries = self.t + self.t * self.q, len(answer)
         means = _product(around, points.points) / count
         squares = _product(around, points.square[:, None])[:, 0] / count
-        for rows in _blocks(queries, 2 * len(points)):
+        for rows in blocks(queries, 2 * len(points)):
             cross = means[rows] @ points.points[queries:].T + points.points[rows] @ means[queries:].T
             square = (squares[rows] + points.square[rows])[:, None] + (squares + points.square)[queries:]
             answer[rows] = (square / 2 - cross) / 2
@@ -183,16 +175,13 @@ def _neighbours(points: Vectors, count: int, queries: int, block: int | None) ->
 
     images    N × `count` numbers, nearest first, the image itself at position 0, ties in the order of their numbers
     farthest  N, float64, the largest distance to any image; infinite where even that is a tie with 0
-    original  Q × G, float32, between queries and gallery
-    """
-    if block is not None and block < 1:
-        raise ReidError(f"block={block} is no number of images; give 1 or more, or None")
+    original  Q × G, float32, between queries and gallery"""
     total, device = len(points), points.points.device
     images = torch.empty(total, count, dtype=torch.int64, device=device)
     farthest = torch.empty(total, dtype=torch.float64, device=device)
     original = torch.empty(queries, total - queries, device=device)
     numbers = torch.arange(total, device=device)
-    for rows in _blocks(total, total, block):
+    for rows in blocks(total, total, block):
         here = points.squared_distances(rows, points)
         farthest[rows] = here.amax(1)
         original[rows] = here[: max(0, queries - rows.start), queries:]
@@ -230,31 +219,24 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 def _similarity(lists: Tensor, expanded: Tensor) -> Tensor:
     """lists @ expandedᵀ, float32, A × B, of two sparse matrices A × N and B × N."""
     answer = torch.empty(len(lists), len(expanded), device=lists.device)
-    for rows in _blocks(*expanded.shape):
+    for rows in blocks(*expanded.shape):
         part = expanded.narrow_copy(0, rows.start, rows.stop - rows.start).to_dense()
         answer[:, rows] = _product(lists, part.T).float()
     return answer
-
-
-def _blocks(count: int, width: int, block: int | None = None) -> Iterator[slice]:
-    """The rows from 0 to `count`, `block` at a time or as many as make 128 MiB, where a row is `width` numbers."""
-    step = block or max(1, _BLOCK // width)
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _shared(encoding: Tensor, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Σ over all columns of the smaller of two encodings' entries, each query with each gallery image.
 
     encoding: sparse N × N. like: Q×G, for size and device. Yields (rows, B×G float32) for blocks of queries. Only
-    columns in which both have an entry are looked at: the gallery is sorted by column.
-    """
+    columns in which both have an entry are looked at: the gallery is sorted by column."""
     queries, gallery = like.shape
     (row, column), value = encoding.indices(), encoding.values().float()
     behind = int(torch.searchsorted(row, queries))
     held, order = torch.sort(column[behind:], stable=True)
     holder, weight = row[behind:][order] - queries, value[behind:][order]
     first = torch.searchsorted(held, torch.arange(encoding.shape[1] + 1, device=row.device))
-    for rows in _blocks(queries, 2 * gallery):
+    for rows in blocks(queries, 2 * gallery):
         found = torch.zeros(rows.stop - rows.start, gallery, device=like.device)
         begin, end = torch.searchsorted(row, torch.tensor([rows.start, rows.stop], device=row.device)).tolist()
         for piece in _pieces((first[1:] - first[:-1])[column[begin:end]]):

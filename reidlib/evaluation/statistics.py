@@ -11,10 +11,8 @@ Where both rows test the same networks, as with and without re-ranking, seeds ar
 the seeds' differences, takes the place of the two of the sides.
 
 Each part has its degrees of freedom (n − 1, n − 1, I − 1); the sum has those of Welch and Satterthwaite, and Student's
-t gives interval and p. A bootstrap of seeds and identities has the same parts, but with three seeds its variance is too
-small by a third, and it has no degrees of freedom to correct that with. What a seed and an identity have together is in
-both parts, so the rule errs on the side of caution (`benchmarks/calibration.py` measures it). The rule of an earlier
-version, a bootstrap over queries alone, called 11 of 20 differences of equal networks real.
+t gives interval and p. A bootstrap has no degrees of freedom to correct for three seeds with, where its variance is too
+small by a third. What a seed and an identity have together is in both parts, so the rule errs on the side of caution.
 """
 
 from __future__ import annotations
@@ -28,23 +26,18 @@ from scipy import stats
 from reidlib.spec import ReidError
 
 LEVEL = 0.95
-FEWEST_SEEDS = 3
-"""A side with fewer has no verdict: their variance cannot be known."""
+FEWEST_SEEDS = 3  #: A side with fewer has no verdict: their variance cannot be known
 VERDICTS = ("supported", "contradicted", "not distinguishable", "not testable", "did not learn", "too few seeds")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, in percent (points for a difference).
-
-    error: its standard error. freedom: degrees of freedom. seeds: the fewest on a side; where it is 1, the interval is
-    of other persons alone.
-    """
+    """A mean with its 95 % interval, in percent (points for a difference)."""
 
     mean: float
-    error: float
-    freedom: float
-    seeds: int
+    error: float  #: standard error
+    freedom: float  #: degrees of freedom
+    seeds: int  #: the fewest on a side; where it is 1, the interval is of other persons alone
 
     @property
     def low(self) -> float:
@@ -87,8 +80,7 @@ class Spread:
 def interval(seeds: Sequence[np.ndarray], identities: np.ndarray) -> Interval:
     """Interval of one row's mean: its values query by query, one array a seed (AP, or CMC at a rank: 0 to 1).
 
-    identities: whom each query shows. Raises ReidError where the arrays are not of the same queries.
-    """
+    identities: whom each query shows. Raises ReidError where the arrays are not of the same queries."""
     values = _matrix(seeds, identities)
     return _interval(float(values.mean()), [values.mean(axis=1)], values.mean(axis=0), identities)
 
@@ -99,8 +91,7 @@ def difference(
     """Interval of "first − second" on the same queries; one array a seed on either side.
 
     identities: whom each query shows. same_networks: both sides test the same networks, in this order, so that seeds
-    are paired. Raises ReidError where the two were not tested on the same queries, or on as many networks.
-    """
+    are paired. Raises ReidError where the two were not tested on the same queries, or on as many networks."""
     sides = [_matrix(side, identities) for side in (first, second)]
     paired = sides[0].mean(axis=0) - sides[1].mean(axis=0)
     means = [side.mean(axis=1) for side in sides]
@@ -122,8 +113,7 @@ def over_seeds(values: Sequence[float]) -> Spread:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p of a family of tests, in their order (Holm 1979): the chance of even one false finding stays bounded.
 
-    The smallest p is multiplied by the number of tests, the next by one less, and so on; never falling, at most 1.
-    """
+    The smallest p is multiplied by the number of tests, the next by one less, and so on; never falling, at most 1."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
@@ -135,8 +125,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(claimed: Interval | None, p: float | None = None) -> str:
     """One of VERDICTS for the claim that a difference is above 0.
 
-    claimed: None where nothing can test it. p: adjusted over the paper's claims; None for a claim on its own.
-    """
+    claimed: None where nothing can test it. p: adjusted over the paper's claims; None for a claim on its own."""
     if claimed is None:
         return "not testable"
     if claimed.seeds < FEWEST_SEEDS:
@@ -150,8 +139,7 @@ def kendall(printed: Sequence[float], measured: Sequence[Sequence[float]]) -> Sp
     """Agreement of two orders of the same rows: Kendall's τ-b of the printed numbers and each seed's, over seeds.
 
     printed: R numbers. measured: one list of R numbers a seed. τ is 1 for the same order, −1 for the reverse. Raises
-    ReidError for fewer than three rows, or rows without an order.
-    """
+    ReidError for fewer than three rows, or rows without an order."""
     if len(printed) < 3 or any(len(seed) != len(printed) for seed in measured):
         sizes = [len(printed), *map(len, measured)]
         raise ReidError(f"an order needs the same three rows or more on both sides, not {sizes}")

@@ -30,14 +30,13 @@ _MEMBERS = 200_000
 def pack(
     file: Path, *, since: str | None = None, everything: bool = False, log: Callable[[str], None] = print
 ) -> list[Path]:
-    """Writes finished records, their per-query files and their maps into one .zip archive, complete or not at all.
+    """Writes finished records, their per-query files and their maps into one .zip archive, complete or not at all;
+    returns the record files that were packed, sorted. Where there are none, nothing is written.
 
     since: a commit of the results' checkout; records that it holds unchanged are left out. None: those of HEAD, those
     that came with an archive of `make bundle`, or none where the results are in no checkout. everything: leaves none
-    out. Returns the record files that were packed, sorted; where there are none, nothing is written. A record that
-    cannot be read is left out and logged. Raises ReidError for an unknown commit, and for a `file` that exists and
-    is no archive of `pack`.
-    """
+    out. A record that cannot be read is left out and logged. Raises ReidError for an unknown commit, and for a `file`
+    that exists and is no archive of `pack`."""
     if file.exists() and not (file.is_file() and file.read_bytes().endswith(COMMENT)):
         raise ReidError(f"{file} exists and was not written by `reid pack`; choose another name, or delete it")
     results = paths.results()
@@ -133,12 +132,10 @@ class Merged:
 
 
 def merge(file: Path) -> Merged:
-    """Takes the records of an archive of `pack` into the results folder, each checked as `records.read` checks it.
-
-    A record that is there already is never overwritten, but one that failed, or cannot be read, makes room. Raises
+    """Takes the records of an archive of `pack` into the results folder, each checked as `records.read` checks it. A
+    record that is there already is never overwritten, but one that failed, or cannot be read, makes room. Raises
     ReidError, with nothing taken in, for a file that is no such archive: cut short, of foreign content, with paths that
-    lead elsewhere, or of absurd size.
-    """
+    lead elsewhere, or of absurd size."""
     if not file.is_file():
         raise ReidError(f"{file}: {'not a regular file' if file.exists() else 'missing'}; give a file of `reid pack`")
     merged = Merged()

@@ -2,8 +2,7 @@
 
     plan = batch.estimated(batch.plan(["safenet/table5"], budget="small"), devices.places())
 
-`engine.train` carries it out; `workflow/Snakefile` has a cluster do it.
-"""
+`engine.train` carries it out; `workflow/Snakefile` has a cluster do it."""
 
 from __future__ import annotations
 
@@ -24,9 +23,8 @@ from reidlib.runs.run import Run, columns, runs_of
 from reidlib.spec import ReidError, check_choice
 
 MOST_PER_GPU = 14
-"""Runs that share a GPU at most, where nobody says it. So many on an H200 with 16 cores made 129 records of budget
-small in 333 s, 2.6 s each, and trained 2,980 images a second together; one run alone has 1,240 (IDE, batch 32, in
-results/benchmarks). Of steps that are CUDA graphs it is not measured yet."""
+"""Runs that share a GPU at most, where nobody says it. So many trained 2,980 images a second together on an H200 with 16
+cores; one run alone 1,240 (IDE, batch 32, in results/benchmarks). Not measured yet with CUDA graphs."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,8 @@ def plan(
 ) -> Plan:
     """The runs behind papers, tables and figures ("hamr", "hamr/table6"; all where empty), each network once.
 
-    datasets: only these; all of each table where empty. figures: names beside those of the tables. The twenty splits of
-    CUHK03's classic protocol take the place of seeds: they are run with the first seed alone.
-    """
+    datasets: only these; all of each table where empty. figures: names beside those of the tables. CUHK03's twenty
+    splits take the place of seeds: they are run with the first seed alone."""
     check_choice("batch", "source", source, data_sets.SOURCES)
     check_choice("batch", "budget", budget, list(data_sets.STANDIN_SCALE))
     known = {slug: Part(slug, slug, table.datasets) for slug, table in papers.tables().items()}
@@ -151,12 +148,11 @@ def jobs_of(missing: Sequence[Run]) -> list[Job]:
 
 def estimated(jobs: Sequence[Job], places: Sequence[Place]) -> list[Job]:
     """The jobs with what each of them takes on these places; what was estimated before stays."""
-    found = []
-    for job in jobs:
-        if job.estimate == estimates.UNKNOWN:
-            job = replace(job, estimate=estimates.estimate(job.run, places[0], trains=job.trains, firsts=job.firsts))
-        found.append(job)
-    return found
+
+    def of(job: Job) -> Estimate:
+        return estimates.estimate(job.run, places[0], trains=job.trains, firsts=job.firsts)
+
+    return [replace(job, estimate=of(job)) if job.estimate == estimates.UNKNOWN else job for job in jobs]
 
 
 def per_gpu(jobs: Sequence[Job], found: Sequence[Device], threads: int = 1) -> int:

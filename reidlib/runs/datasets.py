@@ -60,16 +60,15 @@ def load(dataset: str, source: str, budget: str) -> Dataset:
         return _real(dataset)
     if dataset in cross_domain.PAIRS:
         return cross_domain.join(dataset, *(load(part, source, budget) for part in cross_domain.PAIRS[dataset]))
-    folder = standin_folder(rendered_as(dataset), STANDIN_SCALE[budget])
+    scale = STANDIN_SCALE[budget]
+    folder = standin_folder(rendered_as(dataset), scale)
     rendered, variant = VARIANTS.get(dataset, (rendered_as(dataset), None))
     if not standin.is_complete(folder):
-        lock, scale = folder.with_name(f"{folder.name}.lock"), STANDIN_SCALE[budget]
+        lock = folder.with_name(f"{folder.name}.lock")
         with records.writing(folder, "stand-in", "REID_CACHE"), locked(lock, wait=True):
             if not standin.is_complete(folder):
                 standin.render(rendered, scale=scale, seed=STANDIN_SEED, out=folder, variant=variant)
-    if dataset in VARIANTS:
-        return replace(LOADERS[rendered](folder), name=dataset)
-    return LOADERS[dataset](folder)
+    return replace(LOADERS[rendered if dataset in VARIANTS else dataset](folder), name=dataset)
 
 
 def exists(dataset: str, source: str) -> bool:
@@ -111,9 +110,7 @@ def decoded(data: Dataset, split: str, size: tuple[int, int], *, log: Callable[[
     They are decoded once and kept in the cache; the tensor is a memory map of that file, so that all processes share
     one copy, and writing to it changes this process's copy only. Of several processes one decodes, the others wait. A
     damaged file is made again; where the cache cannot be written, images are decoded into memory, and `log` says it.
-
-    Raises ReidError naming the first image that is missing, cut short or not an image.
-    """
+    Raises ReidError as `images.decode`."""
     frame = data.split(split)
     shape = (len(frame), 3, *size)
     file = decoded_file(data, split, size)

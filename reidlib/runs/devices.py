@@ -62,8 +62,7 @@ def places(gpus: str = "all", *, per_gpu: int = 1, threads: int | None = None) -
 def devices(asked: str = "all") -> list[Device]:
     """The GPUs asked for ("all", or numbers such as "0,1" as nvidia-smi counts them); the CPU where there is none.
 
-    Where a scheduler has given this process some GPUs (CUDA_VISIBLE_DEVICES), "all" means those.
-    """
+    Where a scheduler has given this process some GPUs (CUDA_VISIBLE_DEVICES), "all" means those."""
     given = os.environ.get(VISIBLE) if asked == "all" else asked
     words = [word.strip() for word in given.split(",")] if given is not None else []
     names = list(dict.fromkeys(word for word in words if word or asked != "all"))

@@ -6,8 +6,7 @@
 Each place (a device, or a share of one) has a worker, a process of `worker` that takes one run after the other. The
 engine knows of a run only what the worker's events say. Nothing that matters is kept in this process: what is finished
 is a record, what is half done a checkpoint, what is being done a lock that ends with its process. So a batch can be
-killed at any moment and called again, and two batches on one results folder share the work.
-"""
+killed at any moment and called again, and two batches on one results folder share the work."""
 
 from __future__ import annotations
 
@@ -106,13 +105,13 @@ def train(
     say: Callable[[str], None] = print,
     watch: Watch | None = None,
 ) -> Result:
-    """Runs all jobs, as many at once as there are places, and waits for those that other processes are making.
+    """Runs all jobs, as many at once as there are places, and waits for those that other processes are making. A job
+    that fails does not stop the others. When this process ends, for whatever reason, so do the workers; each run keeps
+    its checkpoint.
 
     minutes: start nothing that is not expected to end in this time, and stop what has not ended then. time_limit:
     seconds without an event after which a run counts as hanging; None: `QUIET`, or ten expected epochs. say: gets a
-    line for each job that ends. A job that fails does not stop the others. When this process ends, for whatever reason,
-    so do the workers; each run keeps its checkpoint.
-    """
+    line for each job that ends."""
     if not jobs:
         return Result()
     for folder in {job.run.record_folder for job in jobs}:

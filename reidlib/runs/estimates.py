@@ -3,8 +3,7 @@
 Operations are counted, and the counts are committed in `step_costs.json`. How many of them a device does in a second is
 read from the records that were made on it; where there are none, a default stands in and the plan says so.
 
-    python -m reidlib.runs.estimates      # renews the counts; for a new model, or new options or sizes of one
-"""
+    python -m reidlib.runs.estimates      # renews the counts; for a new model, or new options or sizes of one"""
 
 from __future__ import annotations
 
@@ -14,12 +13,10 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from reidlib import losses, papers, paths
 from reidlib.data import cross_domain, cuhk03, dukemtmc, market1501, msmt17
@@ -28,14 +25,14 @@ from reidlib.runs.devices import Place, cores
 from reidlib.runs.run import Run
 from reidlib.spec import ReidError, Settings
 from reidlib.standin import DOMAINS, plan
-from reidlib.training import cost
+from reidlib.training.cost import StepCost, step_cost
 
 COUNTS = Path(__file__).with_name("step_costs.json")
 
 DEFAULT_RATES = {"cpu": 5e10, "cuda": 3e13}
-"""Operations a second: of one thread of a CPU, and of a GPU. A guess for devices that no record was made on."""
+"""Operations a second of a CPU's thread, or a GPU: a guess for devices that no record was made on."""
 START_SECONDS = {"cpu": 1.0, "cuda": 2.0}
-"""What a run costs beside images, steps and test, in a worker that is at work already. See benchmarks/overhead.py."""
+"""What a run costs beside images, steps and test, in a worker at work (benchmarks/overhead.py)."""
 WORKER_SECONDS = 6.0  #: Until a new worker has imported its libraries
 DECODED = 1500.0  #: Images a second that one core decodes and resizes
 FORWARD = 4.0  #: How many times faster than in training a processor is in a forward pass without gradients
@@ -59,50 +56,22 @@ class Estimate:
 UNKNOWN = Estimate(0.0, 0.0, 0.0, is_guess=True)  #: Of a run that nothing was estimated for yet
 
 
-@dataclass(frozen=True)
-class Count:
-    """What one image of a training batch costs. multiply_adds: of its forward pass. activations: bytes that the forward
-    pass keeps for the backward pass, in float32. parameters: all weights, for `IDENTITIES` identities. per_identity:
-    those of one identity's classifiers. shares: what its classifiers weigh together in a cross-entropy."""
-
-    multiply_adds: int
-    activations: int
-    parameters: int
-    per_identity: int
-    shares: float
-
-    def weights(self, identities: int) -> int:
-        return self.parameters + (identities - IDENTITIES) * self.per_identity
-
-
 def digest(trained: dict[str, Any]) -> str:
     """Names a count: by model, options and input size of `Settings.trained()`, as records hold it too."""
     words = [trained["model"], trained["options"], list(trained["recipe"]["size"])]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def count(settings: Settings) -> Count:
-    """Counts one network, in about a second."""
-    recipe = settings.recipe.resolved()
-    step, size = cost.step_cost(settings, IDENTITIES), tuple(recipe["size"])
-    with torch.device("meta"):
-        larger = settings.model(IDENTITIES + 1, size=size, **settings.options)
-    classifiers = cost.parameters(larger) - step.parameters
-    return Count(
-        step.multiply_adds, step.activations // recipe["batch"], step.parameters, classifiers, round(step.shares, 6)
-    )
-
-
 @cache
-def _counts() -> dict[str, Count]:
-    return {name: Count(**entry) for name, entry in json.loads(COUNTS.read_text(encoding="utf-8")).items()}
+def _counts() -> dict[str, StepCost]:
+    return {name: StepCost(**entry) for name, entry in json.loads(COUNTS.read_text(encoding="utf-8")).items()}
 
 
-def counted(settings: Settings) -> Count:
+def counted(settings: Settings) -> StepCost:
     """The committed count; a network that has none (a new row) is counted now, once a process."""
     name = digest(settings.trained())
     if name not in _counts():
-        _counts()[name] = count(settings)
+        _counts()[name] = step_cost(settings, IDENTITIES)
     return _counts()[name]
 
 
@@ -148,7 +117,7 @@ def rates(place: Place) -> dict[str, float]:
     return {model: statistics.median(found) for model, found in of.items()}
 
 
-def _operations(known: Count, images: float) -> float:
+def _operations(known: StepCost, images: float) -> float:
     """Operations of training on so many images: two a multiply-add, forward once and backward twice."""
     return 6.0 * known.multiply_adds * images
 
@@ -171,7 +140,8 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
     share = 1 / place.sharing if place.device.is_gpu else place.threads
     model = settings.trained()["model"]
     seconds += operations / past.get(model, past.get("", DEFAULT_RATES[kind] * share))
-    weights_mb, memory_mb = 4 * known.weights(counts["identities"]) / 2**20, PROCESS_MB[kind] + images_mb
+    weights = known.parameters + (counts["identities"] - IDENTITIES) * known.per_identity
+    weights_mb, memory_mb = 4 * weights / 2**20, PROCESS_MB[kind] + images_mb
     if not recipe["epochs"]:
         return Estimate(seconds, memory_mb + weights_mb, 0.0, not past)
     memory_mb += 4 * weights_mb + known.activations * recipe["batch"] / 2**20  # gradients and the optimiser's state
@@ -222,7 +192,7 @@ def renderings(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
-    counts = {name: asdict(count(settings)) for name, settings in sorted(declared().items())}
+    counts = {name: step_cost(one, IDENTITIES)._asdict() for name, one in sorted(declared().items())}
     lines = [f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in counts.items()]
     COUNTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

@@ -2,8 +2,7 @@
 
     mine = own.train(runs, Row("mine", options=dict(channels=128)))
 
-Nothing else reads those records: no claim, no page of the book, no other run.
-"""
+Nothing else reads those records: no claim, no page of the book, no other run."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ def train(runs: Runs, row: Row | None, log: Callable[[str], None] = print) -> tu
     """Trains and tests a row on the images, at the budget and from the seeds of these runs, in this process: on a GPU
     where there is one, else on all cores. What has a record already is read. None: no row, nothing to train.
 
-    Raises ReidError for an option or a value that the table's model or recipe does not take.
-    """
+    Raises ReidError for an option or a value that the table's model or recipe does not take."""
     if row is None:
         return ()
     first, own = runs.runs[0], replace(row, variant=VARIANT)

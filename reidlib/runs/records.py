@@ -1,9 +1,8 @@
 """Records: one JSON file for each finished (or failed) run, with the per-query numbers in an .npz beside it.
 
 They are the only source of every number in the book. A record's name is its key (`keys_of`); labels and the commit are
-no part of it. `read` is the only way in and `write` the only way out; both check it by the same rules (`check`). A
-field or array that is added later needs a new `SCHEMA`.
-"""
+no part of it. `read` and `write` check it by the same rules (`check`). A field or array that is added later needs a new
+`SCHEMA`."""
 
 from __future__ import annotations
 
@@ -148,8 +147,7 @@ def read_per_query(file: Path, record: Record) -> dict[str, np.ndarray]:
 
     ap, ap_trapezoid, inp: float64, 0 to 1. valid: bool, False for a query without a match, whose other values mean
     nothing. identity: int64, whom each query shows. first_hit: int64, rank of the first match (from 1); or, where the
-    gallery is drawn at random, rank1, rank5, rank10, rank20: float64, 0 to 1.
-    """
+    gallery is drawn at random, rank1, rank5, rank10, rank20: float64, 0 to 1."""
     file = file.with_suffix(".npz")
     if not record.ok:
         raise ReidError(f"{file}: a failed run has no per-query numbers ({record.error}); {_AGAIN}")
@@ -171,15 +169,15 @@ def parse_per_query(content: bytes, record: Record, name: Path | str) -> dict[st
 
 
 def read_maps(file: Path, record: Record) -> dict[str, np.ndarray]:
-    """The arrays in KEY.maps.npz beside a finished record, by name: what figures have drawn of its network. Empty where
-    the file is missing, or belongs to a record with this key that has been replaced since."""
+    """The arrays in KEY.maps.npz beside a finished record, as `parse_maps`; empty, too, where the file is missing."""
     file = maps_of(file)
     return parse_maps(_content(file), record, file) if file.is_file() else {}
 
 
 def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
-    """The arrays in the bytes of such a file: `record` (its per_query_sha256), `whose` (whose weights were
-    drawn, as of `trained.origin`) and what was drawn; empty where it belongs to another record."""
+    """What figures have drawn of a record's network, by name, from the bytes of such a file; beside it `record` (its
+    per_query_sha256) and `whose` (whose weights were drawn, as of `trained.origin`). Empty where the file belongs to a
+    record with this key that has been replaced since."""
     try:
         arrays = _unpacked(content)
         if any(arrays[own].dtype.kind != "U" or arrays[own].ndim for own in ("record", "whose")):
@@ -280,8 +278,8 @@ def _fits(value: Any, shape: Any) -> bool:
     return shape(value)
 
 
-def _number(value: Any, least: float = 0.0) -> bool:
-    return type(value) in (int, float) and value >= least
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
 
 
 def _count(value: Any) -> bool:
@@ -295,7 +293,7 @@ def _metrics(value: Any) -> bool:
 
 
 def _curve(value: Any) -> bool:
-    whole = _fits(value, [{"*": lambda number: _number(number, -math.inf)}])
+    whole = _fits(value, [{"*": lambda number: type(number) in (int, float)}])
     return whole and [point.get("epoch") for point in value] == list(range(1, len(value) + 1))
 
 
@@ -398,10 +396,8 @@ def _short(value: Any) -> str:
 
 
 def write(file: Path, record: Record, per_query: dict[str, np.ndarray] | None = None) -> Record:
-    """Writes the per-query arrays first and the record last, each moved into place whole; returns what was written.
-
-    Sets `finished` and `per_query_sha256`; `error` becomes a printable line. Raises ReidError for what `read` refuses.
-    """
+    """Writes a record and its per-query arrays, each moved into place whole; returns what was written. Sets `finished`
+    and `per_query_sha256`; `error` becomes a printable line. Raises ReidError for what `read` refuses."""
     stream = io.BytesIO()
     if record.ok:
         np.savez_compressed(stream, allow_pickle=False, **(per_query or {}))

@@ -141,10 +141,8 @@ class Run:
         return records.read(file, arrays=arrays) if file.exists() else None
 
     def per_query(self, name: str = "ap") -> np.ndarray:
-        """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1); excluded queries are left out.
-
-        A record of a whole gallery keeps the rank of the first match, from which CMC at every rank follows.
-        """
+        """One number a query (0 to 1) from beside the record, AP or "rank1" (CMC at 1, from the rank of the first match
+        where the gallery is whole); excluded queries are left out."""
         file = self.found_file
         record = records.read(file, arrays=False)
         arrays = records.read_per_query(file, record)
@@ -247,7 +245,7 @@ class Runs:
         for run in self.runs:
             metrics = record.metrics.get(run.protocol, {}) if (record := run.record()) else {}
             line = {"row": run.row.label, "variant": run.row.variant, "seed": run.seed, "key": run.key}
-            lines.append(line | {"state": run.state()} | metrics)
+            lines.append(line | {"state": record.status if record else "missing"} | metrics)
         return pd.DataFrame(lines)
 
     def records(self) -> list[tuple[Run, Record]]:
@@ -266,9 +264,7 @@ class Runs:
 
 def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand-in") -> list[int]:
     """The seeds of the records that a paper's tables have on a data set at a budget, sorted; [0] where there are none.
-
-    Not every row has a record from each of them.
-    """
+    Not every row has a record from each of them."""
     found = set()
     for file in _records(_place(source, dataset, budget, slug.partition("/")[0])).glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # who reads the record says what is wrong with it
@@ -277,10 +273,8 @@ def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand
 
 
 def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
-    """The numbers the paper prints for this table and data set: a line for each row label, a column for each metric.
-
-    A row that is the `same_as` one of another table has that one's number.
-    """
+    """The numbers the paper prints for this table and data set: a line for each row label, a column for each metric. A
+    row that is the `same_as` one of another table has that one's number."""
     import pandas as pd
 
     own = table.paper == STUDY  # what others print for the study's own tables

@@ -75,7 +75,7 @@ def overview(plan: Plan, found: Iterable[State]) -> list[str]:
 
 def orphans(plan: Plan) -> list[Path]:
     """Records in the folders of the plan that no row of their paper asks for, whatever the seed: of other settings,
-    images, or an older RESULTS_VERSION. A record that cannot be read counts as one, unless the plan asks for it."""
+    images, or an older RESULTS_VERSION. An unreadable record counts as one, unless the plan asks for it."""
     files = {file for run in plan.runs for file in run.record_file.parent.glob("*.json")}
     unknown, seeds = files - {run.record_file for run in plan.runs}, set()
     for file in unknown:

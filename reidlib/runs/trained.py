@@ -1,11 +1,10 @@
 """Trained networks for figures: the weights of a run, from its training or from a repeat on this machine.
 
     runs = engine.ensure("safenet", "table5", budget="small", rows=rows)
-    models = trained.load_all(trained.select(runs, rows))
+    models = [trained.load(run) for run in trained.select(runs, rows).runs]
 
 Weights are not committed. They are in the cache, in the work folder of their training. A record that came with the
-checkout has none there, so its run is repeated first; `origin` says whose weights were loaded.
-"""
+checkout has none there, so its run is repeated first; `origin` says whose weights were loaded."""
 
 from __future__ import annotations
 
@@ -43,11 +42,6 @@ def select(runs: Runs, labels: Sequence[str]) -> Runs:
     return Runs(tuple(chosen), runs.repeats)
 
 
-def load_all(runs: Runs, device: torch.device | str = "cpu") -> dict[tuple[str, int], nn.Module]:
-    """The network of every run, by row label and seed."""
-    return {(run.row.label, run.seed): load(run, device) for run in runs.runs}
-
-
 def fastest_device() -> torch.device:
     """A GPU where there is one: for whole galleries. Maps of a few images need none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -60,8 +54,7 @@ def load(
 
     Its weights are those in its work folder, or else those of its repeat (`reid train … --again`). Where there are
     neither, the run is trained first: as a repeat where its record is there, so that no record of results/ changes.
-    train=False raises a ReidError with the command instead.
-    """
+    train=False raises a ReidError with the command instead."""
     model = _model(run)
     if model is None:
         finished = run.state() == "finished"
@@ -109,16 +102,15 @@ def export(record: Record, file: Path) -> str:
     folders = [paths.cache() / "runs" / f"{record.network}{again}" for again in ("", "-again")]
     kept = [folder / training.WEIGHTS for folder in folders if (folder / training.WEIGHTS).is_file()]
     if not kept:
-        raise ReidError(
-            f"{folders[0]}: no weights of record {record.key}; train its row again (`reid train … --again`)"
-        )
+        remedy = "train its row again (`reid train … --again`)"
+        raise ReidError(f"{folders[0]}: no weights of record {record.key}; {remedy}")
     try:
         tensors, _ = training.read_tensors(kept[0])
     except Exception as fault:  # a damaged file raises half a dozen kinds
         raise ReidError(f"{kept[0]}: damaged ({fault}); delete it and train its row again") from None
     prefix = "backbone."
-    weights = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return backbone.write_start({name.removeprefix(prefix): tensor for name, tensor in weights.items()}, file)
+    weights = {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    return backbone.write_start(weights, file)
 
 
 def _model(run: Run) -> nn.Module | None:

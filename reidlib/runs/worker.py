@@ -7,8 +7,7 @@ number: a run here equals the same run in a fresh process, bit for bit. It ends 
 engine's process ends, for whatever reason; then a training that is under way leaves its last checkpoint.
 
 Events: started; log (text); waiting (why); epoch (epoch, epochs, images_per_second, eta); testing; finished (metrics,
-seconds); failed (reason, kind). A kind is "busy" (another process makes this run), "memory" or "error".
-"""
+seconds); failed (reason, kind). A kind is "busy" (another process makes this run), "memory" or "error"."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ import os
 import platform
 import queue
 import random
+import resource
 import shlex
 import signal
 import subprocess
@@ -77,7 +77,7 @@ def execute(
 ) -> Record:
     """Trains and tests one run in this process and writes its record. A finished run is not run again; a failed one is.
     A record that cannot be read is set aside. A failure leaves a record that says so, and is raised. at_once: how many
-    runs share the device, for the record (0: not known)."""
+    runs share the device (0: not known)."""
     records.check_writable(run.record_file.parent)
     reset(threads, deterministic, device)
     with locks.locked(run.work_folder / "lock", holder=f"{run.table.slug} {run.row.label!r} (run {run.key})"):
@@ -231,10 +231,9 @@ def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device)
     testing, rules = run.settings.testing, protocols.protocol(run.protocol)
     query, gallery = (embeddings(run, model, data, split, device) for split in ("query", "gallery"))
     multi = embeddings(run, model, data, "multi-query", device) if rules.multi_query else None
-    rerank = None
-    if name := value_of(testing.reranking):
-        options = {option: value_of(value) for option, value in testing.reranking_options.items()}
-        rerank = reranking(name.lower(), **options)
+    options = {option: value_of(value) for option, value in testing.reranking_options.items()}
+    name = value_of(testing.reranking)
+    rerank = reranking(name.lower(), **options) if name else None
     return evaluate(query, gallery, protocol=rules, multi=multi, metric="cosine", rerank=rerank)
 
 
@@ -314,10 +313,8 @@ def device_name(device: torch.device | None = None) -> str:
 
 @cache
 def commit() -> str:
-    """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a checkout.
-
-    An archive of `make bundle` brings its commit along; changes made to it afterwards are not seen.
-    """
+    """The commit of the code, with a plus where tracked files of it have changed; "unknown" outside a checkout. Changes
+    to an archive of `make bundle`, which brings its commit along, are not seen."""
     if brought := paths.bundled()[0]:
         return brought
     git = ["git", "-C", str(paths.home())]
@@ -331,12 +328,13 @@ def commit() -> str:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of this run in MiB: on the GPU, or of this process since `reset`."""
-    if device.type == "cpu":
-        with suppress(OSError, IndexError, ValueError):
-            status = Path("/proc/self/status").read_text(encoding="utf-8")
-            return int(status.split("VmHWM:")[1].split()[0]) / 1024
-    return training.peak_memory_mb(device)
+    """Peak memory of this run in MiB: on the GPU, or of this process since `reset` (where the kernel tells it)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError, IndexError, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(descriptor: int) -> None:

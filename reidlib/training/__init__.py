@@ -9,12 +9,11 @@ from reidlib.training.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from reidlib.training.cost import peak_memory_mb
 from reidlib.training.loop import Trained, TrainingImages, run_epoch, train
 from reidlib.training.precision import deterministic
 from reidlib.training.schedule import parameter_groups, rate_factor
 from reidlib.training.step import Loop, batch_that_fits, build
 
 __all__ = ["CHECKPOINT", "PREVIOUS", "WEIGHTS", "Loop", "Trained", "TrainingImages", "batch_that_fits", "build"]
-__all__ += ["checkpoint_threads", "deterministic", "finished", "parameter_groups", "peak_memory_mb", "rate_factor"]
+__all__ += ["checkpoint_threads", "deterministic", "finished", "parameter_groups", "rate_factor"]
 __all__ += ["read_tensors", "run_epoch", "train", "write_tensors"]

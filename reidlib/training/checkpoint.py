@@ -33,8 +33,7 @@ def write_tensors(
 ) -> None:
     """Writes a safetensors file whole or not at all, with its digest and the number of torch's threads in its metadata.
 
-    previous: where the file that was there before goes; if the process dies between the two moves, that one remains.
-    """
+    previous: where the file that was there before goes; if the process dies between the two moves, that one remains."""
     partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     own = {"threads": str(torch.get_num_threads()), "sha256": _digest(plain)}

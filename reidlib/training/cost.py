@@ -1,12 +1,10 @@
 """What a network costs: its weights, its multiply-adds for one image, the length of its descriptor.
 
 Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
-memory that holds anything, since only shapes matter.
-"""
+memory that holds anything, since only shapes matter."""
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,12 +31,8 @@ def cost(settings: Settings, identities: int) -> Cost:
 
 
 def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int, int]) -> Cost:
-    """The same for a network that `build` makes for a number of identities; its forward pass returns an `Output`.
-
-    The classifiers are what grows with the identities: the network is built for one more, and the difference taken.
-    """
-    with torch.device("meta"):
-        network, larger = build(identities), build(identities + 1)
+    """The same for a network that `build` makes for a number of identities; its forward pass returns an `Output`."""
+    network, larger = _on_meta(build, identities)
     everything = parameters(network)
     classifiers = identities * (parameters(larger) - everything)
     counted, output = multiply_adds(network, size)
@@ -46,25 +40,25 @@ def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int,
 
 
 class StepCost(NamedTuple):
-    """What one training step costs."""
+    """What one image of a training batch costs."""
 
-    multiply_adds: int  #: of the forward pass of one image, auxiliary branches included
-    activations: int  #: bytes that a float32 forward pass of the batch keeps for the backward pass, each tensor once
+    multiply_adds: int  #: of its forward pass, auxiliary branches included
+    activations: int  #: bytes that a float32 forward pass keeps for the backward pass, each tensor once
     parameters: int  #: all weights
+    per_identity: int  #: those of one identity's classifiers
     shares: float  #: of its classifiers in a cross-entropy, together
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
-    """What a step of these settings costs at the recipe's size and batch: counted on two images, nothing is learnt."""
-    size, batch = settings.recipe.size, settings.recipe.batch
+    """What a step of these settings costs at the recipe's size: counted on two images in a second, nothing is learnt."""
+    size = settings.recipe.size
     kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[id(tensor.untyped_storage())] = tensor.untyped_storage()
         return tensor.detach()  # with its history it would hold the graph, and the graph it
 
-    with torch.device("meta"):
-        network = settings.model(identities, size=size, **settings.options)
+    network, larger = _on_meta(lambda count: settings.model(count, size=size, **settings.options), identities)
     network = network.to_empty(device="cpu").train()
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
@@ -76,8 +70,15 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-    shares = float(sum(output.shares or [1.0] * len(output.logits)))
-    return StepCost(counter.get_total_flops() // 4, activations * batch // 2, parameters(network), shares)
+    shares, total = float(sum(output.shares or [1.0] * len(output.logits))), parameters(network)
+    classifiers = parameters(larger) - total
+    return StepCost(counter.get_total_flops() // 4, activations // 2, total, classifiers, round(shares, 6))
+
+
+def _on_meta(build: Callable[[int], nn.Module], identities: int) -> tuple[nn.Module, nn.Module]:
+    """The network for this many identities, and for one more: what is larger is one identity's classifiers."""
+    with torch.device("meta"):
+        return build(identities), build(identities + 1)
 
 
 def parameters(network: nn.Module) -> int:
@@ -88,17 +89,9 @@ def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
     The counter sees convolutions and matrix products and takes a multiply-add for two operations; all else is left out,
-    as in the figures that papers print. A network on the meta device is given memory, any other is used as it is.
-    """
+    as in the figures that papers print. A network on the meta device is given memory, any other is used as it is."""
     if any(weight.is_meta for weight in network.parameters()):
         network = network.to_empty(device="cpu")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         output = network.eval()(torch.zeros(1, 3, *size))
     return counter.get_total_flops() // 2, output
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Peak memory of this process in MiB: on the GPU where one is used, else resident memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

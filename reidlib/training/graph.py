@@ -2,11 +2,8 @@
 
 A graph repeats what it was recorded from, on the same memory. So all that changes from step to step is a tensor that it
 reads: images and labels, the learning rates, and what a network draws in Python (`draw`, as HAMR's bands). Dropout's
-masks follow torch's seed in a graph, too. All else is fixed in a training: every batch is full, and each stage of FMN
-is a training of its own.
-
-A graph is used only where one step of it equals an eager one from the same state, but for rounding.
-"""
+masks follow torch's seed in a graph, too. A graph is used only where one step of it equals an eager one from the same
+state, but for rounding."""
 
 from __future__ import annotations
 
@@ -32,9 +29,7 @@ ROUNDING = {True: math.sqrt(50) * 2**-8, False: math.sqrt(50) * 2**-11}
 
 A number is rounded by at most 2⁻⁸ of itself in bf16, and by 2⁻¹¹ in TF32, in which a GPU computes the convolutions of
 float32. Some 50 layers round one after the other, and errors of random sign add up as their square root: 2.8 % and
-0.35 %. Both ways launch the same kernels, so the difference is smaller than that, or 0. Another batch, another mask of
-dropout or another band change a gradient by a tenth of its length and more.
-"""
+0.35 %. Another batch, mask of dropout or band changes a gradient by a tenth of its length and more."""
 
 STORED = 2**-23  #: by how much weights may differ, as a share of their length: each of two ways rounds to float32
 
@@ -50,11 +45,8 @@ class GraphLoop(Loop):
 
     @classmethod
     def of_loop(cls, loop: Loop, images: Tensor, labels: Tensor) -> GraphLoop:
-        """The graph of this loop's step on batches of this shape, in the loop's state; the loop stays as it is.
-
-        It is recorded on a grey batch with its labels in reverse, with rates and draws of 0, so that anything that it
-        had kept of the recording would show in the comparison.
-        """
+        """The graph of this loop's step on batches of this shape, in the loop's state; the loop stays as it is. It is
+        recorded on a grey batch with labels in reverse, and rates and draws of 0: what it kept of these would show."""
         copy = cls(loop.settings, *_copied(loop))
         device = images.device
         copy.images, copy.labels = torch.zeros_like(images), labels.flip(0)
@@ -102,11 +94,8 @@ class GraphLoop(Loop):
 
 
 def recorded(loop: Loop, images: Tensor, labels: Tensor) -> tuple[Loop, str]:
-    """The loop to go on with, and why it is the eager one ("" for a graph). It has the state that `loop` has now.
-
-    images: B × 3 × H × W, float, augmented, and labels: B, of a batch such as the loop will see. Whatever goes wrong
-    here, an error of CUDA or a full memory, leaves the eager loop.
-    """
+    """The loop to go on with, in the state that `loop` has now, and why it is the eager one ("" for a graph). Whatever
+    goes wrong here leaves the eager loop. images: B × 3 × H × W, float, augmented, and labels: B, as it will see."""
     loop.train_mode()
     try:
         graph = GraphLoop.of_loop(loop, images, labels)
@@ -120,10 +109,8 @@ def recorded(loop: Loop, images: Tensor, labels: Tensor) -> tuple[Loop, str]:
 
 def difference(loop: Loop, graph: Loop, images: Tensor, labels: Tensor) -> str:
     """What differs by more than rounding after a step of `graph` and one of `loop` (of copies of it), as text; or "".
-
     Weights are compared after both optimisers have had the graph's gradients: Adam makes a step of full length of a
-    gradient that is nothing but rounding.
-    """
+    gradient that is nothing but rounding."""
     eager, same = (Loop(loop.settings, *_copied(loop)) for _ in range(2))
     losses, hits = [], []
     for way in (eager, graph):
@@ -133,8 +120,11 @@ def difference(loop: Loop, graph: Loop, images: Tensor, labels: Tensor) -> str:
         losses.append([torch.stack([*terms.values()])])
         hits.append(int(right))
     bf16 = precision.in_bf16(loop.recipe, images.device)
-    ways = {"losses": losses, "gradients": [_gradients(way) for way in (eager, graph)]}
-    ways["statistics"] = [[b for b in way.model.buffers() if b.is_floating_point()] for way in (eager, graph)]
+    ways = {
+        "losses": losses,
+        "gradients": [[one.grad for one in _weights(way) if one.grad is not None] for way in (eager, graph)],
+        "statistics": [[one for one in way.model.buffers() if one.is_floating_point()] for way in (eager, graph)],
+    }
     for name, (right, its) in ways.items():
         if problem := _apart(name, right, its, ROUNDING[bf16] * _length(right)):
             return problem
@@ -182,10 +172,6 @@ def _copied(loop: Loop) -> tuple:
 
 def _weights(loop: Loop) -> list[Tensor]:
     return [*loop.model.parameters(), *loop.criterion.parameters()]
-
-
-def _gradients(loop: Loop) -> list[Tensor]:
-    return [weight.grad for weight in _weights(loop) if weight.grad is not None]
 
 
 def _apart(name: str, right: list[Tensor], its: list[Tensor], allowed: float) -> str:

@@ -1,8 +1,5 @@
-"""The training loop: images on the device, augmentation in batches, schedule, checkpoints with exact resume.
-
-Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the epoch's number. So a
-run that was interrupted equals one that was not, bit for bit on a CPU with the same number of threads.
-"""
+"""The training loop. Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the
+epoch's number. So an interrupted run equals another, bit for bit on a CPU with the same number of threads."""
 
 from __future__ import annotations
 
@@ -32,11 +29,10 @@ from reidlib.training.checkpoint import (
 from reidlib.training.schedule import epoch_seed, rate_factor
 from reidlib.training.step import Loop, augmented, build, on_device
 
-LINE = (
+LINE = (  # of an epoch, in the log
     "epoch {epoch}/{epochs}  loss {loss:.3f}  accuracy {accuracy:.1f} %  rate {rate:.4f}  "
     "{images_per_second:.0f} images/s  {seconds:.0f} s  ETA {eta:.0f} s"
 )
-"""The one log line of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +79,13 @@ def train(
     checkpoint_every: float = 60.0,
     on_epoch: Callable[[dict[str, float]], None] = lambda point: None,
 ) -> Trained:
-    """Trains to the end, resuming from the checkpoint in `folder` if there is one, and leaves the weights there.
-
-    If they are there already, nothing is trained: rows that differ only in what is tested share one network. Zero
-    epochs leave the network as it was drawn.
+    """Trains to the end, resuming from the checkpoint in `folder` if there is one, and leaves the weights there. If they
+    are there already, nothing is trained. Zero epochs leave the network as it was drawn.
 
     first: the network that `settings.first` asks for, trained before. checkpoint_every: seconds between checkpoints
     (written only between epochs). on_epoch: called after each epoch and its checkpoint with the point of `run_epoch`
-    and also epochs (of the whole training), images_per_second and eta (seconds left).
-
-    Raises ReidError when a loss stops being finite, or when the training set does not fill a batch.
-    """
+    and also epochs (of the whole training), images_per_second and eta (seconds left). Raises ReidError when a loss
+    stops being finite, or when the training set does not fill a batch."""
     recipe, device = settings.recipe, data.images.device
     model, start = build(settings, data.identities, seed, first)
     model = on_device(model, device)

@@ -1,8 +1,5 @@
-"""Precision of the computation: float32, or bf16 autocast where the device multiplies bf16 numbers.
-
-A device that has bf16 rounds the factors of a product to it, adds the products up in float32 and rounds the sum once. A
-device without it can do the same to the numbers, at the speed of float32: so its accuracy can be measured anywhere.
-"""
+"""Precision of the computation: float32, or bf16 autocast where the device multiplies bf16 numbers: it rounds factors to
+bf16, adds the products up in float32 and rounds the sum once. Other devices can imitate it at the speed of float32."""
 
 from __future__ import annotations
 
@@ -18,10 +15,8 @@ from reidlib.spec import Recipe
 
 
 def in_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers.
-
-    A processor without such instructions would emulate them, many times slower than float32.
-    """
+    """Whether autocast to bf16 is on: where the recipe asks for it, and the device multiplies bf16 numbers. A processor
+    without such instructions would emulate them, many times slower than float32."""
     return recipe.precision == "bf16 imitated" or (recipe.precision == "bf16" and multiplies_bf16(device))
 
 
@@ -58,10 +53,8 @@ class ImitatedProducts(TorchDispatchMode):
 
 
 def deterministic() -> None:
-    """From now on equal bits in every run of one machine, on a GPU too; an operation that cannot do it is an error.
-
-    On a processor the loop gives equal bits without this. cuBLAS reads its variable when CUDA is first used.
-    """
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    """From now on equal bits in every run of one machine, on a GPU too (a processor needs no such switch); an operation
+    that cannot do it is an error."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA is first used
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)

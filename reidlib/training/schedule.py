@@ -37,8 +37,7 @@ def parameter_groups(model: nn.Module, rates: Mapping[str, float]) -> list[dict[
     """One optimiser group for each name in `rates`, without frozen weights.
 
     rates: learning rate by submodule ("backbone") or by a pattern of the names of weights ("*.bn1.weight"); the first
-    name that fits a weight has it, and "rest" holds all others. A name that the model lacks is a ReidError.
-    """
+    name that fits a weight has it, and "rest" holds all others. A name that the model lacks is a ReidError."""
     children, left = dict(model.named_children()), dict(model.named_parameters())
     named = {}
     for name in (*(name for name in rates if name != "rest"), "rest"):

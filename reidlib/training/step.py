@@ -19,8 +19,7 @@ from reidlib.training.schedule import parameter_groups
 def build(settings: Settings, identities: int, seed: int, first: nn.Module | None = None) -> tuple[nn.Module, str]:
     """The network before training, drawn from the seed alone, and where it starts: "imagenet", "start" or "scratch".
 
-    first: the network trained before it, where the settings ask for one; its weights are copied and frozen.
-    """
+    first: the network trained before it, where the settings ask for one; its weights are copied and frozen."""
     recipe = settings.recipe
     torch.manual_seed(seed)
     model = settings.model(identities, size=recipe.size, **settings.options)
@@ -87,19 +86,16 @@ class Loop:
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """One step of the optimiser. images: B × 3 × H × W, float. Returns the loss terms and the number of hits."""
-        with precision.products(self.recipe):
-            return self._step(images, labels)
-
-    def _step(self, images: Tensor, labels: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         bf16 = precision.in_bf16(self.recipe, images.device)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-            output = self.model(images.contiguous(memory_format=torch.channels_last))
-        terms = self.criterion(output, labels)
-        for optimiser in filter(None, (self.optimiser, self.own)):
-            optimiser.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        self.update()
-        hits = (output.logits[0].detach().argmax(1) == labels).sum()
+        with precision.products(self.recipe):
+            with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+                output = self.model(images.contiguous(memory_format=torch.channels_last))
+            terms = self.criterion(output, labels)
+            for optimiser in filter(None, (self.optimiser, self.own)):
+                optimiser.zero_grad()
+            torch.stack(list(terms.values())).sum().backward()
+            self.update()
+            hits = (output.logits[0].detach().argmax(1) == labels).sum()
         return {name: value.detach() for name, value in terms.items()}, hits
 
     def update(self) -> None:
@@ -119,10 +115,10 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
         images = pad_and_crop(images, pad=recipe.pad, generator=generator)
     scale, ratio, size = recipe.crop_scale, recipe.aspect_ratio, recipe.size
     images = crop_and_flip(images, scale=scale, aspect_ratio=ratio, flip=recipe.flip, size=size, generator=generator)
-    if not recipe.erasing:
-        return images
-    area, ratio = recipe.erasing_area, recipe.erasing_ratio
-    return erase(images, probability=recipe.erasing, area=area, ratio=ratio, generator=generator)
+    if recipe.erasing:
+        area, ratio = recipe.erasing_area, recipe.erasing_ratio
+        images = erase(images, probability=recipe.erasing, area=area, ratio=ratio, generator=generator)
+    return images
 
 
 def batch_that_fits(settings: Settings, identities: int, device: torch.device, first: nn.Module | None = None) -> int:

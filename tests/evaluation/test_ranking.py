@@ -347,7 +347,7 @@ def test_bad_distances_are_named(distances):
 def test_bad_labels_of_distances_are_named():
     with pytest.raises(ReidError, match=r"query_ids have shape \(2,\), but there are 1 images; give one"):
         rank_distances(torch.ones(1, 2), [1, 1], [1], [1, 2], [2, 2])
-    with pytest.raises(ReidError, match="block=0 is no number of queries; give 1"):
+    with pytest.raises(ReidError, match="block=0 is no number of images; give 1"):
         rank_distances(torch.ones(1, 2), [1], [1], [1, 2], [2, 2], block=0)
     with pytest.raises(ReidError, match="unknown metric 'hamming'; choose one of euclidean, cosine"):
         score(torch.eye(2), torch.eye(2), [1, 2], [1, 1], [1, 2], [2, 2], metric="hamming")

@@ -7,8 +7,9 @@ import pytest
 
 from reidlib.runs import datasets, estimates
 from reidlib.runs.devices import Device, Place
-from reidlib.runs.estimates import Count
+from reidlib.runs.estimates import IDENTITIES
 from reidlib.runs.run import runs_of
+from reidlib.training.cost import StepCost, step_cost
 
 CPU = Device("cpu", "a processor", 8192.0)
 GPU = Device("GPU-1", "NVIDIA H100", 80_000.0)
@@ -34,7 +35,7 @@ def test_every_declared_network_has_its_count_and_no_other():
 def recounted(many):
     declared = estimates.declared()
     for name in random.Random(0).sample(sorted(declared), many):
-        assert estimates.count(declared[name]) == estimates._counts()[name], declared[name].model
+        assert step_cost(declared[name], IDENTITIES) == estimates._counts()[name], declared[name].model
 
 
 def test_a_sample_of_the_counts_is_right():
@@ -46,14 +47,14 @@ def test_a_larger_sample_of_the_counts_is_right():
     recounted(30)
 
 
-def test_a_count_holds_for_any_number_of_identities_and_any_batch():
+def test_a_count_holds_for_any_number_of_identities():
     settings = run_of().settings
     known = estimates.counted(settings)
     for identities in (8, 1041):
-        step = estimates.cost.step_cost(settings, identities)
-        assert known.weights(identities) == step.parameters
+        step = step_cost(settings, identities)
+        assert known.parameters + (identities - IDENTITIES) * known.per_identity == step.parameters
         assert known.multiply_adds == pytest.approx(step.multiply_adds, rel=0.01)
-        assert known.activations * settings.recipe.resolved()["batch"] == pytest.approx(step.activations, rel=0.01)
+        assert known.activations == pytest.approx(step.activations, rel=0.01)
 
 
 def test_a_network_that_has_no_count_is_counted_once(monkeypatch):
@@ -61,7 +62,7 @@ def test_a_network_that_has_no_count_is_counted_once(monkeypatch):
     monkeypatch.setattr(estimates, "_counts", dict)
     one = dict()
     monkeypatch.setattr(estimates, "_counts", lambda: one)
-    monkeypatch.setattr(estimates, "count", lambda settings: seen.append(settings) or Count(1, 1, 1, 1, 1.0))
+    monkeypatch.setattr(estimates, "step_cost", lambda *asked: seen.append(asked) or StepCost(1, 1, 1, 1, 1.0))
     for _ in range(2):
         estimates.counted(run_of().settings)
     assert len(seen) == 1
