@@ -1,8 +1,6 @@
 """Augmentation in batches, on the device that holds the images; every random number comes from one CPU generator, so
 that runs of one seed see the same images on all devices. Wrong images, options or generators are ReidErrors."""
 
-from __future__ import annotations
-
 import math
 
 import torch

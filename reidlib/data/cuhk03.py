@@ -1,6 +1,6 @@
 """CUHK03 (Li et al., CVPR 2014): the release, the CUHK03-NP folders and the stand-in, by one loader.
 
-Names, one a checked table:
+Names of the tables:
 
     cuhk03-np-labeled, cuhk03-np-detected             new protocol (Zhong et al., CVPR 2017): 767/700 identities
     cuhk03-classic-labeled-01 … -20, …-detected-…     classic protocol, split 1 to 20: 1,367/100, all five camera pairs

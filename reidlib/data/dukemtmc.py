@@ -7,8 +7,6 @@ Layout: bounding_box_train, query and bounding_box_test, the gallery, which has 
 of the queries. Names: 0001_c2_f0046182.jpg = identity 1, camera 2, frame 46,182. The distractors have ordinary numbers
 here (not 0, as in Market-1501) and are wrong answers for every query without any rule of their own."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Layout: bounding_box_train (751 identities), query (750 others) and bounding_box
 junk (−1) and distractors (0); optionally gt_bbox, hand-drawn boxes, from which multi-query takes the images of the
 query identities. Names: 0002_c1s1_000451_03.jpg = identity 2, camera 1, sequence 1, frame 451, box 3."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

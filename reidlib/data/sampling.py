@@ -1,7 +1,5 @@
 """Which images make a batch."""
 
-from __future__ import annotations
-
 import torch
 
 from reidlib.spec import ReidError

@@ -4,8 +4,6 @@ Folders and names are those of Market-1501, with more cameras, sequences and ide
 bounding_box_test; 0002_c1s1_000451_03.jpg = identity 2, camera 1, sequence 1, frame 451, box 3. There is neither junk
 nor are there distractors."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

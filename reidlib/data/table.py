@@ -156,8 +156,8 @@ def find_root(root: Path | str | None, layout: Layout) -> tuple[Path, Check]:
 
 
 def _search(given: Path, asked: str, layout: Layout, *, names_only: bool) -> Path:
-    """`given` itself, a folder above it, or the one folder up to two levels below that has the layout. names_only: below
-    `given`, only folders under one of the root names count, since data sets may have equal folders."""
+    """`given` itself, a folder above it, or the one folder up to two levels below that has the layout. names_only: of
+    those below, only folders under one of the root names count, since data sets may have equal folders."""
     entries = dict.fromkeys(entry for form in layout.forms for entry in form)
     if _begun(given, entries):
         return given

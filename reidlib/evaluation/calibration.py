@@ -4,8 +4,6 @@ Two ways to ask. By simulation: the variances of seeds and persons are estimated
 variances are drawn, with or without a difference. By splits: the seeds of one configuration are divided into two groups
 in every way; whatever differs between them is not real."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations

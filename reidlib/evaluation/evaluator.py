@@ -1,7 +1,5 @@
 """The one evaluator: two sets of features in, a ranking out, under any protocol, with or without re-ranking."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import fields
 from pathlib import Path

@@ -4,8 +4,6 @@ A file holds `features` (N×D), `ids` and `cameras` (N). One file may hold both 
 layumi's baseline does: query_f, query_label, query_cam, gallery_f, … (or query_features, query_ids, query_cameras, …),
 and mquery_… for multi-query. A .npy file is one array, so NAME.npy has NAME_ids.npy and NAME_cameras.npy beside it."""
 
-from __future__ import annotations
-
 import math
 import os
 import zipfile

@@ -1,7 +1,5 @@
 """Test protocols by name (`protocols.toml`): which gallery images a query is ranked against, and what is right."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass, replace
 from itertools import permutations

@@ -5,8 +5,6 @@ nearest neighbour; squared distances are compared in steps of 1e-6 of the spread
 and images in the same step stand in the order of their numbers (queries first). All is float64, so that neither block
 size nor device changes a result. N × N is never held, only blocks of it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields

@@ -15,8 +15,6 @@ t gives interval and p. A bootstrap has no degrees of freedom to correct for thr
 small by a third. What a seed and an identity have together is in both parts, so the rule errs on the side of caution.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

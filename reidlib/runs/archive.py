@@ -4,8 +4,6 @@ A member's name is its place below a results folder (records/SOURCE/DATASET/BUDG
 it; KEY.maps.npz where figures keep what they drew of its network). Equal records give an equal archive, byte for byte.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import stat

@@ -23,8 +23,8 @@ from reidlib.runs.run import Run, columns, runs_of
 from reidlib.spec import ReidError, check_choice
 
 MOST_PER_GPU = 14
-"""Runs that share a GPU at most, where nobody says it. So many trained 2,980 images a second together on an H200 with 16
-cores; one run alone 1,240 (IDE, batch 32, in results/benchmarks). Not measured yet with CUDA graphs."""
+"""Runs that share a GPU at most, where nobody says it. So many trained 2,980 images a second on an H200 with 16 cores,
+one run alone 1,240 (IDE, batch 32, in results/benchmarks). Not measured yet with CUDA graphs."""
 
 
 @dataclass(frozen=True)

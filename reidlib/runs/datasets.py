@@ -1,7 +1,5 @@
 """Data sets by name, source and budget: loaded as checked tables, stand-ins rendered first; digests; decoded images."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable

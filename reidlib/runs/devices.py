@@ -1,7 +1,5 @@
 """The devices of this machine, and the places on them where runs are trained."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -8,8 +8,6 @@ engine knows of a run only what the worker's events say. Nothing that matters is
 is a record, what is half done a checkpoint, what is being done a lock that ends with its process. So a batch can be
 killed at any moment and called again, and two batches on one results folder share the work."""
 
-from __future__ import annotations
-
 import json
 import os
 import selectors

@@ -5,8 +5,6 @@ read from the records that were made on it; where there are none, a default stan
 
     python -m reidlib.runs.estimates      # renews the counts; for a new model, or new options or sizes of one"""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -155,27 +153,23 @@ def images(dataset: str, source: str, budget: str) -> dict[str, int]:
         learnt, tested = (images(part, source, budget) for part in pair)
         return tested | {name: learnt[name] for name in ("train", "identities")}
     protocol, boxes, *_ = cuhk03.VARIANTS.get(dataset, ("", ""))
+    splits = ("train", "query", "gallery")
     if source == "stand-in":
-        name = datasets.rendered_as(dataset)
-        counts = plan.counts(DOMAINS[name].sizes, datasets.STANDIN_SCALE[budget])
+        counts = plan.counts(DOMAINS[datasets.rendered_as(dataset)].sizes, datasets.STANDIN_SCALE[budget])
         people = counts["identities"] + counts.pop("tested identities")
-        if protocol.startswith("classic"):
-            tests = min(cuhk03.PUBLISHED[protocol, boxes]["gallery identities"], people // 2)
-            each = sum(counts[split] for split in ("train", "query", "gallery")) / people
-            tested, learnt = round(each * tests), round(each * (people - tests))
-            return {"train": learnt, "query": tested, "gallery": tested, "identities": people - tests}
-        return counts
-    if protocol.startswith("classic"):
-        printed = cuhk03.PUBLISHED[protocol, boxes]
-        learnt, tested = printed["train identities"], printed["gallery identities"]
-        each = cuhk03.IMAGES[protocol, boxes] / (learnt + tested)
-        counts = {"train": each * learnt, "query": each * tested, "gallery": each * tested, "identities": learnt}
+        whole = sum(counts[split] for split in splits)
+    elif protocol.startswith("classic"):
+        people, whole = sum(cuhk03.PUBLISHED[protocol, boxes].values()), cuhk03.IMAGES[protocol, boxes]
     else:
         own = {part.NAME: part.PUBLISHED for part in (market1501, dukemtmc, msmt17)}
         printed = own[dataset] if dataset in own else cuhk03.PUBLISHED[protocol, boxes]
-        counts = {split: printed[f"{split} images"] for split in ("train", "query", "gallery")}
+        counts = {split: printed[f"{split} images"] for split in splits}
         counts["identities"] = printed["train identities"]
-    return {name: round(count) for name, count in counts.items()}
+    if protocol.startswith("classic"):  # queries and gallery are the same images
+        tests = min(cuhk03.PUBLISHED[protocol, boxes]["gallery identities"], people // 2)
+        learnt, tested = (round(whole / people * persons) for persons in (people - tests, tests))
+        return {"train": learnt, "query": tested, "gallery": tested, "identities": people - tests}
+    return counts
 
 
 def renderings(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:

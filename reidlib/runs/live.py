@@ -1,7 +1,5 @@
 """What a batch is doing just now: in a terminal a line for each run that trains and one for the whole."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

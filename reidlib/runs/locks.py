@@ -1,7 +1,5 @@
 """Locks between processes, which the kernel frees when their holder dies."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

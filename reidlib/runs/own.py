@@ -4,8 +4,6 @@
 
 Nothing else reads those records: no claim, no page of the book, no other run."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace

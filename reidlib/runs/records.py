@@ -4,8 +4,6 @@ They are the only source of every number in the book. A record's name is its key
 no part of it. `read` and `write` check it by the same rules (`check`). A field or array that is added later needs a new
 `SCHEMA`."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

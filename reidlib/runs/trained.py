@@ -6,8 +6,6 @@
 Weights are not committed. They are in the cache, in the work folder of their training. A record that came with the
 checkout has none there, so its run is repeated first; `origin` says whose weights were loaded."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Callable, Sequence

@@ -9,8 +9,6 @@ engine's process ends, for whatever reason; then a training that is under way le
 Events: started; log (text); waiting (why); epoch (epoch, epochs, images_per_second, eta); testing; finished (metrics,
 seconds); failed (reason, kind). A kind is "busy" (another process makes this run), "memory" or "error"."""
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -1,7 +1,5 @@
 """Checkpoints and weights: written whole or not at all, checked before anything is loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

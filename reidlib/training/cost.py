@@ -3,8 +3,6 @@
 Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
 memory that holds anything, since only shapes matter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,7 +48,7 @@ class StepCost(NamedTuple):
 
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
-    """What a step of these settings costs at the recipe's size: counted on two images in a second, nothing is learnt."""
+    """What a step of these settings costs at the recipe's size: counted on two images, in about a second."""
     size = settings.recipe.size
     kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
 
@@ -88,8 +86,8 @@ def parameters(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
-    The counter sees convolutions and matrix products and takes a multiply-add for two operations; all else is left out,
-    as in the figures that papers print. A network on the meta device is given memory, any other is used as it is."""
+    The counter sees convolutions and matrix products; all else is left out, as in the figures that papers print. A
+    network on the meta device is given memory, any other is used as it is."""
     if any(weight.is_meta for weight in network.parameters()):
         network = network.to_empty(device="cpu")
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -1,8 +1,6 @@
 """The training loop. Every epoch draws its order, its crops and any dropout from seeds made of the run's seed and the
 epoch's number. So an interrupted run equals another, bit for bit on a CPU with the same number of threads."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -79,8 +77,8 @@ def train(
     checkpoint_every: float = 60.0,
     on_epoch: Callable[[dict[str, float]], None] = lambda point: None,
 ) -> Trained:
-    """Trains to the end, resuming from the checkpoint in `folder` if there is one, and leaves the weights there. If they
-    are there already, nothing is trained. Zero epochs leave the network as it was drawn.
+    """Trains to the end, from the checkpoint in `folder` if there is one, and leaves the weights there. If they are
+    there already, nothing is trained. Zero epochs leave the network as it was drawn.
 
     first: the network that `settings.first` asks for, trained before. checkpoint_every: seconds between checkpoints
     (written only between epochs). on_epoch: called after each epoch and its checkpoint with the point of `run_epoch`
@@ -105,7 +103,9 @@ def train(
     saved = time.monotonic()
     for epoch in range(len(curve), recipe.epochs):
         curve.append(run_epoch(loop, data, seed=seed, epoch=epoch))
-        point = _progress(curve, recipe.epochs)
+        point, left = curve[-1], recipe.epochs - len(curve)
+        speed, eta = point["images"] / point["seconds"], left * sum(one["seconds"] for one in curve) / len(curve)
+        point = point | {"epochs": recipe.epochs, "images_per_second": speed, "eta": eta}
         log(LINE.format(**point))
         if time.monotonic() - saved >= checkpoint_every:
             save_checkpoint(folder / CHECKPOINT, loop, curve)
@@ -170,10 +170,3 @@ def _some_batch(loop: Loop, data: TrainingImages, seed: int) -> tuple[Tensor, Te
     generator = torch.Generator().manual_seed(epoch_seed(seed, 0))
     chosen = sent(_batches(loop, data.labels.cpu(), generator)[0], data.images.device)
     return augmented(data.images[chosen], loop.recipe, generator), data.labels[chosen]
-
-
-def _progress(curve: Curve, epochs: int) -> dict[str, float]:
-    """The newest point of the curve, with the speed of its epoch and the seconds that all others will take."""
-    point = curve[-1]
-    left = (epochs - len(curve)) * sum(p["seconds"] for p in curve) / len(curve)
-    return point | {"epochs": epochs, "images_per_second": point["images"] / point["seconds"], "eta": left}

@@ -1,7 +1,5 @@
-"""Precision of the computation: float32, or bf16 autocast where the device multiplies bf16 numbers: it rounds factors to
-bf16, adds the products up in float32 and rounds the sum once. Other devices can imitate it at the speed of float32."""
-
-from __future__ import annotations
+"""Precision: float32, or bf16 autocast where the device multiplies bf16 numbers: it rounds factors to bf16, adds the
+products up in float32 and rounds the sum once. Any other device can imitate that at the speed of float32."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """The schedule: learning rates by step and by submodule, and the seed of each epoch. Nothing here keeps a state."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
