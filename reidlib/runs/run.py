@@ -98,11 +98,15 @@ class Run:
 
     @property
     def _place(self) -> Path:
-        return _place(self.source, self.dataset, self.budget, self.table.paper)
+        return Path(self.source, self.dataset, self.budget, self.table.paper)
 
     @property
     def record_folder(self) -> Path:
-        return paths.cache() / "again" / "records" / self._place if self.again else _records(self._place)
+        return (
+            paths.cache() / "again" / "records" / self._place
+            if self.again
+            else paths.results() / "records" / self._place
+        )
 
     @property
     def record_file(self) -> Path:
@@ -179,12 +183,8 @@ class Run:
         return [*line, "--again"] if self.again else line
 
 
-def _place(source: str, dataset: str, budget: str, paper: str) -> Path:
-    return Path(source, dataset, budget, paper)
-
-
-def _records(place: Path) -> Path:
-    return paths.results() / "records" / place
+def _records(source: str, dataset: str, budget: str, paper: str) -> Path:
+    return paths.results().joinpath("records", source, dataset, budget, paper)
 
 
 def start_of(settings: Settings) -> str:
@@ -266,7 +266,7 @@ def recorded_seeds(slug: str, *, budget: str, dataset: str, source: str = "stand
     """The seeds of the records that a paper's tables have on a data set at a budget, sorted; [0] where there are none.
     Not every row has a record from each of them."""
     found = set()
-    for file in _records(_place(source, dataset, budget, slug.partition("/")[0])).glob("*.json"):
+    for file in _records(source, dataset, budget, slug.partition("/")[0]).glob("*.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):  # who reads the record says what is wrong with it
             found.add(int(json.loads(file.read_bytes())["seed"]))
     return sorted(seed for seed in found if 0 <= seed <= LARGEST_SEED) or [0]
@@ -306,7 +306,7 @@ def overview(asked: str = "") -> list[dict[str, Any]]:
         for dataset in table.datasets:
             states = {budget: ["missing" if known else None] * len(table.rows) for budget in table.budgets}
             for budget in table.budgets:
-                if known and _records(_place("stand-in", dataset, budget, table.paper)).is_dir():
+                if known and _records("stand-in", dataset, budget, table.paper).is_dir():
                     runs = runs_of(table.slug, budget=budget, dataset=dataset)
                     states[budget] = [run.state(arrays=False) for run in runs]
             for number, row in enumerate(table.rows):

@@ -13,17 +13,8 @@ from torch import Tensor, nn
 from reidlib.data.images import sent
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.spec import ReidError, Settings
-from reidlib.training import graph
-from reidlib.training.checkpoint import (
-    CHECKPOINT,
-    WEIGHTS,
-    Curve,
-    finished,
-    resume,
-    save_checkpoint,
-    step_of,
-    write_tensors,
-)
+from reidlib.training import checkpoint, graph
+from reidlib.training.checkpoint import CHECKPOINT, WEIGHTS, Curve
 from reidlib.training.schedule import epoch_seed, rate_factor
 from reidlib.training.step import Loop, augmented, build, on_device
 
@@ -90,12 +81,12 @@ def train(
     if not recipe.epochs:
         return Trained(model.eval(), start)
     folder.mkdir(parents=True, exist_ok=True)
-    if (done := finished(folder / WEIGHTS, model)) is not None:
+    if (done := checkpoint.finished(folder / WEIGHTS, model)) is not None:
         log(f"trained already: {folder / WEIGHTS}")
-        return Trained(model.eval(), start, done, *step_of(folder / WEIGHTS))
+        return Trained(model.eval(), start, done, *checkpoint.step_of(folder / WEIGHTS))
     loop = Loop.of(settings, model, data.identities)
     del model  # a graph has its own
-    curve, why = resume(folder, loop, log), ""
+    curve, why = checkpoint.resume(folder, loop, log), ""
     if device.type in graph.DEVICES and len(curve) < recipe.epochs:
         loop, why = graph.recorded(loop, *_some_batch(loop, data, seed))
         log(why or "the step is a CUDA graph")
@@ -108,11 +99,11 @@ def train(
         point = point | {"epochs": recipe.epochs, "images_per_second": speed, "eta": eta}
         log(LINE.format(**point))
         if time.monotonic() - saved >= checkpoint_every:
-            save_checkpoint(folder / CHECKPOINT, loop, curve)
+            checkpoint.save_checkpoint(folder / CHECKPOINT, loop, curve)
             saved = time.monotonic()
         on_epoch(point)
     how = {"curve": json.dumps(curve), "step": step, "why": why}
-    write_tensors(folder / WEIGHTS, loop.model.eval().state_dict(), how)
+    checkpoint.write_tensors(folder / WEIGHTS, loop.model.eval().state_dict(), how)
     return Trained(loop.model, start, curve, step, why)
 
 
