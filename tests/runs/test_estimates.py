@@ -103,7 +103,8 @@ def test_an_estimate_follows_from_counts_and_rates(monkeypatch):
     estimates._past.cache_clear()
     past = estimates.estimate(run, place)
     assert not past.is_guess and past.seconds == pytest.approx(counts["train"] / 10 + tested / 30)
-    assert past.disk_mb == pytest.approx(4 * known.weights(counts["identities"]) / 2**20)
+    weights = known.parameters + (counts["identities"] - IDENTITIES) * known.per_identity
+    assert past.disk_mb == pytest.approx(4 * weights / 2**20)
     assert past.memory_mb > 700 + 4 * past.disk_mb
     first = runs_of("fmn/table2", budget="smoke", rows=["FMN"])[0]
     assert estimates.estimate(first, place, firsts=False).seconds < estimates.estimate(first, place).seconds
