@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache, cached_property
+from pathlib import Path
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -56,6 +58,12 @@ class Stated:
 
     value: Any
     where: str
+
+
+def assumptions(module: str) -> dict[str, Assumed]:
+    """What a paper leaves unsaid, by detail, from the TOML file beside a module. module: its `__file__`."""
+    listed = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))
+    return {detail: Assumed(**choice) for detail, choice in listed.items()}
 
 
 def value_of(setting: Any) -> Any:

@@ -23,7 +23,7 @@ from reidlib.models.initialisation import initialise_classifiers, initialise_hea
 from reidlib.models.output import Output
 from reidlib.models.pcb import stripe_rows
 from reidlib.models.pooling import adaptive_maximum
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions
 
 STRIPES = 6
 """§4.1: six parts. Every window of the three divisions below is made of whole stripes."""
@@ -53,100 +53,7 @@ CHANNEL_ATTENTIONS = ("sum", "mean", "separate")
 TRIPLETS = ("before BN", "after BN")
 TRIPLETS_OF = ("levels", "parts")
 
-ASSUMED = {
-    "baseline: network": Assumed(
-        "ResNet-50 with stride 1, its last map averaged, a layer to 512, BN and classifier, in every row",
-        because="L1033 calls the ResNet-50 of §4.1 the baseline, and §4.1 has two: the backbone with stride 1 (L576 to "
-        "L584), and the ResNet-50 (IDE) with its stride of 2 (L604 to L612), the only one that it sets against the "
-        "model. With stride 1 and the model's own vector, loss and BN, the rows differ in the added component alone; "
-        "the IDE is a row of its own in Tables 6 to 8",
-    ),
-    "fusion: target": Assumed(
-        "the size of the stage-4 map, also where stage 4 is not among the fused stages",
-        because="§2.1 keeps earlier maps at the size of the last stage's; so the rows of Table 10 share their stripes",
-    ),
-    "fusion: kernel": Assumed(
-        "adaptive max pooling",
-        because="§3.1 says max pooling without a kernel; at 384×128 this is 4×4 and 2×2, stride alike",
-    ),
-    "backbone: stages behind the last fused one": Assumed(
-        "not built", because="Table 10 fuses some stages only; what nothing reads would never be trained"
-    ),
-    "attention: order": Assumed(
-        "the character order is the order of the operations",
-        because="§4.4 says so, and its examples ©+S+C and C+©+S obey it; the sentence that S+C+© starts with CAM does "
-        "not. Under that other reading the rows S+C+© and C+S+© (and ©+S+C and ©+C+S) exchange their networks",
-    ),
-    "attention: use": Assumed(
-        "mask times map, nothing added",
-        because="§3.2 ends at the mask and the caption of Figure 2 only says 'weighted'; CBAM's modules multiply",
-    ),
-    "attention before the fusion": Assumed(
-        "on the max-pooled maps, each stage with weights of its own",
-        because="§3.1 applies SAM to the spatially aligned maps; sharing is not mentioned, and channels differ for CAM",
-    ),
-    "SAM: convolution": Assumed(
-        "7×7, padding 3, without bias, on [mean, maximum] over the channels",
-        because="§3.2 says a convolution; this is the released CBAM file's. The two lines of eq. (1) join in opposite "
-        "orders, which learned weights make equal",
-    ),
-    "CAM: perceptron": Assumed(
-        "two linear layers without bias, reduction 16, ReLU between them, torch's own initialisation",
-        because="§3.2 gives two layers and ReLU; reduction and bias are the released CBAM file's",
-    ),
-    "CAM: scale of its input": Assumed(
-        "the sum of the two pools, as it comes",
-        because="eq. (2). Nothing scales a sum of 3840 means and maxima, so that a step of the first layer moves the "
-        "scores far: from scratch, training drives nearly all weights to 0 or 1, the same for every image. The mean of "
-        "the two pools, a row of Table 2, halves the input and does not prevent it",
-    ),
-    "MGO: levels": Assumed(
-        "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart, 21 in all",
-        because="eq. (3) uses k, K, n and l without saying which is which; this is the released file's division",
-    ),
-    "PCB": Assumed(
-        "the six stripes alone, one level, MPFE on each",
-        because="Table 7 ticks PCB in place of MGO; §1 says that PCB has no global feature",
-    ),
-    "stripes that do not divide the map": Assumed(
-        "stripes a to b of a map of h rows span floor(a·h/6) to ceil(b·h/6), as adaptive pooling divides",
-        because="the paper's 24 rows divide by 6; the smallest input of this study gives 8",
-    ),
-    "MPFE: weights": Assumed(
-        "each of the 21 parts its own extractor, last BN and classifier, all linear layers without bias",
-        because="§3.4 does not say; this is the released file's",
-    ),
-    "MPFE: pools": Assumed(
-        "maximum before mean over the whole window",
-        because="§3.4 splices the two; no order given, and the next layer makes it immaterial",
-    ),
-    "rows without MPFE": Assumed(
-        "mean over the window → 512 → BN → classifier",
-        because="the ablation adds MPFE to a baseline whose head is not described; this head is MPFE less the second "
-        "pool and the 1×1 convolution, with the same vector length and the same losses",
-    ),
-    "last BN": Assumed(
-        "weight and bias both learned", because="§3.4 says a BN layer; BNNeck's frozen bias is not named"
-    ),
-    "triplet: vectors": Assumed(
-        "the vectors of one level concatenated, six triplets",
-        because="§3.4 takes the loss on the 512-d vector of a part (L534), which makes M = 21; eq. (4) has two "
-        "letters, and with M = N one would do. The released file forms one a level; a row of Table 2 has one a part",
-    ),
-    "DropBlock": Assumed(
-        "in training, a band of 30 % of a window's rows, full width, the same for the whole batch, is left out of both "
-        "pools; drawn anew for each window of four rows or more",
-        because="§4.1 names it among the augmentations and cites [59], which the paper's own tables call BFE: a band "
-        "dropped for the whole batch. Figure 2 shows no branch for it; on the fused map itself it would empty whole "
-        "stripes, and leaving the band out of the mean keeps training and test alike. At 384×128 a stripe has four "
-        "rows and loses one; a stripe of two rows at half the input would lose half, and is left whole",
-    ),
-    "initialisation": Assumed(
-        "512-d layers: Kaiming by their outputs; BatchNorm scales normal (1, 0.02); classifiers normal (0, 0.001); the "
-        "rest torch's own",
-        because="the text gives none; this is the released file's",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 

@@ -15,40 +15,11 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions
 
 DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
 
-ASSUMED = {
-    "stripes of a map that p does not divide": Assumed(
-        "stripe i holds every row it touches: from ⌊ih/p⌋ to ⌈(i + 1)h/p⌉; two neighbours may share a row",
-        because="24 rows are six times four; the paper knows no other map, and a budget's smaller input has 8 or 12",
-    ),
-    "1×1 convolution": Assumed(
-        "one for all stripes, without bias, with BatchNorm and ReLU behind it",
-        because="the paper speaks of one convolutional layer; sharing, BatchNorm and ReLU are the released code's",
-    ),
-    "dropout": Assumed(
-        "none",
-        because="the paper names none; the released code drops half of g in front of the 1×1 convolution by default",
-    ),
-    "descriptor": Assumed(
-        "each stripe's vector at unit length, then joined",
-        because="the paper says joined; the released code scales each stripe's vector first",
-    ),
-    "descriptor tested": Assumed(
-        "G",
-        because="the paper tests both G and H; G is the longer and the one that the released code tests",
-    ),
-    "metric losses": Assumed(
-        "the vectors g, should a row ask for one",
-        because="PCB has none; g is what its descriptor G is made of",
-    ),
-    "initialisation": Assumed(
-        "He normal for the 1×1 convolution (fan out), normal (0.001) for the classifiers",
-        because="not stated; the released code's",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the PCB paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions
 
 ANCHOR_KERNELS = {
     "small": {"horizontal": (2, 4), "vertical": (4, 2), "square": (3, 3)},
@@ -37,72 +37,7 @@ AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
 
 CHOICES = {"anchor_size": tuple(ANCHOR_KERNELS), "after_bottleneck": AFTER_BOTTLENECK, "descriptor": DESCRIPTORS}
 
-ASSUMED = {
-    "feature tap": Assumed(
-        "after the last ReLU of each stage",
-        because="L212 takes the last layer of a stage; in ResNet that layer is the ReLU after the addition",
-    ),
-    "scale normalisation: BN and ReLU": Assumed(
-        "after each of the three convolutions",
-        because="L254 lists three convolutions 'following by BatchNormalization and ReLU' and Figure 1 is not in the "
-        "text; this is the reading in which no two convolutions merge into one linear map",
-    ),
-    "scale normalisation: widths": Assumed(
-        "C in all three convolutions",
-        because="L253 speaks of learning after the number of channels changed, so the first convolution changes it",
-    ),
-    "scale normalisation: shortcut": Assumed(
-        "a bare 1×1 convolution without bias, also where the channels already match",
-        because="L256 says only that the shortcut is a 1×1 convolution; W_s of eq. (S.1) is a matrix without bias",
-    ),
-    "scale normalisation: after the addition": Assumed("nothing", because="eq. (S.1) ends with the sum"),
-    "local branch: modules": Assumed(
-        "scale normalisation of its own, with the same C as the global branch",
-        because="L307 names its normalised maps l^C apart from g^C and gives no second C",
-    ),
-    "anchors: output": Assumed(
-        "one map an anchor, linear, without bias",
-        because="eq. (S.2) sums over all C channels and has neither activation nor bias; the bottleneck's BatchNorm "
-        "would take a bias out again",
-    ),
-    "anchors: sharing": Assumed(
-        "own weights at each scale",
-        because="L308 applies the anchors to each scale and does not say that the scales share weights",
-    ),
-    "anchors: padding of the other sizes": Assumed(
-        "(kernel − 1) // 2 with stride 2",
-        because="it gives Table 1's paddings for the middle set and the same output size for all sets",
-    ),
-    "fusion": Assumed(
-        "concatenation, global before local, deep before shallow, no scaling",
-        because="L357 speaks of straightforward concatenation. The flattened entries then vary more than the pooled "
-        "ones, about three times as much in an untrained network, and no layer before the bottleneck evens this out",
-    ),
-    "bottleneck": Assumed(
-        "linear, BatchNorm, ReLU, dropout 0.5, then the classifier",
-        because="L354 says a two-layer fully connected block and no more; this is the block of open-reid's ResNet. "
-        "Table 3 has a row with the linear layer and its BatchNorm alone",
-    ),
-    "bottleneck as descriptor": Assumed(
-        "after the ReLU: what the classifier reads at test time", because="L651 names the layer alone"
-    ),
-    "eq. (S.3): f": Assumed(
-        "the input of the classifier, which is the bottleneck",
-        because="L388 calls it the classifier feature; W and b are those of the classifier, so that W f + b are its "
-        "scores and f is what it reads",
-    ),
-    "head of every row": Assumed(
-        "joined vectors → bottleneck (1024) → classifier, descriptor = bottleneck",
-        because="L604 keeps one setting for the whole of Table 5, and the text describes one head only (L354); which "
-        "vector its upper rows are tested on is not said. Their variants test the joined vector of the same networks",
-    ),
-    "initialisation": Assumed(
-        "He normal (fan out) for the scale normalisation and the bottleneck, normal (0.001) for the classifier, "
-        "torch's default (by fan in) for the anchors",
-        because="not stated; the first three are open-reid's. An anchor has one output and 2048 or more inputs: by fan "
-        "out its map would be some forty times as large as by fan in",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 

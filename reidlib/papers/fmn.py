@@ -12,7 +12,7 @@ from typing import Any
 
 from reidlib import losses, papers
 from reidlib.models.fmn import FMN, GRN, WIDTH
-from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table, assumptions
 
 GRN_RECIPE = Recipe(
     start=Stated("imagenet", where="§4.2: pre-trained on ImageNet; Algorithm 1: θo → θg, θo → θl"),
@@ -58,49 +58,7 @@ FMN_RECIPE = GRN_RECIPE.but(
     milestones=Stated((35,), where="§4.2: the rate of MN and LAN is reduced after 35 epochs"),
 )
 
-ASSUMED = {
-    "rates by layer": Assumed(
-        "0.1 for pre-trained and new layers alike",
-        because="L581 names branches, not layers; PAN's code multiplies this 0.1 by factors far below 1 in the "
-        "pre-trained layers, of which the paper says nothing. W alone deviates: it learns at 0.1/2048 (see the "
-        "network's list)",
-    ),
-    "crop: draw": Assumed("area and place uniform", because="L585 gives no distribution; MatConvNet's, in PAN's code"),
-    "test images": Assumed(
-        "the whole image resized, no mirror image",
-        because="L585 crops and flips in training only; PAN's code adds the features of image and mirror image, which "
-        "a variant of Table 1 measures",
-    ),
-    "AP": Assumed(
-        "trapezoid",
-        because="L594 calculates the area under the precision-recall curve; Market-1501's MATLAB rule, which is in "
-        "PAN's code, sums it by trapezoids",
-    ),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; those of the weights it starts from"),
-    "resizing": Assumed(
-        "bilinear, with antialias when an image is read", because="not stated; PAN's code takes bicubic"
-    ),
-    "dropout": Assumed("none", because="not stated; PAN's code has 0.75 and, in its second stage, 0.9"),
-    "as in PAN: what cannot be followed": Assumed(
-        "test images of 224×224 for both networks, decay and running averages of BatchNorm as everywhere here",
-        because="PAN tests its first network at 256×256, where a mask of 56×56 does not fit; it has no decay in "
-        "BatchNorm, and a running average that moves by 0.001 of each batch",
-    ),
-    "without the ranking loss": Assumed(
-        "the second stage with its cross-entropy alone",
-        because="the text calls the multi-task objective better (L21) and prints no row without it",
-    ),
-    "sampling": Assumed(
-        "every image once an epoch, in a new order, the last incomplete batch left out",
-        because="not stated; both losses look at single images",
-    ),
-    "Market-1501": Assumed("single query", because="L544 says the original evaluation protocols and not which"),
-    "CUHK03": Assumed(
-        "labeled and detected boxes trained and tested apart",
-        because="§4.1 calls them two data sets, and Tables 1 and 4 print them so",
-    ),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about training, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
