@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 DEPTH = 50
 """§3.1: "a total of 50 parameter layers"."""
@@ -150,12 +151,9 @@ class FMN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if masked not in MASKED:
-            raise ValueError(f"masked must be one of {tuple(MASKED)}, not {masked!r}")
-        if descriptor not in DESCRIPTORS:
-            raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be a share between 0 and 1, not {alpha!r}")
+        require_one_of("masked", masked, MASKED)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
+        require(0 <= alpha <= 1, "alpha", alpha, "a share between 0 and 1")
         self.masked, self.descriptor, self.alpha = masked, descriptor, alpha
         before = MASKED[masked]
         self.grn = GRN(identities, size=size)
@@ -191,6 +189,5 @@ def join(g: Tensor, l: Tensor, alpha: float) -> Tensor:  # noqa: E741
 def _classifier(identities: int) -> nn.Linear:
     """One unit an identity (§4.2), started small so that the first softmax is flat."""
     classifier = nn.Linear(WIDTH, identities)
-    nn.init.normal_(classifier.weight, std=0.01)
-    nn.init.zeros_(classifier.bias)
+    initialise_classifiers(classifier, std=0.01)
     return classifier

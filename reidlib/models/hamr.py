@@ -12,18 +12,17 @@ Shapes: B images, C channels of the fused map (3840 for four stages), K identiti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pcb import stripe_rows
 from reidlib.models.pooling import adaptive_maximum
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 STRIPES = 6
 """§4.1: six parts. Every window of the three divisions below is made of whole stripes."""
@@ -55,32 +54,6 @@ TRIPLETS_OF = ("levels", "parts")
 
 ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
-
-
-class FirstStages(Backbone):
-    """The backbone up to the stage `last`, stride 1 in stage 4; the stages behind it are not built."""
-
-    def __init__(self, depth: int, *, last: int) -> None:
-        super().__init__(depth, last_stride=1)
-        self.last = last
-        for stage in range(last + 1, 5):
-            delattr(self, f"stage{stage}")
-
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Maps B × 3 × H × W to {stage: B × channels × h × w}, strides 4, 8, 16, 16."""
-        maps = {}
-        x = self.stem(images)
-        for stage in range(1, self.last + 1):
-            x = getattr(self, f"stage{stage}")(x)
-            maps[stage] = x
-        return maps
-
-    def load_weights(self, file: Path) -> None:
-        """As `Backbone.load_weights`; the stages that are not here are left out."""
-        whole = Backbone(self.depth, last_stride=1)
-        whole.load_weights(file)
-        ours = self.state_dict()
-        self.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in ours})
 
 
 class SAM(nn.Module):
@@ -191,9 +164,21 @@ class HAMR(nn.Module):
         triplets_of: str = "levels",
     ) -> None:
         super().__init__()
-        _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share)
-        _check_choice("triplet", triplet, TRIPLETS)
-        _check_choice("triplets_of", triplets_of, TRIPLETS_OF)
+        check_stages("stages", stages)
+        letters = order.split("+")
+        known = "©" in letters and set(letters) <= {"S", "C", "©"} and len(set(letters)) == len(letters)
+        require(known, "order", order, "© and, once each, S and C joined by '+', as in 'S+©+C'")
+        require_one_of("channel_attention", channel_attention, CHANNEL_ATTENTIONS)
+        require_one_of("parts", parts, LEVELS)
+        require_one_of("extractor", extractor, EXTRACTORS)
+        require_one_of("activation", activation, ACTIVATIONS)
+        require_one_of("triplet", triplet, TRIPLETS)
+        require_one_of("triplets_of", triplets_of, TRIPLETS_OF)
+        require(0 <= dropblock_share < 1, "dropblock_share", dropblock_share, "a share of the rows, from 0 to below 1")
+        if channel_attention != "sum" and "C" not in letters:
+            raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
+        if activation != "ReLU" and not EXTRACTORS[extractor]:
+            raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
         self.map_size = stage_size(size, 3)  # stage 4 keeps the size of stage 3
         if self.map_size[0] < STRIPES:
             raise ValueError(f"size {size} gives a map of {self.map_size[0]} rows; six stripes need at least {STRIPES}")
@@ -204,13 +189,13 @@ class HAMR(nn.Module):
         stripes = stripe_rows(self.map_size[0], STRIPES)
         self.rows = [(stripes[first][0], stripes[end - 1][1]) for first, end in windows]
         channels = sum(CHANNELS[stage] for stage in stages)
-        before, after = _split(order)
+        fusion = letters.index("©")
 
-        self.backbone = FirstStages(50, last=max(stages))
+        self.backbone = Backbone(50, last_stride=1, last=max(stages))
         self.stage_attention = nn.ModuleDict(
-            {str(stage): _attention(before, CHANNELS[stage], channel_attention) for stage in stages}
+            {str(stage): _attention(letters[:fusion], CHANNELS[stage], channel_attention) for stage in stages}
         )
-        self.fused_attention = _attention(after, channels, channel_attention)
+        self.fused_attention = _attention(letters[fusion + 1 :], channels, channel_attention)
         self.extractors = nn.ModuleList(
             MPFE(channels, activation, pools) if (pools := EXTRACTORS[extractor]) else AverageExtractor(channels)
             for _ in windows
@@ -292,33 +277,3 @@ def _attention(letters: Sequence[str], channels: int, pooling: str) -> nn.Module
     """The attentions of one map in their order, by the paper's names."""
     build = {"S": ("SAM", SAM), "C": ("CAM", lambda: CAM(channels, pooling=pooling))}
     return nn.ModuleDict({name: make() for name, make in (build[letter] for letter in letters)})
-
-
-def _split(order: str) -> tuple[list[str], list[str]]:
-    """The letters before © and those behind it."""
-    letters = order.split("+")
-    at = letters.index("©")
-    return letters[:at], letters[at + 1 :]
-
-
-def _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share) -> None:
-    if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
-        raise ValueError(f"stages must be distinct stages out of {sorted(CHANNELS)}, at least one, not {tuple(stages)}")
-    letters = order.split("+")
-    if "©" not in letters or not set(letters) <= {"S", "C", "©"} or len(set(letters)) != len(letters):
-        raise ValueError(f"order must join © and, once each, S and C by '+', as in 'S+©+C', not {order!r}")
-    _check_choice("channel_attention", channel_attention, CHANNEL_ATTENTIONS)
-    _check_choice("parts", parts, LEVELS)
-    _check_choice("extractor", extractor, EXTRACTORS)
-    _check_choice("activation", activation, ACTIVATIONS)
-    if channel_attention != "sum" and "C" not in letters:
-        raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
-    if activation != "ReLU" and not EXTRACTORS[extractor]:
-        raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
-    if not 0 <= dropblock_share < 1:
-        raise ValueError(f"dropblock_share must be a share of the rows, 0 up to but not 1, not {dropblock_share}")
-
-
-def _check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {tuple(known)}, not {value!r}")

@@ -16,7 +16,7 @@ from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average, adaptive_maximum
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 ASSUMED = assumptions(__file__)
 """What is built here on no text of the study's. The book lists these."""
@@ -40,10 +40,9 @@ class HPM(nn.Module):
     ) -> None:
         super().__init__()
         rows = stage_size(size, 3)[0]  # stage 4 has stride 1
-        if not pyramid or len(set(pyramid)) != len(pyramid) or not all(1 <= bins <= rows for bins in pyramid):
-            raise ValueError(f"pyramid must be distinct levels of 1 to {rows} bins at {tuple(size)}, not {pyramid}")
-        if pooling not in ("average+maximum", "average", "maximum"):
-            raise ValueError(f"pooling must be 'average+maximum', 'average' or 'maximum', not {pooling!r}")
+        known = pyramid and len(set(pyramid)) == len(pyramid) and all(1 <= bins <= rows for bins in pyramid)
+        require(known, "pyramid", pyramid, f"distinct levels of 1 to {rows} bins at {tuple(size)}")
+        require_one_of("pooling", pooling, ("average+maximum", "average", "maximum"))
         self.pyramid, self.pooling = tuple(pyramid), pooling
         self.backbone = Backbone(50, last_stride=1)
         count = sum(pyramid)

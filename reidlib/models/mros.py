@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.models.pcb import check_descriptor, check_stripes, rows_mean, stripe_rows
-from reidlib.spec import assumptions
+from reidlib.models.pcb import DESCRIPTORS, check_stripes, rows_mean, stripe_rows
+from reidlib.spec import assumptions, require_one_of
 
 ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
@@ -54,11 +54,10 @@ class MROS(nn.Module):
         descriptor: str = "G",
     ) -> None:
         super().__init__()
-        if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
-            raise ValueError(f"stages must be one or more distinct stages of {sorted(CHANNELS)}, not {tuple(stages)}")
+        check_stages("stages", stages)
         if overlapping and stripes < 2:
             raise ValueError(f"overlapping needs two stripes for a pair, not stripes={stripes}")
-        check_descriptor(descriptor)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
         check_stripes(size, tuple(stages), last_stride, stripes)
         self.stages, self.stripes = tuple(stages), stripes
         self.overlapping, self.global_features, self.descriptor = overlapping, global_features, descriptor

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 PATHS = ("1x1", "5x5", "3x3", "average", "maximum")
 """Paths of the multi-scale global branch; the first four are the released file's, the last is ours (Table 6)."""
@@ -236,10 +236,14 @@ class MSGWDP(nn.Module):
             ("remainder", remainder, ("neighbours", "others")),
             ("descriptor", descriptor, ("heads", "pooled")),
         ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {choices}, not {value!r}")
-        _check_stages(nonlocal_after, stages)
-        _check_branch(paths, tsa, residual)
+            require_one_of(name, value, choices)
+        check_stages("nonlocal_after", nonlocal_after, needed=False)
+        require_one_of("stages", tuple(stages), ((3, 4), (4,)))
+        known = set(paths) <= set(PATHS) and len(set(paths)) == len(paths)
+        require(known, "paths", tuple(paths), f"distinct ones out of {PATHS}")
+        for name, switch in (("tsa", tsa), ("residual", residual)):
+            if switch and not paths:
+                raise ValueError(f"{name} belongs to the multi-scale branch: without paths it must be False")
         _check_parts(parts, fusion, remainder, size)
         self.stages, self.pooling, self.residual = tuple(stages), pooling, residual
         self.fusion, self.remainder, self.parts, self.descriptor = fusion, remainder, parts, descriptor
@@ -255,7 +259,7 @@ class MSGWDP(nn.Module):
         self.part_heads = nn.ModuleList(_part_head(identities) for _ in range(parts))
 
     def forward(self, images: Tensor) -> Output:
-        maps = self._stage_maps(images)  # {"stage1": …}
+        maps = {f"stage{stage}": map_ for stage, map_ in self.backbone(images, self.non_local).items()}
         logits, shares, vectors, tested = [], [], [], []
         for stage in sorted(self.stages, reverse=True):  # stage 4 first: its accuracy is the one that is logged
             pooled = self._pooled(maps[f"stage{stage}"])  # one or two of B × C
@@ -288,17 +292,6 @@ class MSGWDP(nn.Module):
         if self.part_weights is None:
             return FIXED_WEIGHTS[0] * parts + FIXED_WEIGHTS[1] * remainders
         return self.part_weights(parts) * parts + self.part_weights(remainders) * remainders
-
-    def _stage_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Map of each stage, after its Non-local module where it has one."""
-        maps = {}
-        x = self.backbone.stem(images)
-        for stage in (1, 2, 3, 4):
-            x = getattr(self.backbone, f"stage{stage}")(x)
-            if str(stage) in self.non_local:
-                x = self.non_local[str(stage)](x)
-            maps[f"stage{stage}"] = x
-        return maps
 
     def _pooled(self, map_: Tensor) -> list[Tensor]:
         pooled = [map_.mean((2, 3))]
@@ -335,26 +328,8 @@ def _part_head(identities: int) -> nn.Sequential:
     return head
 
 
-def _check_stages(nonlocal_after, stages) -> None:
-    if not set(nonlocal_after) <= set(CHANNELS) or len(set(nonlocal_after)) != len(nonlocal_after):
-        raise ValueError(
-            f"nonlocal_after must be distinct stages out of {sorted(CHANNELS)}, not {tuple(nonlocal_after)}"
-        )
-    if tuple(stages) not in ((3, 4), (4,)):
-        raise ValueError(f"stages must be (3, 4) or (4,), not {tuple(stages)}")
-
-
-def _check_branch(paths, tsa, residual) -> None:
-    if not set(paths) <= set(PATHS) or len(set(paths)) != len(paths):
-        raise ValueError(f"paths must be distinct ones out of {PATHS}, not {tuple(paths)}")
-    for name, switch in (("tsa", tsa), ("residual", residual)):
-        if switch and not paths:
-            raise ValueError(f"{name} belongs to the multi-scale branch: without paths it must be False")
-
-
 def _check_parts(parts, fusion, remainder, size) -> None:
-    if not isinstance(parts, int) or parts < 0:
-        raise ValueError(f"parts must be a whole number from 0, not {parts!r}")
+    require(isinstance(parts, int) and parts >= 0, "parts", parts, "a whole number from 0")
     if fusion != "plain" and parts < 2:
         raise ValueError(f"fusion needs two parts or more, not parts={parts}; give fusion='plain'")
     if fusion == "plain" and remainder != "neighbours":

@@ -15,7 +15,7 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
 
@@ -44,9 +44,8 @@ class PCB(nn.Module):
         descriptor: str = "G",
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be 1 or more, not {width}")
-        check_descriptor(descriptor)
+        require(width >= 1, "width", width, "1 or more")
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
         check_stripes(size, (4,), last_stride, stripes)
         self.stripes, self.descriptor = stripes, descriptor
 
@@ -83,16 +82,10 @@ def rows_mean(map_: Tensor, top: int, end: int) -> Tensor:
 
 def check_stripes(size: tuple[int, int], stages: tuple[int, ...], last_stride: int, stripes: int) -> None:
     """Raises ValueError where a stage's map for an input of `size` has fewer rows than there are stripes."""
-    if stripes < 1:
-        raise ValueError(f"stripes must be 1 or more, not {stripes}")
+    require(stripes >= 1, "stripes", stripes, "1 or more")
     for stage in stages:
         # A last stage of stride 1 has the map size of the stage before it.
         rows = stage_size(size, 3 if stage == 4 and last_stride == 1 else stage)[0]
         if rows < stripes:
             where = f"stage {stage} has {rows} at size={tuple(size)}, last_stride={last_stride}"
             raise ValueError(f"stripes={stripes} need as many rows; the map of {where}")
-
-
-def check_descriptor(descriptor: str) -> None:
-    if descriptor not in DESCRIPTORS:
-        raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions
+from reidlib.spec import assumptions, require, require_one_of
 
 ANCHOR_KERNELS = {
     "small": {"horizontal": (2, 4), "vertical": (4, 2), "square": (3, 3)},
@@ -34,8 +34,6 @@ DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
 
 AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
 """What may stand between the bottleneck's BatchNorm and the classifier; see `ASSUMED`, "bottleneck"."""
-
-CHOICES = {"anchor_size": tuple(ANCHOR_KERNELS), "after_bottleneck": AFTER_BOTTLENECK, "descriptor": DESCRIPTORS}
 
 ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
@@ -107,11 +105,15 @@ class SafeNet(nn.Module):
         descriptor: str = "bottleneck",
     ) -> None:
         super().__init__()
-        _check_scales(global_scales, channels, local_scales, anchors)
-        chosen = {"anchor_size": anchor_size, "after_bottleneck": after_bottleneck, "descriptor": descriptor}
-        for name, value in chosen.items():
-            if value not in CHOICES[name]:
-                raise ValueError(f"{name} must be one of {CHOICES[name]}, not {value!r}")
+        check_stages("global_scales", global_scales)
+        check_stages("local_scales", local_scales, needed=False)
+        require_one_of("anchor_size", anchor_size, ANCHOR_KERNELS)
+        require_one_of("after_bottleneck", after_bottleneck, AFTER_BOTTLENECK)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
+        known = anchors and set(anchors) <= set(ANCHOR_KERNELS["middle"])
+        require(known or not local_scales, "anchors", tuple(anchors), f"some of {sorted(ANCHOR_KERNELS['middle'])}")
+        if local_scales and channels is None:
+            raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
         self.descriptor = descriptor
         self.global_scales, self.local_scales = tuple(global_scales), tuple(local_scales)
         kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
@@ -172,15 +174,3 @@ def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]
         raise ValueError(f"anchors {kernels} do not share one output size on a map of {size}: {sizes}; use an even map")
     height, width = sizes.pop()
     return height * width
-
-
-def _check_scales(global_scales, channels, local_scales, anchors) -> None:
-    for name, scales in (("global_scales", global_scales), ("local_scales", local_scales)):
-        if not set(scales) <= set(CHANNELS) or len(set(scales)) != len(scales):
-            raise ValueError(f"{name} must be distinct stages out of {sorted(CHANNELS)}, not {tuple(scales)}")
-    if not global_scales:
-        raise ValueError("global_scales must name at least one stage: the descriptor starts from the global branch")
-    if local_scales and channels is None:
-        raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
-    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS["middle"])):
-        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS['middle'])}, not {tuple(anchors)}")
