@@ -297,8 +297,9 @@ class Settings:
         )
 
     def with_recipe(self, changes: Mapping[str, Any]) -> Settings:
-        """These settings with some values of their recipe changed."""
-        return replace(self, recipe=self.recipe.but(**changes))
+        """These settings with some values of their recipe changed, and of that of a training that goes before."""
+        first = self.first and replace(self.first, settings=self.first.settings.with_recipe(changes))
+        return replace(self, recipe=self.recipe.but(**changes), first=first)
 
     def given(self) -> dict[str, Any]:
         """The options with their sources."""

@@ -136,14 +136,13 @@ class Start:
         if self.kind != "start" or self.file is None:
             return
         how = "train it with `reid train standins/start --budget small` and write it with `reid export`"
+        known = self.file.with_suffix(".sha256")
         if self.digest == MISSING or not self.file.is_file():
-            absent = self.file.with_suffix(".sha256") if self.digest == MISSING else self.file
+            absent = known if self.digest == MISSING else self.file
             raise ReidError(f"{absent}: missing, and networks start from it; fetch it with the checkout, or {how}")
         if (found := file_digest(self.file)) != self.digest:
-            known = self.file.with_suffix(".sha256")
-            raise ReidError(
-                f"{self.file}: its digest is {found}, and {known} says {self.digest}; restore both, or {how}"
-            )
+            what = f"its digest is {found}, and {known} says {self.digest}"
+            raise ReidError(f"{self.file}: {what}; restore both, or {how}")
 
 
 MISSING = "missing"

@@ -91,10 +91,7 @@ MEAN = Assumed("mean", because="eq. (1) to (3) are all sums over the batch; thei
 TRIPLET = Loss(
     losses.triplet,
     weight=Stated(1.0, where="§2.2, L462 and eq. (5): as much as the cross-entropy"),
-    options=dict(
-        margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"),
-        reduction=MEAN,
-    ),
+    options=dict(margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"), reduction=MEAN),
 )
 CENTRE = Loss(
     losses.Centre,

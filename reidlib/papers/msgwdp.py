@@ -91,9 +91,7 @@ FULL = Settings(
     model=MSGWDP,
     recipe=RECIPE,
     losses={"cross_entropy": IDENTITY, "triplet": TRIPLET},
-    testing=TestSettings(
-        flip=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added"),
-    ),
+    testing=TestSettings(flip=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added")),
 )
 
 WITHOUT_NL = dict(nonlocal_after=())
@@ -354,10 +352,7 @@ FIGURE_9 = table(
             note="label of L77; read as the stage-4 head alone, average-pooled, with the losses of the paper",
         ),
         baseline(
-            "PCB",
-            model=PCB,
-            losses=OWN_LOSS,
-            note="label of L69; also the model beside which Fig. 8 sets its maps",
+            "PCB", model=PCB, losses=OWN_LOSS, note="label of L69; also the model beside which Fig. 8 sets its maps"
         ),
         baseline("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
         Row("our model", note="label of L66; the network of the other tables"),

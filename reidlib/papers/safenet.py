@@ -49,9 +49,7 @@ SMALL = papers.SMALL | dict(
     batch=Assumed(16, because="a batch of 128 would leave five steps an epoch; 16 leaves 40"),
 )
 
-MEDIUM = papers.MEDIUM | dict(
-    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {papers.MEDIUM_LIMIT}"),
-)
+MEDIUM = papers.MEDIUM | dict(epochs=Assumed(12, because=f"the paper's 80 epochs shortened {papers.MEDIUM_LIMIT}"))
 
 FULL = Settings(
     model=SafeNet,
@@ -80,9 +78,7 @@ SWAPPED = Row(
 )
 
 LINEAR = Row(
-    "SafeNet (ResNet-50)",
-    options=dict(after_bottleneck="nothing"),
-    variant="bottleneck without ReLU and dropout",
+    "SafeNet (ResNet-50)", options=dict(after_bottleneck="nothing"), variant="bottleneck without ReLU and dropout"
 )
 
 LAST = "multi-global (C=256) + l1, l2"
