@@ -464,7 +464,7 @@ def check_choice(where: str, what: str, value: str, choices: Sequence[str]) -> N
         raise ReidError(f"{where}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
-def require(holds: bool, name: str, value: Any, wanted: str) -> None:
+def require(holds: object, name: str, value: Any, wanted: str) -> None:
     """Raises a ValueError that names the value and what is wanted where that does not hold."""
     if not holds:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
