@@ -35,9 +35,7 @@ def cross_entropy(output: Output, labels: Tensor, *, smoothing: float = 0.0) -> 
     return torch.stack([share * loss for share, loss in zip(shares, losses, strict=True)]).sum()
 
 
-def triplet(
-    output: Output, labels: Tensor, *, margin: float, reduction: str = "mean", which: str | Sequence[int] = "all"
-) -> Tensor:
+def triplet(output: Output, labels: Tensor, *, margin: float, reduction: str = "mean") -> Tensor:
     """Batch-hard triplet loss (Hermans et al. 2017, eq. 5; MROS eq. 1), averaged over the vectors in `output.features`.
 
     Each image is an anchor: max(0, margin + distance to the farthest image of its identity − distance to the nearest
@@ -45,18 +43,16 @@ def triplet(
 
     margin     in units of that distance
     reduction  "mean" or "sum" over the anchors of the batch
-    which      "all", or the positions in `output.features` of the vectors that take part
 
     Labels on the CPU are checked by `check_triplets`; on a GPU that would wait for all of its work.
     """
     reduce = _reduction(reduction)
-    features = list(output.features) if isinstance(which, str) else [output.features[i] for i in which]
-    if not features:
+    if not output.features:
         raise ReidError("the triplet loss has no vectors to compare; the model gives none in `features`")
     same = labels[:, None] == labels[None, :]  # B × B
     if labels.device.type == "cpu":
         check_triplets(labels)
-    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduce) for vectors in features]).mean()
+    return torch.stack([_batch_hard(_wide(vectors), same, margin, reduce) for vectors in output.features]).mean()
 
 
 def _batch_hard(vectors: Tensor, same: Tensor, margin: float, reduce: Callable[[Tensor], Tensor]) -> Tensor:

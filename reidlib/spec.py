@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache, cached_property
+from pathlib import Path
 from types import FunctionType
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -58,6 +60,12 @@ class Stated:
     where: str
 
 
+def assumptions(module: str) -> dict[str, Assumed]:
+    """What a paper leaves unsaid, by detail, from the TOML file beside a module. module: its `__file__`."""
+    listed = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))
+    return {detail: Assumed(**choice) for detail, choice in listed.items()}
+
+
 def value_of(setting: Any) -> Any:
     """The bare value of a setting that may be given as `Assumed` or `Stated`."""
     return setting.value if isinstance(setting, Assumed | Stated) else setting
@@ -87,7 +95,7 @@ class _Declared:
         values, sources = _separate(given)
         for name, default in defaults.items():
             value = values.get(name, default)
-            _require(_fits(value, default), name, value, f"of the kind of {default!r}")
+            require(_fits(value, default), name, value, f"of the kind of {default!r}")
             if isinstance(value, dict):
                 value, own = _separate(value)
                 sources |= {f"{name}.{entry}": source for entry, source in own.items()}
@@ -173,20 +181,19 @@ class Recipe(_Declared):
     NAME_IN_KEY: ClassVar = {"aspect_ratio": "stretch", "flip": "mirror"}
 
     def _check(self) -> None:
-        choices = dict(start=Start, schedule=Schedule, precision=Precision, optimiser=Optimiser)
-        for name, words in choices.items():
-            _require(getattr(self, name) in get_args(words), name, getattr(self, name), f"one of {get_args(words)}")
-        _require(len(self.size) == 2 and min(self.size) > 0, "size", self.size, "(height, width) in pixels")
-        _require("rest" in self.rates, "rates", self.rates, "a dictionary with the name 'rest'")
-        _require(self.batch > 0, "batch", self.batch, "a positive whole number")
+        for name, words in dict(start=Start, schedule=Schedule, precision=Precision, optimiser=Optimiser).items():
+            require_one_of(name, getattr(self, name), get_args(words))
+        require(len(self.size) == 2 and min(self.size) > 0, "size", self.size, "(height, width) in pixels")
+        require("rest" in self.rates, "rates", self.rates, "a dictionary with the name 'rest'")
+        require(self.batch > 0, "batch", self.batch, "a positive whole number")
         for name in ("epochs", "per_identity", "warmup_epochs", "pad"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number from 0")
         for name in ("flip", "warmup", "erasing"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share between 0 and 1")
-        _require(not (self.warmup and self.warmup_epochs), "warmup", self.warmup, "0 where warmup_epochs is given")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share between 0 and 1")
+        require(not (self.warmup and self.warmup_epochs), "warmup", self.warmup, "0 where warmup_epochs is given")
         for name in ("crop_scale", "aspect_ratio", "erasing_area", "erasing_ratio"):
             low, high = getattr(self, name)
-            _require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
+            require(0 < low <= high, name, (low, high), "a range (low, high) with 0 < low ≤ high")
 
     def key(self) -> dict[str, Any]:
         """Without what this recipe does not read."""
@@ -207,7 +214,7 @@ class TestSettings(_Declared):
     NAME_IN_KEY: ClassVar = {"flip": "mirror"}
 
     def _check(self) -> None:
-        _require(self.reranking in get_args(Reranking), "reranking", self.reranking, f"one of {get_args(Reranking)}")
+        require_one_of("reranking", self.reranking, get_args(Reranking))
 
 
 @dataclass(frozen=True, init=False)
@@ -274,8 +281,8 @@ class Settings:
         object.__setattr__(self, "options", bare)
         object.__setattr__(self, "sources", kept | sources)
         _signature(self.model).bind(1, size=(1, 1), **bare)
-        _require(all(isinstance(loss, Loss) for loss in self.losses.values()), "losses", self.losses, "Loss(…) by name")
-        _require(bool(self.losses) or self.recipe.epochs == 0, "losses", self.losses, "at least one Loss")
+        require(all(isinstance(loss, Loss) for loss in self.losses.values()), "losses", self.losses, "Loss(…) by name")
+        require(bool(self.losses) or self.recipe.epochs == 0, "losses", self.losses, "at least one Loss")
 
     def but(self, row: Row) -> Settings:
         """These settings as a row changes them; a row with a model of its own starts from no options."""
@@ -290,8 +297,9 @@ class Settings:
         )
 
     def with_recipe(self, changes: Mapping[str, Any]) -> Settings:
-        """These settings with some values of their recipe changed."""
-        return replace(self, recipe=self.recipe.but(**changes))
+        """These settings with some values of their recipe changed, and of that of a training that goes before."""
+        first = self.first and replace(self.first, settings=self.first.settings.with_recipe(changes))
+        return replace(self, recipe=self.recipe.but(**changes), first=first)
 
     def given(self) -> dict[str, Any]:
         """The options with their sources."""
@@ -368,14 +376,14 @@ class Table:
     numbers_lost: bool = False  #: whether our copy of the paper has lost the numbers that it prints
 
     def __post_init__(self) -> None:
-        _require(set(self.same_as) <= {row.label for row in self.rows}, "same_as", self.same_as, "labels of rows")
-        _require(self.ap in ("plain", "trapezoid"), "ap", self.ap, "'plain' or 'trapezoid'")
+        require(set(self.same_as) <= {row.label for row in self.rows}, "same_as", self.same_as, "labels of rows")
+        require_one_of("ap", self.ap, ("plain", "trapezoid"))
         for name in ("protocol", "printed_as"):
             named = getattr(self, name)
             for dataset in self.datasets if isinstance(named, Mapping) else ():
-                _require(dataset in named, name, named, f"one that names {dataset}")
+                require(dataset in named, name, named, f"one that names {dataset}")
         seen = [(row.label, row.variant) for row in self.rows]
-        _require(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
+        require(len(set(seen)) == len(seen), "rows", seen, "labels that differ")
         for row in self.rows:
             for budget in self.budgets:
                 self.settings(row, budget)
@@ -456,9 +464,15 @@ def check_choice(where: str, what: str, value: str, choices: Sequence[str]) -> N
         raise ReidError(f"{where}: unknown {what} {value!r}; choose one of {', '.join(choices)}")
 
 
-def _require(holds: bool, name: str, value: Any, wanted: str) -> None:
+def require(holds: object, name: str, value: Any, wanted: str) -> None:
+    """Raises a ValueError that names the value and what is wanted where that does not hold."""
     if not holds:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+def require_one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raises a ValueError that names the choices when `value` is none of them."""
+    require(value in choices, name, value, f"one of {tuple(choices)}")
 
 
 def _fits(value: Any, example: Any) -> bool:

@@ -7,6 +7,7 @@ ResNet-50 trained on a rendered set of its own (`standins/start`), or from scrat
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib import paths
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, require, require_one_of
 
 CHANNELS = {1: 256, 2: 512, 3: 1024, 4: 2048}
 """Channels of the four stages of a ResNet with bottleneck units (ResNet-50, -101)."""
@@ -27,35 +28,43 @@ WEIGHTS = {50: "resnet50-0676ba61.pth", 101: "resnet101-63fe2227.pth"}
 
 
 class Backbone(nn.Module):
-    """ResNet without its pooling and classifier. depth: 50 or 101. last_stride: of stage 4, 2 (He et al.) or 1."""
+    """ResNet without its pooling and classifier.
 
-    def __init__(self, depth: int = 50, *, last_stride: int = 2) -> None:
+    depth: 50 or 101. last_stride: of stage 4, 2 (He et al.) or 1. last: the stage behind which none is built.
+    """
+
+    def __init__(self, depth: int = 50, *, last_stride: int = 2, last: int = 4) -> None:
         super().__init__()
-        if depth not in WEIGHTS:
-            raise ValueError(f"depth must be one of {sorted(WEIGHTS)}, not {depth}")
-        if last_stride not in (1, 2):
-            raise ValueError(f"last_stride must be 1 or 2, not {last_stride}")
+        require_one_of("depth", depth, WEIGHTS)
+        require_one_of("last_stride", last_stride, (1, 2))
         from torchvision.models import resnet50, resnet101  # takes two seconds: not for those who only list rows
 
         whole = {50: resnet50, 101: resnet101}[depth](weights=None)
         if last_stride == 1:
             whole.layer4[0].conv2.stride = (1, 1)
             whole.layer4[0].downsample[0].stride = (1, 1)
-        self.depth = depth
+        self.depth, self.last = depth, last
         self.stem = nn.Sequential(whole.conv1, whole.bn1, whole.relu, whole.maxpool)
-        self.stage1, self.stage2, self.stage3, self.stage4 = whole.layer1, whole.layer2, whole.layer3, whole.layer4
+        for stage in range(1, last + 1):
+            self.add_module(f"stage{stage}", getattr(whole, f"layer{stage}"))
 
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Maps B × 3 × H × W to {stage: B × channels × H/stride × W/stride}, strides 4, 8, 16, 32."""
+    def forward(self, images: Tensor, behind: nn.ModuleDict | None = None) -> dict[int, Tensor]:
+        """Maps B × 3 × H × W to {stage: B × channels × H/stride × W/stride}, strides 4, 8, 16, 32.
+
+        behind: modules by a stage's number, through which its map passes before the next stage.
+        """
         maps = {}
         x = self.stem(images)
-        for stage in CHANNELS:
-            maps[stage] = x = getattr(self, f"stage{stage}")(x)
+        for stage in range(1, self.last + 1):
+            x = getattr(self, f"stage{stage}")(x)
+            if behind is not None and str(stage) in behind:
+                x = behind[str(stage)](x)
+            maps[stage] = x
         return maps
 
     def load_weights(self, file: Path) -> None:
-        """Loads a torchvision ResNet state dict without its classifier, or a .safetensors file with the names of this
-        class, in whatever precision; any other file is a ReidError."""
+        """Loads the stages that are built from a torchvision ResNet state dict, or from a .safetensors file with the
+        names of this class, in whatever precision; any other file is a ReidError."""
         ours = file.suffix == ".safetensors"
         try:
             state = safetensors.torch.load_file(file) if ours else torch.load(file, "cpu", weights_only=True)
@@ -63,8 +72,10 @@ class Backbone(nn.Module):
             raise ReidError(f"{file}: not a torch state dict ({type(error).__name__}); fetch it again") from error
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
             raise ReidError(f"{file}: not a torch state dict (it holds a {type(state).__name__}); fetch it again")
-        try:
-            self.load_state_dict(state if ours else _renamed(state))  # which casts to float32
+        state = state if ours else _renamed(state)
+        absent = tuple(f"stage{stage}." for stage in range(self.last + 1, 5))
+        try:  # casts to float32
+            self.load_state_dict({name: tensor for name, tensor in state.items() if not name.startswith(absent)})
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             what = f"not the weights of a torchvision ResNet-{self.depth}: {first[:160]}"
@@ -76,6 +87,12 @@ def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     names = {"conv1": "stem.0", "bn1": "stem.1", **{f"layer{stage}": f"stage{stage}" for stage in (1, 2, 3, 4)}}
     parts = ((name.partition("."), tensor) for name, tensor in state.items())
     return {f"{names.get(head, head)}.{rest}": tensor for (head, _, rest), tensor in parts if head != "fc"}
+
+
+def check_stages(name: str, stages: Sequence[int], *, needed: bool = True) -> None:
+    """Raises ValueError where these are not distinct stages of the backbone, or are none and one is needed."""
+    right = set(stages) <= set(CHANNELS) and len(set(stages)) == len(stages) >= needed
+    require(right, name, tuple(stages), f"{'one or more ' if needed else ''}distinct stages of {sorted(CHANNELS)}")
 
 
 def stage_size(size: tuple[int, int], stage: int) -> tuple[int, int]:
@@ -119,14 +136,13 @@ class Start:
         if self.kind != "start" or self.file is None:
             return
         how = "train it with `reid train standins/start --budget small` and write it with `reid export`"
+        known = self.file.with_suffix(".sha256")
         if self.digest == MISSING or not self.file.is_file():
-            absent = self.file.with_suffix(".sha256") if self.digest == MISSING else self.file
+            absent = known if self.digest == MISSING else self.file
             raise ReidError(f"{absent}: missing, and networks start from it; fetch it with the checkout, or {how}")
         if (found := file_digest(self.file)) != self.digest:
-            known = self.file.with_suffix(".sha256")
-            raise ReidError(
-                f"{self.file}: its digest is {found}, and {known} says {self.digest}; restore both, or {how}"
-            )
+            what = f"its digest is {found}, and {known} says {self.digest}"
+            raise ReidError(f"{self.file}: {what}; restore both, or {how}")
 
 
 MISSING = "missing"

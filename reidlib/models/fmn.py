@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
 DEPTH = 50
 """§3.1: "a total of 50 parameter layers"."""
@@ -38,59 +39,7 @@ DESCRIPTORS = ("GRN", "LAN", "FMN")
 LARGEST_EXPONENT = 30.0
 """m′ is cut here before exp; see `ASSUMED`, "mask: overflow"."""
 
-ASSUMED = {
-    "g and l": Assumed(
-        "the 2048-d vectors pooled after the last stage",
-        because="L299 and L448 say final fully connected layer, which has one unit an identity; Table 1 prints 2048",
-    ),
-    "backbone": Assumed(
-        "torchvision's ResNet-50, which halves in the 3×3 convolution of a unit: 4.1 billion multiply-adds at 224×224",
-        because="L258 gives 3.8 billion, He et al.'s count with the stride in the 1×1 convolution before it; one "
-        "backbone serves all five papers, and its ImageNet weights are the ones available",
-    ),
-    "stride of the last stage": Assumed(2, because="not stated; the unchanged ResNet"),
-    "classifiers": Assumed(
-        "one linear layer with bias each, weights normal (0.01), no dropout",
-        because="L577 says only that the 1000 units are replaced by one an identity. PAN's code drops entries of the "
-        "pooled vector before them; see the variants of Table 1",
-    ),
-    "Pool1": Assumed(
-        "the output of the stem, after its max pooling",
-        because="L301 takes the output of the first residual block, L256 counts the stem as a block without skip "
-        "connection, and Table 5's best row, Pool1, has the numbers of the full system",
-    ),
-    "LAN: blocks": Assumed(
-        "the stages behind the masked layer: four for Pool1, three, two and one for Res2, Res3 and Res4",
-        because="L286 gives four residual blocks like the corresponding ones of the GRN and says nothing of Table 5's "
-        "other rows; a layer can only be masked before the blocks that look at it",
-    ),
-    "mask: initialisation": Assumed(
-        "normal, for m′ of about 0.05",
-        because="Algorithm 1 says random; so small, the mask starts near 1 and the LAN from features that its ImageNet "
-        "weights know. As g has no negative entry, half of the weights start below the ReLU's corner, at 1, many of "
-        "them for every image",
-    ),
-    "mask: scale of W": Assumed(
-        "the layer holds W √2048 and divides g by √2048",
-        because="a deviation from the text: the function is that of eq. (F.1), but W learns at 1/2048 of the stated "
-        "rate, as if g had a length near 1. At 0.001, a hundredth of the stated rate, W itself with a g of length 40 "
-        "drove the mask to weights of 10⁹ in 7 steps on the small stand-in",
-    ),
-    "mask: index order": Assumed(
-        "column by column, j = ⌊k/h⌋ + 1 and i = k − h(j − 1) + 1 for k from 0",
-        because="eq. (F.2) as printed gives the row 0 for k = h, 2h, …: its k counts from 0 where its j counts from 1",
-    ),
-    "mask: overflow": Assumed(
-        "m′ at most 30, in float32",
-        because="exp(m′) has no bound: float32 ends at m′ = 88, and the squares summed by the next BatchNorm near 44. "
-        "Below 30 (a weight of 10¹³) nothing is changed; a bf16 m′ would move a weight by several percent",
-    ),
-    "second stage: GRN": Assumed(
-        "no gradients, BatchNorm in evaluation mode",
-        because="L390 keeps the weights fixed and is silent on BatchNorm; in evaluation mode g, f and p^G are those of "
-        "the network whose own row stands in Table 1",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the networks, and what is built here. The book lists these."""
 
 
@@ -202,12 +151,9 @@ class FMN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if masked not in MASKED:
-            raise ValueError(f"masked must be one of {tuple(MASKED)}, not {masked!r}")
-        if descriptor not in DESCRIPTORS:
-            raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be a share between 0 and 1, not {alpha!r}")
+        require_one_of("masked", masked, MASKED)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
+        require(0 <= alpha <= 1, "alpha", alpha, "a share between 0 and 1")
         self.masked, self.descriptor, self.alpha = masked, descriptor, alpha
         before = MASKED[masked]
         self.grn = GRN(identities, size=size)
@@ -243,6 +189,5 @@ def join(g: Tensor, l: Tensor, alpha: float) -> Tensor:  # noqa: E741
 def _classifier(identities: int) -> nn.Linear:
     """One unit an identity (§4.2), started small so that the first softmax is flat."""
     classifier = nn.Linear(WIDTH, identities)
-    nn.init.normal_(classifier.weight, std=0.01)
-    nn.init.zeros_(classifier.bias)
+    initialise_classifiers(classifier, std=0.01)
     return classifier

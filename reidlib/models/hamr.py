@@ -12,18 +12,17 @@ Shapes: B images, C channels of the fused map (3840 for four stages), K identiti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pcb import stripe_rows
 from reidlib.models.pooling import adaptive_maximum
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
 STRIPES = 6
 """§4.1: six parts. Every window of the three divisions below is made of whole stripes."""
@@ -53,127 +52,8 @@ CHANNEL_ATTENTIONS = ("sum", "mean", "separate")
 TRIPLETS = ("before BN", "after BN")
 TRIPLETS_OF = ("levels", "parts")
 
-ASSUMED = {
-    "baseline: network": Assumed(
-        "ResNet-50 with stride 1, its last map averaged, a layer to 512, BN and classifier, in every row",
-        because="L1033 calls the ResNet-50 of §4.1 the baseline, and §4.1 has two: the backbone with stride 1 (L576 to "
-        "L584), and the ResNet-50 (IDE) with its stride of 2 (L604 to L612), the only one that it sets against the "
-        "model. With stride 1 and the model's own vector, loss and BN, the rows differ in the added component alone; "
-        "the IDE is a row of its own in Tables 6 to 8",
-    ),
-    "fusion: target": Assumed(
-        "the size of the stage-4 map, also where stage 4 is not among the fused stages",
-        because="§2.1 keeps earlier maps at the size of the last stage's; so the rows of Table 10 share their stripes",
-    ),
-    "fusion: kernel": Assumed(
-        "adaptive max pooling",
-        because="§3.1 says max pooling without a kernel; at 384×128 this is 4×4 and 2×2, stride alike",
-    ),
-    "backbone: stages behind the last fused one": Assumed(
-        "not built", because="Table 10 fuses some stages only; what nothing reads would never be trained"
-    ),
-    "attention: order": Assumed(
-        "the character order is the order of the operations",
-        because="§4.4 says so, and its examples ©+S+C and C+©+S obey it; the sentence that S+C+© starts with CAM does "
-        "not. Under that other reading the rows S+C+© and C+S+© (and ©+S+C and ©+C+S) exchange their networks",
-    ),
-    "attention: use": Assumed(
-        "mask times map, nothing added",
-        because="§3.2 ends at the mask and the caption of Figure 2 only says 'weighted'; CBAM's modules multiply",
-    ),
-    "attention before the fusion": Assumed(
-        "on the max-pooled maps, each stage with weights of its own",
-        because="§3.1 applies SAM to the spatially aligned maps; sharing is not mentioned, and channels differ for CAM",
-    ),
-    "SAM: convolution": Assumed(
-        "7×7, padding 3, without bias, on [mean, maximum] over the channels",
-        because="§3.2 says a convolution; this is the released CBAM file's. The two lines of eq. (1) join in opposite "
-        "orders, which learned weights make equal",
-    ),
-    "CAM: perceptron": Assumed(
-        "two linear layers without bias, reduction 16, ReLU between them, torch's own initialisation",
-        because="§3.2 gives two layers and ReLU; reduction and bias are the released CBAM file's",
-    ),
-    "CAM: scale of its input": Assumed(
-        "the sum of the two pools, as it comes",
-        because="eq. (2). Nothing scales a sum of 3840 means and maxima, so that a step of the first layer moves the "
-        "scores far: from scratch, training drives nearly all weights to 0 or 1, the same for every image. The mean of "
-        "the two pools, a row of Table 2, halves the input and does not prevent it",
-    ),
-    "MGO: levels": Assumed(
-        "six levels; level k has k windows of 7 − k neighbouring stripes, one stripe apart, 21 in all",
-        because="eq. (3) uses k, K, n and l without saying which is which; this is the released file's division",
-    ),
-    "PCB": Assumed(
-        "the six stripes alone, one level, MPFE on each",
-        because="Table 7 ticks PCB in place of MGO; §1 says that PCB has no global feature",
-    ),
-    "stripes that do not divide the map": Assumed(
-        "stripes a to b of a map of h rows span floor(a·h/6) to ceil(b·h/6), as adaptive pooling divides",
-        because="the paper's 24 rows divide by 6; the smallest input of this study gives 8",
-    ),
-    "MPFE: weights": Assumed(
-        "each of the 21 parts its own extractor, last BN and classifier, all linear layers without bias",
-        because="§3.4 does not say; this is the released file's",
-    ),
-    "MPFE: pools": Assumed(
-        "maximum before mean over the whole window",
-        because="§3.4 splices the two; no order given, and the next layer makes it immaterial",
-    ),
-    "rows without MPFE": Assumed(
-        "mean over the window → 512 → BN → classifier",
-        because="the ablation adds MPFE to a baseline whose head is not described; this head is MPFE less the second "
-        "pool and the 1×1 convolution, with the same vector length and the same losses",
-    ),
-    "last BN": Assumed(
-        "weight and bias both learned", because="§3.4 says a BN layer; BNNeck's frozen bias is not named"
-    ),
-    "triplet: vectors": Assumed(
-        "the vectors of one level concatenated, six triplets",
-        because="§3.4 takes the loss on the 512-d vector of a part (L534), which makes M = 21; eq. (4) has two "
-        "letters, and with M = N one would do. The released file forms one a level; a row of Table 2 has one a part",
-    ),
-    "DropBlock": Assumed(
-        "in training, a band of 30 % of a window's rows, full width, the same for the whole batch, is left out of both "
-        "pools; drawn anew for each window of four rows or more",
-        because="§4.1 names it among the augmentations and cites [59], which the paper's own tables call BFE: a band "
-        "dropped for the whole batch. Figure 2 shows no branch for it; on the fused map itself it would empty whole "
-        "stripes, and leaving the band out of the mean keeps training and test alike. At 384×128 a stripe has four "
-        "rows and loses one; a stripe of two rows at half the input would lose half, and is left whole",
-    ),
-    "initialisation": Assumed(
-        "512-d layers: Kaiming by their outputs; BatchNorm scales normal (1, 0.02); classifiers normal (0, 0.001); the "
-        "rest torch's own",
-        because="the text gives none; this is the released file's",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
-
-
-class FirstStages(Backbone):
-    """The backbone up to the stage `last`, stride 1 in stage 4; the stages behind it are not built."""
-
-    def __init__(self, depth: int, *, last: int) -> None:
-        super().__init__(depth, last_stride=1)
-        self.last = last
-        for stage in range(last + 1, 5):
-            delattr(self, f"stage{stage}")
-
-    def forward(self, images: Tensor) -> dict[int, Tensor]:
-        """Maps B × 3 × H × W to {stage: B × channels × h × w}, strides 4, 8, 16, 16."""
-        maps = {}
-        x = self.stem(images)
-        for stage in range(1, self.last + 1):
-            x = getattr(self, f"stage{stage}")(x)
-            maps[stage] = x
-        return maps
-
-    def load_weights(self, file: Path) -> None:
-        """As `Backbone.load_weights`; the stages that are not here are left out."""
-        whole = Backbone(self.depth, last_stride=1)
-        whole.load_weights(file)
-        ours = self.state_dict()
-        self.load_state_dict({name: tensor for name, tensor in whole.state_dict().items() if name in ours})
 
 
 class SAM(nn.Module):
@@ -284,9 +164,21 @@ class HAMR(nn.Module):
         triplets_of: str = "levels",
     ) -> None:
         super().__init__()
-        _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share)
-        _check_choice("triplet", triplet, TRIPLETS)
-        _check_choice("triplets_of", triplets_of, TRIPLETS_OF)
+        check_stages("stages", stages)
+        letters = order.split("+")
+        known = "©" in letters and set(letters) <= {"S", "C", "©"} and len(set(letters)) == len(letters)
+        require(known, "order", order, "© and, once each, S and C joined by '+', as in 'S+©+C'")
+        require_one_of("channel_attention", channel_attention, CHANNEL_ATTENTIONS)
+        require_one_of("parts", parts, LEVELS)
+        require_one_of("extractor", extractor, EXTRACTORS)
+        require_one_of("activation", activation, ACTIVATIONS)
+        require_one_of("triplet", triplet, TRIPLETS)
+        require_one_of("triplets_of", triplets_of, TRIPLETS_OF)
+        require(0 <= dropblock_share < 1, "dropblock_share", dropblock_share, "a share of the rows, from 0 to below 1")
+        if channel_attention != "sum" and "C" not in letters:
+            raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
+        if activation != "ReLU" and not EXTRACTORS[extractor]:
+            raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
         self.map_size = stage_size(size, 3)  # stage 4 keeps the size of stage 3
         if self.map_size[0] < STRIPES:
             raise ValueError(f"size {size} gives a map of {self.map_size[0]} rows; six stripes need at least {STRIPES}")
@@ -297,13 +189,13 @@ class HAMR(nn.Module):
         stripes = stripe_rows(self.map_size[0], STRIPES)
         self.rows = [(stripes[first][0], stripes[end - 1][1]) for first, end in windows]
         channels = sum(CHANNELS[stage] for stage in stages)
-        before, after = _split(order)
+        fusion = letters.index("©")
 
-        self.backbone = FirstStages(50, last=max(stages))
+        self.backbone = Backbone(50, last_stride=1, last=max(stages))
         self.stage_attention = nn.ModuleDict(
-            {str(stage): _attention(before, CHANNELS[stage], channel_attention) for stage in stages}
+            {str(stage): _attention(letters[:fusion], CHANNELS[stage], channel_attention) for stage in stages}
         )
-        self.fused_attention = _attention(after, channels, channel_attention)
+        self.fused_attention = _attention(letters[fusion + 1 :], channels, channel_attention)
         self.extractors = nn.ModuleList(
             MPFE(channels, activation, pools) if (pools := EXTRACTORS[extractor]) else AverageExtractor(channels)
             for _ in windows
@@ -385,33 +277,3 @@ def _attention(letters: Sequence[str], channels: int, pooling: str) -> nn.Module
     """The attentions of one map in their order, by the paper's names."""
     build = {"S": ("SAM", SAM), "C": ("CAM", lambda: CAM(channels, pooling=pooling))}
     return nn.ModuleDict({name: make() for name, make in (build[letter] for letter in letters)})
-
-
-def _split(order: str) -> tuple[list[str], list[str]]:
-    """The letters before © and those behind it."""
-    letters = order.split("+")
-    at = letters.index("©")
-    return letters[:at], letters[at + 1 :]
-
-
-def _check_switches(stages, order, channel_attention, parts, extractor, activation, dropblock_share) -> None:
-    if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
-        raise ValueError(f"stages must be distinct stages out of {sorted(CHANNELS)}, at least one, not {tuple(stages)}")
-    letters = order.split("+")
-    if "©" not in letters or not set(letters) <= {"S", "C", "©"} or len(set(letters)) != len(letters):
-        raise ValueError(f"order must join © and, once each, S and C by '+', as in 'S+©+C', not {order!r}")
-    _check_choice("channel_attention", channel_attention, CHANNEL_ATTENTIONS)
-    _check_choice("parts", parts, LEVELS)
-    _check_choice("extractor", extractor, EXTRACTORS)
-    _check_choice("activation", activation, ACTIVATIONS)
-    if channel_attention != "sum" and "C" not in letters:
-        raise ValueError(f"channel_attention {channel_attention!r} needs a C in order, which is {order!r}")
-    if activation != "ReLU" and not EXTRACTORS[extractor]:
-        raise ValueError(f"activation {activation!r} needs extractor 'MPFE': {extractor!r} has none")
-    if not 0 <= dropblock_share < 1:
-        raise ValueError(f"dropblock_share must be a share of the rows, 0 up to but not 1, not {dropblock_share}")
-
-
-def _check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {tuple(known)}, not {value!r}")

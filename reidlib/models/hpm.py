@@ -16,24 +16,9 @@ from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average, adaptive_maximum
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
-_FIELD = "no text of HPM is among the study's; the field's usual reading"
-ASSUMED = {
-    "HPM: backbone": Assumed("ResNet-50, stage 4 with stride 1", because=_FIELD),
-    "HPM: bins": Assumed(
-        "adaptive pooling, so that rows are shared by two bins where 8 does not divide the map's height",
-        because="at HPM's own 384×128 the 24 rows divide; the smaller inputs of the budgets have 8 or 12",
-    ),
-    "HPM: pooling": Assumed("average and maximum of a bin, summed", because=_FIELD),
-    "HPM: bin head": Assumed(
-        "one for each bin: linear to 256 without bias, BN, ReLU, classifier with bias",
-        because=f"{_FIELD}; on a pooled bin a 1×1 convolution is a linear layer",
-    ),
-    "HPM: loss": Assumed("sum of the bins' cross-entropies, without label smoothing or triplet", because=_FIELD),
-    "HPM: descriptor": Assumed("the bins' 256-d vectors after the ReLU, joined: 3840-d", because=_FIELD),
-    "HPM: initialisation": Assumed("PyTorch's own; normal (0.01) for classifiers", because=_FIELD),
-}
+ASSUMED = assumptions(__file__)
 """What is built here on no text of the study's. The book lists these."""
 
 
@@ -55,10 +40,9 @@ class HPM(nn.Module):
     ) -> None:
         super().__init__()
         rows = stage_size(size, 3)[0]  # stage 4 has stride 1
-        if not pyramid or len(set(pyramid)) != len(pyramid) or not all(1 <= bins <= rows for bins in pyramid):
-            raise ValueError(f"pyramid must be distinct levels of 1 to {rows} bins at {tuple(size)}, not {pyramid}")
-        if pooling not in ("average+maximum", "average", "maximum"):
-            raise ValueError(f"pooling must be 'average+maximum', 'average' or 'maximum', not {pooling!r}")
+        known = pyramid and len(set(pyramid)) == len(pyramid) and all(1 <= bins <= rows for bins in pyramid)
+        require(known, "pyramid", pyramid, f"distinct levels of 1 to {rows} bins at {tuple(size)}")
+        require_one_of("pooling", pooling, ("average+maximum", "average", "maximum"))
         self.pyramid, self.pooling = tuple(pyramid), pooling
         self.backbone = Backbone(50, last_stride=1)
         count = sum(pyramid)

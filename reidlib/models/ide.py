@@ -14,6 +14,7 @@ from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
+from reidlib.spec import require
 
 
 class IDE(nn.Module):
@@ -36,8 +37,7 @@ class IDE(nn.Module):
     ) -> None:
         super().__init__()
         rows = stage_size(size, 4 if last_stride == 2 else 3)[0]
-        if not 1 <= stripes <= rows:
-            raise ValueError(f"stripes must be from 1 to {rows}, the rows of the last map at {size}, not {stripes}")
+        require(1 <= stripes <= rows, "stripes", stripes, f"from 1 to {rows}, the rows of the last map at {size}")
         self.stripes = stripes
         self.backbone = Backbone(depth, last_stride=last_stride)
         self.necks = nn.ModuleList(nn.BatchNorm1d(CHANNELS[4]) for _ in range(stripes * neck))

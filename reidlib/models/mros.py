@@ -14,75 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.models.pcb import check_descriptor, check_stripes, rows_mean, stripe_rows
-from reidlib.spec import Assumed
+from reidlib.models.pcb import DESCRIPTORS, check_stripes, rows_mean, stripe_rows
+from reidlib.spec import assumptions, require_one_of
 
-ASSUMED = {
-    "stride of the last block": Assumed(
-        1,
-        because="§2.1 does not say; the model extends PCB, which removes the last halving, and so does [6]. L197 and "
-        "the title speak of different resolutions, which stride 1 gives in channels alone: two variant rows of Table 1 "
-        "have stride 2, whose 12 rows six stripes divide as well",
-    ),
-    "feature tap": Assumed(
-        "after the last ReLU of blocks 3 and 4", because="§2.1 takes the output of the block, which ends in that ReLU"
-    ),
-    "stripes of a map that s does not divide": Assumed(
-        "stripe i holds every row it touches, from ⌊ih/s⌋ to ⌈(i + 1)h/s⌉",
-        because="§2.1 asks for equal stripes, and the 24 and 12 rows of all budgets give them; for other heights, as "
-        "adaptive pooling does",
-    ),
-    "pooling of a pair": Assumed(
-        "one mean over all rows from the upper stripe's first to the lower stripe's last",
-        because="§2.1 groups adjacent stripes in pairs, then pools; where s divides the height, the mean of the two "
-        "stripes' means is the same",
-    ),
-    "between pooling and BN": Assumed(
-        "nothing: g has the 1024 or 2048 entries of its map",
-        because="§2.1 obtains h from g by BN alone and names no 1×1 convolution such as PCB's",
-    ),
-    "BN": Assumed(
-        "one for each stripe of each level, with learned scale and shift",
-        because="§2.1 says BN layers, in the plural, and Fig. 1's heads stand apart; scale and shift are the layer's "
-        "default ([6] fixes the shift at 0, which this text does not mention)",
-    ),
-    "FC": Assumed(
-        "one linear layer with bias for each stripe of each level, from 1024 or 2048 entries to K",
-        because="§2.1's 2048 and 1024 are the lengths of h4 and h3, so they are read as what goes in; eq. (3) has W, b "
-        "and C classes right after h, and eq. (4) one cross-entropy for each stripe",
-    ),
-    "G": Assumed(
-        "all g joined: T3 before T4, top before bottom, no scaling; 15,360 entries with both levels",
-        because="§2.1 and §2.2 say joined, of g3 and g4 in this order; the length is not printed",
-    ),
-    "settings I and II: triplet and centre losses": Assumed(
-        "on each stripe's own g4, averaged over the stripes; cross-entropy on its h4",
-        because="§3.2 puts all losses on the local vectors g4 and h4; which on which follows Fig. 1, where the metric "
-        "losses stand before BN; the mean follows eq. (4). G adds the squared distances of its parts up, so that the "
-        "centre loss of III weighs five times that of II",
-    ),
-    "settings I to III: levels": Assumed(
-        "T4 alone", because="§3.2 names g4 and h4 in I and II, and g3 enters with IV; III says only h_j"
-    ),
-    "settings I and II: descriptor": Assumed(
-        "all g4 joined, as G in III",
-        because="§2.1 tests G and §3.2 names no other vector; so I, II and III differ in training alone or in stripes",
-    ),
-    "descriptor tested": Assumed(
-        "G, before BN, joined without scaling any part", because="§2.1: G is used at testing; H, all h joined, is ours"
-    ),
-    "cross-entropy": Assumed(
-        "mean over the stripes, in every setting",
-        because="eq. (4) prints the mean over the 2(s − 1) stripes of IV; the other settings have fewer",
-    ),
-    "initialisation": Assumed(
-        "normal (0.001) for the classifiers, their bias 0; BN at scale 1 and shift 0",
-        because="not stated; the weights are those of the released code of [1] and of [6]",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
@@ -116,11 +54,10 @@ class MROS(nn.Module):
         descriptor: str = "G",
     ) -> None:
         super().__init__()
-        if not stages or not set(stages) <= set(CHANNELS) or len(set(stages)) != len(stages):
-            raise ValueError(f"stages must be one or more distinct stages of {sorted(CHANNELS)}, not {tuple(stages)}")
+        check_stages("stages", stages)
         if overlapping and stripes < 2:
             raise ValueError(f"overlapping needs two stripes for a pair, not stripes={stripes}")
-        check_descriptor(descriptor)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
         check_stripes(size, tuple(stages), last_stride, stripes)
         self.stages, self.stripes = tuple(stages), stripes
         self.overlapping, self.global_features, self.descriptor = overlapping, global_features, descriptor

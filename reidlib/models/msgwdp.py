@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
 PATHS = ("1x1", "5x5", "3x3", "average", "maximum")
 """Paths of the multi-scale global branch; the first four are the released file's, the last is ours (Table 6)."""
@@ -55,113 +55,7 @@ RELEASED = dict(nonlocal_after=(), tsa=False, residual=False, pooling="average",
 RELEASED_JUNE = RELEASED | dict(nonlocal_after=(1, 2), non_local="one channel", tsa=True, attention="without 3x3")
 """The same of the file released in June 2022 (b9c8a5d)."""
 
-_LOST = "the sentence or formula is cut off in the text"
-_JUNE = "released in June 2022"
-ASSUMED = {
-    "stages: count": Assumed(
-        "stage 1 to 4 are ResNet's four groups of blocks, behind the stem",
-        because="L13 has a stage 0 before them, with the first convolution and pooling",
-    ),
-    "stride of stage 4": Assumed(1, because="not in the text; the released code has 1"),
-    "Non-local: form": Assumed(
-        "dot product: θᵀφ over the number of positions, applied to g, then a 1×1 convolution, BN, and the sum with the "
-        "input; θ, φ and g have half the channels and a bias",
-        because="L17 describes three identical convolutions giving maps of one size (so nothing is sub-sampled) and "
-        f"is cut off there; this is the module {_JUNE}, but for its inner width of 1, which comes of dividing the "
-        "ratio 2 by itself instead of the channels by it. The usual form of the cited work, the embedded Gaussian, is "
-        "the other reading and a variant row of Table 2",
-    ),
-    "Non-local: start": Assumed(
-        "scale and shift of its BN at 0: the module starts as the identity",
-        because=f"not in the text; {_JUNE}, as in the cited work. Its four convolutions have a gradient from the "
-        "second step on",
-    ),
-    "Non-local: place": Assumed(
-        "after the last unit of the stage, before the next stage", because="L13: 'after stage1 and stage2 respectively'"
-    ),
-    "multi-scale branch: paths": Assumed(
-        "(a) 1×1, (b) 1×1 to 512 then 5×5, (c) 1×1 to 512 then 3×3 twice, (d) 3×3 average pooling then 1×1; each of "
-        "1024 channels, joined, then 1×1 to 2048; no BN and no ReLU",
-        because=f"{_LOST} after 'branch 1 (' (L21); this is the released code",
-    ),
-    "multi-scale branch: first 3×3": Assumed("512 to 1024 channels", because="lost; released code"),
-    "multi-scale branch: C-P2": Assumed("those four paths", because="L55 names it without a description that survives"),
-    "multi-scale branch: sum with stage 4": Assumed(
-        "behind the joining convolution, before pooling",
-        because="L27 sums the branch's map with the stage-4 map, so both still are maps; the released code has no sum",
-    ),
-    "multi-scale branch: head": Assumed(
-        "average pooling, ReLU, then a head like that of the stages with weights of its own",
-        because=f"{_LOST}; L39 gives it the cross-entropy alone; released code: average pooling, ReLU, the 512-d head",
-    ),
-    "TSA: place": Assumed(
-        "one for each path: its mask comes from that path's own 1024-channel map and multiplies it, before the paths "
-        "are joined",
-        because=f"L24 adds it to the multi-scale module and the figure is lost; {_JUNE}, where the TSA of the 3×3 path "
-        "is built and never called: its last convolution is called a second time, which we take for a slip",
-    ),
-    "TSA: operations": Assumed(
-        "mean over channels, 3×3 convolution of stride 2, bilinear resize with aligned corners, 1×1 convolution, "
-        "sigmoid; BN and ReLU behind each convolution, so that the mask is in [0.5, 1)",
-        because=f"L24 states four operations and the first of them, then is cut off; {_JUNE}. L24's ten parameters are "
-        "then the weights of the two convolutions, counted as by HA-CNN, whose wording it has: the released module has "
-        "16 in all",
-    ),
-    "TSA: ten weights": Assumed(
-        "a variant row of Table 4: no BN, no ReLU, no bias",
-        because="L24's ten parameters taken to the letter; the mask then is in (0, 1)",
-    ),
-    "TSA: biases": Assumed("none", because="the BN behind each convolution cancels those of the released module"),
-    "parts: pooling": Assumed(
-        "adaptive average pooling of the stage-4 map: rows shared by two parts where their number does not divide",
-        because="the text says nothing; released code: average pooling. At 384×128 six parts divide the 24 rows",
-    ),
-    "parts: remainder": Assumed(
-        "the plain sum of one or two neighbours",
-        because="L30 says sum; the two inner neighbours are not averaged",
-    ),
-    "parts: adaptive weights": Assumed(
-        "one number in (0, 1) for each part and for each remainder part, from FC to 1/16 of the channels, ReLU, FC, "
-        "sigmoid; the two FC layers are shared by all parts and by both sets",
-        because="L30 and L31: two sets of weights for six parts and six remainder parts, in the place of weights set "
-        "by hand, which are single numbers wherever that work sets them (0.8 and 0.2 in the released code); without "
-        "the ReLU the two layers would be one; weights by channel are the other reading and a row of Table 5",
-    ),
-    "parts: fusion": Assumed(
-        "w_part · part + w_remainder · remainder, the two weights not tied to a sum of 1",
-        because=f"{_LOST} (L33); the released code's 0.8 and 0.2 act so, and two sigmoids need not sum to 1",
-    ),
-    "parts: head": Assumed(
-        "one for each part: dropout 0.5, linear to 256 without bias, BN, dropout 0.5, classifier",
-        because="lost; released code (a bias before the BN would have no effect)",
-    ),
-    "stages: head": Assumed(
-        "BN, LeakyReLU(0.1), linear to 512 without bias, BN, classifier",
-        because="L34 says only FC layer; released code",
-    ),
-    "classifiers": Assumed(
-        "linear; with bias for the parts, without for the stages and the branch",
-        because="lost; released code",
-    ),
-    "losses' shares": Assumed(
-        "cross-entropy: 1 for the branch, 1/2 each stage, 1/P each part; triplet: mean over its vectors",
-        because="Eq. (9) is lost; released code: means over the stages, over the parts and over the triplets",
-    ),
-    "triplet: vectors": Assumed(
-        "raw average- and maximum-pooled vectors of both stages",
-        because="L34 takes it on both poolings; the released code, which has one, takes it before the head",
-    ),
-    "descriptor": Assumed(
-        "512-d vectors after the last BN of the stage-3 and stage-4 heads, joined; neither the branch nor the parts",
-        because="L42 begins with the pooled sums of stage 3 and is cut off; the released code joins the two 512-d "
-        "vectors. The pooled sums themselves, 1024 + 2048 entries, are the other reading and a row of Tables 9 to 11",
-    ),
-    "initialisation": Assumed(
-        "linear layers of the heads: Kaiming by their outputs; BatchNorm scales there: normal (1, 0.02); classifiers: "
-        "normal (0, 0.001); the rest torch's own",
-        because="not known of the text; released code",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the text does not tell about the network, and what is built here. The book lists these."""
 
 
@@ -342,10 +236,14 @@ class MSGWDP(nn.Module):
             ("remainder", remainder, ("neighbours", "others")),
             ("descriptor", descriptor, ("heads", "pooled")),
         ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {choices}, not {value!r}")
-        _check_stages(nonlocal_after, stages)
-        _check_branch(paths, tsa, residual)
+            require_one_of(name, value, choices)
+        check_stages("nonlocal_after", nonlocal_after, needed=False)
+        require_one_of("stages", tuple(stages), ((3, 4), (4,)))
+        known = set(paths) <= set(PATHS) and len(set(paths)) == len(paths)
+        require(known, "paths", tuple(paths), f"distinct ones out of {PATHS}")
+        for name, switch in (("tsa", tsa), ("residual", residual)):
+            if switch and not paths:
+                raise ValueError(f"{name} belongs to the multi-scale branch: without paths it must be False")
         _check_parts(parts, fusion, remainder, size)
         self.stages, self.pooling, self.residual = tuple(stages), pooling, residual
         self.fusion, self.remainder, self.parts, self.descriptor = fusion, remainder, parts, descriptor
@@ -361,7 +259,7 @@ class MSGWDP(nn.Module):
         self.part_heads = nn.ModuleList(_part_head(identities) for _ in range(parts))
 
     def forward(self, images: Tensor) -> Output:
-        maps = self._stage_maps(images)  # {"stage1": …}
+        maps = {f"stage{stage}": map_ for stage, map_ in self.backbone(images, self.non_local).items()}
         logits, shares, vectors, tested = [], [], [], []
         for stage in sorted(self.stages, reverse=True):  # stage 4 first: its accuracy is the one that is logged
             pooled = self._pooled(maps[f"stage{stage}"])  # one or two of B × C
@@ -394,17 +292,6 @@ class MSGWDP(nn.Module):
         if self.part_weights is None:
             return FIXED_WEIGHTS[0] * parts + FIXED_WEIGHTS[1] * remainders
         return self.part_weights(parts) * parts + self.part_weights(remainders) * remainders
-
-    def _stage_maps(self, images: Tensor) -> dict[str, Tensor]:
-        """Map of each stage, after its Non-local module where it has one."""
-        maps = {}
-        x = self.backbone.stem(images)
-        for stage in (1, 2, 3, 4):
-            x = getattr(self.backbone, f"stage{stage}")(x)
-            if str(stage) in self.non_local:
-                x = self.non_local[str(stage)](x)
-            maps[f"stage{stage}"] = x
-        return maps
 
     def _pooled(self, map_: Tensor) -> list[Tensor]:
         pooled = [map_.mean((2, 3))]
@@ -441,26 +328,8 @@ def _part_head(identities: int) -> nn.Sequential:
     return head
 
 
-def _check_stages(nonlocal_after, stages) -> None:
-    if not set(nonlocal_after) <= set(CHANNELS) or len(set(nonlocal_after)) != len(nonlocal_after):
-        raise ValueError(
-            f"nonlocal_after must be distinct stages out of {sorted(CHANNELS)}, not {tuple(nonlocal_after)}"
-        )
-    if tuple(stages) not in ((3, 4), (4,)):
-        raise ValueError(f"stages must be (3, 4) or (4,), not {tuple(stages)}")
-
-
-def _check_branch(paths, tsa, residual) -> None:
-    if not set(paths) <= set(PATHS) or len(set(paths)) != len(paths):
-        raise ValueError(f"paths must be distinct ones out of {PATHS}, not {tuple(paths)}")
-    for name, switch in (("tsa", tsa), ("residual", residual)):
-        if switch and not paths:
-            raise ValueError(f"{name} belongs to the multi-scale branch: without paths it must be False")
-
-
 def _check_parts(parts, fusion, remainder, size) -> None:
-    if not isinstance(parts, int) or parts < 0:
-        raise ValueError(f"parts must be a whole number from 0, not {parts!r}")
+    require(isinstance(parts, int) and parts >= 0, "parts", parts, "a whole number from 0")
     if fusion != "plain" and parts < 2:
         raise ValueError(f"fusion needs two parts or more, not parts={parts}; give fusion='plain'")
     if fusion == "plain" and remainder != "neighbours":

@@ -15,40 +15,11 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
 DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
 
-ASSUMED = {
-    "stripes of a map that p does not divide": Assumed(
-        "stripe i holds every row it touches: from ⌊ih/p⌋ to ⌈(i + 1)h/p⌉; two neighbours may share a row",
-        because="24 rows are six times four; the paper knows no other map, and a budget's smaller input has 8 or 12",
-    ),
-    "1×1 convolution": Assumed(
-        "one for all stripes, without bias, with BatchNorm and ReLU behind it",
-        because="the paper speaks of one convolutional layer; sharing, BatchNorm and ReLU are the released code's",
-    ),
-    "dropout": Assumed(
-        "none",
-        because="the paper names none; the released code drops half of g in front of the 1×1 convolution by default",
-    ),
-    "descriptor": Assumed(
-        "each stripe's vector at unit length, then joined",
-        because="the paper says joined; the released code scales each stripe's vector first",
-    ),
-    "descriptor tested": Assumed(
-        "G",
-        because="the paper tests both G and H; G is the longer and the one that the released code tests",
-    ),
-    "metric losses": Assumed(
-        "the vectors g, should a row ask for one",
-        because="PCB has none; g is what its descriptor G is made of",
-    ),
-    "initialisation": Assumed(
-        "He normal for the 1×1 convolution (fan out), normal (0.001) for the classifiers",
-        because="not stated; the released code's",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the PCB paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
@@ -73,9 +44,8 @@ class PCB(nn.Module):
         descriptor: str = "G",
     ) -> None:
         super().__init__()
-        if width < 1:
-            raise ValueError(f"width must be 1 or more, not {width}")
-        check_descriptor(descriptor)
+        require(width >= 1, "width", width, "1 or more")
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
         check_stripes(size, (4,), last_stride, stripes)
         self.stripes, self.descriptor = stripes, descriptor
 
@@ -112,16 +82,10 @@ def rows_mean(map_: Tensor, top: int, end: int) -> Tensor:
 
 def check_stripes(size: tuple[int, int], stages: tuple[int, ...], last_stride: int, stripes: int) -> None:
     """Raises ValueError where a stage's map for an input of `size` has fewer rows than there are stripes."""
-    if stripes < 1:
-        raise ValueError(f"stripes must be 1 or more, not {stripes}")
+    require(stripes >= 1, "stripes", stripes, "1 or more")
     for stage in stages:
         # A last stage of stride 1 has the map size of the stage before it.
         rows = stage_size(size, 3 if stage == 4 and last_stride == 1 else stage)[0]
         if rows < stripes:
             where = f"stage {stage} has {rows} at size={tuple(size)}, last_stride={last_stride}"
             raise ValueError(f"stripes={stripes} need as many rows; the map of {where}")
-
-
-def check_descriptor(descriptor: str) -> None:
-    if descriptor not in DESCRIPTORS:
-        raise ValueError(f"descriptor must be one of {DESCRIPTORS}, not {descriptor!r}")

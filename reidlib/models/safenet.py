@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reidlib.models.backbone import CHANNELS, Backbone, stage_size
+from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import Assumed
+from reidlib.spec import assumptions, require, require_one_of
 
 ANCHOR_KERNELS = {
     "small": {"horizontal": (2, 4), "vertical": (4, 2), "square": (3, 3)},
@@ -35,74 +35,7 @@ DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
 AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
 """What may stand between the bottleneck's BatchNorm and the classifier; see `ASSUMED`, "bottleneck"."""
 
-CHOICES = {"anchor_size": tuple(ANCHOR_KERNELS), "after_bottleneck": AFTER_BOTTLENECK, "descriptor": DESCRIPTORS}
-
-ASSUMED = {
-    "feature tap": Assumed(
-        "after the last ReLU of each stage",
-        because="L212 takes the last layer of a stage; in ResNet that layer is the ReLU after the addition",
-    ),
-    "scale normalisation: BN and ReLU": Assumed(
-        "after each of the three convolutions",
-        because="L254 lists three convolutions 'following by BatchNormalization and ReLU' and Figure 1 is not in the "
-        "text; this is the reading in which no two convolutions merge into one linear map",
-    ),
-    "scale normalisation: widths": Assumed(
-        "C in all three convolutions",
-        because="L253 speaks of learning after the number of channels changed, so the first convolution changes it",
-    ),
-    "scale normalisation: shortcut": Assumed(
-        "a bare 1×1 convolution without bias, also where the channels already match",
-        because="L256 says only that the shortcut is a 1×1 convolution; W_s of eq. (S.1) is a matrix without bias",
-    ),
-    "scale normalisation: after the addition": Assumed("nothing", because="eq. (S.1) ends with the sum"),
-    "local branch: modules": Assumed(
-        "scale normalisation of its own, with the same C as the global branch",
-        because="L307 names its normalised maps l^C apart from g^C and gives no second C",
-    ),
-    "anchors: output": Assumed(
-        "one map an anchor, linear, without bias",
-        because="eq. (S.2) sums over all C channels and has neither activation nor bias; the bottleneck's BatchNorm "
-        "would take a bias out again",
-    ),
-    "anchors: sharing": Assumed(
-        "own weights at each scale",
-        because="L308 applies the anchors to each scale and does not say that the scales share weights",
-    ),
-    "anchors: padding of the other sizes": Assumed(
-        "(kernel − 1) // 2 with stride 2",
-        because="it gives Table 1's paddings for the middle set and the same output size for all sets",
-    ),
-    "fusion": Assumed(
-        "concatenation, global before local, deep before shallow, no scaling",
-        because="L357 speaks of straightforward concatenation. The flattened entries then vary more than the pooled "
-        "ones, about three times as much in an untrained network, and no layer before the bottleneck evens this out",
-    ),
-    "bottleneck": Assumed(
-        "linear, BatchNorm, ReLU, dropout 0.5, then the classifier",
-        because="L354 says a two-layer fully connected block and no more; this is the block of open-reid's ResNet. "
-        "Table 3 has a row with the linear layer and its BatchNorm alone",
-    ),
-    "bottleneck as descriptor": Assumed(
-        "after the ReLU: what the classifier reads at test time", because="L651 names the layer alone"
-    ),
-    "eq. (S.3): f": Assumed(
-        "the input of the classifier, which is the bottleneck",
-        because="L388 calls it the classifier feature; W and b are those of the classifier, so that W f + b are its "
-        "scores and f is what it reads",
-    ),
-    "head of every row": Assumed(
-        "joined vectors → bottleneck (1024) → classifier, descriptor = bottleneck",
-        because="L604 keeps one setting for the whole of Table 5, and the text describes one head only (L354); which "
-        "vector its upper rows are tested on is not said. Their variants test the joined vector of the same networks",
-    ),
-    "initialisation": Assumed(
-        "He normal (fan out) for the scale normalisation and the bottleneck, normal (0.001) for the classifier, "
-        "torch's default (by fan in) for the anchors",
-        because="not stated; the first three are open-reid's. An anchor has one output and 2048 or more inputs: by fan "
-        "out its map would be some forty times as large as by fan in",
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
@@ -172,11 +105,15 @@ class SafeNet(nn.Module):
         descriptor: str = "bottleneck",
     ) -> None:
         super().__init__()
-        _check_scales(global_scales, channels, local_scales, anchors)
-        chosen = {"anchor_size": anchor_size, "after_bottleneck": after_bottleneck, "descriptor": descriptor}
-        for name, value in chosen.items():
-            if value not in CHOICES[name]:
-                raise ValueError(f"{name} must be one of {CHOICES[name]}, not {value!r}")
+        check_stages("global_scales", global_scales)
+        check_stages("local_scales", local_scales, needed=False)
+        require_one_of("anchor_size", anchor_size, ANCHOR_KERNELS)
+        require_one_of("after_bottleneck", after_bottleneck, AFTER_BOTTLENECK)
+        require_one_of("descriptor", descriptor, DESCRIPTORS)
+        known = anchors and set(anchors) <= set(ANCHOR_KERNELS["middle"])
+        require(known or not local_scales, "anchors", tuple(anchors), f"some of {sorted(ANCHOR_KERNELS['middle'])}")
+        if local_scales and channels is None:
+            raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
         self.descriptor = descriptor
         self.global_scales, self.local_scales = tuple(global_scales), tuple(local_scales)
         kernels = {name: ANCHOR_KERNELS[anchor_size][name] for name in anchors}
@@ -237,15 +174,3 @@ def _anchor_map_length(size: tuple[int, int], kernels: dict[str, tuple[int, int]
         raise ValueError(f"anchors {kernels} do not share one output size on a map of {size}: {sizes}; use an even map")
     height, width = sizes.pop()
     return height * width
-
-
-def _check_scales(global_scales, channels, local_scales, anchors) -> None:
-    for name, scales in (("global_scales", global_scales), ("local_scales", local_scales)):
-        if not set(scales) <= set(CHANNELS) or len(set(scales)) != len(scales):
-            raise ValueError(f"{name} must be distinct stages out of {sorted(CHANNELS)}, not {tuple(scales)}")
-    if not global_scales:
-        raise ValueError("global_scales must name at least one stage: the descriptor starts from the global branch")
-    if local_scales and channels is None:
-        raise ValueError("the local branch works on normalised maps: give channels (C) together with local_scales")
-    if local_scales and (not anchors or not set(anchors) <= set(ANCHOR_KERNELS["middle"])):
-        raise ValueError(f"anchors must be some of {sorted(ANCHOR_KERNELS['middle'])}, not {tuple(anchors)}")

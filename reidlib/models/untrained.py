@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.output import Output
+from reidlib.spec import require
 
 
 class RandomFeatures(nn.Module):
@@ -45,8 +46,7 @@ class ColourHistogram(nn.Module):
         bins: tuple[int, int, int] = (12, 4, 6),
     ) -> None:
         super().__init__()
-        if size[0] % stripes:
-            raise ValueError(f"stripes must divide the height of {size}, not {stripes}")
+        require(size[0] % stripes == 0, "stripes", stripes, f"a number that divides the height of {size}")
         self.stripes, self.bins = stripes, tuple(bins)
         from torchvision.models import ResNet50_Weights  # takes two seconds
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from reidlib import losses, papers
 from reidlib.models.fmn import FMN, GRN, WIDTH
-from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table, assumptions
 
 GRN_RECIPE = Recipe(
     start=Stated("imagenet", where="§4.2: pre-trained on ImageNet; Algorithm 1: θo → θg, θo → θl"),
@@ -20,8 +20,7 @@ GRN_RECIPE = Recipe(
         (224, 224), because="not stated; Table 5 gives a 56×56 mask at Pool1, which ResNet's stem makes of 224×224"
     ),
     crop_scale=Assumed(
-        (0.7225, 1.0),
-        because="L585 says cropping and no sizes; PAN's code crops sides of 0.85 to 1 of the image's",
+        (0.7225, 1.0), because="L585 says cropping and no sizes; PAN's code crops sides of 0.85 to 1 of the image's"
     ),
     aspect_ratio=Assumed(
         (1.0, 1.0),
@@ -51,56 +50,13 @@ GRN_RECIPE = Recipe(
 
 FMN_RECIPE = GRN_RECIPE.but(
     epochs=Assumed(
-        45,
-        because="L583 trains until the network converges; PAN's second stage goes on for ten epochs after its drop",
+        45, because="L583 trains until the network converges; PAN's second stage goes on for ten epochs after its drop"
     ),
     weight_decay=Assumed(1e-4, because="not stated; as in the first stage. PAN's second stage has 0.0005"),
     milestones=Stated((35,), where="§4.2: the rate of MN and LAN is reduced after 35 epochs"),
 )
 
-ASSUMED = {
-    "rates by layer": Assumed(
-        "0.1 for pre-trained and new layers alike",
-        because="L581 names branches, not layers; PAN's code multiplies this 0.1 by factors far below 1 in the "
-        "pre-trained layers, of which the paper says nothing. W alone deviates: it learns at 0.1/2048 (see the "
-        "network's list)",
-    ),
-    "crop: draw": Assumed("area and place uniform", because="L585 gives no distribution; MatConvNet's, in PAN's code"),
-    "test images": Assumed(
-        "the whole image resized, no mirror image",
-        because="L585 crops and flips in training only; PAN's code adds the features of image and mirror image, which "
-        "a variant of Table 1 measures",
-    ),
-    "AP": Assumed(
-        "trapezoid",
-        because="L594 calculates the area under the precision-recall curve; Market-1501's MATLAB rule, which is in "
-        "PAN's code, sums it by trapezoids",
-    ),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; those of the weights it starts from"),
-    "resizing": Assumed(
-        "bilinear, with antialias when an image is read", because="not stated; PAN's code takes bicubic"
-    ),
-    "dropout": Assumed("none", because="not stated; PAN's code has 0.75 and, in its second stage, 0.9"),
-    "as in PAN: what cannot be followed": Assumed(
-        "test images of 224×224 for both networks, decay and running averages of BatchNorm as everywhere here",
-        because="PAN tests its first network at 256×256, where a mask of 56×56 does not fit; it has no decay in "
-        "BatchNorm, and a running average that moves by 0.001 of each batch",
-    ),
-    "without the ranking loss": Assumed(
-        "the second stage with its cross-entropy alone",
-        because="the text calls the multi-task objective better (L21) and prints no row without it",
-    ),
-    "sampling": Assumed(
-        "every image once an epoch, in a new order, the last incomplete batch left out",
-        because="not stated; both losses look at single images",
-    ),
-    "Market-1501": Assumed("single query", because="L544 says the original evaluation protocols and not which"),
-    "CUHK03": Assumed(
-        "labeled and detected boxes trained and tested apart",
-        because="§4.1 calls them two data sets, and Tables 1 and 4 print them so",
-    ),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about training, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
@@ -111,20 +67,17 @@ SMOKE = papers.SMOKE | dict(
     )
 )
 
+OUR_RATES = {"classifier": 0.002, "rest": 0.02}
+
 SMALL = papers.SMALL | dict(
     epochs=Assumed(8, because="about five minutes a stage on one core; both stages are shortened alike"),
     batch=Assumed(16, because="a batch of 64 would leave ten steps an epoch; 16 leaves 40"),
-    rates=Assumed(
-        {"classifier": 0.002, "rest": 0.02},
-        because="of three pairs the one with the highest mAP among training identities held out",
-    ),
+    rates=Assumed(OUR_RATES, because="of three pairs the one with the highest mAP among training identities held out"),
 )
 
 MEDIUM = papers.MEDIUM | dict(
     epochs=Assumed(8, because=f"25 and 45 epochs shortened alike {papers.MEDIUM_LIMIT}"),
-    rates=Assumed(
-        {"classifier": 0.002, "rest": 0.02}, because="those of budget small, where they were chosen; never run yet"
-    ),
+    rates=Assumed(OUR_RATES, because="those of budget small, where they were chosen; never run yet"),
 )
 
 CLASSIFICATION = {"cross_entropy": Loss(losses.cross_entropy)}
@@ -200,11 +153,10 @@ PAN_DROPOUT = dict(dropout=Assumed(0.9, because=f"{_PAN}, second stage"))
 
 RERANKED = dict(
     reranking="k-reciprocal",
-    reranking_options=dict(
-        k1=Assumed(20, because="§3.5 gives no parameters; the default of [45]"),
-        k2=Assumed(6, because="§3.5 gives no parameters; the default of [45]"),
-        lambda_=Assumed(0.3, because="§3.5 gives no parameters; the default of [45]"),
-    ),
+    reranking_options={
+        name: Assumed(value, because="§3.5 gives no parameters; the default of [45]")
+        for name, value in dict(k1=20, k2=6, lambda_=0.3).items()
+    },
 )
 
 table = partial(
@@ -264,15 +216,10 @@ TABLE_2 = table(
     rows=COMPARED,
 )
 
-TABLE_3 = table(
-    name="table3",
-    title="Comparison on DukeMTMC-reID",
-    datasets=("dukemtmc",),
-    printed_as=("", "re-ranked"),
-    rows=COMPARED,
-)
+TABLE_3 = replace(TABLE_2, name="table3", title="Comparison on DukeMTMC-reID", datasets=("dukemtmc",))
 
-TABLE_4 = table(
+TABLE_4 = replace(
+    TABLE_2,
     name="table4",
     title="Comparison on CUHK03, new protocol",
     datasets=("cuhk03-np-detected", "cuhk03-np-labeled"),
@@ -280,7 +227,6 @@ TABLE_4 = table(
         "cuhk03-np-detected": ("detected", "detected+re-ranked"),
         "cuhk03-np-labeled": ("labeled", "labeled+re-ranked"),
     },
-    rows=COMPARED,
 )
 
 TABLE_5 = table(

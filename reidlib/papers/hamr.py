@@ -16,7 +16,7 @@ from typing import Any
 from reidlib import losses, papers
 from reidlib.models.hamr import HAMR
 from reidlib.models.ide import IDE
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, assumptions
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1, L576: ResNet-50 with weights pre-trained on ImageNet"),
@@ -50,81 +50,7 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
-ASSUMED = {
-    "eq. (5): first epoch": Assumed(
-        "e = 1", because="e = 0 would train an epoch at rate 0, and the last step ends at 150"
-    ),
-    "random cropping: border": Assumed("black", because="not stated; the usual padding"),
-    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; the weights were trained so"),
-    "triplet: mining and distance": Assumed(
-        "batch-hard, Euclidean distance of the vectors as they come, mean over the batch",
-        because="§3.4 names the triplet loss only; the released code mines the hardest pairs",
-    ),
-    "test: mirror image": Assumed(
-        "not added",
-        because="§3.4 takes the last BN's output and names no mirror image; the released code adds its features, which "
-        "Table 2 measures in a row of its own",
-    ),
-    "AP": Assumed(
-        "trapezoid",
-        because="L636 names mAP and no rule; the released test writes pytorch_result.mat for an evaluation that is not "
-        "among its files, and layumi's, which reads a file of that name and form, sums by trapezoids",
-    ),
-    "baseline, IDE of §4.1": Assumed(
-        "as the ResNet-50 (IDE) of the training time, without label smoothing",
-        because="L1033 takes the baseline from §4.1, where IDE stands beside the model; smoothing is a trick",
-    ),
-    "baseline: losses": Assumed(
-        "the identity loss without smoothing, and the triplet loss",
-        because="§4.4 follows the same training settings in every row and counts label smoothing among the tricks",
-    ),
-    "baseline: augmentation": Assumed(
-        "flipping, cropping and DropBlock stay, erasing goes",
-        because="§4.4 counts only random erasing, label smoothing and warm-up as tricks",
-    ),
-    "baseline: rate": Assumed("eq. (5) from its second line on, 0.01 from the first epoch", because="no warm-up"),
-    "Table 6: the fusion": Assumed(
-        "arrives with '+ SAM'; the rows above it use stage 4 alone",
-        because="no row of Tables 6 to 8 is its own. Table 9's rows S and C are said to use stage 4 only, its first "
-        "row is Table 6's '+ MGO', and its S alone (94.9/86.6) is not Table 6's '+ SAM' (95.3/87.2)",
-    ),
-    "Table 7: one component alone": Assumed(
-        "on the baseline's stage-4 map, without tricks and without fusion",
-        because="the tick marks lost their columns (the labels of these rows are inferred); §4.4 adds the components "
-        "to the baseline one by one, and where it attaches an attention alone (Table 9) it uses stage 4 only",
-    ),
-    "Table 10: recipe": Assumed(
-        "that of the full model in every row",
-        because="its last row is the full model's number, although the text mentions random erasing only. Its stage 4 "
-        "(93.72/86.05, with attention) is below Table 9's stage 4 without attention (94.7/86.5): both cannot share one "
-        "setting",
-    ),
-    "Table 10: attention": Assumed(
-        "S on each stage that is kept, C on what they join to",
-        because="not stated; the model's best order, with fewer stages",
-    ),
-    "cross-domain": Assumed(
-        "no adaptation, statistics of the training set", because="§4.4 trains on one set, tests on one"
-    ),
-    "training time: ResNet-50 (IDE)": Assumed(
-        "the last map averaged, one classifier with bias, its cross-entropy smoothed as the model's, no triplet loss, "
-        "no DropBlock, which acts on the model's windows; input, batches, flip, crop, erasing and epochs are the "
-        "model's",
-        because="§4.1, L604 names the network alone; L598 keeps one setting everywhere, and IDE is by its name a "
-        "classifier of identities",
-    ),
-    "training time: what is compared": Assumed(
-        "the ratio of the minutes, 100/180, between runs on one machine; the test is not counted",
-        because="minutes depend on the machine and the budget, and §4.1, L604 speaks of training",
-    ),
-    "irregular boxes": Assumed(
-        "training and test images alike, shifted by a tenth of the box's height (standard deviation), three times what "
-        "the stand-in's detector does, against boxes as drawn by hand",
-        because="L29 names irregular boxes and no table tests them; one box in ten is then off by more than a stripe",
-    ),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
@@ -177,8 +103,7 @@ BASELINE = dict(stages=(4,), order="©", parts="global", extractor="average")
 IDE_STRIDE = Stated(2, where="§4.1, L608: the model takes longer because it cancels the last halving of the map")
 
 WITHOUT_TRICKS: dict[str, Any] = dict(
-    recipe=dict(erasing=0.0, warmup_epochs=0, warmup=0.0),
-    losses={"cross_entropy": Loss(losses.cross_entropy)},
+    recipe=dict(erasing=0.0, warmup_epochs=0, warmup=0.0), losses={"cross_entropy": Loss(losses.cross_entropy)}
 )
 """§4.4, L1007: the bag of tricks is random erasing, label smoothing and the warm-up."""
 
@@ -212,8 +137,7 @@ RELEASED_RECIPE = dict(
         -0.067, because="the release counts epochs from 0 and begins at 3e-4: with e from 1 that is −0.067 + 0.097 e"
     ),
     warmup_to=Assumed(
-        0.903,
-        because="its eleventh epoch has the full rate; the file that holds the shape is missing, read as a line",
+        0.903, because="its eleventh epoch has the full rate; the file that holds the shape is missing, read as a line"
     ),
 )
 
@@ -226,6 +150,7 @@ AS_RELEASED = Row(
     note="no attention, LeakyReLU, triplet after the last BN, no crop, no DropBlock, a warm-up that begins at 3e-4, a "
     "new optimiser every epoch, features of the mirror image added",
 )
+OWN_ROWS = (Row("Ours"), AS_RELEASED)
 
 STAGES = {
     "stage 1": (1,),
@@ -253,8 +178,7 @@ TABLE_2 = table(
     title="Comparisons on Market-1501",
     datasets=("market1501",),
     rows=(
-        Row("Ours"),
-        AS_RELEASED,
+        *OWN_ROWS,
         Row("Ours", options=dict(order="©"), variant="as-released: no attention"),
         Row(
             "Ours",
@@ -282,27 +206,17 @@ TABLE_2 = table(
     ),
 )
 
-TABLE_3 = table(
-    name="table3",
-    title="Comparisons on DukeMTMC-reID",
-    datasets=("dukemtmc",),
-    rows=(Row("Ours"), AS_RELEASED),
-)
+TABLE_3 = table(name="table3", title="Comparisons on DukeMTMC-reID", datasets=("dukemtmc",), rows=OWN_ROWS)
 
 TABLE_4 = table(
     name="table4",
     title="Comparison results on CUHK03, new protocol, labeled and detected boxes",
     datasets=("cuhk03-np-labeled", "cuhk03-np-detected"),
     printed_as={"cuhk03-np-labeled": "labeled", "cuhk03-np-detected": "detected"},
-    rows=(Row("Ours"), AS_RELEASED),
+    rows=OWN_ROWS,
 )
 
-TABLE_5 = table(
-    name="table5",
-    title="Comparisons on MSMT17",
-    datasets=("msmt17",),
-    rows=(Row("Ours"), AS_RELEASED),
-)
+TABLE_5 = table(name="table5", title="Comparisons on MSMT17", datasets=("msmt17",), rows=OWN_ROWS)
 
 ADDED_IN_TURN = (
     *BASELINES,

@@ -16,7 +16,7 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.models.mros import MROS
 from reidlib.models.pcb import PCB
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, assumptions
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§2.1, L277: ResNet-50 trained on ImageNet"),
@@ -51,61 +51,7 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
-ASSUMED = {
-    "warm-up: shape": Assumed("linear, by epoch", because="not stated; that of [6] and [14]"),
-    "Adam: constants": Assumed(
-        "β 0.9 and 0.999, ε 1e-8; weight decay added to the gradient",
-        because="not stated; torch's defaults, as in [6] ([14] prints 0.99 for the second)",
-    ),
-    "rate: layers": Assumed("one rate for the backbone and the new layers", because="§3.1 names one"),
-    "augmentation: order": Assumed(
-        "border and crop, mirror, normalisation, erasing",
-        because="§3.1 lists them and names no order; the place of the crop is uniform, so that mirroring before it, as "
-        "[6] does, draws from the same images",
-    ),
-    "erasing: fill": Assumed(
-        "0 after normalisation, which is ImageNet's mean colour",
-        because="L534 says pixel mean values; [6] writes those numbers (0.485 and so on) into the normalised image, "
-        "where they are a lighter colour",
-    ),
-    "erasing: draws": Assumed(
-        "area uniform, ratio log-uniform, the first of ten sizes that fits",
-        because="not stated; tall as often as wide. The code of [6] draws the ratio uniformly, a hundred times at most",
-    ),
-    "border": Assumed("black, before normalisation", because="§3.1 says zero padding; so does [6], on the raw image"),
-    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
-    "two GPUs": Assumed(
-        "one device: BatchNorm sees all 128 images, the triplet loss mines among them",
-        because="§3.1 names two GPUs and not how they share a batch; eq. (1) runs over all P × K images",
-    ),
-    "triplet: distance": Assumed(
-        "Euclidean, of the vectors as they come", because="eq. (1) normalises nothing; its norm is not squared"
-    ),
-    "eq. (3)": Assumed(
-        "with the minus sign that it lacks, mean over the batch",
-        because="a loss is to fall; eq. (1), (2) and (3) are all sums over the batch, so that the mean of all three "
-        "keeps their proportion and makes the rate independent of the batch",
-    ),
-    "settings I and II: losses": Assumed(
-        "the same weights as in III and IV", because="§3.2 says that all loss functions are applied"
-    ),
-    "test: distance": Assumed(
-        "Euclidean, of vectors at unit length", because="not stated; the field's, and that of [6]"
-    ),
-    "test: mirror image": Assumed("not added", because="§2.1 tests G and names no mirror image"),
-    "AP": Assumed(
-        "plain",
-        because="L499 calls it the area under the precision-recall curve and gives no rule of summing; the code of [6] "
-        "averages the precision at the right answers. FMN has the same words and follows PAN, whose code sums "
-        "trapezoids; records hold both",
-    ),
-    "re-ranking: start": Assumed("cosine distance of G", because="not stated; where ECN's released code starts"),
-    "Table 2: PCB under this recipe": Assumed(
-        "the sum of its cross-entropies alone, without label smoothing; all else as for MROS",
-        because="the printed number is PCB's own, of another recipe; this row of ours separates model from recipe",
-    ),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
@@ -145,10 +91,7 @@ MEAN = Assumed("mean", because="eq. (1) to (3) are all sums over the batch; thei
 TRIPLET = Loss(
     losses.triplet,
     weight=Stated(1.0, where="§2.2, L462 and eq. (5): as much as the cross-entropy"),
-    options=dict(
-        margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"),
-        reduction=MEAN,
-    ),
+    options=dict(margin=Assumed(0.3, because="§2.2 names α and no value; that of [6]"), reduction=MEAN),
 )
 CENTRE = Loss(
     losses.Centre,

@@ -19,7 +19,7 @@ from reidlib import losses, papers
 from reidlib.models.hpm import HPM
 from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED, RELEASED_JUNE
 from reidlib.models.pcb import PCB
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings, assumptions
 
 OURS = "label of ours: the printed table is lost"
 """Begins the note of every row whose printed label and numbers are not known."""
@@ -63,49 +63,7 @@ TRIPLET = Loss(
 )
 """Both with weight 1: the weights of Eq. (9) are lost, the released code adds the two up."""
 
-ASSUMED = {
-    "resizing": Assumed(
-        "bilinear, with antialias when an image is read",
-        because="not stated; the released code takes bicubic to train and bilinear to test",
-    ),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="not stated; the field's values"),
-    "triplet: distance": Assumed(
-        "batch-hard, Euclidean distance of the raw vectors",
-        because=f"Eq. (8) is lost; {_LOST}batch-hard on the raw pooled vectors",
-    ),
-    "base of the tables": Assumed(
-        "the whole model, less or other than it in the one thing that a table is about",
-        because="the captions do not say which modules are in place; table 2 alone starts from the baseline",
-    ),
-    "baseline of table 2": Assumed(
-        "ResNet-50 with the heads of stage 3 and stage 4, average and maximum pooling, all losses that remain",
-        because="L53 names three modules; the supervision of both stages (L34) is none of them",
-    ),
-    "baselines of figure 9": Assumed(
-        "input, batches, schedule and mirror images as for the paper's own model",
-        because="the text says that the models were reproduced, and gives no settings",
-    ),
-    "input of the as-released rows": Assumed(
-        "256×128, but where a budget has a size for all rows",
-        because="the release has 256×128; at a smaller budget one size for all rows leaves the network as the one "
-        "difference",
-    ),
-    "RK": Assumed(
-        "k-reciprocal encoding, from squared distances",
-        because="L61 and L66 name it by two letters; the released re_ranking.py is this method. It squares the squared "
-        "distance once more, which keeps every rank list and changes the weights of neighbours: taken for a slip",
-    ),
-    "multi-query": Assumed(
-        "mean of the unit vectors of the query's identity in its camera",
-        because="not stated; the released evaluate.py averages vectors that were stored at unit length",
-    ),
-    "multi-query: re-ranking": Assumed(
-        "the four printed numbers are without it",
-        because="L66 gives them for multi-query and names RK in its next sentence; a row of Table 8 has both",
-    ),
-    "AP": Assumed("trapezoid", because="not stated; the released code evaluates by Market-1501's MATLAB rule"),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-}
+ASSUMED = assumptions(__file__)
 """What is not known about training and testing, beside the recipe's own values. The book lists these."""
 
 SMALL = papers.SMALL | dict(
@@ -133,9 +91,7 @@ FULL = Settings(
     model=MSGWDP,
     recipe=RECIPE,
     losses={"cross_entropy": IDENTITY, "triplet": TRIPLET},
-    testing=TestSettings(
-        flip=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added"),
-    ),
+    testing=TestSettings(flip=Assumed(True, because=f"{_LOST}features of the image and of its mirror image are added")),
 )
 
 WITHOUT_NL = dict(nonlocal_after=())
@@ -396,10 +352,7 @@ FIGURE_9 = table(
             note="label of L77; read as the stage-4 head alone, average-pooled, with the losses of the paper",
         ),
         baseline(
-            "PCB",
-            model=PCB,
-            losses=OWN_LOSS,
-            note="label of L69; also the model beside which Fig. 8 sets its maps",
+            "PCB", model=PCB, losses=OWN_LOSS, note="label of L69; also the model beside which Fig. 8 sets its maps"
         ),
         baseline("HPM", model=HPM, losses=OWN_LOSS, note="label of L74"),
         Row("our model", note="label of L66; the network of the other tables"),

@@ -17,7 +17,7 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.data import cuhk03
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings, assumptions
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1: backbone pre-trained on ImageNet"),
@@ -41,64 +41,7 @@ RECIPE = Recipe(
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
 
-ASSUMED = {
-    "crop: draw": Assumed(
-        "area and ratio uniform in their intervals, place uniform; a box that does not fit is drawn again, at most ten "
-        "times in all, then the whole image is taken",
-        because="L397 gives the two intervals alone; they are the constants of open-reid's RandomSizedRectCrop, which "
-        "has this rule",
-    ),
-    "mean and deviation": Assumed("ImageNet's, by channel", because="L402 names no values; open-reid's"),
-    "resizing": Assumed("bilinear, with antialias when an image is read", because="not stated"),
-    "sampling": Assumed(
-        "every image once an epoch, in a new order, the last incomplete batch left out",
-        because="not stated; open-reid's",
-    ),
-    "AP": Assumed(
-        "plain",
-        because="L488 names mAP and no rule. open-reid asks scikit-learn, whose rule is this one since version 0.19 of "
-        "August 2017, and was by trapezoids before; records hold both",
-    ),
-    "weights tested": Assumed("those of the last epoch", because="not stated; nothing may be selected on the test set"),
-    "Tables 2 to 4: Single scale, Global only": Assumed(
-        "Table 5's g4 and its g4,g3,g2,g1, without scale normalisation",
-        because="Table 3 prints the same numbers for them (81.7/59.8, 86.4/68.3), and the normalised global branch of "
-        "Table 5 has others (88.1/71.1); Tables 2 and 4 are taken to mean the same",
-    ),
-    "Table 2: the 1,360 identities": Assumed(
-        "those of the first three camera pairs: 1,260 for training, 100 for the test",
-        because="the pairs saw 843, 440, 77, 58 and 49 persons, and the first three sums to 1,360; three pairs are the "
-        "six cameras of §4.2, and they have 13,164 detected images, one digit from its 12,164. All five pairs "
-        "(1,367/100) are a table of their own",
-    ),
-    "Table 2: boxes": Assumed(
-        "a network for each of the two kinds, trained and tested on that kind",
-        because="§4.2 prints both and does not say that they share training images",
-    ),
-    "Table 2: gallery": Assumed(
-        "one image of each identity, drawn from the other camera, 100 draws averaged",
-        because="§4.2 gives the splits alone; this is the usual test of that protocol, single-shot",
-    ),
-    "Table 3: multi-query": Assumed(
-        "mean of the features of the query's identity in its camera, by the networks of the single query",
-        because="L494 gives no rule; the protocol's own, which needs no other training",
-    ),
-    "Table 3: multi-query, length": Assumed(
-        "the mean is taken of vectors of length one, and brought to length one itself",
-        because="L105 compares normalised representations and names no order; so no image of a query weighs more than "
-        "another",
-    ),
-    "Figure 5(b): candidates": Assumed(
-        "four vectors of one trained network",
-        because="§4.3 chooses among candidates that are all there in one network and speaks of no other training",
-    ),
-    "Figure 5(a) and one anchor left out: scales": Assumed(
-        "l1 and l2 alike", because="not stated; all anchors of the final model are the same at both scales"
-    ),
-    "one anchor left out: the others": Assumed(
-        "unchanged, and nothing takes its place", because="§4.3 speaks of an ablation, absence and lack of one anchor"
-    ),
-}
+ASSUMED = assumptions(__file__)
 """What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMALL = papers.SMALL | dict(
@@ -106,9 +49,7 @@ SMALL = papers.SMALL | dict(
     batch=Assumed(16, because="a batch of 128 would leave five steps an epoch; 16 leaves 40"),
 )
 
-MEDIUM = papers.MEDIUM | dict(
-    epochs=Assumed(12, because=f"the paper's 80 epochs shortened {papers.MEDIUM_LIMIT}"),
-)
+MEDIUM = papers.MEDIUM | dict(epochs=Assumed(12, because=f"the paper's 80 epochs shortened {papers.MEDIUM_LIMIT}"))
 
 FULL = Settings(
     model=SafeNet,
@@ -137,9 +78,7 @@ SWAPPED = Row(
 )
 
 LINEAR = Row(
-    "SafeNet (ResNet-50)",
-    options=dict(after_bottleneck="nothing"),
-    variant="bottleneck without ReLU and dropout",
+    "SafeNet (ResNet-50)", options=dict(after_bottleneck="nothing"), variant="bottleneck without ReLU and dropout"
 )
 
 LAST = "multi-global (C=256) + l1, l2"

@@ -259,21 +259,22 @@ SYSTEMS = {
 SCRATCH = "from scratch"
 
 
+def _published(own: Table, label: str) -> Row:
+    return next(row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED))
+
+
 def _at_small(own: Table, label: str, variant: str) -> Row:
     """A row as published with all that its own table and budget `small` say of it, as it is or from scratch."""
-    settings = own.settings(next(row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED)), "small")
     changes = {"start": Assumed("scratch", because=OURS)} if variant == SCRATCH else {}
-    first = settings.first
-    if first:
-        first = replace(first, settings=replace(first.settings, recipe=first.settings.recipe.but(**changes)))
+    settings = own.settings(_published(own, label), "small").with_recipe(changes)
     return Row(
         f"{own.slug}: {label}",
         options=settings.given(),
-        recipe=settings.recipe.given() | changes,
+        recipe=settings.recipe.given(),
         losses=NO_LOSS | settings.losses,
         testing=settings.testing.given(),
         model=settings.model,
-        first=first,
+        first=settings.first,
         variant=variant,
     )
 
@@ -317,7 +318,7 @@ COMMON_RECIPE = Recipe(
 
 def _common(name: str, own: Table, label: str) -> Row:
     """A row as published with its own network and losses; recipe and test are those of the table."""
-    row = next(row for row in own.rows if (row.label, row.variant) == (label, PUBLISHED))
+    row = _published(own, label)
     settings = (row.base or own.base).but(row)
     first = settings.first
     if first:

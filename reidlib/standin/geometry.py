@@ -142,13 +142,9 @@ def pack(
     pixels = np.clip(np.concatenate([first, last]), 0, np.concatenate([size, size])).astype(np.int32)
     kept = np.flatnonzero((pixels[2] > pixels[0]) & (pixels[3] > pixels[1]) & (nearest > NEAREST))
 
-    eye, columns, height, origin = (
-        eye.chosen(kept),
-        solids.columns[:, kept],
-        solids.height[kept],
-        solids.origin[:, kept],
-    )
-    axes, scale = solids.axes[..., kept], solids.scale[:, kept]
+    eye, height = eye.chosen(kept), solids.height[kept]
+    columns, origin, scale = (part[:, kept] for part in (solids.columns, solids.origin, solids.scale))
+    axes = solids.axes[..., kept]
     depth = dot(origin + 0.5 * height * axes[:, 1] - eye.point, eye.ahead)
     axes = axes / scale
     ray, ray_u, ray_v = (dot(axes, part) for part in eye.rays(window[:, kept]))

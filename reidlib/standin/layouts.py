@@ -214,11 +214,8 @@ def msmt_images(domain: Domain[MsmtSizes], scale: float, seed: int) -> list[Imag
     numbers: Counter[tuple[str, int]] = Counter()
     for folder, (identity, camera), moment in _shots(seen):
         walk, film, frame = moment_of(domain, seed, (identity, camera), moment)
-        label, number, (day, time) = (
-            labels[folder][identity],
-            numbers[folder, identity],
-            divmod(film - 1, len(domain.lights)),
-        )
+        label, number = labels[folder][identity], numbers[folder, identity]
+        day, time = divmod(film - 1, len(domain.lights))
         taken = f"{DAYS[day]}{domain.lights[time].name}_{frame % 10_000:04d}"
         name = f"{label:04d}/{label:04d}_{number:03d}_{camera:02d}_{taken}_0.jpg"
         specs.append(ImageSpec(folder, name, "person", identity, camera, moment, walk, film, False))

@@ -341,15 +341,8 @@ class _Stage:
         # A person far away covers fewer of the sensor's pixels before the box is resized; a fine sensor has a
         # coarseness below 0 to take from that.
         coarse = max(0.0, min(1.0, view.coarse + 0.35 * max(0.0, (right - left) ** -1 * 0.075 - 0.6)))
-        look = (
-            *view.gains,
-            view.contrast,
-            view.saturation,
-            view.exposure * factors["light"],
-            view.blur,
-            coarse,
-            view.noise,
-        )
+        exposure = view.exposure * factors["light"]
+        look = (*view.gains, view.contrast, view.saturation, exposure, view.blur, coarse, view.noise)
         noise = self.random.randrange(2**30)
         quality = view.quality[0] + self.random.randrange(view.quality[1] - view.quality[0] + 1)
         return Scene(

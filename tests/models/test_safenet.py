@@ -155,7 +155,7 @@ def test_resnet_101_is_deeper():
 @pytest.mark.parametrize(
     "wrong, words",
     [
-        (dict(global_scales=()), "at least one stage"),
+        (dict(global_scales=()), "one or more"),
         (dict(global_scales=(4, 4)), "distinct stages"),
         (dict(local_scales=(5,)), "distinct stages"),
         (dict(channels=None), "normalised maps"),

@@ -11,7 +11,6 @@ from reidlib import paths, training
 from reidlib.cli import main
 from reidlib.models import backbone
 from reidlib.models.backbone import Backbone, start_of
-from reidlib.models.hamr import FirstStages
 from reidlib.models.ide import IDE
 from reidlib.papers import standins
 from reidlib.runs.run import runs_of
@@ -87,7 +86,7 @@ def test_a_network_starts_from_it_in_float32_and_another_file_is_refused(start):
     own = model.backbone.state_dict()
     assert all(own[name].dtype != torch.float16 for name in own)
     assert all(torch.equal(own[name], tensor.to(own[name].dtype)) for name, tensor in stored.items())
-    part = FirstStages(50, last=2)
+    part = backbone.Backbone(50, last_stride=1, last=2)
     part.load_weights(backbone.start_file())
     assert all(torch.equal(tensor, own[name]) for name, tensor in part.state_dict().items())
     backbone.start_file().with_suffix(".sha256").write_text("0" * 16)
