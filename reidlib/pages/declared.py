@@ -70,9 +70,7 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
     like:    leave out what is as in this recipe.
     """
     found = []
-    for name in read_fields(used):
-        if like and getattr(used, name) == getattr(like, name):
-            continue
+    for name in (name for name in read_fields(used) if not like or getattr(used, name) != getattr(like, name)):
         value, published = (Value.of(name, recipe.given()[name]) for recipe in (used, paper))
         if name in changed and published.kind == STATED:
             why = f"{value.why} (paper: {published.value}, {published.why})"

@@ -60,10 +60,9 @@ def together(found: pd.DataFrame) -> Page:
     if networks.empty:
         return Page([Text("Not run yet: no network has been trained.")])
     hours = networks.groupby("device")["seconds"].agg(["size", "sum"]).itertuples(name=None)
-    shown = [bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])]
-    if "cuda" in set(networks["kind"]):
-        return Page(shown)
-    return Page([*shown, Text("No GPU hour is among them: no table has been trained on a GPU yet.")])
+    listed = bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])
+    none = Text("No GPU hour is among them: no table has been trained on a GPU yet.")
+    return Page([listed] if "cuda" in set(networks["kind"]) else [listed, none])
 
 
 def speed(measured: Mapping[str, Any]) -> Page:
@@ -72,18 +71,18 @@ def speed(measured: Mapping[str, Any]) -> Page:
     The step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share.
     """
     graphs = any("graph" in case for case in measured["cases"].values())
-    columns = ["network", "input", "batch", "bare step", *(["as a graph"] if graphs else []), "our loop"]
-    columns += [f"of the {'graph' if graphs else 'bare step'}"]
-    columns += ["conventional pipeline", "our loop against it", "peak memory, MiB"]
+    columns = ["network", "input", "batch", "bare step", *["as a graph"] * graphs, "our loop"]
+    columns += [f"of the {'graph' if graphs else 'bare step'}", "conventional pipeline", "our loop against it"]
+    columns += ["peak memory, MiB"]
     lines = []
     for name, case in measured["cases"].items():
         if "error" in case:
             lines.append([name, *state(f"failed: {case['error']}", len(columns) - 1)])
         else:
             cells = ["×".join(map(str, case["size"])), case["batch"], case["bare step"]]
-            cells += [*([case.get("graph", "")] if graphs else []), case["our loop"]]
-            cells += [f"{100 * case['share']:.0f} %", case["conventional"], f"{case['ratio']:.2f} ×"]
-            lines.append([name, *cells, f"{case['memory_mb']:,.0f}"])
+            cells += [*[case.get("graph", "")] * graphs, case["our loop"], f"{100 * case['share']:.0f} %"]
+            cells += [case["conventional"], f"{case['ratio']:.2f} ×", f"{case['memory_mb']:,.0f}"]
+            lines.append([name, *cells])
     how = (
         f"Images a second on {measured['device']}, budget {measured['budget']}, torch {measured['torch']}: medians of "
         f"{measured['rounds']} rounds of {measured['steps']} steps each, in turns; {measured['workers']} loading "
