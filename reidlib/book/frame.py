@@ -36,7 +36,7 @@ def version() -> str:
 
 def footer(cite: str) -> str:
     """Version, commit, day, licence, and the way to the citation. cite: its address."""
-    return render.footer([f"{version()}. MIT licence. ", render.Link("How to cite", cite), "."])
+    return render.Text(f"{version()}. MIT licence. ", render.Link("How to cite", cite), ".").html()
 
 
 def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:

@@ -381,11 +381,6 @@ def listing(text: str) -> Fragment:
     return Fragment("listing", text, {"text": text})
 
 
-def footer(parts: Sequence[str]) -> str:
-    """The foot of every page: parts of it as those of a `Text`."""
-    return Text(*parts).html()
-
-
 def description(text: str) -> str:
     """What a page is about, for search engines, in its head."""
     return _filled("description", text=text)
