@@ -264,7 +264,7 @@ def _parsed(file: Path, source: str) -> list[ast.stmt]:
 
 
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
-    """Whether there is a copy executed with these parameters, nothing has changed since, and nothing is to be trained."""
+    """Whether a copy executed with these parameters exists, nothing has changed since, and nothing is left to train."""
     parameters = with_defaults(slug, parameters)
     now = made_from(slug, parameters)
     trains = now["missing"] and parameters.get("train", True)
