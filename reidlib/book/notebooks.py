@@ -127,10 +127,8 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def imported(file: Path) -> list[Path]:
-    """The files of reidlib that a notebook imports, that those import, and the data in their folders.
-
-    An import inside a function counts, too.
-    """
+    """The files of reidlib that a notebook imports, that those import, and the data in their folders. An import inside
+    a function counts, too."""
     code = "\n".join(cell["source"] for cell in _read(file)["cells"] if cell["cell_type"] == "code")
     _parsed(file, code)
     home = paths.home()
@@ -273,9 +271,7 @@ def is_current(slug: str, parameters: dict[str, Any]) -> bool:
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
     """Executes a table's chapter, if its copy is not current: all rows and recorded seeds, and the repeats made here.
-
-    Nothing is trained: rows without a record are shown as missing. Image figures stay.
-    """
+    Nothing is trained: rows without a record are shown as missing. Image figures stay."""
     if table_of(slug) != slug:
         return
     place: dict[str, Any] = dict(source=source, dataset=dataset, budget=budget)
@@ -287,10 +283,8 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
-    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core.
-
-    The first fault is raised when those that have begun have ended; the others are not begun.
-    """
+    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core. The
+    first fault is raised when those that have begun have ended; the others are not begun."""
     with kernel.termination_raises(), ThreadPoolExecutor(cores()) as pool:
         begun: list[Future] = [pool.submit(execute, slug, {}, quiet=True) for slug in (*methods(), *pages())]
         begun += [pool.submit(refresh, **chapter) for chapter in chapters]
@@ -303,10 +297,8 @@ def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
 
 
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
-    """Executes a notebook with these parameters, unless its executed copy is current, and returns the copy's file.
-
-    A notebook that fails is kept in the folder failed/ beside the copy, which stays as it was; ReidError is raised.
-    """
+    """Executes a notebook with these parameters, unless its executed copy is current, and returns the copy's file. A
+    notebook that fails is kept in the folder failed/ beside the copy, which stays as it was; ReidError is raised."""
     check_parameters(template(slug), parameters)
     parameters = with_defaults(slug, parameters)
     copy = copy_of(slug, parameters)

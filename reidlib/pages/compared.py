@@ -314,9 +314,7 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
 
 def beats(entries: Sequence[Entry]) -> pd.DataFrame:
     """How often a seed of the line's entry has a higher mAP than one of the column's, over all pairs; ties are half.
-
-    Best first. Only what was trained and has a finished run; empty where that is fewer than two entries.
-    """
+    Best first. Only what was trained and has a finished run; empty where that is fewer than two entries."""
     done = sorted((entry for entry in entries if entry.trained), key=lambda entry: -entry.mean)
     found = pd.DataFrame(index=[e.name for e in done], columns=[e.name for e in done], dtype=float)
     for one in done:

@@ -97,10 +97,8 @@ def module_of(paper: str) -> ModuleType | None:
 
 
 def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
-    """What is assumed about the networks of these tables, then about the paper's training, by detail.
-
-    A detail of a network that another paper's module declares carries the name of its class.
-    """
+    """What is assumed about the networks of these tables, then about the paper's training, by detail. A detail of a
+    network that another paper's module declares carries the name of its class."""
     models = dict.fromkeys(settings.model for table in tables for settings in all_settings(table))
     found: dict[str, Value] = {}
     for model in models:

@@ -66,10 +66,8 @@ def forest(found: Sequence[Decision]) -> Figure | None:
 
 
 def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
-    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images).
-
-    Where the paper prints none, the first panel is left out.
-    """
+    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images). Where the
+    paper prints none, the first panel is left out."""
     names: list[Name] = [(row.label, row.variant) for row in rows_of(runs)]
     made = {(run.row.label, run.row.variant) for run, _ in runs.records()}
     printed = [printed_map(runs, reported, name) for name in names]
@@ -95,10 +93,8 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
 
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
-    """Training loss by epoch, one panel a group of rows (title: their names), all on one scale.
-
-    Rows that test one trained network share its curve, drawn once under the first of them.
-    """
+    """Training loss by epoch, one panel a group of rows (title: their names), all on one scale. Rows that test one
+    trained network share its curve, drawn once under the first of them."""
     figure, axes_ = panels(9, 3.4, len(groups))
     for axes, (heading, names) in zip(axes_, groups.items(), strict=True):
         drawn = set()
@@ -132,10 +128,8 @@ def panel(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def finished(figure: Figure, dpi: int = DPI) -> Figure:
-    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell.
-
-    A figure of lines and letters is shown as SVG, one that has photographs or maps as PNG.
-    """
+    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell. A figure of lines
+    and letters is shown as SVG, one that has photographs or maps as PNG."""
     plt.close(figure)  # sets the resolution back
     figure.set_dpi(dpi)
     if not any(axes.images for axes in figure.axes):

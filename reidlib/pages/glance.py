@@ -36,10 +36,8 @@ ARCHIVE, CITATION = "_static/records.zip", "_static/CITATION.cff"
 
 
 def verdicts(found: Sequence[Decision]) -> Counter[str]:
-    """Claims by what the records say: `TESTED`, `NOT_TESTABLE` or `WAITING`.
-
-    A claim is of one verdict where all data sets on which it is tested say the same; where they differ it is undecided.
-    """
+    """Claims by what the records say: `TESTED`, `NOT_TESTABLE` or `WAITING`. A claim is of one verdict where all data
+    sets on which it is tested say the same; where they differ it is undecided."""
     of: dict[Any, set[str]] = {}
     for one in found:
         of.setdefault(one.claim, set()).add(one.verdict)
@@ -98,10 +96,8 @@ def decided(*, budget: str, source: str = "stand-in") -> list[Decision]:
 
 
 def headline(found: Sequence[Decision], paper: str) -> Decision:
-    """What the records say of the claim in which a paper sets its final system against its own baseline, in mAP.
-
-    The claim may be about another table than `SYSTEMS` names: its two rows are the same networks.
-    """
+    """What the records say of the claim in which a paper sets its final system against its own baseline, in mAP. The
+    claim may be about another table than `SYSTEMS` names: its two rows are the same networks."""
     baseline, (whole, final) = SYSTEMS[paper]
     wanted = [_network(whole, final), _network(*baseline)]
     place = (paper, "mAP", whole.datasets[0])

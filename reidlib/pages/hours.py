@@ -66,10 +66,8 @@ def together(found: pd.DataFrame) -> Page:
 
 
 def speed(measured: Mapping[str, Any]) -> Page:
-    """What `benchmarks/training.py --json` has written: images a second of the ways to train, a line a network.
-
-    The step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share.
-    """
+    """What `benchmarks/training.py --json` has written: images a second of the ways to train, a line a network. The
+    step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share."""
     graphs = any("graph" in case for case in measured["cases"].values())
     columns = ["network", "input", "batch", "bare step", *["as a graph"] * graphs, "our loop"]
     columns += [f"of the {'graph' if graphs else 'bare step'}", "conventional pipeline", "our loop against it"]

@@ -43,9 +43,7 @@ MARKS = {"query": "?", "right": "✓", "wrong": "✗", "ignored": "–"}
 
 def verdicts(query: Features, gallery: Features, protocol: Protocol) -> list[tuple[int, str]]:
     """The gallery of one query, nearest first: (its number, "right", "wrong" or "ignored"). In a tie wrong comes first.
-
-    Written apart from the evaluator, which never sorts a list; a test holds the two against each other.
-    """
+    Written apart from the evaluator, which never sorts a list; a test holds the two against each other."""
     points = gallery.features.double()
     spread = (points - points.median(0).values).square().sum(1).median()
     distance = (points - query.features.double()).square().sum(1) / (spread or 1)

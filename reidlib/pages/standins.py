@@ -77,10 +77,8 @@ class Found:
 
     @cached_property
     def people(self) -> pd.DataFrame:
-        """The images of people by their place in the truth: name, and each factor that is one value.
-
-        Each moment is there once; junk and distractors that show nobody are left out.
-        """
+        """The images of people by their place in the truth: name, and each factor that is one value. Each moment is
+        there once; junk and distractors that show nobody are left out."""
         single = {name: values for name, values in self.truth.factors.items() if values.ndim == 1}
         frame = pd.DataFrame({"name": self.truth.names.astype(str), **single})
         return frame[~frame["name"].str.startswith(AGAIN) & (frame["kind"] == "person")]
@@ -115,10 +113,8 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Rows of images at native size, as a notebook shows them.
-
-    `compact` keeps 256 colours of the whole sheet, which takes a third of the bytes; masks keep theirs exactly.
-    """
+    """Rows of images at native size, as a notebook shows them. `compact` keeps 256 colours of the whole sheet, which
+    takes a third of the bytes; masks keep theirs exactly."""
 
     rows: Mapping[str, Sequence[Tile]]
     compact: bool = True

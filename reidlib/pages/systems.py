@@ -94,9 +94,7 @@ THREE_PAIRS, NEW = f"{CUHK03}, first three pairs of cameras (classic protocol)",
 
 def published() -> dict[str, dict[str, int]]:
     """What the loaders hold against a real set: data set, then quantity, as results/dataset-statistics.tsv names them.
-
-    Sums are made here: Market-1501 counts its 3,368 queries, drawn by hand, apart from its 32,668 images.
-    """
+    Sums are made here: Market-1501 counts its 3,368 queries, drawn by hand, apart from its 32,668 images."""
     market, duke, msmt = market1501.PUBLISHED, dukemtmc.PUBLISHED, msmt17.PUBLISHED
     new = {boxes: cuhk03.PUBLISHED["np", boxes] for boxes in cuhk03.BOXES}
     classic = cuhk03.PUBLISHED["classic3", "detected"]

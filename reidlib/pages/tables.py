@@ -120,10 +120,8 @@ def _paper_columns(printed: Sequence[str]) -> list[Column]:
 
 
 def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
-    """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others.
-
-    The paper's order holds; a row that it does not print follows the one that the table declares before it.
-    """
+    """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others. The
+    paper's order holds; a row that it does not print follows the one that the table declares before it."""
     rows = rows_of(runs)
     published = {row.label for row in rows if row.variant == PUBLISHED}
     not_retrained = papers.not_retrained(runs.table)
@@ -296,10 +294,8 @@ def recipe(runs: Runs) -> TableView:
 
 
 def provenance(runs: Runs) -> Page:
-    """Which record each number comes from, and the command that makes it again.
-
-    What all records share stands above the table; a column shows what differs.
-    """
+    """Which record each number comes from, and the command that makes it again. What all records share stands above the
+    table; a column shows what differs."""
     if not (made := runs.records()):
         return Page([Text("Not run yet: there is no record.")])
     facts = {"start": [record.start for _, record in made], "device": [record.device for _, record in made]}
