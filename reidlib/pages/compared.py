@@ -151,23 +151,23 @@ def _entries(
 def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
     """One line an entry; a reader sorts it by any column. recipe: `OWN` or `COMMON`."""
     first = entries[0].runs[0]
-    here = f"here, {first.source} images"
+    group = f"here, {first.source} images"
     columns = [Column("row", "label")]
     columns += [Column(name, group=PAPER, reported=True) for name in ("R1", "mAP") if recipe == OWN]
-    columns += [Column(name, group=here) for name in ("seeds", "R1", "mAP", "mAP, 95 %")]
+    columns += [Column(name, group=group) for name in ("seeds", "R1", "mAP", "mAP, 95 %")]
     columns += [Column(name, group="gain in mAP over") for name in ("own baseline", "plain ResNet-50")]
     columns += [Column(name, group="cost") for name in ("weights, M", "multiply-adds, G", "descriptor", "minutes")]
     columns += [Column(name, group="settings") for name in ("stated", "assumed")]
     lines = []
     for entry in entries:
         lost = bool(entry.made) and not entry.learned
-        cells: list[Any] = [
-            Cell(entry.name, note=DID_NOT_LEARN if lost else ""),
-            *(_printed(entry) if recipe == OWN else ()),
-        ]
+        cells: list[Any] = [Cell(entry.name, note=DID_NOT_LEARN if lost else "")]
+        cells += _printed(entry) if recipe == OWN else ()
         if entry.made:
             means = [mean_of(pd.Series(entry.scores(metric))) for metric in ("rank1", "mAP")]
-            cells += [len(entry.made), *means, _interval(entry)]
+            queries = [run.per_query("ap") for run, _ in entry.made]
+            here = statistics.interval(queries, entry.made[0][0].identities()) if len(queries) > 1 else "–"
+            cells += [len(queries), *means, here]
             cells += [_gain(entry, entry.gain, entry.baseline), _gain(entry, entry.over_plain, entry.plain)]
         else:
             cells += state(NOT_YET, 6)
@@ -187,13 +187,6 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
         "of the common recipe.",
     ]
     return table(columns, lines, caption, below=below, sortable=True)
-
-
-def _interval(entry: Entry) -> Interval | str:
-    runs = [run for run, _ in entry.made]
-    if len(runs) < 2:
-        return "–"
-    return statistics.interval([run.per_query("ap") for run in runs], runs[0].identities())
 
 
 def _gain(entry: Entry, found: Interval | None, held: tuple[Run, ...]) -> Cell:

@@ -83,10 +83,6 @@ def limits(source: str, budget: str) -> Banner:
     return Banner("stand-in", Strong("Stand-in images."), words, every)
 
 
-def _link(text: str, page: str) -> Link:
-    return Link(text, contents.address(page))
-
-
 # --- gains ------------------------------------------------------------------------------------------------------------
 
 
@@ -185,7 +181,7 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         own = len({other.claim for other in found if other.claim.paper == paper})
         body.append(Text(f"One of {plural(own, 'claim')} of this paper."))
         table = re.sub(r"(?=\d)", " ", one.claim.table.capitalize(), count=1)  # "table5" as "Table 5"
-        made.append(Card(name, picture, alt, body, _link(f"{name}, {table}", page)))
+        made.append(Card(name, picture, alt, body, Link(f"{name}, {table}", contents.address(page))))
     return cards(made)
 
 
@@ -215,7 +211,7 @@ def ways(known: Sequence[str], *, has_records: bool) -> Fragment:
     """Where to go from here: compare, run it again, download, cite."""
     pages = {"Compare the five": "results/notebooks/study/compared", "What has run": "results/notebooks/study/status"}
     pages |= {"Run it again": "book/reproduce"}
-    links = [_link(text, page) for text, page in pages.items() if page in known]
+    links = [Link(text, contents.address(page)) for text, page in pages.items() if page in known]
     links += [Link("Download all records", contents.address(ARCHIVE))] if has_records else []
     return buttons([*links, Link("Cite", "#cite")])
 

@@ -12,8 +12,6 @@ from reidlib.pages.formatting import paper_title, plural
 from reidlib.pages.render import Page, TableView, Text, bullets, state, table
 from reidlib.runs.run import Runs
 
-COLUMNS = ("slug", "images", "budget", "row", "rows", "seed", "device", "kind", "memory_mb", "network", "seconds")
-
 
 def spent(read: Sequence[Runs]) -> pd.DataFrame:
     """A line for each network behind a finished run, its own and the one trained before it, with its seconds.
@@ -21,6 +19,7 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
     read: a `Runs` for each table and data set, twenty for twenty splits. Rows that share a network have each its whole
     time in their records, and so in these lines: `once` takes each network once.
     """
+    names = ("slug", "images", "budget", "row", "rows", "seed", "device", "kind", "memory_mb", "network", "seconds")
     lines = []
     for run in (run for runs in read for run in runs.runs):
         if (record := run.record(arrays=False)) and record.ok:
@@ -31,7 +30,7 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
             lines.append([*line, record.network, own])
             if first := run.settings.first:  # the record's seconds are the sum of both, its curve that of its own
                 lines.append([*line, run.network_of(first.settings), record.seconds - own])
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=list(names))
 
 
 def once(found: pd.DataFrame) -> pd.DataFrame:

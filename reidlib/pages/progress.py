@@ -93,17 +93,11 @@ def parts(*, budget: str, source: str, seeds: Sequence[int]) -> list[Part]:
     return found
 
 
-def of_papers(found: Sequence[Part]) -> list[Part]:
-    """Of each table of the five papers the part on its first data set, which is the one that has a page."""
-    first = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}
-    return [first[slug] for slug in reversed(first)]
-
-
 def summary(found: Sequence[Part]) -> Text:
     """How far all of it is, in one sentence."""
-    tables = of_papers(found)
-    done, begun = sum(not part.missing for part in tables), sum(bool(part.made) for part in tables)
-    words = f"{done} of {plural(len(tables), 'table')} and figures with numbers are complete on their first data set"
+    of = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}  # on its first data set
+    done, begun = sum(not part.missing for part in of.values()), sum(bool(part.made) for part in of.values())
+    words = f"{done} of {plural(len(of), 'table')} and figures with numbers are complete on their first data set"
     if begun > done:
         words += f", {begun - done} more are begun"
     seeds = plural(len(found[0].seeds), "seed")

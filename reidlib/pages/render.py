@@ -47,18 +47,20 @@ class Link(str):
 
 
 class Cell(str):
-    """The text of a cell with something besides it."""
+    """The text of a cell with something besides it.
+
+    note:    a smaller line below the text.
+    grey:    for a difference that cannot be told from zero.
+    state:   says why there is no value ("not run"); see `state`.
+    across:  this cell covers the rest of the row.
+    address: where it links to: another page, or "#" and the id of a heading on the same one.
+    """
 
     note: str
-    """A smaller line below the text."""
     grey: bool
-    """For a difference that cannot be told from zero."""
     state: bool
-    """Says why there is no value ("not run"); see `state`."""
     across: bool
-    """This cell covers the rest of the row."""
     address: str
-    """Where the cell links to: another page, or "#" and the id of a heading on the same one."""
 
     def __new__(
         cls,
