@@ -87,10 +87,11 @@ def parser() -> argparse.ArgumentParser:
     option("paper", nargs="?", default="", help="such as hamr; default all")
     option("--budget", default="small", help="default small")
     option("--source", default="stand-in", help="stand-in or real (REID_DATA)")
+    key = "its file, its key, or the beginning of its key"
     option = command("show", show_record, "print a record: settings, metrics, curve, time and machine")
-    option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option("record", type=Path, help=key)
     option = command("export", export, "write the ResNet-50 of a finished run as the start of other networks")
-    option("record", type=Path, help="its file, its key, or the beginning of its key")
+    option("record", type=Path, help=key)
     option("file", nargs="?", type=Path, help="default: results/start/resnet50.safetensors of the checkout")
 
     option = command("render", render, "render a stand-in data set")
@@ -194,17 +195,16 @@ def list_rows(given: argparse.Namespace) -> None:
         if given.table:
             words += [line["row"], line["variant"].replace("as-published", "")]
         shown.setdefault(tuple(words), []).append(line["state"])
-    rows = []
+    rows, known = [], paths.has_results()
     for words, states in shown.items():
         text = []
         for budget in states[0]:
             found = [state[budget] for state in states]
-            done, one = found.count("finished"), given.table and len(found) == 1
-            known = paths.has_results()
-            text.append(f"{budget} {(found[0] if one else f'{done}/{len(found)}') if known else len(found)}")
+            done = found[0] if given.table and len(found) == 1 else f"{found.count('finished')}/{len(found)}"
+            text.append(f"{budget} {done if known else len(found)}")
         rows.append([*words, "  ".join(text if given.table else [*text, papers.table(words[0]).title])])
     print("\n".join(columns(rows)))
-    if not paths.has_results():
+    if not known:
         print("Set REID_HOME to a checkout, or REID_RESULTS, to see which rows have a record.")
     if not paths.checkout():  # figures are notebooks
         return
@@ -243,11 +243,12 @@ def train_rows(given: argparse.Namespace) -> None:
     runs = runs_of(given.table, rows=given.row, again=given.row if given.again else (), **asked)
     if given.variant:
         check_choice(given.table, "variant", given.variant, list(dict.fromkeys(run.row.variant for run in runs)))
-    chosen = [run for run in runs if given.variant in (None, run.row.variant)]
-    missing = [run for run in chosen if not run.is_made()]
-    for run in chosen:
-        if run not in missing:
+    missing = []
+    for run in (run for run in runs if given.variant in (None, run.row.variant)):
+        if run.is_made():
             print(f"finished already: {run.found_file}")
+        else:
+            missing.append(run)
     if missing:
         engine.train_runs(missing, _found_places(given, batch.jobs_of(missing)), deterministic=given.deterministic)
 
@@ -334,10 +335,8 @@ def merge(given: argparse.Namespace) -> None:
 
     merged = archive.merge(given.file)
     print(merged)
-    if merged.refused:
-        raise ReidError(
-            f"{given.file}: {len(merged.refused)} of its records were refused, as said above; pack them again"
-        )
+    if many := len(merged.refused):
+        raise ReidError(f"{given.file}: {many} of its records were refused, as said above; pack them again")
 
 
 def status(given: argparse.Namespace) -> None:
@@ -395,21 +394,19 @@ def show_claims(given: argparse.Namespace) -> None:
         return
     lines = []
     for one in found:
-        said = (
-            [change(one.here), f"p {p_value(one.p)}" if one.verdict in claims.TESTED else ""] if one.here else ["", ""]
-        )
-        seeds = f"seeds {len(one.better)}/{len(one.worse)}" if one.here else ""
+        p = f"p {p_value(one.p)}" if one.verdict in claims.TESTED else ""
+        said = [change(one.here), p, f"seeds {len(one.better)}/{len(one.worse)}"] if one.here else [""] * 3
         place = [f"{one.claim.paper}/{one.claim.table}", one.dataset, one.claim.comparison]
-        lines.append([*place, f"{one.verdict}{f' ({one.note})' if one.note else ''}", *said, seeds])
+        lines.append([*place, one.verdict + (f" ({one.note})" if one.note else ""), *said])
     print("\n".join(columns(lines)))
 
 
 def show_record(given: argparse.Namespace) -> None:
     from reidlib.runs import records
 
-    record = records.read(_record(given.record))
-    shown = {name: value for name, value in asdict(record).items() if name != "curve"}
-    print("\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items()))
+    for name, value in asdict(records.read(_record(given.record))).items():
+        if name != "curve":
+            print(f"{name}: {json.dumps(value, ensure_ascii=False)}")
 
 
 def export(given: argparse.Namespace) -> None:

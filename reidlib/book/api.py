@@ -131,10 +131,8 @@ def _process(app: Any, what: str, name: str, found: object, options: object, lin
 
 
 def _source_of(app: Any, module: str, name: str) -> str:
-    """The module whose source code is shown for a name: one of reidlib, even if the value is of a foreign type.
-
-    A value that is neither a class nor a function, such as the default of a field, stands where it is documented.
-    """
+    """The module whose source code is shown for a name: one of reidlib, even if the value is of a foreign type. A value
+    that is neither a class nor a function, such as the default of a field, stands where it is documented."""
     value: Any = import_module(module)
     for part in name.split("."):
         value = getattr(value, part, None)

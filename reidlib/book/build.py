@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from reidlib.book.check import EXECUTED, check, of_no_table
 from reidlib.pages import contents
@@ -28,6 +29,7 @@ from reidlib.spec import ReidError
 LIBRARY = Path(__file__).resolve().parents[1]
 """The folder of reidlib, whose code and docstrings pages show (`reidlib.book.api`)."""
 
+CHAPTER = re.compile(rf"{EXECUTED}(?P<source>[^/]+)/(?P<dataset>[^/]+)/(?P<budget>[^/]+)/(?P<slug>[^/]+/[^/]+)")
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -67,8 +69,7 @@ def build(*, root: Path, stale: Callable[[Path], str | None]) -> Path:
 
 def chapters(root: Path) -> list[dict[str, str]]:
     """The executed chapters that `_toc.yml` names: source, dataset, budget and slug ("paper/table") of each."""
-    chapter = re.compile(rf"{EXECUTED}(?P<source>[^/]+)/(?P<dataset>[^/]+)/(?P<budget>[^/]+)/(?P<slug>[^/]+/[^/]+)")
-    return [found.groupdict() for name in contents.names(root) if (found := chapter.fullmatch(name))]
+    return [found.groupdict() for name in contents.names(root) if (found := CHAPTER.fullmatch(name))]
 
 
 def _pages_of_toc(root: Path) -> dict[str, Path]:
@@ -84,14 +85,13 @@ def _pages_of_toc(root: Path) -> dict[str, Path]:
 
 def _remedy(page: str) -> str:
     """How to make the page: an executed notebook with its command, any other page by hand."""
-    parts = Path(page).parts
     if of_no_table(page):
         template = f"notebooks/{page.removeprefix(EXECUTED)}.ipynb"
         return f": `reid book` makes it from {template}; write that, or take the page out of _toc.yml"
-    if not page.startswith(EXECUTED) or len(parts) < 7:
+    if not (chapter := CHAPTER.fullmatch(page)):
         return ": write it, or take it out of _toc.yml"
-    dataset, budget, table = parts[3], parts[4], "/".join(parts[5:])
-    return f": make it with `reid run {table} --budget {budget} --dataset {dataset}`, or take it out of _toc.yml"
+    made = "`reid run {slug} --budget {budget} --dataset {dataset}`".format(**chapter.groupdict())
+    return f": make it with {made}, or take it out of _toc.yml"
 
 
 def _check_notebook(page: str, source: Path) -> None:
@@ -112,8 +112,7 @@ def _check_notebook(page: str, source: Path) -> None:
 
 def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
     """Every file that the book is made from, relative to the root."""
-    files = {root / "_config.yml", root / "_toc.yml", *pages}
-    files |= set((root / "book").glob("*.bib"))
+    files = {root / "_config.yml", root / "_toc.yml", *pages, *(root / "book").glob("*.bib")}
     files |= {path for path in (root / "book" / "_static").rglob("*") if path.is_file()}
     return sorted(path.relative_to(root) for path in files)
 
@@ -121,10 +120,10 @@ def _sources(root: Path, pages: Iterable[Path]) -> list[Path]:
 def _digest(root: Path, sources: Sequence[Path]) -> str:
     """A digest of the sources, of reidlib (which pages show) and of the tools used."""
     digest = hashlib.sha256(_tools())
-    for path in [*(root / path for path in sources), *sorted(LIBRARY.rglob("*.py"))]:
+    code = (path for suffix in ("py", "jinja") for path in LIBRARY.rglob(f"*.{suffix}"))
+    for path in [*(root / path for path in sources), *sorted(code)]:
         content = path.read_bytes()
-        digest.update(f"{path} {len(content)}\n".encode())
-        digest.update(content)
+        digest.update(f"{path} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -175,10 +174,8 @@ def _run_jupyter_book(root: Path, source: Path) -> Path:
     code += "from jupyter_book.cli.main import main; main()"
     search = os.pathsep.join([str(LIBRARY.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", code, "build", str(source), "--path-output", str(output), "-W", "--keep-going"]
-    env, out = os.environ | {"PYTHONPATH": search}, subprocess.PIPE
-    run = subprocess.run(
-        command, stdout=out, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", env=env, check=False
-    )
+    how: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    run = subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, check=False, **how)
     log = root / "build" / "book.log"
     text = COLOUR_CODES.sub("", run.stdout).replace(f"{source}/", "")
     log.write_text(text, encoding="utf-8")

@@ -106,13 +106,11 @@ def write(chapters: Sequence[Chapter], say: Callable[[str], None] = print) -> li
     for chapter in chapters:
         if missing := chapter.missing():
             left.append((chapter, f"{len(missing)} of its runs have no finished record, such as {missing[0]}"))
-            continue
-        if notebooks.is_current(chapter.slug, chapter.parameters):
-            continue
-        try:
-            say(f"notebook: {_from_home(notebooks.execute(chapter.slug, chapter.parameters, quiet=True))}")
-        except ReidError as fault:
-            left.append((chapter, str(fault)))
+        elif not notebooks.is_current(chapter.slug, chapter.parameters):
+            try:
+                say(f"notebook: {_from_home(notebooks.execute(chapter.slug, chapter.parameters, quiet=True))}")
+            except ReidError as fault:
+                left.append((chapter, str(fault)))
     return left
 
 
@@ -126,5 +124,4 @@ def not_in_the_book(plan: Plan, chapters: Sequence[Chapter]) -> list[str]:
 
 
 def _from_home(file: Path) -> str:
-    home = paths.home()
-    return str(file.relative_to(home) if file.is_relative_to(home) else file)
+    return str(file.relative_to(paths.home()) if file.is_relative_to(paths.home()) else file)

@@ -29,10 +29,8 @@ OTHER_HOST = re.compile(r"(https?:)?//", re.IGNORECASE)
 
 
 def of_no_table(page: str) -> bool:
-    """Whether a page is executed and belongs to no table: a page of the study, or the method of a paper.
-
-    It may show any images, so each states whose.
-    """
+    """Whether a page is executed and belongs to no table: a page of the study, or the method of a paper. It may show
+    any images, so each states whose."""
     return page.startswith(EXECUTED) and len(page.split("/")) == 4
 
 

@@ -36,7 +36,7 @@ def version() -> str:
 
 def footer(cite: str) -> str:
     """Version, commit, day, licence, and the way to the citation. cite: its address."""
-    return render.footer([f"{version()}. MIT licence. ", render.Link("How to cite", cite), "."])
+    return render.Text(f"{version()}. MIT licence. ", render.Link("How to cite", cite), ".").html()
 
 
 def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
@@ -48,10 +48,8 @@ def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree:
 
 
 def _read_in_parallel(app: Any) -> None:
-    """Says that several processes may read pages beside two extensions that declare nothing about it.
-
-    One numbers chapters when all pages have been read, the other writes LaTeX, which the book does not.
-    """
+    """Says that several processes may read pages beside two extensions that declare nothing about it. One numbers
+    chapters when all pages have been read, the other writes LaTeX, which the book does not."""
     for name in {"sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"} & app.extensions.keys():
         app.extensions[name].parallel_read_safe = True
 

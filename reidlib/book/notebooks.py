@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from reidlib.runs.run import recorded_seeds, runs_of
 from reidlib.spec import ReidError
 
 PAGES = "study"  #: the folder of the pages that belong to no table; others in notebooks/ are named after papers
-CODE = {".py", ".toml", ".tsv", ".json"}  #: suffixes of the files on which an executed copy depends
+CODE = {".py", ".toml", ".tsv", ".json", ".jinja"}  #: suffixes of the files on which an executed copy depends
 FINDS_ITS_MODULES = "reidlib/papers"  #: imports every file of its folder without naming it
 METHOD = "method"  #: the name of the notebook in a paper's folder that explains its method
 SHOWN_BY_METHODS = {
@@ -42,18 +43,19 @@ SHOWN_BY_METHODS = {
 """What a method's executed copy depends on: all that a training needs, and what these notebooks share."""
 
 
+def _slugs(pattern: str) -> list[str]:
+    files = sorted((paths.home() / "notebooks").glob(f"{pattern}.ipynb"))
+    return [f"{file.parent.name}/{file.stem}" for file in files]
+
+
 def pages() -> list[str]:
     """The pages of the study, each as "study/<name>"."""
-    return [f"{PAGES}/{file.stem}" for file in sorted((paths.home() / "notebooks" / PAGES).glob("*.ipynb"))]
+    return _slugs(f"{PAGES}/*")
 
 
 def methods() -> list[str]:
     """The methods, each as "<paper>/method"."""
-    return [f"{file.parent.name}/{METHOD}" for file in sorted((paths.home() / "notebooks").glob(f"*/{METHOD}.ipynb"))]
-
-
-def of_no_table(slug: str) -> bool:
-    return slug in pages() or slug in methods()
+    return _slugs(f"*/{METHOD}")
 
 
 def template(slug: str) -> Path:
@@ -81,8 +83,7 @@ def table_of(slug: str) -> str:
 
 def image_figures() -> dict[str, str]:
     """The slugs of the image figures, each with the table whose networks it draws."""
-    files = sorted((paths.home() / "notebooks").glob("*/*.ipynb"))
-    slugs = [f"{file.parent.name}/{file.stem}" for file in files if file.parent.name != PAGES]
+    slugs = [slug for slug in _slugs("*/*") if not slug.startswith(f"{PAGES}/")]
     return {slug: table for slug in slugs if (table := table_of(slug)) != slug}
 
 
@@ -93,7 +94,7 @@ def executed_copy(slug: str, *, source: str, dataset: str, budget: str) -> Path:
 
 def copy_of(slug: str, parameters: dict[str, Any]) -> Path:
     """The file of the executed copy of any notebook."""
-    if of_no_table(slug):
+    if slug in (*pages(), *methods()):
         return paths.results() / "notebooks" / f"{slug}.ipynb"
     return executed_copy(slug, **{name: parameters[name] for name in ("source", "dataset", "budget")})
 
@@ -108,17 +109,16 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
     An image figure is drawn from weights, which no checkout contains, so its executed copy may be committed: a change
     of the code does not make it stale. `missing`: the runs without a finished record.
     """
-    if slug in methods():
-        inputs, missing = _inputs_of_method(), []
+    is_method, missing = slug in methods(), []
+    if is_method:
+        inputs = _inputs_of_method()
     elif slug in pages():  # it may read any record or benchmark, and itself names those it lacks
         folders = (paths.results() / name for name in ("records", "benchmarks"))
-        inputs, missing = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file()), []
+        inputs = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
         inputs += [file for name in ("_toc.yml", "CITATION.cff") if (file := paths.home() / name).is_file()]
     else:
         inputs, missing = _records_of_table(slug, parameters)
-    if table_of(slug) == slug and slug not in methods():
-        if slug not in pages():
-            inputs = sorted({*inputs, *_records_of_paper(slug, parameters)})
+    if table_of(slug) == slug and not is_method:
         inputs += [*imported(template(slug)), *sorted((paths.home() / "results").glob("*.tsv"))]
     together = hashlib.sha256("".join(digest(file) for file in inputs).encode()).hexdigest()
     parameters = {name: value for name, value in parameters.items() if name != "train"}
@@ -127,10 +127,8 @@ def made_from(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def imported(file: Path) -> list[Path]:
-    """The files of reidlib that a notebook imports, that those import, and the data in their folders.
-
-    An import inside a function counts, too.
-    """
+    """The files of reidlib that a notebook imports, that those import, and the data in their folders. An import inside
+    a function counts, too."""
     code = "\n".join(cell["source"] for cell in _read(file)["cells"] if cell["cell_type"] == "code")
     _parsed(file, code)
     home = paths.home()
@@ -169,21 +167,23 @@ def _inputs_of_method() -> list[Path]:
     return sorted({file for file in files if file.suffix in {*CODE, ".sha256"}})
 
 
-def _records_of_paper(slug: str, parameters: dict[str, Any]) -> list[Path]:
-    """The records of a paper at a budget, whose claims are decided together, and of the study's own tables (floors)."""
-    places = paths.results() / "records" / parameters["source"]
-    names = (slug.partition("/")[0], "standins")
-    return [file for name in names for file in places.glob(f"*/{parameters['budget']}/{name}/*.json")]
-
-
 def _records_of_table(slug: str, parameters: dict[str, Any]) -> tuple[list[Path], list[str]]:
-    """The existing record files of all rows, or of those that a figure draws; the runs without a finished record."""
+    """The records that a chapter or a figure shows; its runs without a finished record.
+
+    A chapter also depends on all records of its paper at this budget, whose claims are decided together, and on those
+    of the study's own tables (floors).
+    """
     asked = {name: parameters[name] for name in ("budget", "dataset", "source", "seeds")}
     again, table = parameters["again"], table_of(slug)
     runs = runs_of(table, rows=parameters["rows"] if table != slug else [], **asked)
     runs += runs_of(table, rows=again, again=again, **asked) if again else []
     missing = [f"{run.row.label} (seed {run.seed})" for run in runs if run.state() != "finished"]
-    return [file for run in runs if (file := run.found_file).exists()], missing
+    found = [file for run in runs if (file := run.found_file).exists()]
+    if table == slug:
+        folder, papers_ = paths.results() / "records" / asked["source"], (slug.partition("/")[0], "standins")
+        found += chain.from_iterable(folder.glob(f"*/{asked['budget']}/{paper}/*.json") for paper in papers_)
+        found = sorted(set(found))
+    return found, missing
 
 
 def stale(copy: Path) -> str | None:
@@ -194,14 +194,11 @@ def stale(copy: Path) -> str | None:
     except (OSError, KeyError, ValueError, TypeError) as error:
         return f"it does not say what it was made from ({type(error).__name__})"
     changed = [name.removesuffix("_sha256") for name in now if made.get(name) != now[name]]
-    if changed:
-        return f"{' and '.join(changed)} changed since it was executed"
-    return None
+    return f"{' and '.join(changed)} changed since it was executed" if changed else None
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A notebook as it stands in its file, except that the source of each cell is one string. Raises ReidError for a
-    file that is missing or holds no notebook."""
+    """A notebook, the source of each cell as one string. Raises ReidError for a file that is missing or holds none."""
     try:
         notebook = json.loads(file.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
@@ -265,8 +262,7 @@ def _parsed(file: Path, source: str) -> list[ast.stmt]:
 
 
 def is_current(slug: str, parameters: dict[str, Any]) -> bool:
-    """Whether an executed copy with these parameters exists, depends on nothing that has changed since, and has nothing
-    left to train."""
+    """Whether a copy executed with these parameters exists, nothing has changed since, and nothing is left to train."""
     parameters = with_defaults(slug, parameters)
     now = made_from(slug, parameters)
     trains = now["missing"] and parameters.get("train", True)
@@ -274,9 +270,8 @@ def is_current(slug: str, parameters: dict[str, Any]) -> bool:
 
 
 def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
-    """Executes the chapter of a table, if its copy is not current: all rows, all seeds that have records, and what was
-    repeated on this machine. Nothing is trained: rows without a record are shown as missing. Image figures stay.
-    """
+    """Executes a table's chapter, if its copy is not current: all rows and recorded seeds, and the repeats made here.
+    Nothing is trained: rows without a record are shown as missing. Image figures stay."""
     if table_of(slug) != slug:
         return
     place: dict[str, Any] = dict(source=source, dataset=dataset, budget=budget)
@@ -288,12 +283,10 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 
 
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
-    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core.
-
-    The first fault is raised when those that have begun have ended; the others are not begun.
-    """
+    """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core. The
+    first fault is raised when those that have begun have ended; the others are not begun."""
     with kernel.termination_raises(), ThreadPoolExecutor(cores()) as pool:
-        begun: list[Future[Any]] = [pool.submit(execute, slug, {}, quiet=True) for slug in (*methods(), *pages())]
+        begun: list[Future] = [pool.submit(execute, slug, {}, quiet=True) for slug in (*methods(), *pages())]
         begun += [pool.submit(refresh, **chapter) for chapter in chapters]
         try:
             for one in begun:
@@ -304,11 +297,8 @@ def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
 
 
 def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Path:
-    """Executes a notebook with these parameters, unless its executed copy is current, and returns the copy's file.
-
-    If the notebook fails, it is kept in the folder failed/ beside the copy, the copy from before stays, and ReidError
-    is raised.
-    """
+    """Executes a notebook with these parameters, unless its executed copy is current, and returns the copy's file. A
+    notebook that fails is kept in the folder failed/ beside the copy, which stays as it was; ReidError is raised."""
     check_parameters(template(slug), parameters)
     parameters = with_defaults(slug, parameters)
     copy = copy_of(slug, parameters)
@@ -323,7 +313,7 @@ def execute(slug: str, parameters: dict[str, Any], *, quiet: bool = False) -> Pa
 
 
 def _executed(copy: Path, slug: str, parameters: dict[str, Any], quiet: bool) -> Path:
-    """Executes the notebook and moves the result to `copy` when it is complete; a failed notebook is kept apart."""
+    """Executes the notebook and moves the result to `copy` when it is complete."""
     import nbformat
     from papermill.exceptions import PapermillExecutionError
 
@@ -372,7 +362,6 @@ def _tidy(notebook: Any, *, stdout: bool) -> None:
         for output in cell.get("outputs", []):
             if "image/svg+xml" in output.get("data", {}):
                 output["data"].pop("image/png", None)  # the same figure
-        if (
-            cell.cell_type == "code" and not stdout
-        ):  # printed lines of a training name folders of this machine; its log keeps them
+        # Printed lines of a training name folders of this machine; its log keeps them.
+        if cell.cell_type == "code" and not stdout:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stdout"]

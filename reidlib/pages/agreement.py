@@ -18,20 +18,14 @@ from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Spread
 from reidlib.pages.formatting import in_order
 from reidlib.pages.render import Column, Piece, Text, table
-from reidlib.pages.tables import PRINTED, PUBLISHED
-from reidlib.runs.run import Run, recorded_seeds, reported_numbers, runs_of
+from reidlib.pages.tables import PRINTED, PUBLISHED, in_record, recorded_runs
+from reidlib.runs.run import reported_numbers
 from reidlib.spec import ReidError, Table
-
-METRICS = ("mAP", "rank1")
-"""The first of these that a table prints for three rows or more is compared."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one table and data set. rows: those compared.
-
-    between: τ between the numbers printed for this data set and for each other one of the paper.
-    """
+    """Of one table and data set. rows: those compared. between: τ of its printed numbers and those of other sets."""
 
     slug: str
     dataset: str
@@ -59,8 +53,7 @@ class Agreement:
 
 def page(budget: str, source: str = "stand-in") -> Piece:
     """One line for each table and data set that has three rows or more with both a printed and a measured number."""
-    lines = [one.cells() for one in found(budget, source)]
-    if not lines:
+    if not (lines := [one.cells() for one in found(budget, source)]):
         return Text("No table has three rows with both a printed number and a record yet.")
     columns = [Column("table", "label"), Column("data set", "label"), "metric", "rows", "seeds"]
     columns += ["τ, paper and here", "95 % interval over seeds", "τ, between the paper's data sets"]
@@ -69,17 +62,17 @@ def page(budget: str, source: str = "stand-in") -> Piece:
 
 
 def found(budget: str, source: str = "stand-in") -> list[Agreement]:
-    """Each table and data set that has three rows or more with both numbers, in the order of the book."""
-    tables = papers.tables()
-    order = in_order([own.paper for own in tables.values()])
-    own = sorted((own for own in tables.values() if budget in own.budgets), key=lambda own: order.index(own.paper))
-    return [one for table in own for one in _of_table(table, budget, source)]
+    """Each table and data set with three rows or more that have both numbers, of mAP or else rank-1."""
+    known = [own for own in papers.tables().values() if budget in own.budgets]
+    order = in_order([own.paper for own in known])
+    known.sort(key=lambda own: order.index(own.paper))
+    return [one for own in known for one in _of_table(own, budget, source)]
 
 
 def _of_table(own: Table, budget: str, source: str) -> Iterator[Agreement]:
     printed = {dataset: numbers for dataset in own.datasets if not (numbers := _printed(own, dataset)).empty}
     for dataset, numbers in printed.items():
-        for metric in (name for name in METRICS if name in numbers):
+        for metric in (name for name in ("mAP", "rank1") if name in numbers):
             labels = list(numbers[metric].dropna().index)
             measured = _measured(own, dataset, budget, source, metric, labels)
             if measured.empty:
@@ -98,28 +91,19 @@ def _printed(own: Table, dataset: str) -> pd.DataFrame:
     """What the paper prints for the rows as published. None where all of them repeat rows of other tables: their order
     is compared there."""
     labels = [row.label for row in own.rows if row.variant == PUBLISHED]
-    if own.same_as.keys() >= set(labels):
-        labels = []
-    numbers = reported_numbers(own, dataset)
-    return numbers.loc[[label for label in labels if label in numbers.index]]
+    numbers, repeats = reported_numbers(own, dataset), own.same_as.keys() >= set(labels)
+    return numbers.loc[[label for label in labels if label in numbers.index and not repeats]]
 
 
 def _measured(own: Table, dataset: str, budget: str, source: str, metric: str, labels: list[str]) -> pd.DataFrame:
     """Measured numbers, a line a row and a column a seed: the seeds with most rows, and what rows they share."""
-    place = dict(budget=budget, dataset=dataset, source=source)
-    runs = runs_of(own.slug, rows=labels, seeds=recorded_seeds(own.slug, **place), **place) if labels else []
+    runs = recorded_runs(own.slug, budget, dataset, source, rows=labels) if labels else ()
     found = pd.DataFrame({run.seed: {} for run in runs}, index=labels, dtype=float)
     for run in runs:
         if run.row.variant == PUBLISHED and (record := run.record(arrays=False)) and record.ok:
-            found.loc[run.row.label, run.seed] = record.metrics[run.protocol][_name(own, run, metric)]
+            found.loc[run.row.label, run.seed] = record.metrics[run.protocol][in_record(own, metric)]
     found = found.dropna(how="all").dropna(axis=1, how="all")
-    fullest = found.count() == found.count().max() if len(found) else []
-    return found.loc[:, fullest].dropna() if len(found) else found
-
-
-def _name(own: Table, run: Run, metric: str) -> str:
-    """What a metric is called in a record."""
-    return "mAP_trapezoid" if metric == "mAP" and own.ap == "trapezoid" else metric
+    return found.loc[:, found.count() == found.count().max()].dropna()
 
 
 def _between(numbers: pd.DataFrame, others: list[pd.DataFrame], metric: str) -> list[float]:

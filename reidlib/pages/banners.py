@@ -8,37 +8,34 @@ from reidlib.pages.render import Banner, Code, Strong
 from reidlib.runs.run import Runs
 
 STANDIN = Strong("Stand-in images.")
+NOTHING = "It says nothing about scores on photographs"
 
 
 def chapter(runs: Runs) -> Banner:
     """Of a table or a figure."""
     first = runs.runs[0]
-    says = "how the rows compare on those images. It says nothing about scores on photographs, and none of it may be "
-    return _measured(
-        first.source, first.budget, first.dataset, "Everything measured", f"{says}set beside a score of the paper."
-    )
+    says = f"how the rows compare on those images. {NOTHING}, and none of it may be set beside a score of the paper."
+    return _measured(first.source, first.budget, first.dataset, says)
 
 
 def claims(source: str, budget: str, names: Sequence[str]) -> Banner:
     """Of the page "Claims". names: of the data sets that have any record."""
-    says = "how rows compare on those images. It does not say whether the paper was right on photographs."
     used = ", ".join(dict.fromkeys(names)) or "data sets of which no record is here yet"
-    return _measured(source, budget, used, "Every verdict", says)
+    says = "how rows compare on those images. It does not say whether the paper was right on photographs."
+    return _measured(source, budget, used, says, what="Every verdict")
 
 
 def compared(source: str, budget: str, names: Sequence[str]) -> Banner:
     """Of the page "The five compared". names: of its data sets."""
-    says = "how the systems compare on those images. It says nothing about scores on photographs."
-    return _measured(source, budget, ", ".join(names), "Everything measured", says)
+    return _measured(source, budget, ", ".join(names), f"how the systems compare on those images. {NOTHING}.")
 
 
 def controls(source: str, budget: str, names: Sequence[str]) -> Banner:
     """Of the page "Positive controls". names: of its data sets."""
-    says = "which effects these images show. It says nothing about scores on photographs."
-    return _measured(source, budget, ", ".join(names), "Everything measured", says)
+    return _measured(source, budget, ", ".join(names), f"which effects these images show. {NOTHING}.")
 
 
-def _measured(source: str, budget: str, names: str, what: str, says: str) -> Banner:
+def _measured(source: str, budget: str, names: str, says: str, what: str = "Everything measured") -> Banner:
     if source == "real":
         return Banner("real", f"Real images of {names}, at budget ", Code(budget), ".")
     words = f" {what} on this page comes from rendered figures in the layout of {names}, at budget "
@@ -91,8 +88,7 @@ def systems() -> Banner:
 
 def method(budget: str) -> Banner:
     """Of the page that explains a paper's method. budget: whose stand-in it uses."""
-    words = " The people on this page are rendered, those of budget "
-    others = (
-        ". A tiny network is trained on a few of them for some seconds: a demonstration, and no result of the study."
+    words = "A tiny network is trained on a few of them for some seconds: a demonstration, and no result of the study."
+    return Banner(
+        "stand-in", STANDIN, " The people on this page are rendered, those of budget ", Code(budget), f". {words}"
     )
-    return Banner("stand-in", STANDIN, words, Code(budget), others)

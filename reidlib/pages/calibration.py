@@ -16,9 +16,9 @@ from reidlib.evaluation import calibration
 from reidlib.evaluation.calibration import Components, Share
 from reidlib.pages.formatting import number
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, table
-from reidlib.pages.tables import PUBLISHED, finished, rows_of, stored, title
+from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title_of
 from reidlib.papers.standins import HEADLINES
-from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
+from reidlib.runs.run import Run, Runs, recorded_seeds
 
 MANY = 10
 """Seeds of one configuration, of which all splits into two groups are compared."""
@@ -41,7 +41,7 @@ def pairs(budget: str, source: str = "stand-in") -> list[Pair]:
     have at least two seeds."""
     found = []
     for slug in HEADLINES:
-        runs = _read(slug, papers.table(slug).datasets[0], budget, source)
+        runs = Runs(recorded_runs(slug, budget, papers.table(slug).datasets[0], source))
         labels = [row.label for row in rows_of(runs) if row.variant == PUBLISHED]
         for before, label in pairwise(labels):
             first, second = finished(runs, label), finished(runs, before)
@@ -53,12 +53,9 @@ def pairs(budget: str, source: str = "stand-in") -> list[Pair]:
 
 def together(found: list[Pair]) -> Components:
     """The components of all pairs in one: the root of the mean variance."""
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(pair.own, name) ** 2 for pair in found]) ** 0.5)
-
-    persons = round(float(np.mean([pair.own.persons for pair in found])))
-    return Components(mean("seed"), mean("person"), mean("together"), persons)
+    own = [pair.own for pair in found]
+    roots = [float(np.mean([getattr(one, name) ** 2 for one in own]) ** 0.5) for name in ("seed", "person", "together")]
+    return Components(*roots, round(float(np.mean([one.persons for one in own]))))
 
 
 def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
@@ -68,23 +65,19 @@ def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, in
         for dataset in own.datasets if budget in own.budgets else ():
             if len(recorded_seeds(slug, budget=budget, dataset=dataset, source=source)) < MANY:
                 continue
-            runs = _read(slug, dataset, budget, source)
+            runs = Runs(recorded_runs(slug, budget, dataset, source))
             for row in rows_of(runs):
                 made = finished(runs, (row.label, row.variant))
-                if len(made) < MANY:
-                    continue
-                name = f"{slug}: {title(runs, (row.label, row.variant))}, {dataset}"
-                for side in (side for side in SEEDS if 2 * side < len(made)):
+                name = f"{slug}: {title_of(runs, row)}, {dataset}"
+                for side in (side for side in SEEDS if len(made) >= MANY and 2 * side < len(made)):
                     answer = calibration.splits(_values(runs, made), made[0].identities(), side)
                     yield name, len(made), side, answer
 
 
 def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) -> Page:
-    """What varies between runs, false positives and power by seeds a side, and all splits; or which records are missing
-    for it."""
+    """What varies between runs, false positives and power by seeds a side, and all splits; or what they lack."""
     shown: list[Piece] = []
-    found = pairs(budget, source)
-    if found:
+    if found := pairs(budget, source):
         shown += [_components(found), _simulated(together(found), draws)]
     else:
         shown.append(Text("What varies between seeds is not known yet: no headline table has two rows with two seeds."))
@@ -98,20 +91,17 @@ def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) 
 
 
 def _components(found: list[Pair]) -> TableView:
-    columns = [Column("rows", "label"), "seeds", "persons", "seed with person"]
-    lines = []
-    for pair in found:
-        deviations = (pair.own.seed, pair.own.person, pair.own.together)
-        lines.append([pair.name, *(number(100 * sd) for sd in deviations)])
+    columns = ["rows", "seeds", "persons", "seed with person"]
+    parts = ("seed", "person", "together")
+    lines = [[pair.name, *(number(100 * getattr(pair.own, part)) for part in parts)] for pair in found]
     return table(columns, lines, "What varies: standard deviations of AP between seeds, persons, and both, in points")
 
 
 def _simulated(own: Components, draws: int) -> TableView:
     columns = [Column("seeds a side", "number"), "false positives, %"]
     columns += [Column(f"{shift:g}", group="found, %, of a true difference of … points") for shift in PLANTED]
-    lines = []
-    for seeds in SEEDS:
-        lines.append([seeds, *(_share(calibration.simulate(own, seeds, shift, draws)) for shift in (0.0, *PLANTED))])
+    shifts = (0.0, *PLANTED)
+    lines = [[side, *(_share(calibration.simulate(own, side, shift, draws)) for shift in shifts)] for side in SEEDS]
     caption = f"Simulated runs with these variances, {own.persons} persons, {draws:,} draws; at most 5 % may be false"
     below = ["From fewer than three seeds there is no verdict: the lines show what it would be worth."]
     return table(columns, lines, caption, below=below)
@@ -119,11 +109,6 @@ def _simulated(own: Components, draws: int) -> TableView:
 
 def _share(answer: Share) -> Cell:
     return Cell(f"{number(answer.found)} ± {answer.error:.1f}")
-
-
-def _read(slug: str, dataset: str, budget: str, source: str) -> Runs:
-    place = dict(budget=budget, dataset=dataset, source=source)
-    return Runs(tuple(runs_of(slug, seeds=recorded_seeds(slug, **place), **place)))
 
 
 def _values(runs: Runs, made: list[Run]) -> list[np.ndarray]:

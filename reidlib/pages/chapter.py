@@ -54,12 +54,9 @@ class Chapter:
 
     def answer(self) -> list[Piece | Figure]:
         """What images these are; what the records say of the claims in one sentence, as a figure, and one by one."""
-        found: list[Piece | Figure] = [Page([banners.chapter(self.runs), claims.sentence(self.runs, self.claims)])]
-        if drawn := figures.forest(self.claims):
-            found.append(drawn)
-        if self.claims:
-            found.append(claims.view(self.claims))
-        return found
+        drawn = figures.forest(self.claims)
+        said = Page([banners.chapter(self.runs), claims.sentence(self.runs, self.claims)])
+        return [said, *([drawn] if drawn else []), *([claims.view(self.claims)] if self.claims else [])]
 
     def settings(self) -> pd.DataFrame:
         """The rows as data: how each differs from the common settings of the table, at this budget."""
@@ -80,11 +77,10 @@ class Chapter:
     def beside(self, own: Sequence[Run]) -> Page:
         """A row of the reader's own (`runs.own`) under the rows of the table; without one, what it could change."""
         if not own:
-            words = "There is no row of your own yet. A row changes "
-            return Page([Text(words, f"{choices(self.runs)}; and with recipe=dict(…) the values of the recipe.")])
-        together, row = Runs((*self.runs.runs, *own)), own[0].row
-        pairs = [((row.label, row.variant), name) for name in _published(self.runs.table)]
-        against_it = tables.differences(together, self.reported, pairs)
+            options = f"{choices(self.runs)}; and with recipe=dict(…) the values of the recipe."
+            return Page([Text(f"There is no row of your own yet. A row changes {options}")])
+        pairs = [((own[0].row.label, own[0].row.variant), name) for name in _published(self.runs.table)]
+        against_it = tables.differences(Runs((*self.runs.runs, *own)), self.reported, pairs)
         return Page([tables.comparison(self.runs, self.reported, own), against_it])
 
     def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure:
@@ -97,10 +93,9 @@ class Chapter:
 
     def sources(self) -> Folded:
         """The record behind each number, repeats on this machine, and the recipe with its reasons; folded."""
-        records = tables.provenance(self.runs).pieces
         repeats = [tables.repeats(self.runs)] if self.runs.repeated() else []
         others = Text("What the paper leaves open, and what was built instead: the page “Deviations”.")
-        pieces = [*records, *repeats, tables.recipe(self.runs), others]
+        pieces = [*tables.provenance(self.runs).pieces, *repeats, tables.recipe(self.runs), others]
         return Folded("Where each number comes from: records, machine, recipe", pieces)
 
 
@@ -108,24 +103,20 @@ def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **
     """What executing a notebook will take, as far as it is training. place: budget, dataset, source and rows."""
     runs = runs_of(f"{paper}/{table}", seeds=seeds, **place)
     missing = [run for run in runs if not run.is_made()]
-    words = "Executing this notebook trains nothing: it reads records. "
+    words = "Executing this notebook trains nothing: it reads records."
     if train and missing:
         words = f"{len(missing)} of {plural(len(runs), 'run')} have no record. They are trained first: "
-        words += f"{_times(missing)}. "
-    each = max(([run for run in runs if run.row is row] for row in tables.rows_of(Runs(tuple(runs)))), key=_longest)
-    words += f"A row of your own, from {plural(len(seeds), 'seed')}, takes up to {_times(each)}."
+        words += f"{_times(missing)}."
+    each = ([run for run in runs if run.row is row] for row in tables.rows_of(Runs(tuple(runs))))
+    longest = max(each, key=lambda of_row: progress.seconds(of_row, progress.PLACES["core"]))
+    words += f" A row of your own, from {plural(len(seeds), 'seed')}, takes up to {_times(longest)}."
     return Folded("How long it takes", [Text(words)])
-
-
-def _longest(runs: Sequence[Run]) -> float:
-    return progress.seconds(runs, progress.PLACES["core"])
 
 
 def _times(runs: Sequence[Run]) -> str:
     """What runs are expected to take, from the records, one after the other."""
-    return " or ".join(
-        f"{duration(progress.seconds(runs, place))} on one {name}" for name, place in progress.PLACES.items()
-    )
+    times = {name: duration(progress.seconds(runs, place)) for name, place in progress.PLACES.items()}
+    return " or ".join(f"{time} on one {name}" for name, time in times.items())
 
 
 def ladder(table: Table) -> list[tuple[Name, Name]]:
@@ -150,10 +141,10 @@ def _published(table: Table) -> list[str]:
 
 
 def _groups(runs: Runs) -> dict[str, Sequence[Name]]:
-    names = [(row.label, row.variant) for row in tables.rows_of(runs)]
-    published = [name for name in names if name[1] == PUBLISHED]
-    others = [name for name in names if name[1] != PUBLISHED]
-    return {"as published": published, "variants": others} if published and others else {"": names}
+    groups: dict[str, list[Name]] = {"as published": [], "variants": []}
+    for row in tables.rows_of(runs):
+        groups["as published" if row.variant == PUBLISHED else "variants"].append((row.label, row.variant))
+    return dict(groups) if all(groups.values()) else {"": sum(groups.values(), [])}
 
 
 def _training(runs: Runs) -> Text:
@@ -183,32 +174,29 @@ def _words(recipe: Recipe, starts: Sequence[str]) -> str:
     return f"{plural(value['epochs'], 'epoch')} in batches of {value['batch']} at {height}×{width}, from {start}"
 
 
-SMOKE = "This budget shows that the code runs from the images to this page, and nothing else."
-ENOUGH = (
-    "That is enough to see that every switch is wired as described, whether each network learns, and how far the rows "
-    "lie apart under equal conditions."
-)
-
-
 def _worth(runs: Runs) -> Text:
     """What a verdict on this page is worth, by budget, seeds and images."""
     first, seeds = runs.runs[0], len(tables.seeds_of(runs))
     if not runs.records():
         return Text("No row is finished at this budget: this page shows what would be compared, and nothing else.")
-    said = [SMOKE if first.budget == "smoke" else ENOUGH]
+    said = [
+        "This budget shows that the code runs from the images to this page, and nothing else."
+        if first.budget == "smoke"
+        else "That is enough to see that every switch is wired as described, whether each network learns, and how far "
+        "the rows lie apart under equal conditions."
+    ]
     if first.source != "real":
         said.append("It is not enough to confirm or refute the paper: rendered people are not photographs.")
     elif first.budget != "full":
         said.append("It is not enough to confirm or refute the paper, for the training is not the paper's.")
-    of_seeds = "One seed hides the" if seeds == 1 else f"{seeds} seeds show a part of the"
-    said.append(f"{of_seeds} spread between seeds.")
+    said.append(f"{'One seed hides the' if seeds == 1 else f'{seeds} seeds show a part of the'} spread between seeds.")
     if missing := len({(run.row.label, run.row.variant) for run in runs.runs if run.state() != "finished"}):
         rows = len(tables.rows_of(runs))
         said.append(f"{missing} of the {rows} rows are not finished at this budget, and nothing is said of them.")
     from_seeds = "this seed" if seeds == 1 else "these seeds"
     said.append(f"A verdict on this page is a verdict on these images, at this budget and from {from_seeds}.")
-    others = [name for name in runs.table.budgets if name not in ("smoke", "small", first.budget)]
-    if first.budget not in ("smoke", "small") or not others:
+    others = [name for name in runs.table.budgets if name not in ("smoke", "small")]
+    if first.budget in others or not others:
         return Text(" ".join(said))
     named = [part for name in others for part in (" and ", Code(name))][1:]
     return Text(" ".join(said), " Budgets ", *named, " lift these limits one by one; the table keeps its shape.")

@@ -15,34 +15,13 @@ from reidlib import papers
 from reidlib.data import cross_domain, cuhk03
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
+from reidlib.pages import tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
-from reidlib.pages.render import (
-    Code,
-    Folded,
-    Page,
-    Piece,
-    Strong,
-    TableView,
-    Text,
-    bullets,
-    heading,
-    state,
-    table,
-)
-from reidlib.pages.tables import (
-    DID_NOT_LEARN,
-    NOT_RUN,
-    did_not_learn,
-    difference_of,
-    finished,
-    pooled,
-    rows_of,
-    stored,
-    title,
-)
+from reidlib.pages.render import Code, Folded, Page, Piece, Strong, TableView, Text, bullets, heading, state, table
+from reidlib.pages.tables import DID_NOT_LEARN, NOT_RUN, did_not_learn, difference_of, finished, recorded_runs, stored
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
-from reidlib.runs.run import Run, Runs, recorded_seeds, runs_of
+from reidlib.runs.run import Run, Runs
 from reidlib.spec import Claim, Table
 
 VERDICTS = (*statistics.VERDICTS, NOT_RUN)
@@ -127,18 +106,16 @@ def decisions(paper: str, *, budget: str, source: str = "stand-in") -> list[Deci
 
 def _recorded(own: Table, dataset: str, budget: str, source: str) -> Runs | None:
     """The runs of a table from all seeds that have a record; None where the table does not have the budget."""
-    if budget not in own.budgets:
-        return None
-    where = dict(budget=budget, dataset=dataset, source=source)
-    return Runs(tuple(runs_of(own.slug, seeds=recorded_seeds(own.slug, **where), **where)))
+    return Runs(recorded_runs(own.slug, budget, dataset, source)) if budget in own.budgets else None
 
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
     """These claims on these data sets, decided together. Runs: of the claim's table there; None where it has none."""
     found = [_compared(claim, dataset, runs) for claim, dataset, runs in asked]
-    tested = [one.here.p for one in found if one.here and one.verdict in TESTED]
-    adjusted = iter(statistics.holm(tested))
-    return [_corrected(one, next(adjusted)) if one.verdict in TESTED else one for one in found]
+    tested = {place: one.here for place, one in enumerate(found) if one.here and one.verdict in TESTED}
+    for (place, here), p in zip(tested.items(), statistics.holm([here.p for here in tested.values()]), strict=True):
+        found[place] = replace(found[place], p=p, verdict=statistics.verdict(here, p))
+    return found
 
 
 def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
@@ -151,15 +128,14 @@ def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
     here = difference_of(better, worse, stored(runs, claim.metric))
     if here is None:
         return Decision(claim, dataset, NOT_RUN, better=better, worse=worse)
-    lost = did_not_learn(better) or did_not_learn(worse)
-    return Decision(
-        claim, dataset, DID_NOT_LEARN if lost else statistics.verdict(here), here, better=better, worse=worse
-    )
+    said = DID_NOT_LEARN if did_not_learn(better) or did_not_learn(worse) else statistics.verdict(here)
+    return Decision(claim, dataset, said, here, better=better, worse=worse)
 
 
-def effects(runs: Runs, steps: Sequence[tuple[str, str]], metric: str = "mAP") -> list[Decision]:
-    """Positive controls of one table on one data set, each a row and the row it is held against, decided together."""
-    plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric=metric)
+def effects(runs: Runs, steps: Sequence[tuple[str, str]]) -> list[Decision]:
+    """Positive controls of one table on one data set in mAP, each a row and the row it is held against, decided
+    together."""
+    plain: dict[str, Any] = dict(paper=runs.table.paper, table=runs.table.name, metric="mAP")
     stated = [Claim(**plain, better=label, worse=other, quote="", where=label) for label, other in steps]
     return decide([(claim, runs.runs[0].dataset, runs) for claim in stated])
 
@@ -187,16 +163,11 @@ def _controls(dataset: str, budget: str, source: str) -> dict[str, str]:
     return found
 
 
-def _corrected(own: Decision, p: float) -> Decision:
-    return replace(own, p=p, verdict=statistics.verdict(own.here, p))
-
-
 # --- on the page of a table -------------------------------------------------------------------------------------------
 
 SUPPORTED, CONTRADICTED, UNDECIDED = TESTED
 NOT_TESTABLE = "not testable"
 SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", NOT_TESTABLE: "∅"}
-"""Beside a verdict; every other one, which says why there is none, has "…"."""
 
 
 def plainly(verdict: str) -> str:
@@ -205,7 +176,7 @@ def plainly(verdict: str) -> str:
 
 
 def signed(verdict: str) -> str:
-    """A verdict as symbol and word."""
+    """A verdict as symbol and word; "…" stands before those that say why there is none."""
     return f"{SIGNS.get(verdict, '…')} {plainly(verdict)}"
 
 
@@ -218,30 +189,31 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
     """What the records say of the claims about a table, in one sentence."""
     if not found:
         return _no_claim(runs)
-    first, verdicts = runs.runs[0], Counter(one.verdict for one in found)
-    many = f"{plural(len(found), 'claim')} about this table"
-    others = ", ".join(f"{verdicts[word]} {word}" for word in (*verdicts,) if word not in TESTED)
-    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
-    if not seeds:
-        where = f"the {first.source} images of {first.dataset}"
-        return Text(f"No claim about this table is decided on {where}: {others}.", css="lead")
-    span = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    verdicts, images = Counter(one.verdict for one in found), f"{runs.runs[0].source} images of {runs.runs[0].dataset}"
+    others = ", ".join(f"{many} {word}" for word, many in verdicts.items() if word not in TESTED)
+    if not (span := seeds_a_side(found)):
+        return Text(f"No claim about this table is decided on the {images}: {others}.", css="lead")
     said = ", ".join(f"{verdicts[word]} {plainly(word)}" for word in TESTED)
-    tested = f"{sum(verdicts[word] for word in TESTED)} of {many} were tested on the {first.source} images of "
+    tested = f"{sum(verdicts[word] for word in TESTED)} of {plural(len(found), 'claim')} about this table were tested"
     after = f" Without a test: {others}." if others else ""
-    return Text(f"{tested}{first.dataset} with {span} a side: ", Strong(said), f".{after}", css="lead")
+    return Text(f"{tested} on the {images} with {span} a side: ", Strong(said), f".{after}", css="lead")
+
+
+def seeds_a_side(found: Sequence[Decision]) -> str:
+    """From how many seeds the tested claims are; "" where none is tested."""
+    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
+    return f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else "".join(plural(many, "seed") for many in seeds)
 
 
 def _no_claim(runs: Runs) -> Text:
-    """What stands in the place of an answer where the paper claims nothing that rows of this table decide."""
+    """Of a table about which the paper claims nothing that its rows decide."""
     made = dict.fromkeys((run.row.label, run.row.variant) for run, _ in runs.records())
     parts = [Strong("No claim to decide."), " The paper says nothing of this table that its rows could decide. "]
-    parts += [f"{len(made)} of {plural(len(rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
+    parts += [f"{len(made)} of {plural(len(tables.rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
     if made:
-        best = max(made, key=lambda name: pooled(runs, name).mean)
-        reached = pooled(runs, best)
+        reached, best = max(((tables.pooled(runs, name), name) for name in made), key=lambda pair: pair[0].mean)
         highest = f"{number(reached.mean)} {interval(reached)}"
-        parts.append(f"; the highest mAP, {highest}, is that of {title(runs, best)}")
+        parts.append(f"; the highest mAP, {highest}, is that of {tables.title(runs, best)}")
     return Text(*parts, ".", css="lead")
 
 
@@ -260,9 +232,8 @@ def view(found: Sequence[Decision]) -> Page:
         summary = f"{plural(len(shown), 'claim')} with {'its' if len(shown) == 1 else 'their'} words and numbers"
         pieces.append(Folded(summary, [bullets(list(map(_item, shown)), CORRECTED)]))
     if rest := [one for one in ordered if not one.here]:
-        verdicts = Counter(one.verdict for one in rest)
-        summary = ", ".join(f"{many} {word}" for word, many in verdicts.items())
-        pieces.append(Folded(f"Without a difference: {summary}", [bullets(list(map(_item, rest)))]))
+        verdicts = ", ".join(f"{many} {word}" for word, many in Counter(one.verdict for one in rest).items())
+        pieces.append(Folded(f"Without a difference: {verdicts}", [bullets(list(map(_item, rest)))]))
     return Page(pieces)
 
 
@@ -325,10 +296,10 @@ def section(name: str, found: Sequence[Decision]) -> Page:
     kinds = {"the paper's words": "quote", "tested as": "label", "on": "label", **CELLS, "verdict": "text"}
     kinds |= {"records": "code"}
     pieces: list[Piece] = [heading(paper_title(name), f"claims-{name}")]
-    for own_table in dict.fromkeys(one.claim.table for one in own):
-        claims = dict.fromkeys(one.claim for one in own if one.claim.table == own_table)
-        lines = [line for claim in claims for line in _lines([one for one in own if one.claim == claim])]
-        pieces.append(table(kinds, lines, f"{paper_title(name)}, {own_table}", merged=2))
+    lines: dict[str, list[list[str]]] = {}
+    for claim in dict.fromkeys(one.claim for one in own):
+        lines.setdefault(claim.table, []).extend(_lines([one for one in own if one.claim == claim]))
+    pieces += [table(kinds, of, f"{paper_title(name)}, {own_table}", merged=2) for own_table, of in lines.items()]
     return Page(pieces)
 
 

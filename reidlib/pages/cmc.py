@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reidlib import paths
-from reidlib.pages.figures import finished
+from reidlib.pages.figures import finished, panel
 from reidlib.pages.formatting import number
 from reidlib.pages.render import Column, TableView, table
 from reidlib.pages.tables import Name, difference_cells, paired, title_of
@@ -27,12 +25,11 @@ def curves(runs: Runs) -> Figure:
     hits: dict[str, list[np.ndarray]] = {}
     for run, _ in runs.records():
         hits.setdefault(title_of(runs, run.row), []).append(run.per_query("first_hit"))
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = panel(6, 3.6)
     for label, found in hits.items():
         axes.plot(RANKS, 100 * (np.concatenate(found)[:, None] <= RANKS).mean(0), ".-", label=label)
-    source = runs.runs[0].source
-    axes.set(title=f"here, {source} images", xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
+    title = f"here, {runs.runs[0].source} images"
+    axes.set(title=title, xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if hits:
         axes.legend(fontsize=8, frameon=False, loc="lower right")
@@ -56,6 +53,6 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
             raise ReidError(f"{file}: {len(found)} lines of {name!r} with {metric}; name a difference that has one")
         (printed,) = found.to_dict("records")
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
-        words = [number(value, sign=True), f"“{printed['quote']}”"]
-        lines.append([row, other, metric, *words, *difference_cells(paired(runs, row, other, metric))])
+        here = difference_cells(paired(runs, row, other, metric))
+        lines.append([row, other, metric, number(value, sign=True), f"“{printed['quote']}”", *here])
     return table([*columns, "Δ, here", "95 % interval"], lines, f"{runs.table.slug}: differences that the text prints")

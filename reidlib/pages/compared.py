@@ -26,11 +26,11 @@ from reidlib.models.untrained import ColourHistogram, RandomFeatures
 from reidlib.pages import agreement, declared, figures
 from reidlib.pages.formatting import change, number, plural
 from reidlib.pages.render import Cell, Column, Strong, TableView, Text, state, table
-from reidlib.pages.tables import DID_NOT_LEARN, PAPER, did_not_learn, difference_of, mean_of
+from reidlib.pages.tables import DID_NOT_LEARN, PAPER, did_not_learn, difference_of, mean_of, recorded_runs
 from reidlib.papers import standins
 from reidlib.runs import estimates
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, recorded_seeds, reported_numbers, runs_of
+from reidlib.runs.run import Run, reported_numbers
 from reidlib.spec import Settings
 from reidlib.training import cost
 
@@ -71,6 +71,16 @@ class Entry:
     def made(self) -> list[tuple[Run, Record]]:
         return _made(self.runs)
 
+    @property
+    def trained(self) -> bool:
+        """Whether there is a finished run of a network that was trained."""
+        return bool(self.made and self.settings.recipe.epochs)
+
+    @cached_property
+    def mean(self) -> float:
+        """mAP, in percent, over the seeds."""
+        return float(np.mean(self.scores("mAP")))
+
     @cached_property
     def learned(self) -> bool:
         """Whether there are finished runs that have learned, or nothing was to be learned."""
@@ -92,9 +102,8 @@ class Entry:
 
     def _over(self, others: tuple[Run, ...]) -> Interval | None:
         held = [run for run, _ in _made(others)]
-        if not held or not self.learned or did_not_learn(held):
-            return None
-        return difference_of([run for run, _ in self.made], held, "ap")
+        lost = not (held and self.learned) or did_not_learn(held)
+        return None if lost else difference_of([run for run, _ in self.made], held, "ap")
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[Run, Record]]:
@@ -129,8 +138,7 @@ def _entries(
     def runs(place: Place | None) -> tuple[Run, ...]:
         if place is None or dataset not in papers.table(place[0]).datasets:
             return ()
-        asked: dict[str, Any] = dict(budget=budget, dataset=dataset, source=source)
-        found = runs_of(place[0], rows=[place[1]], seeds=recorded_seeds(place[0], **asked), **asked)
+        found = recorded_runs(place[0], budget, dataset, source, rows=[place[1]])
         return tuple(run for run in found if run.row.variant == standins.PUBLISHED)
 
     entries = [Entry(name, runs(place), runs(baseline), runs(plain)) for name, (place, baseline) in rows.items()]
@@ -143,23 +151,23 @@ def _entries(
 def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
     """One line an entry; a reader sorts it by any column. recipe: `OWN` or `COMMON`."""
     first = entries[0].runs[0]
-    here = f"here, {first.source} images"
+    group = f"here, {first.source} images"
     columns = [Column("row", "label")]
     columns += [Column(name, group=PAPER, reported=True) for name in ("R1", "mAP") if recipe == OWN]
-    columns += [Column(name, group=here) for name in ("seeds", "R1", "mAP", "mAP, 95 %")]
+    columns += [Column(name, group=group) for name in ("seeds", "R1", "mAP", "mAP, 95 %")]
     columns += [Column(name, group="gain in mAP over") for name in ("own baseline", "plain ResNet-50")]
     columns += [Column(name, group="cost") for name in ("weights, M", "multiply-adds, G", "descriptor", "minutes")]
     columns += [Column(name, group="settings") for name in ("stated", "assumed")]
     lines = []
     for entry in entries:
         lost = bool(entry.made) and not entry.learned
-        cells: list[Any] = [
-            Cell(entry.name, note=DID_NOT_LEARN if lost else ""),
-            *(_printed(entry) if recipe == OWN else ()),
-        ]
+        cells: list[Any] = [Cell(entry.name, note=DID_NOT_LEARN if lost else "")]
+        cells += _printed(entry) if recipe == OWN else ()
         if entry.made:
             means = [mean_of(pd.Series(entry.scores(metric))) for metric in ("rank1", "mAP")]
-            cells += [len(entry.made), *means, _interval(entry)]
+            queries = [run.per_query("ap") for run, _ in entry.made]
+            here = statistics.interval(queries, entry.made[0][0].identities()) if len(queries) > 1 else "–"
+            cells += [len(queries), *means, here]
             cells += [_gain(entry, entry.gain, entry.baseline), _gain(entry, entry.over_plain, entry.plain)]
         else:
             cells += state(NOT_YET, 6)
@@ -179,13 +187,6 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
         "of the common recipe.",
     ]
     return table(columns, lines, caption, below=below, sortable=True)
-
-
-def _interval(entry: Entry) -> Interval | str:
-    runs = [run for run, _ in entry.made]
-    if len(runs) < 2:
-        return "–"
-    return statistics.interval([run.per_query("ap") for run in runs], runs[0].identities())
 
 
 def _gain(entry: Entry, found: Interval | None, held: tuple[Run, ...]) -> Cell:
@@ -254,23 +255,19 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
         if not done:
             parts.append(f"none of the {len(systems)} systems has a record of a network that has learned yet. ")
             continue
-        best = max(done, key=lambda entry: np.mean(entry.scores("mAP")))
-        parts.append(f"{best.name} has the highest mAP of {plural(len(done), 'system')} ({_mean(best)}); ")
+        best = max(done, key=lambda entry: entry.mean)
+        parts.append(f"{best.name} has the highest mAP of {plural(len(done), 'system')} ({number(best.mean)}); ")
         gains = [entry.gain for entry in done if entry.gain and entry.gain.seeds >= FEWEST_SEEDS]
         if gains:
             above = sum(gain.low > 0 for gain in gains)
             parts.append(f"{above} of {len(gains)} gain over their own baseline, with an interval above zero; ")
         strong = next((entry for entry in entries if entry.name == standins.STRONG_BASELINE and entry.made), None)
         if strong:
-            ahead = sum(np.mean(entry.scores("mAP")) > np.mean(strong.scores("mAP")) for entry in done)
-            parts.append(f"{ahead} of {len(done)} are above the strong plain baseline ({_mean(strong)}). ")
+            ahead = sum(entry.mean > strong.mean for entry in done)
+            parts.append(f"{ahead} of {len(done)} are above the strong plain baseline ({number(strong.mean)}). ")
         else:
             parts.append(f"the strong plain baseline is {NOT_YET}. ")
     return Text(*parts)
-
-
-def _mean(entry: Entry) -> str:
-    return number(float(np.mean(entry.scores("mAP"))))
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -288,31 +285,30 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
     axes.axvline(0, color="0.3", linewidth=1)
     for offset, (recipe, entries) in zip((0.17, -0.17), sets.items(), strict=False):
         mark, colour = MARKS[recipe]
+        look: dict[str, Any] = dict(textcoords="offset points", va="center", color=colour, size=9)
         for entry in (entry for entry in entries if entry.is_system):
             height = names.index(entry.name) + offset
             if (found := entry.gain) is None:
                 words = f"{recipe}: {DID_NOT_LEARN if entry.made and _made(entry.baseline) else NOT_YET}"
-                axes.annotate(words, (0, height), (4, 0), textcoords="offset points", va="center", color=colour, size=9)
+                axes.annotate(words, (0, height), (4, 0), **look)
                 continue
+            right = found.mean
             if found.seeds > 1:
                 axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2)
+                right = found.high
             axes.plot(found.mean, height, mark, color=colour)
-            right = found.high if found.seeds > 1 else found.mean
-            words = f"{number(found.mean, sign=True)}, {recipe}"
-            axes.annotate(words, (right, height), (6, 0), textcoords="offset points", va="center", color=colour, size=9)
+            axes.annotate(f"{number(found.mean, sign=True)}, {recipe}", (right, height), (6, 0), **look)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel="gain in mAP over own baseline, points")
     axes.set_ylim(-0.6, len(names) - 0.4)
-    _room_on_the_right(axes, 0.45)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high + 0.45 * (high - low))  # room for the words beside the dots
     return figures.finished(figure)
 
 
 def beats(entries: Sequence[Entry]) -> pd.DataFrame:
     """How often a seed of the line's entry has a higher mAP than one of the column's, over all pairs; ties are half.
-
-    Best first. Only what was trained and has a finished run; empty where that is fewer than two entries.
-    """
-    trained = [entry for entry in entries if entry.made and entry.settings.recipe.epochs]
-    done = sorted(trained, key=lambda entry: -np.mean(entry.scores("mAP")))
+    Best first. Only what was trained and has a finished run; empty where that is fewer than two entries."""
+    done = sorted((entry for entry in entries if entry.trained), key=lambda entry: -entry.mean)
     found = pd.DataFrame(index=[e.name for e in done], columns=[e.name for e in done], dtype=float)
     for one in done:
         for other in (other for other in done if other is not one):
@@ -323,23 +319,12 @@ def beats(entries: Sequence[Entry]) -> pd.DataFrame:
 
 def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     """`beats` as a grid of percentages."""
-    found = beats(entries)
-    if found.empty:
+    if (found := beats(entries)).empty:
         return Text(f"{recipe.capitalize()}: seeds cannot be compared before two rows have a record.")
     figure, axes = plt.subplots(figsize=(WIDTH, 0.42 * len(found) + 1.9), layout="constrained")
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
-    sns.heatmap(
-        found,
-        annot=shown,
-        fmt="",
-        vmin=-0.3,
-        vmax=1.3,
-        cmap="PuOr",
-        cbar=False,
-        ax=axes,
-        linewidths=1,
-        annot_kws={"size": 10},
-    )
+    look: dict[str, Any] = dict(cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 10})
+    sns.heatmap(found, annot=shown, fmt="", ax=axes, **look)
     axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=10, loc="left")
     axes.set_facecolor("0.93")
     axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
@@ -349,40 +334,30 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
 
 def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     """mAP against multiply-adds of the test of one image, with standard deviations over seeds; names at the dots."""
-    done = [entry for entry in entries if entry.made and entry.settings.recipe.epochs]
+    done = [entry for entry in entries if entry.trained]
     if not done:
-        return Text(
-            f"{recipe.capitalize()}: accuracy and operations cannot be set against each other without a record."
-        )
+        what = "accuracy and operations cannot be set against each other without a record"
+        return Text(f"{recipe.capitalize()}: {what}.")
     figure, axes = _axes(4.2)
-    points = []
-    for entry in done:
-        operations, score = float(_costs(entry.settings)[1]), statistics.over_seeds(entry.scores("mAP"))
-        points.append((entry, operations, score))
+    points = [
+        (entry.name, float(_costs(entry.settings)[1]), statistics.over_seeds(entry.scores("mAP"))) for entry in done
+    ]
     mark, colour = MARKS[recipe]
-    for entry, operations, score in points:
+    for entry, (_, operations, score) in zip(done, points, strict=True):
         own = colour if entry.is_system else "0.35"
-        axes.errorbar(
-            operations, score.mean, score.sd or None, fmt=mark, color=own, capsize=3, mfc=own if entry.learned else "w"
-        )
+        filling = own if entry.learned else "w"
+        axes.errorbar(operations, score.mean, score.sd or None, fmt=mark, color=own, capsize=3, mfc=filling)
     axes.set_xscale("log")
-    ticks = sorted({round(operations, 1 if operations < 10 else 0) for _, operations, _ in points})
-    axes.set_xticks(_apart(ticks), [f"{tick:g}" for tick in _apart(ticks)])
+    ticks: list[float] = []
+    for tick in sorted({round(operations, 1 if operations < 10 else 0) for _, operations, _ in points}):
+        ticks += [tick] if not ticks or tick >= 1.25 * ticks[-1] else []  # apart, so that their numbers can be read
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.15)
     axes.set(xlabel=f"multiply-adds of the test of one image, G (logarithmic; {recipe})", ylabel="mAP (%)")
     figure.draw_without_rendering()
-    _names(axes, [(entry.name, operations, score) for entry, operations, score in points])
+    _names(axes, points)
     return figures.finished(figure)
-
-
-def _apart(ticks: Sequence[float]) -> list[float]:
-    """Those that are a quarter or more above the one before."""
-    kept: list[float] = []
-    for tick in ticks:
-        if not kept or tick >= 1.25 * kept[-1]:
-            kept.append(tick)
-    return kept
 
 
 def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
@@ -395,22 +370,14 @@ def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
         long, to_left = 5.6 * scale * len(name), across > (left + right) / 2
         start = across - 8 * scale - long if to_left else across + 8 * scale
         moved = up
-        while any(
-            abs(moved - height) < 12 * scale and start < end and begin < start + long for begin, end, height in placed
-        ):
+        beside = [height for begin, end, height in placed if start < end and begin < start + long]
+        while any(abs(moved - height) < 12 * scale for height in beside):
             moved += 2 * scale
         placed.append((start, start + long, moved))
         shift = (-7 if to_left else 7, (moved - up) / scale)
-        axes.annotate(
-            name,
-            (x, score.mean),
-            shift,
-            textcoords="offset points",
-            ha="right" if to_left else "left",
-            va="center",
-            size=9,
-            arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4) if moved > up else None,
-        )
+        line = dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4) if moved > up else None
+        look: dict[str, Any] = dict(textcoords="offset points", ha="right" if to_left else "left", va="center", size=9)
+        axes.annotate(name, (x, score.mean), shift, arrowprops=line, **look)
 
 
 def orders(budget: str, source: str = "stand-in") -> Figure | Text:
@@ -422,19 +389,17 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
     heights = np.arange(len(found))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
     mark, colour = MARKS[OWN]
-    labels = {
-        "here": f"paper and here, {source} images (line: 95 % over seeds)",
-        "between": "between the paper's data sets",
-    }
+    here: str | None = f"paper and here, {source} images (line: 95 % over seeds)"
+    between: str | None = "between the paper's data sets"
     for height, one in zip(heights, found, strict=True):
         if reach := one.interval:
             axes.plot(reach, [height, height], "-", color=colour, linewidth=2)
-        axes.plot(one.tau.mean, height, mark, color=colour, label=labels.pop("here", None))
+        axes.plot(one.tau.mean, height, mark, color=colour, label=here)
+        here = None
         if one.between:
             others = [height - 0.2] * len(one.between)
-            axes.plot(
-                one.between, others, "D", mfc="none", color="0.35", markersize=5, label=labels.pop("between", None)
-            )
+            axes.plot(one.between, others, "D", mfc="none", color="0.35", markersize=5, label=between)
+            between = None
     axes.set(xlim=(-1.08, 1.08), ylim=(-0.6, len(found) - 0.4), xlabel="Kendall's τ: 1 same order, −1 reversed")
     axes.set_yticks(heights, [f"{one.slug}, {plural(one.rows, 'row')}\n{one.dataset}" for one in found], fontsize=9)
     figure.legend(loc="outside upper left", fontsize=9, frameon=False)
@@ -442,14 +407,7 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
 
 
 def _axes(height: float) -> tuple[Figure, Axes]:
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    figure, axes = figures.panel(WIDTH, height)
     axes.grid(axis="y", visible=False)
     axes.tick_params(labelsize=10)
     return figure, axes
-
-
-def _room_on_the_right(axes: Axes, share: float) -> None:
-    """For the words beside the dots."""
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high + share * (high - low))

@@ -70,9 +70,7 @@ def recipe_values(used: Recipe, paper: Recipe, changed: Iterable[str], like: Rec
     like:    leave out what is as in this recipe.
     """
     found = []
-    for name in read_fields(used):
-        if like and getattr(used, name) == getattr(like, name):
-            continue
+    for name in (name for name in read_fields(used) if not like or getattr(used, name) != getattr(like, name)):
         value, published = (Value.of(name, recipe.given()[name]) for recipe in (used, paper))
         if name in changed and published.kind == STATED:
             why = f"{value.why} (paper: {published.value}, {published.why})"
@@ -99,10 +97,8 @@ def module_of(paper: str) -> ModuleType | None:
 
 
 def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
-    """What is assumed about the networks of these tables, then about the paper's training, by detail.
-
-    A detail of a network that another paper's module declares carries the name of its class.
-    """
+    """What is assumed about the networks of these tables, then about the paper's training, by detail. A detail of a
+    network that another paper's module declares carries the name of its class."""
     models = dict.fromkeys(settings.model for table in tables for settings in all_settings(table))
     found: dict[str, Value] = {}
     for model in models:

@@ -62,7 +62,12 @@ class Paper:
         """The lines of one kind; those of what the paper contradicts are made from its conflicts."""
         if kind != "contradicted":
             return self.lines[kind]
-        return [_conflict(line) for line in conflicts[conflicts["paper"] == self.name].to_dict("records")]
+        lines = []
+        for line in conflicts[conflicts["paper"] == self.name].to_dict("records"):
+            where = line["tables"].replace("recipe", "the recipe").replace(" table", ", table")
+            words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
+            lines.append([Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words])
+        return lines
 
 
 def gather(module: ModuleType, budgets: Sequence[str] = ("small", "medium", "full")) -> Paper:
@@ -104,13 +109,11 @@ def gather(module: ModuleType, budgets: Sequence[str] = ("small", "medium", "ful
 
 
 def _lines(met: dict[str, dict[tuple[str, ...], list[str]]], tables: Sequence[str]) -> dict[str, list[list[str]]]:
-    changed: dict[str, dict[str, None]] = {}
-    for name, _, _, budget, *_ in met["budgets"]:
-        changed.setdefault(f"recipe: {name}", {})[budget] = None
     lines: dict[str, list[list[str]]] = {kind: [] for kind in met}
     for kind in (STATED, ASSUMED):
         for entry, places in met[kind].items():
-            budgets = [", ".join(changed.get(entry[0], {})) or "no"] if kind == STATED else []
+            changed = dict.fromkeys(line[3] for line in met["budgets"] if f"recipe: {line[0]}" == entry[0])
+            budgets = [", ".join(changed) or "no"] if kind == STATED else []
             lines[kind].append([*entry, *budgets, _shortened(places, tables) or "every table"])
     for kind in ("released", "others"):
         for (variant, label, *others), places in met[kind].items():
@@ -129,18 +132,12 @@ def _shortened(places: Sequence[str], tables: Sequence[str]) -> str:
     return "; ".join(place for place in places if place in whole or place.split(": ")[0] not in whole)
 
 
-def _conflict(line: dict[str, str]) -> list[str]:
-    where = line["tables"].replace("recipe", "the recipe").replace(" table", ", table")
-    words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
-    return [Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words]
-
-
 def counts(papers: Sequence[Paper], conflicts: pd.DataFrame) -> TableView:
     """How many entries each paper has of each kind, with a link to its section."""
-    lines = [
-        [Cell(paper_title(paper.name), address=f"#{paper.anchor}"), *(len(paper.of(kind, conflicts)) for kind in KINDS)]
-        for paper in papers
-    ]
+    lines = []
+    for paper in papers:
+        link = Cell(paper_title(paper.name), address=f"#{paper.anchor}")
+        lines.append([link, *(len(paper.of(kind, conflicts)) for kind in KINDS)])
     return table(["paper", *(words.split(",")[0] for words in KINDS.values())], lines, "Entries by paper and kind")
 
 

@@ -41,8 +41,8 @@ def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) 
     return table(columns, lines, caption)
 
 
-def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str, metric: str = "mAP") -> TableView:
-    """Effects that are beyond doubt on photographs: which of them each stand-in shows, and from what size it would.
+def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:
+    """Effects on mAP that are beyond doubt on photographs: which of them each stand-in shows, and from what size.
 
     One line an effect. An effect is seen where its difference is above 0 after Holm's correction over the lines of the
     data set; a row that did not learn, or fewer than three seeds, leaves it open.
@@ -50,16 +50,15 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
     columns = [Column("row", "label"), Column("against", "label")]
     lines: list[list[Any]] = [[label, other] for label, other in pairs]
     for runs in sets:
-        printed = reported_numbers(runs.table, runs.runs[0].dataset).get(metric, pd.Series(dtype=float))
+        printed = reported_numbers(runs.table, runs.runs[0].dataset).get("mAP", pd.Series(dtype=float))
         columns += [Column("Δ, photographs", group=_title(runs), reported=True)]
         columns += [Column(name, group=_title(runs)) for name in ("Δ", "finds from", "seen")]
-        for line, (label, other), found in zip(lines, pairs, effects(runs, pairs, metric), strict=True):
+        for line, (label, other), found in zip(lines, pairs, effects(runs, pairs), strict=True):
             line.append(number(printed.get(label, float("nan")) - printed.get(other, float("nan")), sign=True))
-            if found.here is None:
-                line += state(found.verdict, 3)
+            if here := found.here:
+                line += [change(here), number(here.detectable), SEEN.get(found.verdict, found.verdict)]
             else:
-                said = SEEN.get(found.verdict, found.verdict)
-                line += [change(found.here), number(found.here.detectable), said]
+                line += state(found.verdict, 3)
     return table(columns, lines, caption)
 
 
@@ -102,10 +101,8 @@ def transfer(at_home: Mapping[str, Runs], away: Mapping[tuple[str, str], Runs], 
             runs = home if source == target else away[source, target]
             mean = mean_of(_finished(runs, label)["mAP"])
             lost = None if source == target else _between(runs, label, home, label)
-            if isinstance(mean, Spread):
-                cells.append(spread(mean) + (f" ({change(lost)})" if lost else ""))
-            else:
-                cells.append(Cell(NOT_RUN, state=True))
+            after = f" ({change(lost)})" if lost else ""
+            cells.append(spread(mean) + after if isinstance(mean, Spread) else Cell(NOT_RUN, state=True))
         lines.append(cells)
     return table(columns, lines, caption)
 
@@ -116,14 +113,9 @@ def provenance(sets: Sequence[Runs]) -> Piece:
     if not made:
         return Text("Not run yet: there is no record.")
     digests = {runs.runs[0].dataset: runs.runs[0].data_digest for runs in sets}
-    return terms(
-        {
-            "runs": f"budget {made[0][0].budget}, {plural(len({run.seed for run, _ in made}), 'seed')}, "
-            f"{plural(len(made), 'record')}",
-            **machines([record for _, record in made]),
-            "stand-ins": ", ".join(f"{name} {digest}" for name, digest in digests.items()),
-        }
-    )
+    seeds, records = plural(len({run.seed for run, _ in made}), "seed"), plural(len(made), "record")
+    facts = {"runs": f"budget {made[0][0].budget}, {seeds}, {records}", **machines([record for _, record in made])}
+    return terms(facts | {"stand-ins": ", ".join(f"{name} {digest}" for name, digest in digests.items())})
 
 
 def _title(runs: Runs) -> str:
@@ -137,9 +129,9 @@ def _change(found: Interval | None) -> Cell:
 
 
 def _finished(runs: Runs, label: str) -> pd.DataFrame:
+    """Rank-1 and mAP of a row, a line a finished run."""
     frame = runs.frame()
-    chosen = frame[(frame["row"] == label) & (frame["state"] == "finished")]
-    return chosen.reindex(columns=list(dict.fromkeys([*frame.columns, "rank1", "mAP"])))
+    return frame[(frame["row"] == label) & (frame["state"] == "finished")].reindex(columns=["rank1", "mAP"])
 
 
 def _between(runs: Runs, label: str, others: Runs, other: str) -> Interval | None:

@@ -11,16 +11,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
+from reidlib.evaluation.statistics import Interval
 from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
-from reidlib.pages.tables import PAPER, Name, pooled, printed_number, row_of, rows_of, title
+from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
-
 
 LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
 """Colour, mark and its filling by verdict; every other verdict is grey with an empty mark."""
@@ -32,10 +33,10 @@ def forest(found: Sequence[Decision]) -> Figure | None:
     Claims about the same two rows stand together under the names of these, decided ones first. None where there is no
     difference.
     """
-    pairs: dict[str, list[Decision]] = {}
+    pairs: dict[str, list[tuple[Decision, Interval]]] = {}
     for one in in_order_of_verdict(found):
         if one.here:
-            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 54), []).append(one)
+            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 54), []).append((one, one.here))
     if not pairs:
         return None
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
@@ -50,13 +51,12 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         words.set_in_layout(False)
         words.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
         place += name.count("\n") / 2
-        for one in own:
+        for one, here in own:
             place += 1
             labels[place] = f"{signed(one.verdict)}, {one.claim.metric}"
-            if here := one.here:
-                colour, mark, filling = LOOKS.get(one.verdict, ("0.4", "o", "white"))
-                axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
-                axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
+            colour, mark, filling = LOOKS.get(one.verdict, ("0.4", "o", "white"))
+            axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
+            axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
         place += 1.2
     axes.set(xlabel="difference in points, 95 % interval", yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
@@ -66,18 +66,16 @@ def forest(found: Sequence[Decision]) -> Figure | None:
 
 
 def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
-    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images).
-
-    Where the paper prints none, the first panel is left out.
-    """
+    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images). Where the
+    paper prints none, the first panel is left out."""
     names: list[Name] = [(row.label, row.variant) for row in rows_of(runs)]
     made = {(run.row.label, run.row.variant) for run, _ in runs.records()}
-    printed = [printed_number(runs, reported, name, "mAP") for name in names]
-    panels = 2 if np.isfinite(printed).any() else 1
+    printed = [printed_map(runs, reported, name) for name in names]
+    both = bool(np.isfinite(printed).any())
     heights = np.arange(len(names))[::-1]
-    figure, axes = _panels(panels, 0.38 * len(names) + 1.3)
+    figure, axes = panels(9, 0.38 * len(names) + 1.3, 1 + both)
     left, right = axes[0], axes[-1]
-    if panels == 2:
+    if both:
         left.plot(printed, heights, "o", color="0.35")
         left.set(title=PAPER, xlabel="mAP (%)")
     for height, name in zip(heights, names, strict=True):
@@ -87,20 +85,18 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             right.plot(span.mean, height, "o", color="C0")
     right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
-    if panels == 2:
+    if both:
         right.tick_params(labelleft=False)
-    for panel in axes:
-        panel.grid(axis="y", visible=False)
+    for each in axes:
+        each.grid(axis="y", visible=False)
     return finished(figure)
 
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
-    """Training loss by epoch, one panel a group of rows (title: their names), all on one scale.
-
-    Rows that test one trained network share its curve, drawn once under the first of them.
-    """
-    figure, panels = _panels(len(groups), 3.4)
-    for axes, (heading, names) in zip(panels, groups.items(), strict=True):
+    """Training loss by epoch, one panel a group of rows (title: their names), all on one scale. Rows that test one
+    trained network share its curve, drawn once under the first of them."""
+    figure, axes_ = panels(9, 3.4, len(groups))
+    for axes, (heading, names) in zip(axes_, groups.items(), strict=True):
         drawn = set()
         for colour, name in zip(sns.color_palette("colorblind", len(names)), names, strict=True):
             row, label = row_of(runs, name), title(runs, name)
@@ -114,22 +110,26 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.lines:
             axes.legend(fontsize=7, frameon=False)
-    panels[0].set_ylabel("training loss")
+    axes_[0].set_ylabel("training loss")
     return finished(figure)
 
 
-def _panels(many: int, height: float) -> tuple[Figure, np.ndarray]:
-    """Panels beside each other with one vertical axis."""
+def panels(width: float, height: float, many: int) -> tuple[Figure, np.ndarray]:
+    """Panels beside each other with one vertical axis; width and height in inches."""
     with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(1, many, figsize=(9, height), sharey=True, layout="constrained", squeeze=False)
-    return figure, panels[0]
+        figure, found = plt.subplots(1, many, figsize=(width, height), sharey=True, layout="constrained", squeeze=False)
+    return figure, found[0]
+
+
+def panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """A single one."""
+    figure, (axes,) = panels(width, height, 1)
+    return figure, axes
 
 
 def finished(figure: Figure, dpi: int = DPI) -> Figure:
-    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell.
-
-    A figure of lines and letters is shown as SVG, one that has photographs or maps as PNG.
-    """
+    """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell. A figure of lines
+    and letters is shown as SVG, one that has photographs or maps as PNG."""
     plt.close(figure)  # sets the resolution back
     figure.set_dpi(dpi)
     if not any(axes.images for axes in figure.axes):

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import yaml
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reidlib import papers, paths
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import contents, figures, hours, progress
-from reidlib.pages.claims import (
-    CONTRADICTED,
-    NOT_TESTABLE,
-    SUPPORTED,
-    TESTED,
-    UNDECIDED,
-    Decision,
-    decisions,
-    signed,
-)
+from reidlib.pages.claims import NOT_TESTABLE, TESTED, UNDECIDED, Decision, decisions, seeds_a_side, signed
 from reidlib.pages.formatting import change, number, paper_title, plural
-from reidlib.pages.render import (
-    Banner,
-    Card,
-    Fragment,
-    Link,
-    Page,
-    Piece,
-    Strong,
-    Text,
-    buttons,
-    cards,
-    listing,
-    tiles,
-)
+from reidlib.pages.render import Banner, Card, Fragment, Link, Page, Piece, Strong, Text, buttons, cards, listing, tiles
 from reidlib.pages.tables import NOT_RUN, PAPER, PUBLISHED
 from reidlib.papers import standins
 from reidlib.runs.run import Runs, reported_numbers
@@ -59,14 +36,12 @@ ARCHIVE, CITATION = "_static/records.zip", "_static/CITATION.cff"
 
 
 def verdicts(found: Sequence[Decision]) -> Counter[str]:
-    """Claims by what the records say: `TESTED`, `NOT_TESTABLE` or `WAITING`.
-
-    A claim is of one verdict where all data sets on which it is tested say the same; where they differ it is undecided.
-    """
+    """Claims by what the records say: `TESTED`, `NOT_TESTABLE` or `WAITING`. A claim is of one verdict where all data
+    sets on which it is tested say the same; where they differ it is undecided."""
     of: dict[Any, set[str]] = {}
     for one in found:
         of.setdefault(one.claim, set()).add(one.verdict)
-    return Counter(_together(said) for said in of.values())
+    return Counter(map(_together, of.values()))
 
 
 def _together(said: set[str]) -> str:
@@ -79,28 +54,23 @@ def _together(said: set[str]) -> str:
 def sentence(found: Sequence[Decision], source: str) -> Text:
     """What a person could quote."""
     said, many = verdicts(found), len({one.claim.paper for one in found})
-    claims = f"{said.total()} claims of {_words(many)} person re-identification papers"
+    claims = f"{said.total()} claims of {'five' if many == 5 else many} person re-identification papers"
     tested = sum(said[word] for word in TESTED)
     if not tested:
         if not any(one.records for one in found):
             return Text(f"Nothing has been run yet: {claims} wait to be tested on {IMAGES[source]}.", css="lead")
         return Text(f"None of {claims} has been decided on {IMAGES[source]} yet.", css="lead")
-    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
-    span = plural(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    return Text(
-        f"Of {claims}, {tested} have been tested on {IMAGES[source]} with {span} a side: ",
-        Strong(f"{said[SUPPORTED]} are supported, {said[CONTRADICTED]} contradicted, {said[UNDECIDED]} undecided"),
-        ".",
-        css="lead",
-    )
+    before = f"Of {claims}, {tested} have been tested on {IMAGES[source]} with {seeds_a_side(found)} a side: "
+    supported, contradicted, undecided = (said[word] for word in TESTED)
+    words = f"{supported} are supported, {contradicted} contradicted, {undecided} undecided"
+    return Text(before, Strong(words), ".", css="lead")
 
 
 def counts(found: Sequence[Decision]) -> Fragment:
     """The same as numbers in large print."""
     said = verdicts(found)
-    shown = {"tested": sum(said[word] for word in TESTED)}
-    shown |= {signed(word): said[word] for word in (*TESTED, NOT_TESTABLE, WAITING)}
-    return tiles({name: str(many) for name, many in shown.items()})
+    tested = {"tested": str(sum(said[word] for word in TESTED))}
+    return tiles(tested | {signed(word): str(said[word]) for word in (*TESTED, NOT_TESTABLE, WAITING)})
 
 
 def limits(source: str, budget: str) -> Banner:
@@ -113,14 +83,6 @@ def limits(source: str, budget: str) -> Banner:
     return Banner("stand-in", Strong("Stand-in images."), words, every)
 
 
-def _link(text: str, page: str) -> Link:
-    return Link(text, contents.address(page))
-
-
-def _words(many: int) -> str:
-    return {5: "five"}.get(many, str(many))
-
-
 # --- gains ------------------------------------------------------------------------------------------------------------
 
 
@@ -130,20 +92,16 @@ def decided(*, budget: str, source: str = "stand-in") -> list[Decision]:
 
 
 def headline(found: Sequence[Decision], paper: str) -> Decision:
-    """What the records say of the claim in which a paper sets its final system against its own baseline, in mAP.
-
-    The claim may be about another table than `SYSTEMS` names: its two rows are the same networks.
-    """
+    """What the records say of the claim in which a paper sets its final system against its own baseline, in mAP. The
+    claim may be about another table than `SYSTEMS` names: its two rows are the same networks."""
     baseline, (whole, final) = SYSTEMS[paper]
     wanted = [_network(whole, final), _network(*baseline)]
-    own = (one for one in found if (one.claim.paper, one.claim.metric) == (paper, "mAP"))
-    return next(
-        one
-        for one in own
-        if one.dataset == whole.datasets[0]
-        and [_network(papers.table(f"{paper}/{one.claim.table}"), row) for row in (one.claim.better, one.claim.worse)]
-        == wanted
-    )
+    place = (paper, "mAP", whole.datasets[0])
+    for one in (one for one in found if (one.claim.paper, one.claim.metric, one.dataset) == place):
+        own = papers.table(f"{paper}/{one.claim.table}")
+        if [_network(own, one.claim.better), _network(own, one.claim.worse)] == wanted:
+            return one
+    raise LookupError(f"no claim sets {final} of {paper} against its baseline")
 
 
 def _network(own: Table, label: str) -> tuple[dict[str, Any], ...] | None:
@@ -171,8 +129,7 @@ def gains(found: Sequence[Decision]) -> pd.DataFrame:
 def figure(known: pd.DataFrame, source: str) -> Figure:
     """`gains`, a line a paper: printed as an open square, measured as a dot with its interval."""
     heights = np.arange(len(known))[::-1]
-    with sns.axes_style("whitegrid"):
-        drawn, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    drawn, axes = figures.panel(6, 3.6)
     axes.axvline(0, color="0.4", linewidth=1)
     axes.plot(known["printed"], heights + 0.16, "s", mfc="white", mec="0.35", label=PAPER)
     label = f"here, {IMAGES[source]}, 95 % interval"
@@ -195,7 +152,7 @@ def figure(known: pd.DataFrame, source: str) -> Figure:
 
 
 def in_words(known: pd.DataFrame) -> Text:
-    """The figure in words, below it."""
+    """The figure in words."""
     said = []
     for paper, line in known.iterrows():
         here, printed = line["here"], number(line["printed"], sign=True)
@@ -223,14 +180,9 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         picture, alt = contents.address(f"_static/{paper}.svg"), f"Block diagram of {name}'s network"
         own = len({other.claim for other in found if other.claim.paper == paper})
         body.append(Text(f"One of {plural(own, 'claim')} of this paper."))
-        made.append(Card(name, picture, alt, body, _link(f"{name}, {_named(one.claim.table)}", page)))
+        table = re.sub(r"(?=\d)", " ", one.claim.table.capitalize(), count=1)  # "table5" as "Table 5"
+        made.append(Card(name, picture, alt, body, Link(f"{name}, {table}", contents.address(page))))
     return cards(made)
-
-
-def _named(table: str) -> str:
-    """ "table5" as "Table 5"."""
-    word = table.rstrip("0123456789")
-    return f"{word.capitalize()} {table[len(word) :]}".strip()
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------
@@ -259,7 +211,7 @@ def ways(known: Sequence[str], *, has_records: bool) -> Fragment:
     """Where to go from here: compare, run it again, download, cite."""
     pages = {"Compare the five": "results/notebooks/study/compared", "What has run": "results/notebooks/study/status"}
     pages |= {"Run it again": "book/reproduce"}
-    links = [_link(text, page) for text, page in pages.items() if page in known]
+    links = [Link(text, contents.address(page)) for text, page in pages.items() if page in known]
     links += [Link("Download all records", contents.address(ARCHIVE))] if has_records else []
     return buttons([*links, Link("Cite", "#cite")])
 
@@ -269,7 +221,7 @@ def citation() -> Page:
     file = paths.home() / "CITATION.cff"
     said = yaml.safe_load(file.read_text(encoding="utf-8"))
     authors = " and ".join(f"{{{author['name']}}}" for author in said["authors"])
-    fields = {"author": authors, "title": said["title"], "version": said["version"], "doi": said.get("doi", "")}
-    lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]
+    fields = {"author": authors} | {name: said[name] for name in ("title", "version", "doi") if said.get(name)}
+    lines = [f"  {name} = {{{text}}}," for name, text in fields.items()]
     other = Text(said["message"], " ", Link("CITATION.cff", contents.address(CITATION)))
     return Page([other, listing("\n".join(["@software{reid,", *lines, "}"]))])

@@ -12,8 +12,6 @@ from reidlib.pages.formatting import paper_title, plural
 from reidlib.pages.render import Page, TableView, Text, bullets, state, table
 from reidlib.runs.run import Runs
 
-COLUMNS = ("slug", "images", "budget", "row", "rows", "seed", "device", "kind", "memory_mb", "network", "seconds")
-
 
 def spent(read: Sequence[Runs]) -> pd.DataFrame:
     """A line for each network behind a finished run, its own and the one trained before it, with its seconds.
@@ -21,6 +19,7 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
     read: a `Runs` for each table and data set, twenty for twenty splits. Rows that share a network have each its whole
     time in their records, and so in these lines: `once` takes each network once.
     """
+    names = ("slug", "images", "budget", "row", "rows", "seed", "device", "kind", "memory_mb", "network", "seconds")
     lines = []
     for run in (run for runs in read for run in runs.runs):
         if (record := run.record(arrays=False)) and record.ok:
@@ -31,7 +30,7 @@ def spent(read: Sequence[Runs]) -> pd.DataFrame:
             lines.append([*line, record.network, own])
             if first := run.settings.first:  # the record's seconds are the sum of both, its curve that of its own
                 lines.append([*line, run.network_of(first.settings), record.seconds - own])
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=list(names))
 
 
 def once(found: pd.DataFrame) -> pd.DataFrame:
@@ -60,30 +59,27 @@ def together(found: pd.DataFrame) -> Page:
     if networks.empty:
         return Page([Text("Not run yet: no network has been trained.")])
     hours = networks.groupby("device")["seconds"].agg(["size", "sum"]).itertuples(name=None)
-    shown = [bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])]
-    if "cuda" in set(networks["kind"]):
-        return Page(shown)
-    return Page([*shown, Text("No GPU hour is among them: no table has been trained on a GPU yet.")])
+    listed = bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])
+    none = Text("No GPU hour is among them: no table has been trained on a GPU yet.")
+    return Page([listed] if "cuda" in set(networks["kind"]) else [listed, none])
 
 
 def speed(measured: Mapping[str, Any]) -> Page:
-    """What `benchmarks/training.py --json` has written: images a second of the ways to train, a line a network.
-
-    The step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share.
-    """
+    """What `benchmarks/training.py --json` has written: images a second of the ways to train, a line a network. The
+    step as a CUDA graph, where it was measured, is the limit of which our loop reaches a share."""
     graphs = any("graph" in case for case in measured["cases"].values())
-    columns = ["network", "input", "batch", "bare step", *(["as a graph"] if graphs else []), "our loop"]
-    columns += [f"of the {'graph' if graphs else 'bare step'}"]
-    columns += ["conventional pipeline", "our loop against it", "peak memory, MiB"]
+    columns = ["network", "input", "batch", "bare step", *["as a graph"] * graphs, "our loop"]
+    columns += [f"of the {'graph' if graphs else 'bare step'}", "conventional pipeline", "our loop against it"]
+    columns += ["peak memory, MiB"]
     lines = []
     for name, case in measured["cases"].items():
         if "error" in case:
             lines.append([name, *state(f"failed: {case['error']}", len(columns) - 1)])
         else:
             cells = ["×".join(map(str, case["size"])), case["batch"], case["bare step"]]
-            cells += [*([case.get("graph", "")] if graphs else []), case["our loop"]]
-            cells += [f"{100 * case['share']:.0f} %", case["conventional"], f"{case['ratio']:.2f} ×"]
-            lines.append([name, *cells, f"{case['memory_mb']:,.0f}"])
+            cells += [*[case.get("graph", "")] * graphs, case["our loop"], f"{100 * case['share']:.0f} %"]
+            cells += [case["conventional"], f"{case['ratio']:.2f} ×", f"{case['memory_mb']:,.0f}"]
+            lines.append([name, *cells])
     how = (
         f"Images a second on {measured['device']}, budget {measured['budget']}, torch {measured['torch']}: medians of "
         f"{measured['rounds']} rounds of {measured['steps']} steps each, in turns; {measured['workers']} loading "

@@ -17,7 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from reidlib.evaluation import statistics
 from reidlib.pages.formatting import change, number
-from reidlib.pages.render import Cell, Column, Piece, Text, table
+from reidlib.pages.render import Cell, Piece, Text, table
 from reidlib.spec import ReidError
 from reidlib.standin import parts
 
@@ -45,9 +45,8 @@ def measure(maps: Tensor, masks: Tensor) -> np.ndarray:
     show; the energy of a map that is zero everywhere.
     """
     if maps.ndim != 3 or masks.ndim != 3 or len(maps) != len(masks):
-        raise ReidError(
-            f"maps {tuple(maps.shape)}, masks {tuple(masks.shape)}; give B×h×w and B×H×W of the same images"
-        )
+        shapes = f"maps {tuple(maps.shape)}, masks {tuple(masks.shape)}"
+        raise ReidError(f"{shapes}; give B×h×w and B×H×W of the same images")
     energy = maps.detach().double().cpu().square()
     total = energy.sum((1, 2), keepdim=True)
     energy = torch.where(total > 0, energy / total, torch.nan)
@@ -108,10 +107,9 @@ def shares_table(measured: Mapping[str, np.ndarray]) -> Piece:
         "area. By place: the mean map of all images on the same masks, which is what the place alone gives.",
         f"Images: {shown}. Arms and trunk are apart; other people and what stands before a person are background.",
     )
-    columns = [Column("share of the energy, %", "label"), *names]
-    return table(
-        columns, lines, f"On which parts the maps lie, {len(next(iter(measured.values())))} queries", below=below
-    )
+    queries = len(next(iter(measured.values())))
+    columns = ["share of the energy, %", *names]
+    return table(columns, lines, f"On which parts the maps lie, {queries} queries", below=below)
 
 
 def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Text:
@@ -128,8 +126,10 @@ def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Tex
     for part, found in differences.items():
         side = "same" if found.holds_zero else "more" if found.mean > 0 else "less"
         sides[side].append(part if found.holds_zero else f"{part} ({change(found)} points)")
-    words = [f"{side} energy on {_joined(sides[side])}" for side in ("more", "less") if sides[side]]
-    words += [f"no difference that can be told on {_joined(sides['same'])}"] if sides["same"] else []
+    words = []
+    for side, on in sides.items():
+        before = f"{side} energy" if side != "same" else "no difference that can be told"
+        words += [f"{before} on {' and '.join(filter(None, [', '.join(on[:-1]), on[-1]]))}"] if on else []
     return Text(f"{name} against {against}: {'; '.join(words)}.")
 
 
@@ -149,10 +149,6 @@ def _over_images(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
     if len(first) == 1:
         return statistics.Interval(100 * float(first[0] - second[0]), np.inf, 1.0, 1)
     return statistics.difference([first], [second], np.arange(len(first)))
-
-
-def _joined(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _photographs() -> Text:

@@ -61,18 +61,6 @@ class Part:
         asked = self._runs(batch.seeds_of(self.datasets[0], self.seeds))
         return [run for run in asked if run.name not in made]
 
-    @property
-    def is_done(self) -> bool:
-        return not self.missing
-
-    def rows(self) -> int:
-        """Rows with a finished run."""
-        return len({(run.row.label, run.row.variant) for run, _ in self.made})
-
-    def seconds(self, place: Place) -> float:
-        """What the missing runs are expected to take on this place."""
-        return seconds(self.missing, place)
-
     def command(self) -> str:
         line = ["reid", "reproduce", self.table.slug, "--budget", self.budget]
         line += ["--source", self.source] if self.source != "stand-in" else []
@@ -85,8 +73,8 @@ def seconds(missing: Sequence[Run], place: Place) -> float:
     known: set[str] = set()
     total = 0.0
     for run in missing:
-        networks = [run.network]
-        networks += [run.network_of(run.settings.first.settings)] if run.settings.first else []
+        first = run.settings.first
+        networks = [run.network, *([run.network_of(first.settings)] if first else [])]
         trains, *firsts = [network not in known for network in networks]
         total += estimates.estimate(run, place, trains=trains, firsts=any(firsts)).seconds
         known.update(networks)
@@ -105,17 +93,11 @@ def parts(*, budget: str, source: str, seeds: Sequence[int]) -> list[Part]:
     return found
 
 
-def of_papers(found: Sequence[Part]) -> list[Part]:
-    """Of each table of the five papers the part on its first data set, which is the one that has a page."""
-    first = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}
-    return [first[slug] for slug in reversed(first)]
-
-
 def summary(found: Sequence[Part]) -> Text:
     """How far all of it is, in one sentence."""
-    tables = of_papers(found)
-    done, begun = sum(part.is_done for part in tables), sum(bool(part.made) for part in tables)
-    words = f"{done} of {plural(len(tables), 'table')} and figures with numbers are complete on their first data set"
+    of = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}  # on its first data set
+    done, begun = sum(not part.missing for part in of.values()), sum(bool(part.made) for part in of.values())
+    words = f"{done} of {plural(len(of), 'table')} and figures with numbers are complete on their first data set"
     if begun > done:
         words += f", {begun - done} more are begun"
     seeds = plural(len(found[0].seeds), "seed")
@@ -135,12 +117,9 @@ def guesses() -> Text:
 def elsewhere(found: Sequence[Part]) -> Piece:
     """What has run at another budget; a sentence where nothing has."""
     budget = found[0].budget
-    begun = [part for part in found if part.made]
-    if not begun:
+    if not (begun := [part for part in found if part.made]):
         return Text(f"Nothing has run at budget {budget}.")
-    lines = []
-    for part in begun:
-        lines.append([f"{paper_title(part.table.paper)} {part.table.name}", part.images, *_state(part)])
+    lines = [[f"{paper_title(part.table.paper)} {part.table.name}", part.images, *_state(part)] for part in begun]
     kinds = {"table": "label", "on": "label", "rows run": "number", "seeds": "number", "device": "text"}
     return table(kinds, lines, f"What has run at budget {budget}")
 
@@ -165,9 +144,9 @@ def section(paper: str, found: Sequence[Part], known: Sequence[str]) -> Page:
 def _line(part: Part) -> list[Cell | str | int]:
     """A table on one data set; a line above it has the table's name over all columns."""
     said = _state(part)
-    if part.is_done:
+    if not part.missing:
         return [part.images, *said, *state("nothing", 1 + len(PLACES)), ""]
-    times = [batch.duration(part.seconds(place)) for place in PLACES.values()]
+    times = [batch.duration(seconds(part.missing, place)) for place in PLACES.values()]
     return [part.images, *said, len(part.missing), *times, part.command()]
 
 
@@ -175,8 +154,9 @@ def _state(part: Part) -> list[Cell | str | int]:
     """Rows run, seeds, kinds of device."""
     if not part.made:
         return [*state(NOT_RUN, 3)]
+    rows = len({(run.row.label, run.row.variant) for run, _ in part.made})
     kinds = ", ".join(sorted({record.device_kind for _, record in part.made}))
-    return [f"{part.rows()} of {len(part.table.rows)}", len({run.seed for run, _ in part.made}), kinds]
+    return [f"{rows} of {len(part.table.rows)}", len({run.seed for run, _ in part.made}), kinds]
 
 
 def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
@@ -184,14 +164,14 @@ def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
     lines = []
     for slug, (title, of) in _figures().items():
         page = contents.page_of(slug, known, budget=budget, source=source)
-        lines.append(_across(title, page, 3))
-        lines.append([of, "drawn" if page else NOT_RUN, f"reid run {slug} --budget {budget}"])
+        command = f"reid run {slug} --budget {budget}"
+        lines += [_across(title, page, 3), [of, "drawn" if page else NOT_RUN, command]]
     kinds = {"draws networks of": "label", "state": "text", "command": "code"}
     return table(kinds, lines, "Figures of images")
 
 
 def _across(name: str, page: str, columns: int) -> list[Cell | str | int]:
-    """A line of a table over all its columns: the name of what the next lines are about, with a link to its page."""
+    """A line over all columns: the name of what the next lines are about, with a link to its page."""
     return [Cell(name, across=True, address=contents.address(page) if page else ""), *[""] * (columns - 1)]
 
 
@@ -205,9 +185,5 @@ def _figures() -> dict[str, tuple[str, str]]:
             given = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
             tables = [line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table")]
             if tables:  # a notebook about a method draws no table's networks
-                found[slug] = (_title(cells[0].source), tables[0])
+                found[slug] = (cells[0].source.splitlines()[0].lstrip("# "), tables[0])
     return found
-
-
-def _title(text: str) -> str:
-    return text.splitlines()[0].lstrip("# ")

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,10 +16,10 @@ from reidlib.evaluation import Draws, Features, Protocol, Ranking
 from reidlib.evaluation.distances import TIE
 from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
-from reidlib.pages.figures import finished
+from reidlib.pages.figures import finished, panel
 from reidlib.pages.formatting import number, plural
 from reidlib.pages.render import Box, Code, Fragment, Piece, Strong, TableView, Text, table
-from reidlib.runs.run import Run, Runs
+from reidlib.runs.run import Runs
 
 SHOWN = {
     "rank1": "rank-1",
@@ -36,7 +34,7 @@ SHOWN = {
 }
 """What the evaluator calls a metric, and what this page does."""
 
-MARKS = {"right": "✓", "wrong": "✗", "ignored": "–"}
+MARKS = {"query": "?", "right": "✓", "wrong": "✗", "ignored": "–"}
 """Colour is never the only sign."""
 
 
@@ -45,9 +43,7 @@ MARKS = {"right": "✓", "wrong": "✗", "ignored": "–"}
 
 def verdicts(query: Features, gallery: Features, protocol: Protocol) -> list[tuple[int, str]]:
     """The gallery of one query, nearest first: (its number, "right", "wrong" or "ignored"). In a tie wrong comes first.
-
-    Written apart from the evaluator, which never sorts a list; a test holds the two against each other.
-    """
+    Written apart from the evaluator, which never sorts a list; a test holds the two against each other."""
     points = gallery.features.double()
     spread = (points - points.median(0).values).square().sum(1).median()
     distance = (points - query.features.double()).square().sum(1) / (spread or 1)
@@ -69,18 +65,17 @@ def hits(query: Features, gallery: Features, protocol: Protocol) -> list[int]:
 
 def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> Fragment:
     """One query and its gallery, nearest first, as a strip of boxes with identity, camera and the rank that counts."""
-    boxes = [_box("query", "?", query.ids[0], query.cameras[0], "query")]
-    rank = 0
+
+    def box(verdict: str, image: Features, place: int, under: str) -> Box:
+        identity = int(image.ids[place])
+        who = {-1: "junk", 0: "distractor"}.get(identity, f"id {identity}")
+        return Box(verdict, MARKS[verdict], who, f"cam {int(image.cameras[place])}", under)
+
+    boxes, rank = [box("query", query, 0, "query")], 0
     for place, word in verdicts(query, gallery, protocol):
         rank += word != "ignored"
-        under = "ignored" if word == "ignored" else f"rank {rank}"
-        boxes.append(_box(word, MARKS[word], gallery.ids[place], gallery.cameras[place], under))
+        boxes.append(box(word, gallery, place, "ignored" if word == "ignored" else f"rank {rank}"))
     return render.ranked_list(caption, boxes)
-
-
-def _box(verdict: str, sign: str, identity: torch.Tensor, camera: torch.Tensor, under: str) -> Box:
-    who = {-1: "junk", 0: "distractor"}.get(int(identity), f"id {int(identity)}")
-    return Box(verdict, sign, who, f"cam {int(camera)}", under)
 
 
 def terms(caption: str, ranked: Sequence[int]) -> TableView:
@@ -99,7 +94,7 @@ def terms(caption: str, ranked: Sequence[int]) -> TableView:
 
 
 def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
-    """A line for each result, a column for each of the metrics `show`, in percent; queries are counted."""
+    """A line for each result, a column for each metric of `show`, in percent; queries are counted."""
     lines = [[label, *map(result.metrics().get, show)] for label, result in results.items()]
     return labelled(caption, ["result", *(SHOWN[name] for name in show)], lines)
 
@@ -138,21 +133,13 @@ def crowd(
 
 def named(protocols: Mapping[str, Protocol]) -> TableView:
     """Every protocol that `--protocol` takes, with its rules."""
-    lines = [
-        [name, _ids(rules.junk), _ids(rules.distractors), "ignored" if rules.ignore_same_camera else "counts"]
-        + [
-            "mean" if rules.multi_query else "one image",
-            f"{rules.draws} draws" if rules.draws else "whole",
-            rules.title,
-        ]
-        for name, rules in protocols.items()
-    ]
-    rules = dict.fromkeys(("ignored ids", "wrong ids", "own camera", "query", "gallery"), "text")
-    return table({"name": "label", **rules, "as captions print it": "reason"}, lines, "The named protocols")
-
-
-def _ids(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values).replace("-", "−") or "none"
+    lines = []
+    for name, rules in protocols.items():
+        ids = [", ".join(map(str, ids)).replace("-", "−") or "none" for ids in (rules.junk, rules.distractors)]
+        own, asked = "ignored" if rules.ignore_same_camera else "counts", "mean" if rules.multi_query else "one image"
+        lines.append([name, *ids, own, asked, f"{rules.draws} draws" if rules.draws else "whole", rules.title])
+    kinds = dict.fromkeys(("ignored ids", "wrong ids", "own camera", "query", "gallery"), "text")
+    return table({"name": "label", **kinds, "as captions print it": "reason"}, lines, "The named protocols")
 
 
 # --- both rules on our own rankings -----------------------------------------------------------------------------------
@@ -214,19 +201,17 @@ def by_first_hit(runs: Runs) -> Figure:
     plain, trapezoid, first = (np.concatenate(each) for each in zip(*values, strict=True))
     lost = 100 * (plain - trapezoid)
     group = pd.cut(first, [0, *FIRST_HITS.values()], labels=list(FIRST_HITS))
-    groups = {name: lost[group == name] for name in FIRST_HITS}
-    names = [f"{name}\n({len(values):,})" for name, values in groups.items()]
+    groups = {f"{name}\n({sum(group == name):,})": lost[group == name] for name in FIRST_HITS}
     figure, axes = _panel("box: middle half, whiskers: middle 90 %")
-    median = {"color": "C0", "linewidth": 2}
-    axes.boxplot(list(groups.values()), tick_labels=names, showfliers=False, whis=(5, 95), medianprops=median)
+    look: dict[str, Any] = dict(showfliers=False, whis=(5, 95), medianprops={"color": "C0", "linewidth": 2})
+    axes.boxplot(list(groups.values()), tick_labels=list(groups), **look)
     axes.set(xlabel="rank of the first right image (rankings)", ylim=(0, None))
     axes.grid(axis="x", visible=False)
     return finished(figure)
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:
-    with sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(figsize=(4.6, 3.4), layout="constrained")
+    figure, axes = panel(4.6, 3.4)
     axes.set_title(title, fontsize=10)
     axes.set_ylabel("points of AP taken off")
     return figure, axes
@@ -234,9 +219,8 @@ def _panel(title: str) -> tuple[Figure, Axes]:
 
 def _by_row(runs: Runs, names: Sequence[str] = ("ap", "ap_trapezoid")) -> dict[str, list[np.ndarray]]:
     """Row label -> AP of its queries by the plain sum and by trapezoids, seeds one after another."""
-    rows: dict[str, list[Run]] = {}
-    for run in runs.runs:
-        rows.setdefault(run.row.label, []).append(run)
-    return {
-        label: [np.concatenate([run.per_query(name) for run in own]) for name in names] for label, own in rows.items()
-    }
+    found: dict[str, list[np.ndarray]] = {}
+    for label in dict.fromkeys(run.row.label for run in runs.runs):
+        own = [run for run in runs.runs if run.row.label == label]
+        found[label] = [np.concatenate([run.per_query(name) for run in own]) for name in names]
+    return found

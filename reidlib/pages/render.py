@@ -1,8 +1,8 @@
-"""Turns what the pages return into HTML. This is the only module of the package that writes markup.
+"""Turns what the pages return into HTML. All markup is in templates.jinja, and only this module fills it in.
 
 A function of `reidlib.pages` returns a `TableView` (a DataFrame with its caption and the kinds of its columns), one of
 the small pieces of text below, a `Page` of several pieces, or a Matplotlib figure. A notebook shows a piece as the
-value of a cell. `str(piece)` is its plain text. All texts are escaped; the templates are Jinja2's.
+value of a cell. `str(piece)` is its plain text. All texts are escaped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
@@ -46,18 +47,20 @@ class Link(str):
 
 
 class Cell(str):
-    """The text of a cell with something besides it."""
+    """The text of a cell with something besides it.
+
+    note:    a smaller line below the text.
+    grey:    for a difference that cannot be told from zero.
+    state:   says why there is no value ("not run"); see `state`.
+    across:  this cell covers the rest of the row.
+    address: where it links to: another page, or "#" and the id of a heading on the same one.
+    """
 
     note: str
-    """A smaller line below the text."""
     grey: bool
-    """For a difference that cannot be told from zero."""
     state: bool
-    """Says why there is no value ("not run"); see `state`."""
     across: bool
-    """This cell covers the rest of the row."""
     address: str
-    """Where the cell links to: another page, or "#" and the id of a heading on the same one."""
 
     def __new__(
         cls,
@@ -100,7 +103,7 @@ class Piece:
     template: ClassVar[str]
 
     def html(self) -> str:
-        return _TEMPLATES.get_template(self.template).render(piece=self)
+        return _filled(self.template, piece=self)
 
     def _repr_html_(self) -> str:
         return self.html()
@@ -304,7 +307,7 @@ class Fragment(Piece):
     values: Mapping[str, Any]
 
     def html(self) -> str:
-        return _TEMPLATES.get_template(self.kind).render(self.values)
+        return _filled(self.kind, **self.values)
 
     def __str__(self) -> str:
         return self.plain
@@ -328,7 +331,7 @@ def terms(entries: Mapping[str, str]) -> Fragment:
 def ranked_list(caption: str, boxes: Sequence[Box]) -> Fragment:
     """A query and the images found for it, as a strip of boxes."""
     lines = [f"{box.sign} {box.identity}, {box.camera}, {box.rank}" for box in boxes]
-    return Fragment("ranked list", "\n".join([caption, *lines]), {"caption": caption, "boxes": boxes})
+    return Fragment("ranked_list", "\n".join([caption, *lines]), {"caption": caption, "boxes": boxes})
 
 
 def legend(colours: Mapping[str, tuple[int, int, int]]) -> Fragment:
@@ -380,14 +383,9 @@ def listing(text: str) -> Fragment:
     return Fragment("listing", text, {"text": text})
 
 
-def footer(parts: Sequence[str]) -> str:
-    """The foot of every page: parts of it as those of a `Text`."""
-    return Text(*parts).html()
-
-
 def description(text: str) -> str:
     """What a page is about, for search engines, in its head."""
-    return _TEMPLATES.get_template("description").render(text=text)
+    return _filled("description", text=text)
 
 
 @dataclass(frozen=True, repr=False)
@@ -430,82 +428,12 @@ def _marked(parts: Iterable[str]) -> list[tuple[str, str, str]]:
     return [(elements.get(type(part), ""), str(part), getattr(part, "address", "")) for part in parts]
 
 
-_MACROS = """
-{%- macro inline(parts) %}
-{% for tag, text, address in parts | marked %}
-{% if tag %}<{{ tag }}{% if address %} href="{{ address }}"{% endif %}>{{ text }}</{{ tag }}>
-{% else %}{{ text }}{% endif %}
-{% endfor %}
-{% endmacro %}
-{%- macro spans(cell) %}
-{% if cell.columns > 1 %} colspan="{{ cell.columns }}"{% endif %}
-{% if cell.rows > 1 %} rowspan="{{ cell.rows }}"{% endif %}
-{% endmacro -%}
-"""
-
-_TABLE = """
-<div class="table-scroll"><table class="study{{ " sortable" if piece.sortable }}">
-<caption><span>{{ piece.caption }}</span></caption>
-<thead>
-{% for line in piece.head() %}
-<tr>
-{% for cell in line %}
-<th scope="{{ cell.scope }}" class="{{ cell.css }}"{{ spans(cell) }}>{{ cell.text }}</th>
-{% endfor %}
-</tr>
-{% endfor %}
-</thead>
-<tbody>
-{% for line in piece.body() %}
-<tr>
-{% for cell in line %}
-{% set tag = "th" if cell.scope else "td" %}
-<{{ tag }}{% if cell.scope %} scope="{{ "rowgroup" if cell.rows > 1 else "row" }}"{% endif %}
- class="{{ cell.css }}"{{ spans(cell) }}><span>
-{% if cell.address %}<a href="{{ cell.address }}">{{ cell.text }}</a>{% else %}{{ cell.text }}{% endif %}
-{% if cell.note %}<br><small>{{ cell.note }}</small>{% endif %}
-</span></{{ tag }}>
-{% endfor %}
-</tr>
-{% endfor %}
-</tbody>
-</table></div>
-<p class="table-csv"><a download="{{ piece.file_name }}"
- href="data:text/csv;charset=utf-8;base64,{{ piece.csv_base64() }}">CSV<span class="sr-only"> of the table:
- {{ piece.caption }}</span></a></p>
-{% for text in piece.below %}<p class="table-note">{{ text }}</p>{% endfor %}
-"""
-
-_OTHERS = {
-    "text": '<p{% if piece.css %} class="{{ piece.css }}"{% endif %}>{{ inline(piece.parts) }}</p>',
-    "folded": '<details class="folded"><summary>{{ piece.summary }}</summary>{{ piece.body() }}</details>',
-    "banner": '<div class="{{ piece.css }}">{{ inline(piece.parts) }}</div>',
-    "heading": '<h2 id="{{ anchor }}">{{ text }}</h2>',
-    "bullets": "{% if before %}<p>{{ before }}</p>{% endif %}"
-    "<ul>{% for item in items %}<li>{{ inline(item.parts) }}</li>{% endfor %}</ul>",
-    "terms": '<dl class="provenance">{% for name, text in entries.items() %}<dt>{{ name }}</dt>'
-    "<dd>{{ text }}</dd>{% endfor %}</dl>",
-    "ranked list": '<p class="example">{{ caption }}</p><ol class="ranked-list">'
-    '{% for box in boxes %}<li class="{{ box.verdict }}"><span class="sign">{{ box.sign }}</span>'
-    '<span>{{ box.identity }}</span><span>{{ box.camera }}</span><span class="rank">{{ box.rank }}</span></li>'
-    "{% endfor %}</ol>",
-    "tiles": '<dl class="tiles">{% for name, text in entries.items() %}<div><dt>{{ name }}</dt>'
-    "<dd>{{ text }}</dd></div>{% endfor %}</dl>",
-    "buttons": '<p class="buttons">{% for link in links %}<a href="{{ link.address }}">{{ link }}</a> {% endfor %}</p>',
-    "cards": '<div class="cards">{% for card in cards %}<section><h3>{{ card.title }}</h3>'
-    '<img src="{{ card.picture }}" alt="{{ card.alt }}">'
-    '{% for text in card.body %}<p{% if text.css %} class="{{ text.css }}"{% endif %}>{{ inline(text.parts) }}</p>'
-    '{% endfor %}<p><a href="{{ card.link.address }}">{{ card.link }}</a></p></section>{% endfor %}</div>',
-    "listing": "<pre>{% for line in text.splitlines() %}{{ line }}{{ '\\n' }}{% endfor %}</pre>",
-    "description": '<meta name="description" content="{{ text }}">',
-    "legend": '<p class="part-legend">{% for name, colour in colours.items() %}<span class="part">'
-    '<span class="chip" style="background: rgb{{ colour }}"></span>{{ name }}</span> {% endfor %}</p>',
-}
-
-_TEMPLATES = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    # Without line ends: spaces between cells are no part of a table.
-    loader=jinja2.FunctionLoader(lambda name: (_MACROS + {"table": _TABLE, **_OTHERS}[name]).replace("\n", "")),
-)
+_TEMPLATES = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 _TEMPLATES.filters["marked"] = _marked
+_MACROS = _TEMPLATES.from_string(
+    Path(__file__).with_name("templates.jinja").read_text(encoding="utf-8").replace("\n", "")
+).module
+
+
+def _filled(macro: str, **values: Any) -> str:
+    return str(getattr(_MACROS, macro)(**values))

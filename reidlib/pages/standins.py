@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -76,10 +77,8 @@ class Found:
 
     @cached_property
     def people(self) -> pd.DataFrame:
-        """The images of people by their place in the truth: name, and each factor that is one value.
-
-        Each moment is there once; junk and distractors that show nobody are left out.
-        """
+        """The images of people by their place in the truth: name, and each factor that is one value. Each moment is
+        there once; junk and distractors that show nobody are left out."""
         single = {name: values for name, values in self.truth.factors.items() if values.ndim == 1}
         frame = pd.DataFrame({"name": self.truth.names.astype(str), **single})
         return frame[~frame["name"].str.startswith(AGAIN) & (frame["kind"] == "person")]
@@ -97,19 +96,15 @@ def read(name: str, folder: Path) -> Found:
     if manifest is None:
         raise ReidError(f"{folder} holds no stand-in of {name}; make it with `reid render {name} --out {folder}`")
     pieces = [standin.truth(folder, split) for split in manifest["counts"]]
-    joined = standin.Truth(
-        np.concatenate([piece.names for piece in pieces]),
-        np.concatenate([piece.parts for piece in pieces]),
-        {key: np.concatenate([piece.factors[key] for piece in pieces]) for key in standin.FACTORS},
-    )
-    return Found(name, folder, manifest, joined)
+    names, masks = (np.concatenate([getattr(piece, part) for piece in pieces]) for part in ("names", "parts"))
+    factors = {key: np.concatenate([piece.factors[key] for piece in pieces]) for key in standin.FACTORS}
+    return Found(name, folder, manifest, standin.Truth(names, masks, factors))
 
 
 # --- sheets of images -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """One image of a sheet, H×W×3, and the words above it."""
 
     pixels: np.ndarray
@@ -118,10 +113,8 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Rows of images at native size, as a notebook shows them.
-
-    `compact` keeps 256 colours of the whole sheet, which takes a third of the bytes; masks keep theirs exactly.
-    """
+    """Rows of images at native size, as a notebook shows them. `compact` keeps 256 colours of the whole sheet, which
+    takes a third of the bytes; masks keep theirs exactly."""
 
     rows: Mapping[str, Sequence[Tile]]
     compact: bool = True
@@ -135,8 +128,8 @@ class Sheet:
         high, wide = (max(tile.pixels.shape[axis] for tile in tiles) for axis in (0, 1))
         left = 6 + max(int(font.getlength(line)) for name in self.rows for line in name.split("\n"))
         tops = [self.LINE if any(tile.above for tile in row) else 0 for row in self.rows.values()]
-        size = (left + max(len(row) for row in self.rows.values()) * (wide + self.GAP), sum(tops))
-        whole = Image.new("RGB", (size[0], size[1] + len(self.rows) * (high + self.GAP)), "white")
+        width = left + max(map(len, self.rows.values())) * (wide + self.GAP)
+        whole = Image.new("RGB", (width, sum(tops) + len(self.rows) * (high + self.GAP)), "white")
         pen, y = ImageDraw.Draw(whole), 0
         for top, (name, row) in zip(tops, self.rows.items(), strict=True):
             y += top
@@ -244,9 +237,8 @@ def masks(sets: Sequence[Found], many: int = 3) -> Sheet:
 # --- factors ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Axis:
-    """How a factor is drawn: its words under the axis, the edges of its bins, and whether 0 is left out."""
+class Axis(NamedTuple):
+    """How a factor is drawn: the words under the axis, the edges of its bins, and whether 0 is left out."""
 
     label: str
     edges: np.ndarray
@@ -334,22 +326,17 @@ def one_each(own: Found, many: int) -> list[str]:
 
 def compared(sets: Mapping[str, Found], names: Sequence[str], *, splits: bool = False) -> Sheet:
     """The same images in several variants: a row a variant. Smaller ones are enlarged, pixel by pixel, to line up."""
-    rows = {}
+    words = {"query": "query", "bounding_box_test": "gallery"}
+    rows: dict[str, list[Tile]] = {}
     for label, found in sets.items():
-        place = {str(name): i for i, name in enumerate(found.truth.names)}
-        rows[label] = [
-            Tile(_enlarged(found.image(place[name])), _split(name) if splits and not rows else "") for name in names
-        ]
+        place, tiles = {str(name): at for at, name in enumerate(found.truth.names)}, []
+        for name in names:
+            pixels = found.image(place[name])
+            times = round(128 / len(pixels))
+            above = words.get(name.split("/")[0], "training") if splits and not rows else ""
+            tiles.append(Tile(pixels.repeat(times, axis=0).repeat(times, axis=1), above))
+        rows[label] = tiles
     return Sheet(rows)
-
-
-def _split(name: str) -> str:
-    return {"query": "query", "bounding_box_test": "gallery"}.get(name.split("/")[0], "training")
-
-
-def _enlarged(pixels: np.ndarray) -> np.ndarray:
-    times = round(128 / pixels.shape[0])
-    return pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def changes(own: Found, sets: Mapping[str, Found]) -> TableView:
@@ -376,36 +363,35 @@ def differing(own: Found, other: Found, factor: str) -> int:
 
 def planned(seed: int = 0) -> dict[str, dict[str, int]]:
     """What the stand-ins hold at scale 1, counted in their plans, under the words of the loaders' PUBLISHED."""
+
+    def lists(name: str) -> dict[str, bytes]:
+        domain = write.domain(name)
+        return domain.layout.files(domain, 1.0, seed)
+
     made = {name: _counted(_planned_people(name, seed)) for name in ("market1501", "dukemtmc")}
     made |= {f"cuhk03-np-{boxes}": _counted(_planned_people("cuhk03", seed, f"{boxes}/")) for boxes in cuhk03.BOXES}
     # Both readings of the classic protocol come from the file of its test sets.
-    content = loadmat(io.BytesIO(_lists("cuhk03", seed)[cuhk03.TEST_SETS]))
+    content = loadmat(io.BytesIO(lists("cuhk03")[cuhk03.TEST_SETS]))
     tested, persons = len(content["testsets"][0, 0]), content["persons"].ravel().astype(int)
     for reading, pairs in cuhk03.PAIRS.items():
         trained = int(persons[:pairs].sum()) - tested
         made[f"cuhk03-{reading}"] = {"train identities": trained, "gallery identities": tested}
-    people: dict[str, list[int]] = {}
-    lists = _lists("msmt17", seed)
+    people: dict[str, list[int]] = {split: [] for split in msmt17.LISTS.values()}
+    msmt = lists("msmt17")
     for name, split in msmt17.LISTS.items():
         # Labels count from 0, which is a person here; from 1 they are counted like everybody else's.
-        people.setdefault(split, []).extend(int(line.split()[1]) + 1 for line in lists[name].decode().splitlines())
+        people[split] += [int(line.split()[1]) + 1 for line in msmt[name].decode().splitlines()]
     return made | {"msmt17": _counted(people)}
 
 
 def _planned_people(name: str, seed: int, within: str = "") -> dict[str, list[int]]:
     """The identity of every image of each split, in the folders that are named as Market-1501's."""
-    shots = plan(write.domain(name), 1.0, seed)
     folders = {f"{within}{folder}": split for split, folder in market1501.FOLDERS.items()}
     people: dict[str, list[int]] = {split: [] for split in folders.values()}
-    for shot in shots:
+    for shot in plan(write.domain(name), 1.0, seed):
         if shot.folder in folders:
             people[folders[shot.folder]].append(shot.identity)
     return people
-
-
-def _lists(name: str, seed: int) -> dict[str, bytes]:
-    domain = write.domain(name)
-    return domain.layout.files(domain, 1.0, seed)
 
 
 def _counted(people: Mapping[str, Sequence[int]]) -> dict[str, int]:
@@ -439,9 +425,9 @@ def sizes(made: Mapping[str, Mapping[str, int]]) -> TableView:
                 wanted, found = published.get(what), made[name].get(what)
                 cells += [count(wanted), count(found) + (" ≠" if wanted not in (None, found) else "")]
             lines.append(cells)
-    kinds = {"set": "label", "split": "label", "images published": "number", "images at scale 1": "number"}
-    kinds |= {"identities published": "number", "identities at scale 1": "number"}
-    return table(kinds, lines, "Published counts, and the stand-ins at scale 1", merged=1)
+    columns = [Column("set", "label"), Column("split", "label"), "images published", "images at scale 1"]
+    columns += ["identities published", "identities at scale 1"]
+    return table(columns, lines, "Published counts, and the stand-ins at scale 1", merged=1)
 
 
 def parts_of(scales: Mapping[str, float]) -> TableView:
@@ -460,8 +446,7 @@ def on_disk(sets: Sequence[Found]) -> TableView:
     """What the sets of this page are: scale, images, room on disk, and the version and digest that runs record."""
     lines = []
     for found in sets:
-        images, truth = weight(found)
-        manifest = found.manifest
+        (images, truth), manifest = weight(found), found.manifest
         many = sum(manifest["counts"].values())
         cells = [f"{manifest['scale']:g}", many, images / 2**20, images / many / 1024, truth / many / 1024]
         lines.append([found.title, *cells, str(manifest["version"]), manifest["digest"]])

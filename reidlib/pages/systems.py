@@ -67,9 +67,8 @@ def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> Tabl
             millions = [f"{n / 1e6:.2f} M" for n in (counted.parameters, counted.parameters - counted.classifiers)]
             cells = [f"{height}×{width}", *millions, f"{counted.multiply_adds / 1e9:.2f} G", counted.embedding]
             lines.append([system.name, *cells])
-            lines += [
-                [Cell(f"The paper: {words}", across=True), *blank] for words in _paper_says(system, counted, said)
-            ]
+            says = _paper_says(system, counted, said)
+            lines += [[Cell(f"The paper: {words}", across=True), *blank] for words in says]
     return table(columns, lines, f"Counted sizes of the networks, with {identities} classes")
 
 
@@ -90,47 +89,42 @@ def _paper_says(system: System, counted: Cost, said: pd.DataFrame) -> list[str]:
 # --- data sets --------------------------------------------------------------------------------------------------------
 
 MARKET, DUKE, CUHK03, MSMT17 = DATASETS
-CAMERAS = {MARKET: 6, DUKE: 8, MSMT17: 15}
 THREE_PAIRS, NEW = f"{CUHK03}, first three pairs of cameras (classic protocol)", f"{CUHK03}, new protocol"
 
 
 def published() -> dict[str, dict[str, int]]:
     """What the loaders hold against a real set: data set, then quantity, as results/dataset-statistics.tsv names them.
-
-    Sums are made here: Market-1501 counts its 3,368 queries, drawn by hand, apart from its 32,668 images.
-    """
+    Sums are made here: Market-1501 counts its 3,368 queries, drawn by hand, apart from its 32,668 images."""
     market, duke, msmt = market1501.PUBLISHED, dukemtmc.PUBLISHED, msmt17.PUBLISHED
     new = {boxes: cuhk03.PUBLISHED["np", boxes] for boxes in cuhk03.BOXES}
     classic = cuhk03.PUBLISHED["classic3", "detected"]
-    both = {name: duke[f"{name} images"] for name in ("train", "query", "gallery")}
-    return {
-        MARKET: {"images": market["train images"] + market["gallery images"]}
-        | {"identities": market["train identities"] + market["query identities"]}
-        | {"cameras": CAMERAS[market1501.NAME]}
-        | market,
-        DUKE: {"images": sum(both.values())}
-        | {"identities, distractors counted": duke["train identities"] + duke["gallery identities"]}
-        | {"identities, distractors left out": duke["train identities"] + duke["query identities"]}
-        | {"cameras": CAMERAS[dukemtmc.NAME], "query and gallery images": both["query"] + both["gallery"]}
-        | duke,
-        CUHK03: {"images, labeled boxes": cuhk03.IMAGES["classic", "labeled"]}
-        | {"images, detected boxes": cuhk03.IMAGES["classic", "detected"]}
-        | {"identities": new["labeled"]["train identities"] + new["labeled"]["query identities"]},
-        THREE_PAIRS: {"images, labeled boxes": cuhk03.IMAGES["classic3", "labeled"]}
-        | {"images, detected boxes": cuhk03.IMAGES["classic3", "detected"]}
-        | {"identities": classic["train identities"] + classic["gallery identities"]}
+    splits = ("train", "query", "gallery")
+    duke_images, msmt_images = ([of[f"{split} images"] for split in splits] for of in (duke, msmt))
+
+    def identities(of: Mapping[str, int], other: str) -> int:
+        return of["train identities"] + of[f"{other} identities"]
+
+    def boxes_of(protocol: str) -> dict[str, int]:
+        return {f"images, {boxes} boxes": cuhk03.IMAGES[protocol, boxes] for boxes in ("labeled", "detected")}
+
+    found = {
+        MARKET: {"images": market["train images"] + market["gallery images"], "identities": identities(market, "query")}
+        | {"cameras": 6, **market},
+        DUKE: {"images": sum(duke_images)}
+        | {"identities, distractors counted": identities(duke, "gallery")}
+        | {"identities, distractors left out": identities(duke, "query")}
+        | {"cameras": 8, "query and gallery images": sum(duke_images[1:]), **duke},
+        CUHK03: boxes_of("classic") | {"identities": identities(new["labeled"], "query")},
+        THREE_PAIRS: boxes_of("classic3")
+        | {"identities": identities(classic, "gallery")}
         | {"train identities": classic["train identities"], "test identities": classic["gallery identities"]},
-        NEW: {f"{split} identities": new["labeled"][f"{split} identities"] for split in ("train", "query")}
-        | {
-            f"{split} images, {boxes}": new[boxes][f"{split} images"]
-            for split in ("train", "query", "gallery")
-            for boxes in cuhk03.BOXES
-        },
-        MSMT17: {"images": sum(msmt[f"{split} images"] for split in ("train", "query", "gallery"))}
-        | {"identities": msmt["train identities"] + msmt["query identities"], "cameras": CAMERAS[msmt17.NAME]}
-        | {"query and gallery images": msmt["query images"] + msmt["gallery images"]}
-        | msmt,
+        NEW: {f"{split} identities": new["labeled"][f"{split} identities"] for split in ("train", "query")},
+        MSMT17: {"images": sum(msmt_images), "identities": identities(msmt, "query"), "cameras": 15}
+        | {"query and gallery images": sum(msmt_images[1:]), **msmt},
     }
+    for split in splits:
+        found[NEW] |= {f"{split} images, {boxes}": new[boxes][f"{split} images"] for boxes in cuhk03.BOXES}
+    return found
 
 
 def datasets(printed: pd.DataFrame) -> TableView:

@@ -7,6 +7,7 @@ the name of a row, a label alone means the row as published or the only row with
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,9 +30,9 @@ from reidlib.spec import ReidError, Row, Table
 
 NOT_RUN = "not run"
 DID_NOT_LEARN = "did not learn"
-METRICS = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "mAP": "mAP"}
 PRINTED = {"rank1": "R1", "rank5": "R5", "rank10": "R10", "rank20": "R20", "mAP": "mAP", "minutes": "minutes"}
-"""The same and what else a paper prints; a column of this study appears where the paper has one."""
+"""What papers print; of this study's numbers `METRICS` always have a column, others where the paper has one."""
+METRICS = {metric: PRINTED[metric] for metric in ("rank1", "rank5", "rank10", "mAP")}
 
 PAPER = "paper, real images"
 OWN_ROW = "Your own row: no part of the study, of its records or of its claims"
@@ -75,14 +76,13 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         elif (part["state"] != "finished").all():
             cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
         else:
-            part = part.reindex(columns=[_column(runs, metric) for metric in measured])
+            part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
         lines.append(cells)
     caption = f"{runs.table.slug}: the paper's numbers and ours on {runs.runs[0].dataset}"
     below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
-    below += (
-        [f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}."] if lost else []
-    )
+    if lost:
+        below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")
     return table(columns, lines, caption, below=below)
 
 
@@ -94,7 +94,7 @@ def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
     """
     runs, keys = splits[0], ["row", "variant"]
     frame = pd.concat([split.frame().assign(split=place) for place, split in enumerate(splits)])
-    frame = frame.reindex(columns=[*keys, "split", "state", *(_column(runs, metric) for metric in METRICS)])
+    frame = frame.reindex(columns=[*keys, "split", "state", *(in_record(runs.table, metric) for metric in METRICS)])
     done = frame.groupby([*keys, "split"])["state"].transform(lambda states: (states == "finished").all())
     found = frame[done].groupby([*keys, "split"]).mean(numeric_only=True)
     printed = [metric for metric in _printed(reported) if metric in METRICS]
@@ -120,21 +120,17 @@ def _paper_columns(printed: Sequence[str]) -> list[Column]:
 
 
 def _lines(runs: Runs, reported: pd.DataFrame) -> list[tuple[str, Row | None]]:
-    """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others.
-
-    The paper's order holds; a row that it does not print follows the one that the table declares before it.
-    """
+    """The lines of a comparison in order: (label, row), or (label, None) for one that the paper prints of others. The
+    paper's order holds; a row that it does not print follows the one that the table declares before it."""
     rows = rows_of(runs)
     published = {row.label for row in rows if row.variant == PUBLISHED}
     not_retrained = papers.not_retrained(runs.table)
-    others = [label for label in reported.index if label in not_retrained and label not in published]
-    if not others:
-        return [(row.label, row) for row in rows]
     order = list(reported.index)
+    others = [label for label in order if label in not_retrained and label not in published]
     placed: list[tuple[tuple[int, int], str, Row | None]] = [((order.index(label), 0), label, None) for label in others]
     before = -1
     for place, row in enumerate(rows, 1):
-        before = order.index(row.label) if row.label in order else before
+        before = order.index(row.label) if others and row.label in order else before
         placed.append(((before, place), row.label, row))
     return [(label, row) for _, label, row in sorted(placed, key=lambda entry: entry[0])]
 
@@ -154,30 +150,27 @@ def _paper_cells(
 
 
 def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
-    reasons = [reason for label, reason in papers.not_retrained(runs.table).items() if label in reported.index]
-    counted = [f"{reasons.count(reason)} of them: {reason}" for reason in dict.fromkeys(reasons)]
-    return [f"Not retrained, {'; '.join(counted)}."] if counted else []
+    reasons = Counter(reason for label, reason in papers.not_retrained(runs.table).items() if label in reported.index)
+    counted = "; ".join(f"{many} of them: {reason}" for reason, many in reasons.items())
+    return [f"Not retrained, {counted}."] if counted else []
 
 
-def differences(
-    runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, Name]], metric: str = "mAP"
-) -> TableView:
-    """Steps of the ablation, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
+def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, Name]]) -> TableView:
+    """Steps of the ablation in mAP, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
 
     A difference whose interval holds zero is grey: these seeds and images cannot tell the two rows apart. With too few
     seeds for that the interval is of other persons alone, and nothing is grey.
     """
-    columns = [Column("row", "label"), Column("compared with", "label"), Column(f"Δ {metric}, paper", reported=True)]
+    columns = [Column("row", "label"), Column("compared with", "label"), Column("Δ mAP, paper", reported=True)]
     lines = []
     for row, other in steps:
-        one, two = (printed_number(runs, reported, name, metric) for name in (row, other))
-        printed: str = number(one - two, sign=True)
+        apart = printed_map(runs, reported, row) - printed_map(runs, reported, other)
+        printed: str = number(apart, sign=True)
         if runs.table.numbers_lost and all(_is_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
-        found = paired(runs, row, other, metric)
-        lines.append([title(runs, row), title(runs, other), printed, *difference_cells(found)])
-    caption = f"{runs.table.slug}: differences of {metric} between rows"
-    return table([*columns, f"Δ {metric}, here", "95 % interval"], lines, caption)
+        lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
+    caption = f"{runs.table.slug}: differences of mAP between rows"
+    return table([*columns, "Δ mAP, here", "95 % interval"], lines, caption)
 
 
 def difference_cells(found: Interval | None) -> list[Cell]:
@@ -188,16 +181,15 @@ def difference_cells(found: Interval | None) -> list[Cell]:
     return [Cell(text, grey=found.holds_zero and found.seeds >= statistics.FEWEST_SEEDS) for text in texts]
 
 
-def printed_number(runs: Runs, reported: pd.DataFrame, name: Name, metric: str) -> float:
-    """The printed number of a row as published; NaN for any other row, and where there is none."""
-    if metric not in reported or not _is_published(runs, name):
+def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:
+    """The printed mAP of a row as published; NaN for any other row, and where there is none."""
+    if "mAP" not in reported or not _is_published(runs, name):
         return np.nan
-    return reported[metric].get(name if isinstance(name, str) else name[0], np.nan)
+    return reported["mAP"].get(name if isinstance(name, str) else name[0], np.nan)
 
 
 def _is_published(runs: Runs, name: Name) -> bool:
-    row = row_of(runs, name)
-    return row is not None and row.variant == PUBLISHED
+    return (row := row_of(runs, name)) is not None and row.variant == PUBLISHED
 
 
 # --- what has learned -------------------------------------------------------------------------------------------------
@@ -209,14 +201,11 @@ MARGIN = 0.25
 def floors(run: Run) -> dict[str, float]:
     """Mean mAP, over the seeds of the records, of what has learned nothing of the images on which a run is tested:
     random features, both histograms, and the start. {} where the stand-ins' own table does not have them."""
-    own = papers.table("standins/difficulty")
-    asked: dict[str, Any] = dict(budget=run.budget, source=run.source)
-    asked["dataset"] = cross_domain.PAIRS.get(run.dataset, ("", run.dataset))[1]
-    if asked["dataset"] not in own.datasets or run.budget not in own.budgets:
+    own, images = papers.table("standins/difficulty"), cross_domain.PAIRS.get(run.dataset, ("", run.dataset))[1]
+    if images not in own.datasets or run.budget not in own.budgets:
         return {}
     found: dict[str, list[float]] = {}
-    rows = [*standins.FLOORS, standins.STARTED]
-    for one in runs_of(own.slug, rows=rows, seeds=recorded_seeds(own.slug, **asked), **asked):
+    for one in recorded_runs(own.slug, run.budget, images, run.source, rows=[*standins.FLOORS, standins.STARTED]):
         if (record := one.record(arrays=False)) and record.ok:
             found.setdefault(one.row.label, []).append(record.metrics[one.protocol]["mAP"])
     return {label: float(np.mean(values)) for label, values in found.items()}
@@ -258,7 +247,7 @@ def repeats(runs: Runs) -> Piece:
     """How close this machine came to the committed records it repeated."""
     if not (pairs := runs.repeated()):
         return Text("No row was trained again on the machine that built this page.")
-    names = [_column(runs, metric) for metric in METRICS]
+    names = [in_record(runs.table, metric) for metric in METRICS]
     lines: list[list[Any]] = []
     for run, *records in pairs:
         label, scores = title_of(runs, run.row), [record.metrics[run.protocol] for record in records]
@@ -305,10 +294,8 @@ def recipe(runs: Runs) -> TableView:
 
 
 def provenance(runs: Runs) -> Page:
-    """Which record each number comes from, and the command that makes it again.
-
-    What all records share stands above the table; a column shows what differs.
-    """
+    """Which record each number comes from, and the command that makes it again. What all records share stands above the
+    table; a column shows what differs."""
     if not (made := runs.records()):
         return Page([Text("Not run yet: there is no record.")])
     facts = {"start": [record.start for _, record in made], "device": [record.device for _, record in made]}
@@ -321,11 +308,11 @@ def provenance(runs: Runs) -> Page:
         for place, (run, record) in enumerate(made)
     ]
     run, first = made[0]
-    rule = "plain sum" if runs.table.ap == "plain" else "trapezoids"
-    images = ", ".join(f"{many:,} {split}" for split, many in first.data["images"].items())
+    rule, data = "plain sum" if runs.table.ap == "plain" else "trapezoids", first.data
+    images = ", ".join(f"{many:,} {split}" for split, many in data["images"].items())
     together = {
-        "data": f"{first.data['name']}, {first.data['source']}, digest {first.data['digest']}, {images} images, "
-        f"{first.data['identities']} training identities",
+        "data": f"{data['name']}, {data['source']}, digest {data['digest']}, {images} images, "
+        f"{data['identities']} training identities",
         "protocol": f"{protocol(run.protocol).title} ({run.protocol}); descriptors compared by cosine; AP compared "
         f"with the paper: {rule}",
         **shared,
@@ -348,6 +335,12 @@ def machines(records: Sequence[Record]) -> dict[str, str]:
 
 
 # --- rows by name -----------------------------------------------------------------------------------------------------
+
+
+def recorded_runs(slug: str, budget: str, dataset: str, source: str, rows: Sequence[str] = ()) -> tuple[Run, ...]:
+    """The runs of a table's rows (all where empty) from every seed that has a record."""
+    place: dict[str, Any] = dict(budget=budget, dataset=dataset, source=source)
+    return tuple(runs_of(slug, rows=rows, seeds=recorded_seeds(slug, **place), **place))
 
 
 def paired(runs: Runs, row: Name, other: Name, metric: str = "mAP") -> Interval | None:
@@ -427,12 +420,10 @@ def seeds_of(runs: Runs) -> list[int]:
 
 
 def stored(runs: Runs, metric: str) -> str:
-    """What a metric is query by query, as it is kept beside a record; mAP by the rule of the table's column."""
-    if metric == "mAP":
-        return "ap" if runs.table.ap == "plain" else "ap_trapezoid"
-    return metric
+    """What a metric is query by query, as it is kept beside a record."""
+    return in_record(runs.table, metric).replace("mAP", "ap")
 
 
-def _column(runs: Runs, metric: str) -> str:
+def in_record(own: Table, metric: str) -> str:
     """What a metric is called in a record; mAP by the rule of the table's column."""
-    return "mAP_trapezoid" if metric == "mAP" and runs.table.ap == "trapezoid" else metric
+    return "mAP_trapezoid" if metric == "mAP" and own.ap == "trapezoid" else metric

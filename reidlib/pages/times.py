@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,8 @@ from reidlib.pages.render import Column, Page, TableView, Text, state, table
 from reidlib.pages.tables import NOT_RUN, PAPER
 from reidlib.runs.run import Runs
 
-JUNK = 3_819
-MARKET = (PUBLISHED["query images"], PUBLISHED["gallery images"] - JUNK)
-"""Queries and gallery of Market-1501's test; images of junk are never compared."""
+MARKET = (PUBLISHED["query images"], PUBLISHED["gallery images"] - 3_819)
+"""Queries and gallery of Market-1501's test, without the images of junk, which are never compared."""
 
 REFERENCE = 1024
 """The length of the descriptor whose time is 1."""
@@ -38,11 +38,10 @@ def distances(
     """
     seconds = measure(lengths, size, device, rounds=rounds)
     middle = seconds.median()
-    lines = [
-        [str(length), _times(middle[length] / middle[REFERENCE]), _seconds(middle[length])]
-        + [f"{_seconds(seconds[length].min())} to {_seconds(seconds[length].max())}"]
-        for length in lengths
-    ]
+    lines = []
+    for length in lengths:
+        span = " to ".join(map(_seconds, (seconds[length].min(), seconds[length].max())))
+        lines.append([str(length), _times(middle[length] / middle[REFERENCE]), _seconds(middle[length]), span])
     words = (
         f"Measured while this page was made, on {machine}: the distances of {size[0]:,} queries to a gallery of "
         f"{size[1]:,}, as this study's evaluator computes them. The vectors are synthetic, random directions from seed "
@@ -71,17 +70,13 @@ def measure(lengths: Sequence[int], size: tuple[int, int], device: torch.device,
 def _elapsed(query: Vectors, gallery: Vectors, device: torch.device) -> float:
     """Seconds for the float64 distances of the evaluator, block by block. Preparing the vectors is work of each image,
     not of each pair, and is not timed."""
-    _wait(device)
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
     started = time.perf_counter()
     for rows in blocks(len(query), len(gallery)):
         query.squared_distances(rows, gallery)
-    _wait(device)
+    wait()
     return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView:
@@ -91,34 +86,27 @@ def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView
     ratio where a row has no record, or where the records come from different devices.
     """
     labels = [other, row]
-    made = pd.DataFrame(
-        [
-            (run.row.label, run.seed, record.seconds, record.images_per_second, record.device)
-            for run, record in runs.records()
-        ],
-        columns=["row", "seed", "seconds", "rate", "device"],
-    )
+    found = [(run.row.label, run.seed, one.seconds, one.images_per_second, one.device) for run, one in runs.records()]
+    made = pd.DataFrame(found, columns=["row", "seed", "seconds", "rate", "device"])
     made = made[made["row"].isin(labels)].sort_values("seed")
     both = made[made.groupby("seed")["row"].transform("nunique") == 2]
     printed = reported.get("minutes", pd.Series(dtype=float)).reindex(labels)
-    lines = []
+    lines, why = [], ""
     for label in labels:
         own, shared = made[made["row"] == label], both[both["row"] == label]
-        if own.empty:
-            cells: list[str] = [*state(NOT_RUN, 3)]
-        else:
+        cells: Sequence[str] = state(NOT_RUN, 3)
+        if len(own):
             seconds = (own if shared.empty else shared)["seconds"].mean()
             cells = [f"{seconds:,.0f}", ", ".join(map(number, own["rate"])), "; ".join(sorted(set(own["device"])))]
         lines.append([label, printed[label], *cells])
     if missing := [label for label in labels if label not in set(made["row"])]:
-        cells = [*state(f"no ratio: {' and '.join(missing)} {NOT_RUN}", 3)]
+        why = f"{' and '.join(missing)} {NOT_RUN}"
     elif both.empty:
-        cells = [*state("no ratio: the two rows have no seed in common", 3)]
+        why = "the two rows have no seed in common"
     elif both["device"].nunique() > 1:
-        cells = [*state("no ratio: the records come from different devices", 3)]
-    else:
-        means = both.groupby("row")["seconds"].mean()
-        cells = [_times(means[row] / means[other]), "", ""]
+        why = "the records come from different devices"
+    means = both.groupby("row")["seconds"].mean()
+    cells = state(f"no ratio: {why}", 3) if why else [_times(means[row] / means[other]), "", ""]
     lines.append([f"{row} / {other}", _times(printed[row] / printed[other]), *cells])
     here = f"here, {runs.runs[0].source} images ({plural(both['seed'].nunique(), 'seed')})"
     columns = [Column("row", "label"), Column("minutes", group=PAPER, reported=True), Column("seconds", group=here)]
