@@ -1,11 +1,13 @@
-"""A Sphinx extension for what stands around every page: its description for search engines, and the footer."""
+"""A Sphinx extension: a page's description for search engines, its footer, and the words of its charts."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 
@@ -14,6 +16,7 @@ from reidlib import paths
 from reidlib.pages import render
 
 LONGEST = 160  #: Characters of a description, about what search engines show
+WIDE = 450  #: Points; on a phone the letters of a wider chart would be too small
 
 
 def description(doctree: nodes.document) -> str:
@@ -47,6 +50,18 @@ def _frame(app: Any, page: str, template: str, context: dict[str, Any], doctree:
         context["metatags"] = context.get("metatags", "") + render.description(text)
 
 
+def _charts(app: Any, doctree: nodes.document) -> None:
+    """A chart has the words that its SVG file has as a title, and a wide one scrolls on a phone."""
+    for image in doctree.findall(nodes.image):
+        file = Path(app.srcdir) / image["uri"].lstrip("/")
+        if file.suffix == ".svg" and file.is_file():
+            chart = ElementTree.parse(file).getroot()
+            if title := chart.findtext("{http://www.w3.org/2000/svg}title"):
+                image.setdefault("alt", title)
+            if chart.get("width", "").endswith("pt") and float(chart.attrib["width"].removesuffix("pt")) > WIDE:
+                image["classes"].append("wide")
+
+
 def _read_in_parallel(app: Any) -> None:
     """Says that several processes may read pages beside two extensions that declare nothing about it. One numbers
     chapters when all pages have been read, the other writes LaTeX, which the book does not."""
@@ -58,4 +73,5 @@ def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("html-page-context", _frame)
     app.connect("builder-inited", _read_in_parallel)
+    app.connect("doctree-read", _charts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

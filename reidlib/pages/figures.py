@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
@@ -141,5 +142,16 @@ def _svg(figure: Figure) -> str:
     """The same each time, without a date or random names."""
     text = StringIO()
     with plt.rc_context({"svg.hashsalt": "reid"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Title": in_words(figure)})
     return text.getvalue()
+
+
+def in_words(figure: Figure) -> str:
+    """What a chart shows, for those who cannot see it: of each panel its title, its axes and the rows that it names."""
+    panels = []
+    for axes in figure.axes:
+        words = [axes.get_title(), " over ".join(filter(None, [axes.get_ylabel(), axes.get_xlabel()]))]
+        if isinstance(axes.yaxis.get_major_locator(), FixedLocator):
+            words.append(", ".join(filter(None, (label.get_text() for label in axes.get_yticklabels()))))
+        panels.append(": ".join(filter(None, words)))
+    return "Chart. " + "; ".join(filter(None, dict.fromkeys(panels)))
