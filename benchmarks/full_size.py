@@ -229,7 +229,7 @@ def train(name: str, root: str) -> None:
     loop = training.Loop.of(settings, on_device(model, torch.device("cpu")), len(data.identities))
     loop.train_mode()
     terms, _ = loop.step(augmented(decoded, recipe, generator), labels[chosen])
-    tested = images.decode(data, data.split("gallery")[:EVALUATION_BATCH], recipe.size)
+    tested = images.decode(data, data.split("gallery")[: EVALUATION_BATCH["cpu"]], recipe.size)
     found = extract(loop.model, [images.normalise(tested)])
     print(f"{settings.model.__name__}, batch {len(chosen)}, loss {float(sum(terms.values())):.2f}, test {found.shape}")
 

@@ -88,7 +88,7 @@ class _Npy(_Content):
         if absent := [str(place) for place in beside.values() if not place.is_file()]:
             raise ReidError(f"{absent[0]} is missing: {file} holds features alone; write it with numpy.save")
         self.names, places = list(FIELDS), {"features": file} | beside
-        self.get = lambda name: _array(np.load(places[name], allow_pickle=False))
+        self.get = lambda name: _single(places[name])
 
 
 class _Mat(_Content):
@@ -121,6 +121,14 @@ class _Safetensors(_Content):
 
 
 _READERS: dict[str, Callable[[Path], _Content]] = {".npy": _Npy, ".mat": _Mat, ".safetensors": _Safetensors}
+
+
+def _single(file: Path) -> np.ndarray:
+    try:
+        return _array(np.load(file, allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        reason = "it holds objects, or no array" if "pickle" in str(error) else str(error)
+        raise ReidError(f"{file} cannot be read ({reason[:160]!a}); write one array with numpy.save") from None
 
 
 def _array(value: Any) -> np.ndarray:
