@@ -126,7 +126,7 @@ def check_features(values: Any, name: str) -> Tensor:
 
 
 def check_labels(values: Any, name: str, length: int) -> Tensor:
-    """`values`, whole numbers of any type that holds them exactly, as int64 of this length; else a ReidError with `name`."""
+    """`values`, whole numbers of any type that holds them exactly, as int64 of this length; else a ReidError."""
     tensor = as_tensor(values, name).detach().cpu()
     if tensor.shape != (length,):
         problem = f"{name} have shape {tuple(tensor.shape)}, but there are {length} images"

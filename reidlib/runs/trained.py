@@ -114,6 +114,8 @@ def export(record: Record, file: Path) -> str:
         )
     try:
         tensors, _ = training.read_tensors(kept[0])
+    except ReidError:
+        raise
     except Exception as fault:  # a damaged file raises half a dozen kinds
         raise ReidError(f"{kept[0]}: damaged ({fault}); delete it and train its row again") from None
     prefix = "backbone."
