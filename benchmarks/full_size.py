@@ -18,7 +18,12 @@ Each step is a process of its own, as a user would start it:
 
 Times are of the whole process. LIMITS are of the processor's seconds, summed over the cores, which do not depend on
 what else a machine does: where two cores are free, the wall time is between half of it and all of it. Peak memory is
-the system's figure, mapped files included.
+the system's figure, mapped files included. Measured, with one thread:
+
+                              read            check           decode            train
+    DukeMTMC-reID          4 s, 0.67 GiB  13 s, 0.70 GiB   50 s, 0.87 GiB   45 s, 3.97 GiB
+    CUHK03, cuhk-03.mat   38 s, 0.73 GiB  12 s, 0.69 GiB   29 s, 0.88 GiB
+    MSMT17                 6 s, 0.68 GiB  65 s, 0.85 GiB  242 s, 0.89 GiB
 """
 
 from __future__ import annotations
@@ -229,7 +234,7 @@ def train(name: str, root: str) -> None:
     loop = training.Loop.of(settings, on_device(model, torch.device("cpu")), len(data.identities))
     loop.train_mode()
     terms, _ = loop.step(augmented(decoded, recipe, generator), labels[chosen])
-    tested = images.decode(data, data.split("gallery")[:EVALUATION_BATCH], recipe.size)
+    tested = images.decode(data, data.split("gallery")[: EVALUATION_BATCH["cpu"]], recipe.size)
     found = extract(loop.model, [images.normalise(tested)])
     print(f"{settings.model.__name__}, batch {len(chosen)}, loss {float(sum(terms.values())):.2f}, test {found.shape}")
 

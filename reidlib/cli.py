@@ -382,8 +382,10 @@ def show_claims(given: argparse.Namespace) -> None:
     from reidlib import papers
     from reidlib.pages import claims
     from reidlib.pages.formatting import change, in_order, p_value
+    from reidlib.runs.datasets import STANDIN_SCALE
     from reidlib.runs.run import columns
 
+    check_choice("reid claims", "budget", given.budget, list(STANDIN_SCALE))
     names = in_order([claim.paper for claim in papers.claims()])
     if given.paper:
         check_choice("reid claims", "paper", given.paper, names)

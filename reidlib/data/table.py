@@ -235,6 +235,12 @@ def _read(root: Path, folder: str, split: str, layout: Layout) -> pd.DataFrame:
             f"{len(named):,} files in {place} are named as {layout.title}'s images but would not be read, since they "
             f"do not end in {' or '.join(layout.suffixes)}, first {shown(named)}; convert them, or move them elsewhere"
         )
+    below = [
+        f"{name}/{file}" for name in sorted(others) if (place / name).is_dir() for file in os.listdir(place / name)
+    ]
+    if deep := sorted(name for name in below if layout.pattern.fullmatch(Path(name).name)):
+        what = f"{len(deep):,} images of {layout.title} lie in folders inside {place} and would not be read"
+        raise ReidError(f"{what}, first {shown(deep)}; move them up, or elsewhere")
     matches = {name: layout.pattern.fullmatch(name) for name in names}
     if bad := [name for name, match in matches.items() if match is None]:
         other = f"this is another data set, give the folder of {layout.title}"

@@ -21,7 +21,7 @@ class Features:
     """N images as the evaluator takes them, given as tensors or arrays.
 
     Raises ReidError naming the set and the field: an empty set, lengths that differ, NaN or infinite features, ids or
-    cameras that are not whole numbers within int64."""
+    cameras that are not whole numbers within int64, or that their float type may have rounded."""
 
     features: Tensor  #: N × D, on any device, of any float type
     ids: Tensor  #: N identities, whole numbers; the protocol says which of them are junk or distractors
@@ -124,19 +124,20 @@ def check_features(values: Any, name: str) -> Tensor:
 
 
 def check_labels(values: Any, name: str, length: int) -> Tensor:
-    """`values`, whole numbers of any type, as int64 of this length; anything else is a ReidError with `name`."""
+    """`values`, whole numbers of any type that holds them exactly, as int64 of this length; else a ReidError."""
     tensor = as_tensor(values, name).detach().cpu()
     if tensor.shape != (length,):
         problem = f"{name} have shape {tuple(tensor.shape)}, but there are {length} images"
         raise ReidError(f"{problem}; give one whole number each")
-    whole = tensor.to(torch.int64)
+    whole, problem = tensor.to(torch.int64), "no whole numbers within int64"
     if tensor.is_floating_point():
-        tensor = tensor.double()
+        most, kind, tensor = 2 / torch.finfo(tensor.dtype).eps, tensor.dtype, tensor.double()
         bad = (whole != tensor) | (tensor >= 2.0**63)  # 2^63 itself is a float64, but the largest int64 is one less
+        if not bad.any():
+            bad, problem = tensor.abs() >= most, f"{kind}, in which whole numbers from {most:.0f} on are rounded"
     else:
         bad = (whole < 0) & (tensor.dtype == torch.uint64)
     if bad.any():
         first = int(bad.nonzero()[0])
-        where = f"first {tensor[first].item()!r} in row {first}"
-        raise ReidError(f"{name} are no whole numbers within int64, {where}; give integers")
+        raise ReidError(f"{name} are {problem}, first {tensor[first].item()!r} in row {first}; give integers")
     return whole

@@ -73,7 +73,7 @@ def _npy(file: Path) -> _Content:
     if absent := [str(place) for place in beside.values() if not place.is_file()]:
         raise ReidError(f"{absent[0]} is missing: {file} holds features alone; write it with numpy.save")
     places = {"features": file} | beside
-    yield list(places), lambda name: _array(np.load(places[name], allow_pickle=False))
+    yield list(places), lambda name: _single(places[name])
 
 
 @contextmanager
@@ -109,6 +109,14 @@ _READERS = {".npy": _npy, ".mat": _mat, ".safetensors": _safetensors}
 def _largest(shapes: Iterable[tuple[int, ...]]) -> int:
     """Bytes of the largest of these arrays of MATLAB."""
     return max((8 * math.prod(shape) for shape in shapes), default=0)
+
+
+def _single(file: Path) -> np.ndarray:
+    try:
+        return _array(np.load(file, allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        reason = "it holds objects, or no array" if "pickle" in str(error) else str(error)
+        raise ReidError(f"{file} cannot be read ({reason[:160]!a}); write one array with numpy.save") from None
 
 
 def _array(value: Any) -> np.ndarray:

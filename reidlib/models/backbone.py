@@ -171,6 +171,15 @@ def start_file() -> Path:
     return paths.home() / "results" / "start" / "resnet50.safetensors"
 
 
+def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file with the permissions of any new file. By itself safetensors makes one that its owner
+    alone may read, also in a cache that a group shares."""
+    file.touch()
+    mode = file.stat().st_mode
+    safetensors.torch.save_file(tensors, file, metadata=metadata)
+    file.chmod(mode)
+
+
 def write_start(weights: dict[str, Tensor], file: Path) -> str:
     """Writes weights of a `Backbone` in half precision, and their digest as text beside them; returns the digest.
 
@@ -185,7 +194,7 @@ def write_start(weights: dict[str, Tensor], file: Path) -> str:
     partial = file.with_name(f"{file.name}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in half.items()}, partial)
+        save_tensors({name: tensor.contiguous() for name, tensor in half.items()}, partial)
         partial.replace(file)
         digest = file_digest(file)
         file.with_suffix(".sha256").write_text(f"{digest}\n", encoding="utf-8")

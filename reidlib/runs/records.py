@@ -480,7 +480,9 @@ def free_name(file: Path, word: str) -> Path:
 def check_writable(folder: Path) -> None:
     """Fails before hours of training where the results folder or the cache cannot be written, or 1 MiB is too much."""
     prepare_cache()
-    for place, what, variable in ((folder, "results", "REID_RESULTS"), (paths.cache(), "cache", "REID_CACHE")):
+    cache = paths.cache()
+    for place in (folder, cache):
+        what, variable = ("cache", "REID_CACHE") if place.is_relative_to(cache) else ("results", "REID_RESULTS")
         probe = place / f".writable-{os.getpid()}"
         with writing(place, f"{what} folder", variable):
             place.mkdir(parents=True, exist_ok=True)

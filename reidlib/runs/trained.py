@@ -104,6 +104,8 @@ def export(record: Record, file: Path) -> str:
         raise ReidError(f"{folders[0]}: no weights of record {record.key}; {remedy}")
     try:
         tensors, _ = training.read_tensors(kept[0])
+    except ReidError:
+        raise
     except Exception as fault:  # a damaged file raises half a dozen kinds
         raise ReidError(f"{kept[0]}: damaged ({fault}); delete it and train its row again") from None
     prefix = "backbone."

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from reidlib.models.backbone import save_tensors
 from reidlib.spec import ReidError
 from reidlib.training.step import Loop
 
@@ -36,7 +37,7 @@ def write_tensors(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     own = {"threads": str(torch.get_num_threads()), "sha256": _digest(plain)}
     try:
-        safetensors.torch.save_file(plain, partial, metadata=own | metadata)
+        save_tensors(plain, partial, own | metadata)
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())  # or else, after a power cut, the name may belong to a file without content
         if previous is not None and file.exists():
@@ -137,6 +138,9 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _metadata(file: Path) -> dict[str, Any]:
     if not file.is_file():  # opening a FIFO would wait for ever
         raise FileNotFoundError(f"{file} is no file")
+    if not os.access(file, os.R_OK):  # it is not damaged, so it is not set aside
+        remedy = "have its owner permit it (chmod g+r), or set REID_CACHE to a folder of your own"
+        raise ReidError(f"{file}: cannot be read (Permission denied); {remedy}")
     with safetensors.safe_open(file, framework="pt") as stored:
         return stored.metadata() or {}
 

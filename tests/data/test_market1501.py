@@ -278,3 +278,14 @@ def test_a_render_that_has_not_reached_its_first_folder(tmp_path):
     (tmp_path / "standin.unfinished.json").write_text("{}")
     with pytest.raises(ReidError, match="holds a half-rendered stand-in"):
         load(tmp_path)
+
+
+def test_images_in_a_folder_inside_a_split_are_not_passed_over(root):
+    inside = root / "query" / "more"
+    inside.mkdir()
+    next((root / "query").glob("*.jpg")).rename(inside / "0001_c1s1_000001_00.jpg")
+    (root / "query" / "empty").mkdir()
+    with pytest.raises(
+        ReidError, match="1 images of Market-1501 lie in folders inside .*first more/0001_c1s1.*move them"
+    ):
+        market1501.load(root)

@@ -30,6 +30,9 @@ GOOD = dict(features=np.eye(3, dtype=np.float32), ids=[1, 2, 3], cameras=[1, 1, 
     (dict(ids=[1e19, 2, 3]), r"ids are no whole numbers within int64, first 1e\+19 in row 0"),
     (dict(cameras=[2.0**63, 2, 3]), "cameras are no whole numbers within int64, first 9.2"),
     (dict(ids=np.array([1, 2, 2**63], np.uint64)), "ids are no whole numbers within int64, first 9223372036854775808"),
+    (dict(ids=np.array([1, 2, 2049], np.float16)), "ids are torch.float16, in which whole numbers from 2048 on"),
+    (dict(cameras=np.array([-(2.0**24), 1, 2], "f4")), "cameras are torch.float32, .* 16777216 on .*, first -1677"),
+    (dict(ids=[1, 2, 2.0**53]), "ids are torch.float64, in which whole numbers from 9007199254740992 on are rounded"),
     (dict(ids=np.ones(3, bool)), "ids are bool values; give numbers"),
     (dict(cameras=["a", "b", "c"]), "cameras are str32 values; give numbers of at most 64 bits"),
     (dict(features=np.full((3, 2), np.longdouble("1e4000"))), "features hold NaN or infinite"),
@@ -168,6 +171,19 @@ def test_files_that_hold_no_features(tmp_path, name, write, words):
     with pytest.raises(ReidError, match=words) as caught:
         Features.read(file)
     assert str(file.with_suffix("")) in str(caught.value) and "unsafe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("write, words", [
+    (lambda f: np.save(f, np.array([1, None])), "it holds objects, or no array"),
+    (lambda f: f.write_bytes(b""), "No data left in file"),
+    (lambda f: np.savez(f.open("wb"), ids=[1, 2]), "a field is not an array"),
+])  # fmt: skip
+def test_of_several_npy_files_the_damaged_one_is_named(tmp_path, write, words):
+    for name in ("q", "q_ids", "q_cameras"):
+        np.save(tmp_path / f"{name}.npy", np.eye(2))
+    write(tmp_path / "q_ids.npy")
+    with pytest.raises(ReidError, match=f"q_ids.npy cannot be read .*{words}.*; write one array with numpy.save"):
+        Features.read(tmp_path / "q.npy")
 
 
 def mat(file):

@@ -54,6 +54,13 @@ def test_words(capsys, line, words):
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_claims_at_an_unknown_budget(capsys):
+    """It used to say "not run" of every claim."""
+    assert "reid claims: unknown budget 'huge'; choose one of smoke, small" in error(
+        capsys, "claims", "--budget", "huge"
+    )
+
+
 def test_seeds_given_twice_are_one():
     given = cli.parser().parse_args(["status", "--budget", "smoke", "--seeds", "1,0,1"])
     assert given.seeds == [1, 0]

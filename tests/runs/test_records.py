@@ -395,3 +395,12 @@ def test_a_full_disk_is_noticed_before_training(tmp_path, monkeypatch):
     with pytest.raises(ReidError, match="results folder cannot be written .No space left.*free some space"):
         records.check_writable(folder)
     assert sizes == [2**20] and list(folder.iterdir()) == [], "as much as a record takes, and nothing is left"
+
+
+@pytest.mark.parametrize("place, variable", [("results", "REID_RESULTS"), ("cache/again/records", "REID_CACHE")])
+def test_the_variable_of_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, place, variable):
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text("a file where the folder should be")
+    with pytest.raises(ReidError, match=f"{place}: .* folder cannot be written .*set {variable} to another"):
+        records.check_writable(tmp_path / place)

@@ -1,6 +1,7 @@
 """The loop: exact resume, schedule, parameter groups, and stopping with a reason."""
 
 import math
+import os
 from collections import OrderedDict
 
 import pytest
@@ -309,6 +310,25 @@ def test_a_checkpoint_cut_short_is_set_aside_and_the_one_before_it_is_used(tmp_p
         f"resuming after epoch {left} of 4 from {tmp_path / PREVIOUS}"
     ] * bool(left)
     assert torch.equal(weights(whole), weights(again))
+
+
+def test_another_user_may_read_a_checkpoint_as_the_umask_says(tmp_path, data):
+    """safetensors makes files that nobody else may read, whatever the umask."""
+    before = os.umask(0o002)
+    try:
+        run(data, tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / WEIGHTS).stat().st_mode & 0o777 == 0o664
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_set_aside_as_damaged(tmp_path, data, monkeypatch):
+    with pytest.raises(Interrupted):
+        run(data, tmp_path, on_epoch=stop_after(1))
+    monkeypatch.setattr(os, "access", lambda *given: False)
+    with pytest.raises(ReidError, match="checkpoint.safetensors: cannot be read .Permission.*or set REID_CACHE to"):
+        run(data, tmp_path)
+    assert (tmp_path / CHECKPOINT).is_file()
 
 
 def test_a_process_that_dies_between_the_two_moves_of_a_checkpoint_loses_nothing(tmp_path, data):
