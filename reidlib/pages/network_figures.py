@@ -78,6 +78,11 @@ def _map_of(run: Run) -> float:
     return record.metrics[run.protocol]["mAP"] if record else float("nan")
 
 
+def _with_code(message: str) -> Text:
+    """A message of an error, what stands between its backticks as code."""
+    return Text(*(Code(part) if place % 2 else part for place, part in enumerate(message.split("`"))))
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
@@ -263,7 +268,7 @@ class Networks:
             try:
                 lists[run.row.label] = self.ranked_list(run.row.label, chosen, seed)
             except ReidError as fault:
-                lacking.append(Text(f"No list is drawn: {fault}"))
+                lacking.append(_with_code(f"No list is drawn: {fault}"))
         return lists, lacking
 
     def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
@@ -350,7 +355,7 @@ def gallery(looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **
                 for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
                     shares[f"{name}, {' '.join(title.split())}"] = share
         except ReidError as fault:
-            lacking.append(Text(str(fault)))
+            lacking.append(_with_code(str(fault)))
             continue
         chosen, drawn = chosen or shown, [*drawn, run]
     return Gallery(chosen, maps, untrained, shares, tuple(drawn), lacking)

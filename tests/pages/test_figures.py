@@ -312,7 +312,8 @@ def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
     assert list(found.shares) == ["A, stage 1", "A, stage 1, untrained"]
     assert [len(axes.images) for axes in found.panel().axes[:4]] == [1] * 4
     first, second = map(str, found.lacking)
-    assert first.startswith("fmn/table1 'FMN'") and first.endswith("--again`")
+    assert first.startswith("fmn/table1 'FMN'") and first.endswith("--again") and "`" not in first
+    assert "<code>reid train fmn/table1" in found.lacking[0].html()
     assert "hamr/table6 'Baseline'" in second and "not run yet; reid train hamr/table6" in second
     nothing = network_figures.gallery({"C": looks["C"]}, 2, **asked)
     assert nothing.panel() is None and nothing.panel(untrained=True) is None
