@@ -10,7 +10,6 @@ import torch
 
 from reidlib.runs import datasets
 
-
 SLOWEST = (
     "runs/test_worker.py",
     "book/test_notebooks.py",
