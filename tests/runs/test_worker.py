@@ -254,8 +254,8 @@ STAGES = {
     "testing": ("evaluation/evaluator.py:evaluate:1", [INT]),
     "notebooks": ("pages/chapter.py:time_needed:1", [TERM, INT]),
 }
-"""Where a process of `reid reproduce` is held, in the order in which a batch comes there (the last one is a kernel), and
-the signals that stop the batch there. Workers and kernels have process groups of their own and get none."""
+"""Where a process of `reid reproduce` is held, in the order in which a batch comes there (the last one is a kernel),
+and the signals that stop the batch there. Workers and kernels have process groups of their own and get none."""
 
 
 @pytest.mark.all
