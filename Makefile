@@ -32,9 +32,10 @@ site: book
 # One worker on each core, with one thread each: workers with several threads would wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# The tests of a file run in one worker, because they share what they have trained and rendered.
+# The tests of a file run in one worker, because they share what they have trained and rendered. tests/conftest.py puts the
+# slowest files first.
 test: $(STAMP)
-	$(PYTEST) --dist loadfile
+	$(PYTEST) --dist loadfile --no-loadscope-reorder
 
 # The tests that `make test` leaves out because they take long.
 test-all: $(STAMP)

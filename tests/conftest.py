@@ -1,13 +1,34 @@
-"""What several tests share: a results folder and a cache of their own, a rendered stand-in, initialised ResNets."""
+"""What several tests share: a results folder and a cache of their own, a rendered stand-in, quicker ResNets."""
 
 import copy
 import shutil
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from reidlib.runs import datasets
+
+SLOWEST = (
+    "runs/test_worker.py",
+    "book/test_notebooks.py",
+    "runs/test_workflow.py",
+    "runs/test_runs.py",
+    "pages/test_figures.py",
+    "standin/test_standin.py",
+    "pages/test_standins_page.py",
+    "pages/test_study_pages.py",
+    "book/test_book.py",
+    "runs/test_own.py",
+    "book/test_kernel.py",
+)
+"""Files that start before all others: then no worker waits at the end for a long file that another began last."""
+
+
+def pytest_collection_modifyitems(items):
+    order = {Path(__file__).parent / file: place for place, file in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +73,15 @@ def one_resnet(request, monkeypatch):
             return copy.deepcopy(initialised(builder)) if on_cpu else builder()
 
         monkeypatch.setattr(torchvision.models, name, build)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """ResNets with the depth and the maps of the usual ones, whose units are narrow inside: a fifth of the weights and
+    a quarter of the time. For tests of what is done with a network, in this process, whichever network it is."""
+    import torchvision  # takes two seconds
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    for name, units in {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}.items():
+        small = partial(ResNet, Bottleneck, units, width_per_group=8)
+        monkeypatch.setattr(torchvision.models, name, lambda weights=None, small=small: small())

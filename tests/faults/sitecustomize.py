@@ -2,14 +2,19 @@
 
 The folder REID_FAULTS holds one file a fault, each used up once, by whichever process meets its moment first. A file
 says EVENT END: the name of one of Python's audit events, and how the path in it ends ("os.rename checkpoint.partial").
-"call FILE:FUNCTION:N" is the N-th call of a function in the main thread of a process. The process kills itself with
-SIGKILL: nothing can be tidied up. "hold FILE:FUNCTION:N" has it sleep there, and its file moves beside REID_FAULTS.
+"call FILE:FUNCTION:N" is the N-th call of a function of reidlib in the main thread of a process. The process kills
+itself with SIGKILL: nothing can be tidied up. "hold FILE:FUNCTION:N" has it sleep there, and its file moves beside
+REID_FAULTS.
 """
 
+import functools
+import itertools
 import os
 import signal
 import sys
+import threading
 import time
+from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 
 FAULTS = Path(os.environ["REID_FAULTS"]) if os.environ.get("REID_FAULTS") else None
@@ -35,27 +40,50 @@ def _watch(event: str, arguments: tuple) -> None:
                 _meets(fault)
 
 
-def _count(frame, event: str, argument: object) -> None:
-    """Of every call in the main thread: kills or holds the process when the call is one that a fault names."""
-    code = frame.f_code
-    if event != "call" or code.co_name not in CALLS:
-        return
-    file, seen = CALLS[code.co_name]
-    if code.co_filename.endswith(file):
-        CALLS[code.co_name] = (file, seen + 1)
-        for fault, (name, end) in MOMENTS.items():
-            if end == f"{file}:{code.co_name}:{seen + 1}":
-                if name == "call":
-                    _meets(fault)
-                elif fault.exists():
-                    sys.setprofile(None)
-                    fault.rename(FAULTS.with_name(fault.name))
-                    time.sleep(600)
+def _watched(function, counted: dict[int, Path]):
+    """The function, which meets its moment at the calls that are named."""
+    seen = itertools.count(1)
+
+    @functools.wraps(function)
+    def call(*given, **named):
+        main = threading.current_thread() is threading.main_thread()
+        if main and (fault := counted.get(next(seen))) and fault.exists():
+            if MOMENTS[fault][0] == "call":
+                _meets(fault)
+            else:
+                fault.rename(FAULTS.with_name(fault.name))
+                time.sleep(600)
+        return function(*given, **named)
+
+    return call
+
+
+class _Loader(SourceFileLoader):
+    """Watches functions of a module from its import on; a profiler would make every import twice as slow."""
+
+    def exec_module(self, module) -> None:
+        super().exec_module(module)
+        for function, counted in CALLS[module.__name__].items():
+            setattr(module, function, _watched(getattr(module, function), counted))
+
+
+class _Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        found = super().find_spec(name, path, target) if name in CALLS else None
+        if found:
+            found.loader = _Loader(name, found.origin)
+        return found
 
 
 if FAULTS and FAULTS.is_dir():
     MOMENTS = {file: file.read_text().split() for file in sorted(FAULTS.iterdir())}
     sys.addaudithook(_watch)
-    named = [end.split(":") for name, end in MOMENTS.values() if name in ("call", "hold")]
-    if CALLS := {function: (file, 0) for file, function, _ in named}:
-        sys.setprofile(_count)
+    CALLS = {}
+    for fault, (kind, end) in MOMENTS.items():
+        if kind in ("call", "hold"):
+            file, function, number = end.split(":")
+            module = "reidlib." + file.removesuffix(".py").replace("/", ".")
+            CALLS.setdefault(module, {}).setdefault(function, {})[int(number)] = fault
+    if CALLS:
+        sys.meta_path.insert(0, _Finder)

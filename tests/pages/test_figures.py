@@ -42,6 +42,8 @@ LISTS = {"safenet/figure4": "cuhk03-classic3-labeled-01", "hamr/figure7": "dukem
 
 ROW = "g4"
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
 
 @pytest.fixture(scope="module")
 def all_rendered(rendered):

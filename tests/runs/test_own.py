@@ -8,7 +8,7 @@ import pytest
 from reidlib import paths
 from reidlib.book import notebooks
 from reidlib.pages import chapter
-from reidlib.runs import own
+from reidlib.runs import devices, own, records
 from reidlib.runs.run import read_runs, recorded_seeds, runs_of
 from reidlib.spec import ReidError, Row
 
@@ -19,8 +19,10 @@ def files(folder: Path) -> set[Path]:
     return {file for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_cell_of_a_notebook_trains_a_row_beside_those_of_the_table(house, capsys):
-    """As a reader would: the one line is edited, and the cell runs."""
+def test_the_cell_of_a_notebook_trains_a_row_beside_those_of_the_table(house, narrow, monkeypatch, capsys):
+    """As a reader would: the one line is edited, and the cell runs. With a thread on each core, it would wait for the
+    tests beside it."""
+    monkeypatch.setattr(devices, "cores", lambda: 1)
     cells = nbformat.read(notebooks.template(SLUG), as_version=4).cells
     source = next(cell.source for cell in cells if cell.id == "own")
     lines = source.splitlines()
@@ -35,6 +37,7 @@ def test_the_cell_of_a_notebook_trains_a_row_beside_those_of_the_table(house, ca
     (record,) = (file for file in files(paths.cache() / "own") if file.suffix == ".json" and "records" in file.parts)
     same = runs_of(SLUG, rows=["g4"], **PLACE)[0]
     assert record.stem == same.key and same.state() == "missing", "the same settings, and yet no record of that row"
+    assert records.read(record).threads == 1, "one on each core"
     assert not same.work_folder.exists() and recorded_seeds(SLUG, **PLACE) == [0]
     capsys.readouterr()
     eval(lines[-1], names)

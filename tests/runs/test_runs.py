@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import made_up
@@ -36,13 +34,12 @@ def fails(capsys, *line):
 
 @pytest.fixture(scope="module")
 def finished(rendered, tmp_path_factory):
-    """One finished smoke run through `reid train`, in a process of its own; its results folder."""
+    """One finished smoke run through `reid train`, whose worker is a process of its own; its results folder."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CACHE", str(rendered))
         patch.setenv("REID_RESULTS", str(folder))
-        line = ["train", TABLE, "--row", ROW, "--budget", "smoke"]
-        subprocess.run([sys.executable, "-m", "reidlib.cli", *line], check=True, capture_output=True, text=True)
+        assert cli.main(["train", TABLE, "--row", ROW, "--budget", "smoke"]) == 0
         return folder, plan()[0].record_file
 
 
@@ -234,7 +231,7 @@ def test_the_digest_of_a_stand_in_is_known_before_it_is_rendered(tmp_path, monke
         assert (loaded.root / loaded.table["path"].iloc[0]).is_file()
 
 
-def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, tmp_path, monkeypatch):
+def test_a_network_tested_on_another_data_set_is_not_trained_again(rendered, narrow, tmp_path, monkeypatch):
     """Market alone, then Market to Duke: one network, two records, each under its own protocol."""
     monkeypatch.setenv("REID_CACHE", str(rendered))
     monkeypatch.setenv("REID_RESULTS", str(tmp_path))

@@ -147,7 +147,7 @@ def test_a_network_keeps_the_number_of_threads_that_began_it(tmp_path):
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "out of memory beside training (CUDA"),
     ],
 )
-def test_whatever_ends_a_run_is_in_its_record(house, monkeypatch, fault, words):
+def test_whatever_ends_a_run_is_in_its_record(house, narrow, monkeypatch, fault, words):
     def fails(*given):
         raise fault
 
@@ -157,7 +157,7 @@ def test_whatever_ends_a_run_is_in_its_record(house, monkeypatch, fault, words):
     assert small().state() == "failed" and words in small().record().error
 
 
-def test_a_device_that_runs_out_of_memory_is_named_with_the_batch_that_fits(house, monkeypatch):
+def test_a_device_that_runs_out_of_memory_is_named_with_the_batch_that_fits(house, narrow, monkeypatch):
     step = training.Loop.step
 
     def little(loop, images, labels):
@@ -176,7 +176,7 @@ def test_a_device_that_runs_out_of_memory_is_named_with_the_batch_that_fits(hous
     assert run.record().error in said
 
 
-def test_a_record_says_how_the_steps_ran_and_why(house, monkeypatch):
+def test_a_record_says_how_the_steps_ran_and_why(house, narrow, monkeypatch):
     """A step that cannot be recorded as a CUDA graph ends no run. On a processor nobody tries."""
 
     def fails(step):
@@ -205,7 +205,7 @@ def test_a_run_that_an_odd_record_or_another_process_holds(house):
     assert run_here(run) == record and run.record_file.read_bytes() == before, "it is not made again"
 
 
-def test_events_say_what_a_run_does(house):
+def test_events_say_what_a_run_does(house, narrow):
     events = []
     worker.execute(small(), log=lambda text: None, event=lambda name, **fields: events.append((name, fields)))
     (epoch,) = [fields for name, fields in events if name == "epoch"]
@@ -245,37 +245,39 @@ def test_however_the_command_ends_no_worker_trains_on(house, number, code):
     assert gone(int(holder)) and not small().record_file.exists()
 
 
+TERM, INT = signal.SIGTERM, signal.SIGINT
 STAGES = {
-    "estimating": "runs/estimates.py:estimate:1",
-    "rendering": "standin/write.py:draw:1",
-    "decoding": "data/images.py:decode:1",
-    "training": "data/augment.py:crop_and_flip:3",
-    "testing": "evaluation/evaluator.py:evaluate:1",
-    "notebooks": "pages/chapter.py:time_needed:1",
+    "estimating": ("runs/estimates.py:estimate:1", [TERM]),
+    "rendering": ("standin/write.py:draw:1", [TERM, INT]),
+    "decoding": ("data/images.py:decode:1", [INT]),
+    "training": ("data/augment.py:crop_and_flip:3", [TERM]),
+    "testing": ("evaluation/evaluator.py:evaluate:1", [INT]),
+    "notebooks": ("pages/chapter.py:time_needed:1", [TERM, INT]),
 }
-"""Where a process of `reid reproduce` is held, in the order in which a batch comes there; the last one is a kernel."""
+"""Where a process of `reid reproduce` is held, in the order in which a batch comes there (the last one is a kernel),
+and the signals that stop the batch there. Workers and kernels have process groups of their own and get none."""
 
 
 @pytest.mark.all
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stop_at_any_stage_leaves_no_process(tmp_path, monkeypatch, number, code):
+def test_a_stop_at_any_stage_leaves_no_process(tmp_path, monkeypatch):
     """SIGTERM to the command, or Ctrl-C, which a terminal sends to its whole group."""
     for name in ("cache", "results"):
         monkeypatch.setenv(f"REID_{name.upper()}", str(tmp_path / name))
     faults = tmp_path / "points"
     faults.mkdir()
-    for stage, place in STAGES.items():
-        (faults / stage).write_text(f"hold {place}")
+    for stage, number in [(stage, number) for stage, (_, numbers) in STAGES.items() for number in numbers]:
+        held = f"{stage}-{number}"
+        (faults / held).write_text(f"hold {STAGES[stage][0]}")
         process = reid("reproduce", SHARED, "--budget", "smoke", faults=faults, start_new_session=True)
         until = time.monotonic() + 900
-        while not (tmp_path / stage).exists() and process.poll() is None and time.monotonic() < until:
+        while not (tmp_path / held).exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        assert (tmp_path / stage).exists(), f"{stage}: not reached"
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        assert (tmp_path / held).exists(), f"{held}: not reached"
+        (os.killpg if number == INT else os.kill)(process.pid, number)
         text = said(process)
-        assert process.returncode == code and "Traceback" not in text, (stage, text)
-        assert text.endswith("stopped; the next call goes on from the last checkpoint\n"), (stage, text)
-        assert all(gone(one) for one in processes_in(tmp_path)), stage
+        assert process.returncode == 128 + number and "Traceback" not in text, (held, text)
+        assert text.endswith("stopped; the next call goes on from the last checkpoint\n"), (held, text)
+        assert all(gone(one) for one in processes_in(tmp_path)), held
     assert len(outcome(tmp_path / "results")) == 2
     copies = [file.name for file in (tmp_path / "results").rglob("*.ipynb")]
     assert copies == ["table3.partial.ipynb"], "what was not finished is no copy; the next call writes over it"
