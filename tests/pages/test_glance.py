@@ -118,7 +118,8 @@ def test_status_counts_what_has_run(house):
     write([0, 1])
     part = next(one for one in parts() if one.table.slug == "hamr/table6" and one.images == "market1501")
     rows = len(part.table.rows)
-    assert (len({run.row.label for run, _ in part.made}), len(part.made), len(part.missing)) == (rows, 2 * rows, rows)
+    assert (len(part.made), len(part.missing)) == (2 * rows, rows)
+    assert len({(run.row.label, run.row.variant) for run, _ in part.made}) == rows
     write([2])
     done = next(one for one in parts() if one.table.slug == "hamr/table6" and one.images == "market1501")
     assert not done.missing and progress.seconds(done.missing, progress.PLACES["GPU"]) == 0
