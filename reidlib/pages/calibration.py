@@ -61,15 +61,19 @@ def together(found: list[Pair]) -> Components:
 def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
     """Every configuration with `MANY` seeds or more: its name, its seeds, seeds a side, and how often two groups of
     these seeds are called different."""
-    for slug, own in papers.tables().items():
+    seen = set()  # a row can stand in several tables
+    for slug, own in sorted(papers.tables().items(), key=lambda item: item[0] not in HEADLINES):
         for dataset in own.datasets if budget in own.budgets else ():
             if len(recorded_seeds(slug, budget=budget, dataset=dataset, source=source)) < MANY:
                 continue
             runs = Runs(recorded_runs(slug, budget, dataset, source))
             for row in rows_of(runs):
                 made = finished(runs, (row.label, row.variant))
+                if len(made) < MANY or made[0].key in seen:
+                    continue
+                seen.add(made[0].key)
                 name = f"{slug}: {title_of(runs, row)}, {dataset}"
-                for side in (side for side in SEEDS if len(made) >= MANY and 2 * side < len(made)):
+                for side in (side for side in SEEDS if 2 * side < len(made)):
                     answer = calibration.splits(_values(runs, made), made[0].identities(), side)
                     yield name, len(made), side, answer
 

@@ -176,7 +176,7 @@ def _words(recipe: Recipe, starts: Sequence[str]) -> str:
 
 def _worth(runs: Runs) -> Text:
     """What a verdict on this page is worth, by budget, seeds and images."""
-    first, seeds = runs.runs[0], len(tables.seeds_of(runs))
+    first, seeds = runs.runs[0], tables.seeds_in_words(runs)
     if not runs.records():
         return Text("No row is finished at this budget: this page shows what would be compared, and nothing else.")
     said = [
@@ -189,11 +189,11 @@ def _worth(runs: Runs) -> Text:
         said.append("It is not enough to confirm or refute the paper: rendered people are not photographs.")
     elif first.budget != "full":
         said.append("It is not enough to confirm or refute the paper, for the training is not the paper's.")
-    said.append(f"{'One seed hides the' if seeds == 1 else f'{seeds} seeds show a part of the'} spread between seeds.")
-    if missing := len({(run.row.label, run.row.variant) for run in runs.runs if run.state() != "finished"}):
-        rows = len(tables.rows_of(runs))
+    said.append(f"{'One seed hides the' if seeds == '1 seed' else f'{seeds} show a part of the'} spread between seeds.")
+    rows = len(tables.rows_of(runs))
+    if missing := rows - len({(run.row.label, run.row.variant) for run, _ in runs.records()}):
         said.append(f"{missing} of the {rows} rows are not finished at this budget, and nothing is said of them.")
-    from_seeds = "this seed" if seeds == 1 else "these seeds"
+    from_seeds = "this seed" if seeds == "1 seed" else "these seeds"
     said.append(f"A verdict on this page is a verdict on these images, at this budget and from {from_seeds}.")
     others = [name for name in runs.table.budgets if name not in ("smoke", "small")]
     if first.budget in others or not others:

@@ -57,7 +57,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     printed = _printed(reported)
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
     several = len({row.variant for row in rows_of(runs)}) > 1
-    here = f"here, {runs.runs[0].source} images ({plural(len(seeds_of(runs)), 'seed')})"
+    here = f"here, {runs.runs[0].source} images ({seeds_in_words(runs)})"
     columns = [Column("row", "label"), *[Column("variant", "label")] * several, *_paper_columns(printed)]
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
     lines, lost, notes = [], [], []
@@ -417,6 +417,13 @@ def title_of(runs: Runs, row: Row) -> str:
 
 def seeds_of(runs: Runs) -> list[int]:
     return sorted({run.seed for run in runs.runs})
+
+
+def seeds_in_words(runs: Runs) -> str:
+    """From how many seeds its finished rows are: "1 seed", "3 seeds", "3 to 10 seeds"."""
+    counts = Counter((run.row.label, run.row.variant) for run, _ in runs.records()).values()
+    few, most = min(counts, default=0), max(counts, default=0)
+    return plural(most, "seed") if few == most else f"{few} to {plural(most, 'seed')}"
 
 
 def stored(runs: Runs, metric: str) -> str:

@@ -80,3 +80,12 @@ def test_tau_is_that_of_the_rows_with_a_record():
     (line,) = (texts for texts in agreement.page("small").texts() if texts[0] == T5)  # others share its records
     assert line[:6] == [T5, MARKET, "mAP", "4", "2", f"{(1 - 4 / 6) / 2:.2f}"], "five of six pairs are exchanged"
     assert line[6] == "–", "two seeds have no interval"
+
+
+def test_all_splits_of_the_committed_seeds_hold_the_promise(monkeypatch):
+    """No two groups of one row differ: from three seeds a side at most 6 % may be called different, each row once."""
+    monkeypatch.delenv("REID_RESULTS")
+    found = list(calibration.splits("small"))
+    assert len({(name, side) for name, _, side, _ in found}) == len(found) >= 3
+    assert any("safenet/table5: g4, " in name and many == 10 for name, many, _, _ in found)
+    assert all(answer.found <= 6 for _, _, side, answer in found if side >= 3)

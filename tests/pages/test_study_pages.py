@@ -151,7 +151,7 @@ def test_the_book_names_the_template_of_a_page_that_is_missing():
 
 
 def test_the_page_shows_the_records_by_both_rules(executed, runs):
-    assert isinstance(executed[0], Banner) and executed[1].kind == "ranked list"
+    assert isinstance(executed[0], Banner) and executed[1].kind == "ranked_list"
     lines = lines_of(executed)
     for run in runs.runs:
         with np.load(run.record_file.with_suffix(".npz")) as arrays:

@@ -67,6 +67,7 @@ class Run:
             versions={},
             images_per_second=1.0,
             start="scratch",
+            status="finished",
             ok=True,
         )
         curve = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": self.ap.mean()}]
