@@ -17,7 +17,7 @@ from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
-from reidlib.pages.render import Code, Folded, Page, Piece, Strong, TableView, Text, bullets, heading, state, table
+from reidlib.pages.render import Code, Folded, Page, Piece, Strong, TableView, Text, bullets, heading, table
 from reidlib.pages.tables import DID_NOT_LEARN, NOT_RUN, did_not_learn, difference_of, finished, recorded_runs, stored
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
@@ -232,8 +232,7 @@ def view(found: Sequence[Decision]) -> Page:
         summary = f"{plural(len(shown), 'claim')} with {'its' if len(shown) == 1 else 'their'} words and numbers"
         pieces.append(Folded(summary, [bullets(list(map(_item, shown)), CORRECTED)]))
     if rest := [one for one in ordered if not one.here]:
-        verdicts = ", ".join(f"{many} {word}" for word, many in Counter(one.verdict for one in rest).items())
-        pieces.append(Folded(f"Without a difference: {verdicts}", [bullets(list(map(_item, rest)))]))
+        pieces.append(Folded(_without(rest), [bullets(list(map(_item, rest)))]))
     return Page(pieces)
 
 
@@ -248,17 +247,16 @@ def _item(one: Decision) -> Text:
             said.append(f"control {standins.effect(one.claim.control)}: {plainly(one.control)}")
         parts.append(f": {', '.join(filter(None, said))}")
         parts.append(f" ({one.note})" if one.note and not one.note.startswith("its control") else "")
-    return Text(Strong(f"{signed(one.verdict)}."), *parts, f". “{one.claim.quote}” ({one.claim.where})")
+    return Text(Strong(f"{signed(one.verdict)}."), *parts, f". {_words(one)}")
 
 
 CELLS = {"Δ here": "number", "p": "number", "seeds": "number", "finds from": "number"}
-"""What is said of a comparison. "finds from": the true difference that these seeds would find with a chance of 80 %."""
+"""What is said of a difference. "finds from": the true difference that these seeds would find with a chance of 80 %."""
 
 
 def _numbers(one: Decision) -> Sequence[str]:
-    """`CELLS` of a claim; "not run" or what stands in its place over all of these where there is no difference."""
-    if one.here is None:
-        return state(one.verdict, len(CELLS))
+    """`CELLS` of a claim with a difference."""
+    assert one.here is not None, "without a difference nothing can be said of it"
     p = p_value(one.p) if one.verdict in TESTED else "–"
     seeds = "/".join(map(str, dict.fromkeys((len(one.better), len(one.worse)))))
     return [f"{one.claim.metric} {change(one.here)}", p, seeds, number(one.here.detectable)]
@@ -291,24 +289,36 @@ def summary(found: Sequence[Decision]) -> Text:
 
 
 def section(name: str, found: Sequence[Decision]) -> Page:
-    """The claims of one paper, table by table: words, comparison, and a line for each data set."""
-    own = [one for one in found if one.claim.paper == name]
-    kinds = {"the paper's words": "quote", "tested as": "label", "on": "label", **CELLS, "verdict": "text"}
-    kinds |= {"records": "code"}
-    pieces: list[Piece] = [heading(paper_title(name), f"claims-{name}")]
-    lines: dict[str, list[list[str]]] = {}
-    for claim in dict.fromkeys(one.claim for one in own):
-        lines.setdefault(claim.table, []).extend(_lines([one for one in own if one.claim == claim]))
-    pieces += [table(kinds, of, f"{paper_title(name)}, {own_table}", merged=2) for own_table, of in lines.items()]
+    """The claims of one paper, verdict first: those with a difference, a line a data set; then the others, folded, with
+    all data sets of one claim in one line."""
+    title, own = paper_title(name), in_order_of_verdict([one for one in found if one.claim.paper == name])
+    asked = {"verdict": "label", "tested as": "label", "table": "text", "on": "text"}
+    words = {"the paper's words": "quote"}
+    pieces: list[Piece] = [heading(title, f"claims-{name}")]
+    if shown := [one for one in own if one.here]:
+        lines = [[*_asked(one), one.dataset, *_numbers(one), _words(one), " ".join(one.records)] for one in shown]
+        kinds = {**asked, **CELLS, **words, "records": "code"}
+        pieces.append(table(kinds, lines, f"{title}: claims with a difference"))
+    if rest := [one for one in own if not one.here]:
+        sets: dict[tuple[str, ...], list[str]] = {}
+        for one in rest:
+            sets.setdefault((*_asked(one), _words(one)), []).append(cuhk03.all_splits(one.dataset))
+        lines = [[*said, ", ".join(dict.fromkeys(on)), quote] for (*said, quote), on in sets.items()]
+        whole = table(asked | words, lines, f"{title}: claims without a difference")
+        pieces.append(Folded(_without(rest), [whole]))
     return Page(pieces)
 
 
-def _lines(found: Sequence[Decision]) -> list[list[str]]:
-    """Of one claim: a line for each data set with a record, then one for all others of the same verdict together."""
-    sets: dict[tuple[str, ...], list[str]] = {}
-    for one in sorted(found, key=lambda one: one.here is None):
-        numbers, words = _numbers(one), f"“{one.claim.quote}” ({one.claim.where})"
-        verdict = numbers[0] if one.here is None else one.verdict + (f" ({one.note})" if one.note else "")
-        line = (words, one.claim.comparison, *numbers, verdict, " ".join(one.records))
-        sets.setdefault(line, []).append(cuhk03.all_splits(one.dataset))
-    return [[words, tested, ", ".join(dict.fromkeys(on)), *said] for (words, tested, *said), on in sets.items()]
+def _without(rest: Sequence[Decision]) -> str:
+    """Over the claims without a difference: how many of each verdict."""
+    verdicts = ", ".join(f"{many} {word}" for word, many in Counter(one.verdict for one in rest).items())
+    return f"Without a difference: {verdicts}"
+
+
+def _asked(one: Decision) -> list[str]:
+    """Verdict, comparison and table of a claim."""
+    return [signed(one.verdict) + (f" ({one.note})" if one.note else ""), one.claim.comparison, one.claim.table]
+
+
+def _words(one: Decision) -> str:
+    return f"“{one.claim.quote}” ({one.claim.where})"

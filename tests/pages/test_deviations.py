@@ -156,16 +156,16 @@ def test_verdicts_of_the_claims_add_up(found):
     assert "Without a test: 1 did not learn, 2 not run" in said
 
 
-def test_a_claim_stands_with_its_words_and_a_line_a_data_set(found):
+def test_a_claim_stands_with_its_verdict_first_and_what_has_not_run_is_folded(found):
     page = claims.section("hamr", found)
-    (view,) = page.tables()
-    first, second, *others = view.texts()
-    assert first[:5] == ["“a is better” (§4)", "a against b, mAP", "market1501", "mAP +2.0 [+1.0, +3.0]", "0.010"]
-    assert first[7] == "supported" and len(first) == 9
-    assert second == [*first[:2], "dukemtmc", *[NOT_RUN] * 5, ""]
-    assert others[0][3].startswith("rank1 −2.0") and len(others) == 2
-    html = page.html()
-    assert html.count('rowspan="2"') == 4 and html.count(NOT_RUN) == 2
+    (shown,) = page.tables()
+    (folded,) = page.pieces[-1].pieces
+    first, second = shown.texts()
+    assert first[:4] == ["✓ supported", "a against b, mAP", "table6", "market1501"]
+    assert first[4:6] == ["mAP +2.0 [+1.0, +3.0]", "0.010"] and first[8] == "“a is better” (§4)"
+    assert second[0] == "✗ contradicted" and second[4].startswith("rank1 −2.0")
+    assert folded.texts()[0] == ["… not run", *first[1:3], "dukemtmc", first[8]] and len(folded.texts()) == 2
+    assert page.html().count("<details") == 1 and "Without a difference: 2 not run" in page.html()
 
 
 def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkeypatch):
