@@ -4,7 +4,7 @@
 
 Targets: composing at most 0.2 ms an image on one core; casting at least 20,000 images/s on one H100-class GPU; a
 `small` Market-1501 within 20 s on two cores. Measured with two workers, from an empty cache: `reid render market1501`
-takes 35 s of processor time, its start included. Composing takes 0.29 to 0.34 ms on a free core and misses its target:
+takes 35 s of processor time, its start included. Composing takes 0.29 to 0.34 ms of one thread and misses its target:
 the time is spread over some 450 short calls of Python an image, no function takes more than 7 %, and the draws of each
 image must keep their order, or else its bytes would change.
 
