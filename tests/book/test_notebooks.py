@@ -46,7 +46,7 @@ def executions():
 def test_a_template_has_no_outputs_and_few_cells(file):
     cells = nbformat.read(file, as_version=4).cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert len(cells) <= {notebooks.PAGES: 16}.get(file.parent.name, 32 if file.stem == notebooks.METHOD else 15)
+    assert len(cells) <= (32 if file.stem == notebooks.METHOD else 16)
     notebooks.check_parameters(file, {})
 
 

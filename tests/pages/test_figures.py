@@ -477,7 +477,7 @@ def test_a_figures_notebook_draws_from_records_and_weights(home, shown_by, monke
     else:
         panels = [thing for thing in said if type(thing).__name__ == "Figure"]
         cases = sum("is right (seed" in str(thing) and ": 0 of" not in str(thing) for thing in said)
-        wanted = {"safenet/figure3": 2, "fmn/figure4": 1 + cases, "msgwdp/figure8": 2, "hamr/figure8": 3}
+        wanted = {"safenet/figure3": 2, "fmn/figure4": 1 + cases, "msgwdp/figure8": 2, "hamr/figure8": 4}
         assert len(panels) == wanted[slug]
         assert "On which parts the maps lie" in page and "against" in page
 
