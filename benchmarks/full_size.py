@@ -20,10 +20,11 @@ Times are of the whole process. LIMITS are of the processor's seconds, summed ov
 what else a machine does: where two cores are free, the wall time is between half of it and all of it. Peak memory is
 the system's figure, mapped files included. Measured, with one thread:
 
-                              read            check           decode            train
-    DukeMTMC-reID          4 s, 0.67 GiB  13 s, 0.70 GiB   50 s, 0.87 GiB   45 s, 3.97 GiB
-    CUHK03, cuhk-03.mat   38 s, 0.73 GiB  12 s, 0.69 GiB   29 s, 0.88 GiB
-    MSMT17                 6 s, 0.68 GiB  65 s, 0.85 GiB  242 s, 0.89 GiB
+                              read            check           decode            train         evaluate
+    Market-1501            4 s, 0.67 GiB  16 s            57 s              32 s, 3.0 GiB   11 s, 1.31 GiB
+    DukeMTMC-reID          4 s, 0.67 GiB  13 s, 0.70 GiB  50 s, 0.87 GiB    45 s, 3.97 GiB   9 s, 1.28 GiB
+    CUHK03, cuhk-03.mat   38 s, 0.73 GiB  12 s, 0.69 GiB  29 s, 0.88 GiB    65 s, 3.85 GiB   5 s, 0.82 GiB
+    MSMT17                 6 s, 0.68 GiB  65 s, 0.85 GiB  242 s, 0.89 GiB   50 s, 4.09 GiB  107 s, 3.82 GiB
 """
 
 from __future__ import annotations
