@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
 from reidlib import papers
-from reidlib.evaluation import calibration
+from reidlib.evaluation import calibration, statistics
 from reidlib.evaluation.calibration import Components, Share
-from reidlib.pages.formatting import number
+from reidlib.evaluation.statistics import Interval
+from reidlib.pages.formatting import change, number
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, table
 from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title_of
 from reidlib.papers.standins import HEADLINES
@@ -58,9 +59,8 @@ def together(found: list[Pair]) -> Components:
     return Components(*roots, round(float(np.mean([one.persons for one in own]))))
 
 
-def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
-    """Every configuration with `MANY` seeds or more: its name, its seeds, seeds a side, and how often two groups of
-    these seeds are called different."""
+def _many(budget: str, source: str) -> Iterator[tuple[str, Runs, list[Run]]]:
+    """Every configuration with `MANY` finished seeds or more: its name, its table, and these runs."""
     seen = set()  # a row can stand in several tables
     for slug, own in sorted(papers.tables().items(), key=lambda item: item[0] not in HEADLINES):
         for dataset in own.datasets if budget in own.budgets else ():
@@ -69,13 +69,31 @@ def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, in
             runs = Runs(recorded_runs(slug, budget, dataset, source))
             for row in rows_of(runs):
                 made = finished(runs, (row.label, row.variant))
-                if len(made) < MANY or made[0].key in seen:
-                    continue
-                seen.add(made[0].key)
-                name = f"{slug}: {title_of(runs, row)}, {dataset}"
-                for side in (side for side in SEEDS if 2 * side < len(made)):
-                    answer = calibration.splits(_values(runs, made), made[0].identities(), side)
-                    yield name, len(made), side, answer
+                if len(made) >= MANY and made[0].key not in seen:
+                    seen.add(made[0].key)
+                    yield f"{slug}: {title_of(runs, row)}, {dataset}", runs, made
+
+
+def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
+    """Of each of these configurations its name, its seeds, seeds a side, and how often two groups of these seeds are
+    called different."""
+    for name, runs, made in _many(budget, source):
+        for side in (side for side in SEEDS if 2 * side < len(made)):
+            yield name, len(made), side, calibration.splits(_values(runs, made), made[0].identities(), side)
+
+
+def devices(budget: str, source: str = "stand-in") -> Iterator[tuple[str, str, str, Interval]]:
+    """Of each of these configurations that has seeds enough on two kinds of device: its name, the kinds, the seeds on
+    either, and the difference between the kinds."""
+    for name, runs, made in _many(budget, source):
+        kinds = {run.key: record.device_kind for run, record in runs.records()}
+        sides: dict[str, list[Run]] = {}
+        for run in made:
+            sides.setdefault(kinds[run.key], []).append(run)
+        enough = [(kind, side) for kind, side in sorted(sides.items()) if len(side) >= statistics.FEWEST_SEEDS]
+        for (one, first), (other, second) in combinations(enough, 2):
+            found = statistics.difference(_values(runs, first), _values(runs, second), made[0].identities())
+            yield name, f"{one} against {other}", f"{len(first)}/{len(second)}", found
 
 
 def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) -> Page:
@@ -91,6 +109,9 @@ def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) 
         shown.append(table(kinds, lines, "All splits of the seeds of one configuration: every difference is false"))
     else:
         shown.append(Text(f"No configuration has {MANY} seeds yet, of which all splits could be compared."))
+    if lines := [[*said, change(found)] for *said, found in devices(budget, source)]:
+        kinds = {"configuration": "label", "devices": "label", "seeds": "number", "Δ mAP": "number"}
+        shown.append(table(kinds, lines, "One configuration on two kinds of device"))
     return Page(shown)
 
 

@@ -89,3 +89,16 @@ def test_all_splits_of_the_committed_seeds_hold_the_promise(monkeypatch):
     assert len({(name, side) for name, _, side, _ in found}) == len(found) >= 3
     assert any("safenet/table5: g4, " in name and many == 10 for name, many, _, _ in found)
     assert all(answer.found <= 6 for _, _, side, answer in found if side >= 3)
+
+
+def test_the_committed_seeds_of_one_configuration_agree_on_two_kinds_of_device(monkeypatch):
+    monkeypatch.delenv("REID_RESULTS")
+    (found,) = [line for line in calibration.devices("small") if line[0].startswith("safenet/table5: g4, ")]
+    runs = runs_of(T5, budget="small", rows=["g4"], seeds=range(10))
+    means = {"cpu": [], "cuda": []}
+    for run in runs:
+        record = run.record()
+        means[record.device_kind].append(record.metrics[run.protocol]["mAP"])
+    assert found[1:3] == ("cpu against cuda", "7/3") and [len(side) for side in means.values()] == [7, 3]
+    assert found[3].mean == pytest.approx(np.mean(means["cpu"]) - np.mean(means["cuda"]), abs=0.01)
+    assert found[3].holds_zero
