@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -247,15 +248,15 @@ def test_however_the_command_ends_no_worker_trains_on(house, number, code):
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 STAGES = {
-    "estimating": ("runs/estimates.py:estimate:1", [TERM]),
-    "rendering": ("standin/write.py:draw:1", [TERM, INT]),
-    "decoding": ("data/images.py:decode:1", [INT]),
-    "training": ("data/augment.py:crop_and_flip:3", [TERM]),
-    "testing": ("evaluation/evaluator.py:evaluate:1", [INT]),
-    "notebooks": ("pages/chapter.py:time_needed:1", [TERM, INT]),
+    "estimating": "runs/estimates.py:estimate:1",
+    "rendering": "standin/write.py:draw:1",
+    "decoding": "data/images.py:decode:1",
+    "training": "data/augment.py:crop_and_flip:3",
+    "testing": "evaluation/evaluator.py:evaluate:1",
+    "notebooks": "pages/chapter.py:time_needed:1",
 }
-"""Where a process of `reid reproduce` is held, in the order in which a batch comes there (the last one is a kernel),
-and the signals that stop the batch there. Workers and kernels have process groups of their own and get none."""
+"""Where a process of `reid reproduce` is held, in the order in which a batch comes there (the last one is a kernel).
+Workers and kernels have process groups of their own and get no signal."""
 
 
 @pytest.mark.all
@@ -265,9 +266,9 @@ def test_a_stop_at_any_stage_leaves_no_process(tmp_path, monkeypatch):
         monkeypatch.setenv(f"REID_{name.upper()}", str(tmp_path / name))
     faults = tmp_path / "points"
     faults.mkdir()
-    for stage, number in [(stage, number) for stage, (_, numbers) in STAGES.items() for number in numbers]:
+    for stage, number in product(STAGES, (TERM, INT)):
         held = f"{stage}-{number}"
-        (faults / held).write_text(f"hold {STAGES[stage][0]}")
+        (faults / held).write_text(f"hold {STAGES[stage]}")
         process = reid("reproduce", SHARED, "--budget", "smoke", faults=faults, start_new_session=True)
         until = time.monotonic() + 900
         while not (tmp_path / held).exists() and process.poll() is None and time.monotonic() < until:
