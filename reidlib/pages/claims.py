@@ -60,6 +60,8 @@ class Decision:
         """What a reader of the verdict must know; "" where nothing."""
         better, worse = self.devices
         said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
+        if began_apart(self.better, self.worse):
+            said.append("one side began from other weights than the other, so the difference is not of the rows alone")
         control = f"its control, {standins.effect(self.claim.control)},"
         if self.control == NOT_RUN:
             said.append(f"{control} has no record on these images")
@@ -128,8 +130,18 @@ def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
     here = difference_of(better, worse, stored(runs, claim.metric))
     if here is None:
         return Decision(claim, dataset, NOT_RUN, better=better, worse=worse)
-    said = DID_NOT_LEARN if did_not_learn(better) or did_not_learn(worse) else statistics.verdict(here)
+    if did_not_learn(better) or did_not_learn(worse):
+        said = DID_NOT_LEARN
+    else:
+        said = statistics.verdict(None if began_apart(better, worse) else here)
     return Decision(claim, dataset, said, here, better=better, worse=worse)
+
+
+def began_apart(better: Sequence[Run], worse: Sequence[Run]) -> bool:
+    """Whether the two sides were trained from different weights, as ResNet-101 from scratch where the study has a start
+    for ResNet-50 alone: such a difference is that of the starts as well."""
+    sides = [{record.start for run in side if (record := run.record())} for side in (better, worse)]
+    return all(sides) and sides[0] != sides[1]
 
 
 def effects(runs: Runs, steps: Sequence[tuple[str, str]]) -> list[Decision]:

@@ -128,6 +128,16 @@ def test_other_kinds_of_device_are_named(results):
     assert found.devices == ["cpu", "cpu, cuda"] and found.note == "ran on cpu against cpu, cuda"
 
 
+def test_rows_that_began_from_other_weights_decide_nothing(results):
+    write(GOOD, 0.9)
+    write(BAD, 0.3, start="imagenet")
+    write(EQUAL, 0.3)
+    pair, other = claim(GOOD, BAD, datasets=(MARKET,)), claim(GOOD, EQUAL, datasets=(MARKET,))
+    one, alone = verdicts(pair, other).values()
+    assert one.verdict == "not testable" and one.here.mean > 0 and math.isnan(one.p) and "began from" in one.note
+    assert alone.verdict == "supported" and alone.p == alone.here.p and not alone.note
+
+
 def test_a_claim_says_that_its_control_is_not_seen(results):
     """The control is asked on the images of the claim, from its own seeds; a seen one is not mentioned."""
     write(GOOD, 0.9)
