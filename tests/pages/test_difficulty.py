@@ -9,6 +9,7 @@ import pytest
 
 from reidlib.evaluation import statistics
 from reidlib.pages import difficulty
+from reidlib.spec import ReidError
 
 LABELS = ("whole", "stripes", "trained")
 
@@ -26,7 +27,7 @@ class Run:
         return (self.row.label, self.dataset, self.seed)
 
     def identities(self):
-        return np.arange(len(self.ap)) // 2
+        return np.arange(len(self.ap)) // 2 + (100 if "-to-" in self.dataset else 0)  # a pair numbers persons on
 
     def state(self):
         return "missing" if self.ap is None else "finished"
@@ -102,3 +103,15 @@ def test_transfer_holds_a_network_against_the_one_trained_at_home(market):
     lines = difficulty.transfer({"market1501": market, "dukemtmc": duke}, away, "trained", "c").texts()
     assert lines[0] == ["Market-1501", "30.0", "8.0 (−17.0 [−17.0, −17.0])"]
     assert lines[1] == ["DukeMTMC-reID", "not run", "25.0"]
+
+
+def test_other_persons_are_not_compared(market):
+    duke, away = Runs("dukemtmc", trained=aps(0.25)), Runs("market-to-duke", trained=aps(0.08))
+    strangers = next(run for run in away.runs if run.ap is not None)
+    strangers.identities = lambda: np.arange(41) // 3
+    for run in (*duke.runs, *away.runs):
+        run.name = run.dataset
+    with pytest.raises(ReidError, match="market-to-duke and dukemtmc: tested on other queries"):
+        difficulty.transfer(
+            {"market1501": market, "dukemtmc": duke}, {("market1501", "dukemtmc"): away}, "trained", "c"
+        )
