@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-
-import nbformat
 
 from reidlib import papers, paths
 from reidlib.data import cuhk03
@@ -181,9 +180,12 @@ def _figures() -> dict[str, tuple[str, str]]:
     for file in sorted((paths.home() / "notebooks").glob("*/*.ipynb")):
         slug = f"{file.parent.name}/{file.stem}"
         if slug not in known and slug.partition("/")[0] in {own.paper for own in known.values()}:
-            cells = nbformat.read(file, as_version=4).cells
-            given = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+            # Not with nbformat, whose import takes every kernel as long as that of torch.
+            cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+            given = "".join(
+                "".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
+            )
             tables = [line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table")]
             if tables:  # a notebook about a method draws no table's networks
-                found[slug] = (cells[0].source.splitlines()[0].lstrip("# "), tables[0])
+                found[slug] = ("".join(cells[0]["source"]).splitlines()[0].lstrip("# "), tables[0])
     return found

@@ -3,14 +3,18 @@
 Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
 memory that holds anything, since only shapes matter."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from reidlib.spec import Settings
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
@@ -63,7 +67,7 @@ def step_cost(settings: Settings, identities: int) -> StepCost:
             tensor.zero_()  # whatever lay in memory may be slow to compute with
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
     images = torch.zeros(2, 3, *size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():  # beside a graph it would keep that alive
+    with _counting() as counter, torch.no_grad():  # beside a graph it would keep that alive
         output = network(images)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
@@ -90,6 +94,13 @@ def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     network on the meta device is given memory, any other is used as it is."""
     if any(weight.is_meta for weight in network.parameters()):
         network = network.to_empty(device="cpu")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with _counting() as counter, torch.no_grad():
         output = network.eval()(torch.zeros(1, 3, *size))
     return counter.get_total_flops() // 2, output
+
+
+def _counting() -> FlopCounterMode:
+    """Its module loads triton, which a process that counts nothing does without."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    return FlopCounterMode(display=False)
