@@ -95,7 +95,7 @@ def _past() -> list[tuple[str, int, str, float]]:
     for folder in (paths.results(), paths.cache() / "again"):
         for file in sorted(folder.glob("records/**/*.json")):
             try:
-                record = records.read(file)
+                record = records.read(file, arrays=False)
             except ReidError:
                 continue
             if known := _counts().get(digest(record.settings)) if record.images_per_second else None:
