@@ -58,10 +58,11 @@ class Decision:
     @property
     def note(self) -> str:
         """What a reader of the verdict must know; "" where nothing."""
-        better, worse = self.devices
+        better, worse = (
+            kinds.replace(", ", " and ").replace("cuda", "GPU").replace("cpu", "CPU") for kinds in self.devices
+        )
         said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
-        if began_apart(self.better, self.worse):
-            said.append("one side began from other weights than the other, so the difference is not of the rows alone")
+        said += ["the two began from different weights"] if began_apart(self.better, self.worse) else []
         control = f"its control, {standins.effect(self.claim.control)},"
         if self.control == NOT_RUN:
             said.append(f"{control} has no record on these images")

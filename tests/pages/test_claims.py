@@ -125,7 +125,7 @@ def test_other_kinds_of_device_are_named(results):
     run = runs_of(T5, budget="small", rows=[BAD], seeds=[1])[0]
     made_up.write(run, made_up.arrays([1, 4] * 30), device_kind="cuda")
     found = verdicts(claim(GOOD, BAD, datasets=(MARKET,)))[GOOD, BAD, MARKET]
-    assert found.devices == ["cpu", "cpu, cuda"] and found.note == "ran on cpu against cpu, cuda"
+    assert found.devices == ["cpu", "cpu, cuda"] and found.note == "ran on CPU against CPU and GPU"
 
 
 def test_rows_that_began_from_other_weights_decide_nothing(results):
@@ -134,7 +134,7 @@ def test_rows_that_began_from_other_weights_decide_nothing(results):
     write(EQUAL, 0.3)
     pair, other = claim(GOOD, BAD, datasets=(MARKET,)), claim(GOOD, EQUAL, datasets=(MARKET,))
     one, alone = verdicts(pair, other).values()
-    assert one.verdict == "not testable" and one.here.mean > 0 and math.isnan(one.p) and "began from" in one.note
+    assert one.verdict == "not testable" and one.here.mean > 0 and math.isnan(one.p) and "different weights" in one.note
     assert alone.verdict == "supported" and alone.p == alone.here.p and not alone.note
 
 
