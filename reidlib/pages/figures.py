@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from io import StringIO
@@ -23,6 +24,9 @@ from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
+
+SMOOTH = "photograph"
+"""Begins the names of images that a browser enlarges smoothly."""
 
 LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
 """Colour, mark and its filling by verdict; every other verdict is grey with an empty mark."""
@@ -128,22 +132,28 @@ def panel(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def finished(figure: Figure, dpi: int = DPI) -> Figure:
+def finished(figure: Figure, dpi: int = DPI, words: str = "") -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell. A figure of lines
-    and letters is shown as SVG, one that has photographs or maps as PNG."""
+    and letters is shown as SVG, and so is one of images and maps that has words of its own for those who cannot see
+    it; any other with images as PNG."""
     plt.close(figure)  # sets the resolution back
     figure.set_dpi(dpi)
-    if not any(axes.images for axes in figure.axes):
-        vars(figure)["_repr_svg_"] = partial(_svg, figure)  # IPython looks for it at every value of a cell
+    if words or not any(axes.images for axes in figure.axes):
+        vars(figure)["_repr_svg_"] = partial(_svg, figure, words)  # IPython looks for it at every value of a cell
     return figure
 
 
-def _svg(figure: Figure) -> str:
-    """The same each time, without a date or random names."""
+def _svg(figure: Figure, words: str) -> str:
+    """The same each time, without a date or random names. An image drawn in its own pixels (interpolation "none") shows
+    them as squares, unless its name (gid) begins with SMOOTH."""
     text = StringIO()
     with plt.rc_context({"svg.hashsalt": "reid"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Title": in_words(figure)})
-    return text.getvalue()
+        metadata = {"Date": None, "Title": words or in_words(figure)}
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata=metadata)
+    squares = ' style="image-rendering:crisp-edges;image-rendering:pixelated"'
+    smooth = re.sub(rf'<image [^>]*id="{SMOOTH}[^>]*>', lambda image: image[0].replace(squares, ""), text.getvalue())
+    # Hundredths of a point are enough for a line.
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), smooth)
 
 
 def in_words(figure: Figure) -> str:
