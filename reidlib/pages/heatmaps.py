@@ -27,6 +27,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.path import Path
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
@@ -379,9 +380,12 @@ def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
     edge.append(patheffects.Normal())
     outline = axes.contour(*places, person, levels=[0.5], colors=colour, linewidths=0.8)
     outline.set_path_effects(edge)
+    paths = []
     for path in outline.get_paths():  # a step along a straight line needs no point of its own
-        path.simplify_threshold = 0.001
-    outline.set_paths([path.cleaned(simplify=True) for path in outline.get_paths()])
+        path.simplify_threshold = 0.0005
+        short = path.cleaned(simplify=True)
+        paths.append(Path(short.vertices[:-1], short.codes[:-1]))  # the last one only says that the path ends
+    outline.set_paths(paths)
 
 
 def _name(axes: Axes, words: str, *, above: bool) -> None:
