@@ -14,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
@@ -46,7 +46,7 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         return None
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
     with sns.axes_style("white"):
-        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.7), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.9), layout="constrained")
     axes.axvline(0, color="0.4", linewidth=1, zorder=0)
     place, labels = 0.0, {}
     left = blended_transform_factory(figure.transFigure, axes.transData)
@@ -63,7 +63,10 @@ def forest(found: Sequence[Decision]) -> Figure | None:
             axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
             axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
         place += 1.2
-    axes.set(xlabel="difference in points, 95 % interval", yticks=list(labels), yticklabels=list(labels.values()))
+    interval = (
+        "difference in points, 95 % interval of each claim alone;\nverdicts are corrected for all claims of the paper"
+    )
+    axes.set(xlabel=interval, yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
     axes.tick_params(labelsize=9.5)
     sns.despine(ax=axes, left=True)
@@ -89,6 +92,8 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
     right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
+    for each in axes:
+        each.xaxis.set_major_locator(MaxNLocator(6))
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
     if both:
         right.tick_params(labelleft=False)
