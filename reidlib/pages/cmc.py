@@ -34,7 +34,7 @@ def curves(runs: Runs) -> Figure:
     axes.set(title=title, xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if hits:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8.25, frameon=False, loc="lower right")
     return finished(figure)
 
 

@@ -63,9 +63,8 @@ def forest(found: Sequence[Decision]) -> Figure | None:
             axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
             axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
         place += 1.2
-    interval = (
-        "difference in points, 95 % interval of each claim alone;\nverdicts are corrected for all claims of the paper"
-    )
+    interval = "difference in points, 95 % interval of each claim alone;\n"
+    interval += "verdicts are corrected for all claims of the paper"
     axes.set(xlabel=interval, yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
     axes.tick_params(labelsize=9.5)
@@ -119,7 +118,7 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         axes.set(title=heading, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.lines:
-            axes.legend(fontsize=7, frameon=False)
+            axes.legend(fontsize=8.25, frameon=False)
     axes_[0].set_ylabel("training loss")
     return finished(figure)
 

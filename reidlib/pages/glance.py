@@ -159,9 +159,7 @@ def in_words(known: pd.DataFrame) -> Text:
         measured = change(here) if isinstance(here, Interval) else NOT_RUN
         said.append(f"{paper} printed {'lost' if line['lost'] else printed}, here {measured}")
     words = "Final system against own baseline, points of mAP; intervals over seeds and persons: "
-    last = (
-        "Printed and measured gains are of different images. An interval is that of one claim; a verdict is corrected "
-    )
+    last = "Printed and measured gains are of different images. An interval is of one claim; a verdict is corrected "
     last += "for all claims of its paper."
     return Text(f"{words}{'; '.join(said)}. {last}", css="caption")
 

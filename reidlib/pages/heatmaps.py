@@ -384,7 +384,8 @@ def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
     for path in outline.get_paths():  # a step along a straight line needs no point of its own
         path.simplify_threshold = 0.0005
         short = path.cleaned(simplify=True)
-        paths.append(Path(short.vertices[:-1], short.codes[:-1]))  # the last one only says that the path ends
+        points, codes = np.asarray(short.vertices), np.asarray(short.codes)
+        paths.append(Path(points[:-1], codes[:-1]))  # the last one only says that the path ends
     outline.set_paths(paths)
 
 
@@ -453,6 +454,7 @@ def _bar(axes: Axes, colours: str, span: tuple[float, float], scale: str) -> Non
     bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
+    assert bar.solids is not None
     bar.solids.set_rasterized(True)  # one image, not a shape for each of 256 colours
     labels = bar.ax.get_xticklabels()
     labels[0].set_horizontalalignment("left")
