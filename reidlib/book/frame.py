@@ -16,7 +16,7 @@ from reidlib import paths
 from reidlib.pages import render
 
 LONGEST = 160  #: Characters of a description, about what search engines show
-WIDE = 450  #: Points; on a phone the letters of a wider chart would be too small
+WIDE = 270  #: Points; on a phone the letters of a wider chart would be too small
 
 
 def description(doctree: nodes.document) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,13 +27,14 @@ def curves(runs: Runs) -> Figure:
     for run, _ in runs.records():
         hits.setdefault(title_of(runs, run.row), []).append(run.per_query("first_hit"))
     figure, axes = panel(6, 3.6)
-    for label, found in hits.items():
-        axes.plot(RANKS, 100 * (np.concatenate(found)[:, None] <= RANKS).mean(0), ".-", label=label)
+    for colour, (label, found) in zip(sns.color_palette("colorblind", len(hits)), hits.items(), strict=True):
+        share = (np.concatenate(found)[:, None] <= RANKS).mean(0)
+        axes.plot(RANKS, 100 * share, ".-", color=colour, label=label)
     title = f"here, {runs.runs[0].source} images"
     axes.set(title=title, xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if hits:
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8.25, frameon=False, loc="lower right")
     return finished(figure)
 
 

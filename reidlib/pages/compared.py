@@ -367,7 +367,7 @@ def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
     scale = axes.figure.dpi / 72
     for name, x, score in sorted(points, key=lambda point: point[2].mean):
         across, up = axes.transData.transform((x, score.mean))
-        long, to_left = 5.6 * scale * len(name), across > (left + right) / 2
+        long, to_left = 7 * scale * len(name), across > (left + right) / 2
         start = across - 8 * scale - long if to_left else across + 8 * scale
         moved = up
         beside = [height for begin, end, height in placed if start < end and begin < start + long]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from io import StringIO
@@ -13,7 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
@@ -23,6 +24,9 @@ from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
+
+SMOOTH = "photograph"
+"""Begins the names of images that a browser enlarges smoothly."""
 
 LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", "#b04a00")}
 """Colour, mark and its filling by verdict; every other verdict is grey with an empty mark."""
@@ -42,7 +46,7 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         return None
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
     with sns.axes_style("white"):
-        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.7), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.9), layout="constrained")
     axes.axvline(0, color="0.4", linewidth=1, zorder=0)
     place, labels = 0.0, {}
     left = blended_transform_factory(figure.transFigure, axes.transData)
@@ -59,7 +63,9 @@ def forest(found: Sequence[Decision]) -> Figure | None:
             axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
             axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
         place += 1.2
-    axes.set(xlabel="difference in points, 95 % interval", yticks=list(labels), yticklabels=list(labels.values()))
+    interval = "difference in points, 95 % interval of each claim alone;\n"
+    interval += "verdicts are corrected for all claims of the paper"
+    axes.set(xlabel=interval, yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
     axes.tick_params(labelsize=9.5)
     sns.despine(ax=axes, left=True)
@@ -85,6 +91,8 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
     right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
+    for each in axes:
+        each.xaxis.set_major_locator(MaxNLocator(6))
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
     if both:
         right.tick_params(labelleft=False)
@@ -110,7 +118,7 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         axes.set(title=heading, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.lines:
-            axes.legend(fontsize=7, frameon=False)
+            axes.legend(fontsize=8.25, frameon=False)
     axes_[0].set_ylabel("training loss")
     return finished(figure)
 
@@ -128,22 +136,28 @@ def panel(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def finished(figure: Figure, dpi: int = DPI) -> Figure:
+def finished(figure: Figure, dpi: int = DPI, words: str = "") -> Figure:
     """Fixed resolution; closed, so that a notebook shows the figure once, as the value of its cell. A figure of lines
-    and letters is shown as SVG, one that has photographs or maps as PNG."""
+    and letters is shown as SVG, and so is one of images and maps that has words of its own for those who cannot see
+    it; any other with images as PNG."""
     plt.close(figure)  # sets the resolution back
     figure.set_dpi(dpi)
-    if not any(axes.images for axes in figure.axes):
-        vars(figure)["_repr_svg_"] = partial(_svg, figure)  # IPython looks for it at every value of a cell
+    if words or not any(axes.images for axes in figure.axes):
+        vars(figure)["_repr_svg_"] = partial(_svg, figure, words)  # IPython looks for it at every value of a cell
     return figure
 
 
-def _svg(figure: Figure) -> str:
-    """The same each time, without a date or random names."""
+def _svg(figure: Figure, words: str) -> str:
+    """The same each time, without a date or random names. An image drawn in its own pixels (interpolation "none") shows
+    them as squares, unless its name (gid) begins with SMOOTH."""
     text = StringIO()
     with plt.rc_context({"svg.hashsalt": "reid"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None, "Title": in_words(figure)})
-    return text.getvalue()
+        metadata = {"Date": None, "Title": words or in_words(figure)}
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata=metadata)
+    squares = ' style="image-rendering:crisp-edges;image-rendering:pixelated"'
+    smooth = re.sub(rf'<image [^>]*id="{SMOOTH}[^>]*>', lambda image: image[0].replace(squares, ""), text.getvalue())
+    # Hundredths of a point are enough for a line.
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), smooth)
 
 
 def in_words(figure: Figure) -> str:

@@ -159,7 +159,9 @@ def in_words(known: pd.DataFrame) -> Text:
         measured = change(here) if isinstance(here, Interval) else NOT_RUN
         said.append(f"{paper} printed {'lost' if line['lost'] else printed}, here {measured}")
     words = "Final system against own baseline, points of mAP; intervals over seeds and persons: "
-    return Text(f"{words}{'; '.join(said)}. Printed and measured gains are of different images.", css="caption")
+    last = "Printed and measured gains are of different images. An interval is of one claim; a verdict is corrected "
+    last += "for all claims of its paper."
+    return Text(f"{words}{'; '.join(said)}. {last}", css="caption")
 
 
 # --- cards ------------------------------------------------------------------------------------------------------------

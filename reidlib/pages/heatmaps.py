@@ -27,12 +27,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.path import Path
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from reidlib.data.table import DISTRACTOR
-from reidlib.pages.figures import PHOTOGRAPHS, finished
+from reidlib.pages.figures import PHOTOGRAPHS, SMOOTH, finished
 from reidlib.spec import ReidError
 from reidlib.standin.parts import FIGURE
 
@@ -340,8 +341,8 @@ def panel(
         axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0), facecolor="0.85")
         axes.spines[:].set_visible(False)
     whole = dict(extent=(0, 1, 1, 0), aspect="auto")
-    for axes, image in zip(panels[:, 0], images, strict=True):
-        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), **whole)
+    for number, (axes, image) in enumerate(zip(panels[:, 0], images, strict=True)):
+        axes.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="none", gid=f"{SMOOTH}-{number}", **whole)
     for axes, label in zip(panels[:, 0], rows, strict=False):
         _name(axes, label, above=across)
     _name(panels[0, 0], "image\n", above=not across)
@@ -352,7 +353,7 @@ def panel(
             if span is None:
                 axes.text(0.5, 0.5, "no\ncontrast", ha="center", va="center", fontsize=8)
                 continue
-            axes.imshow(map_.numpy(), cmap=colours, norm=Normalize(*span), interpolation="nearest", **whole)
+            axes.imshow(map_.numpy(), cmap=colours, norm=Normalize(*span), interpolation="none", **whole)
             if scale == "each":
                 ends = (float(map_.min()), float(map_.max()))
                 axes.set_xlabel(" to ".join(map(_number, ends)), fontsize=8, labelpad=1)
@@ -365,7 +366,8 @@ def panel(
     for line, mask in zip(panels, masks if masks is not None else [], strict=False):
         for axes, on_white in zip(line, light, strict=True):
             _outline(axes, mask, "black" if on_white else "white")
-    return finished(figure, PHOTOGRAPHS)
+    many = f"{len(images)} images, each with its maps in their own cells"
+    return finished(figure, PHOTOGRAPHS, f"{many}: {', '.join(' '.join(title.split()) for title in columns)}")
 
 
 def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
@@ -376,7 +378,15 @@ def _outline(axes: Axes, mask: Tensor, colour: str) -> None:
     around = "black" if colour == "white" else "white"
     edge: list[patheffects.AbstractPathEffect] = [patheffects.Stroke(linewidth=1.8, foreground=around, alpha=0.5)]
     edge.append(patheffects.Normal())
-    axes.contour(*places, person, levels=[0.5], colors=colour, linewidths=0.8).set_path_effects(edge)
+    outline = axes.contour(*places, person, levels=[0.5], colors=colour, linewidths=0.8)
+    outline.set_path_effects(edge)
+    paths = []
+    for path in outline.get_paths():  # a step along a straight line needs no point of its own
+        path.simplify_threshold = 0.0005
+        short = path.cleaned(simplify=True)
+        points, codes = np.asarray(short.vertices), np.asarray(short.codes)
+        paths.append(Path(points[:-1], codes[:-1]))  # the last one only says that the path ends
+    outline.set_paths(paths)
 
 
 def _name(axes: Axes, words: str, *, above: bool) -> None:
@@ -444,6 +454,8 @@ def _bar(axes: Axes, colours: str, span: tuple[float, float], scale: str) -> Non
     bar.set_ticks(list(ticks), labels=list(ticks.values()))
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
+    assert bar.solids is not None
+    bar.solids.set_rasterized(True)  # one image, not a shape for each of 256 colours
     labels = bar.ax.get_xticklabels()
     labels[0].set_horizontalalignment("left")
     labels[-1].set_horizontalalignment("right")

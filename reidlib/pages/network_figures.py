@@ -262,14 +262,17 @@ class Networks:
         return pd.read_csv(io.StringIO(str(text)))
 
     def lists(self, chosen: pd.DataFrame, seed: int = 0) -> tuple[dict[str, pd.DataFrame], list[Text]]:
-        """Row: `ranked_list`, of every row of this seed whose list or network is there, and a line for all others."""
-        lists, lacking = {}, []
+        """Row: `ranked_list`, of every row of this seed whose list or network is there, and one line for all others."""
+        lists, faults = {}, {}
         for run in (run for run in self.runs.runs if run.seed == seed):
             try:
                 lists[run.row.label] = self.ranked_list(run.row.label, chosen, seed)
             except ReidError as fault:
-                lacking.append(_with_code(f"No list is drawn: {fault}"))
-        return lists, lacking
+                faults[run.row.label] = f"No list is drawn: {fault}"
+        if not faults:
+            return lists, []
+        first, *others = faults
+        return lists, [_with_code(faults[first] + (f" (nor of {', '.join(others)})" if others else ""))]
 
     def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
         model = (self.untrained if untrained else self.model)(row, seed)

@@ -57,8 +57,10 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     printed = _printed(reported)
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
     several = len({row.variant for row in rows_of(runs)}) > 1
+    own_rows = runs.table.paper == "standins" and not printed  # a table of the study's own
     here = f"here, {runs.runs[0].source} images ({seeds_in_words(runs)})"
-    columns = [Column("row", "label"), *[Column("variant", "label")] * several, *_paper_columns(printed)]
+    columns = [Column("row", "label"), *[Column("variant", "label")] * several]
+    columns += [] if own_rows else _paper_columns(printed)
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
     lines, lost, notes = [], [], []
     for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
@@ -69,7 +71,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         notes += [f"{title_of(runs, row)}: {row.note}."] if row and row.note else []
         lost += [] if learned or row is None else [title_of(runs, row)]
         cells += [row.variant if row else ""] * several
-        cells += _paper_cells(runs.table, label, row, reported, printed)
+        cells += [] if own_rows else _paper_cells(runs.table, label, row, reported, printed)
         part = frame[(frame["row"] == label) & (frame["variant"] == (row.variant if row else ""))]
         if row is None:
             cells += state("not retrained", len(measured) + 1)
@@ -79,7 +81,8 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
         lines.append(cells)
-    caption = f"{runs.table.slug}: the paper's numbers and ours on {runs.runs[0].dataset}"
+    whose = "our numbers" if own_rows else "the paper's numbers and ours"
+    caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}"
     below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     if lost:
         below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")

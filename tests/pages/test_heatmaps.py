@@ -332,7 +332,7 @@ def test_a_map_is_shown_bare_in_its_own_cells_over_the_whole_image():
     """No image below it: bright clothes change no colour. The first cell is the upper left one."""
     maps = torch.arange(8.0).reshape(1, 4, 2)
     shown = drawn(panel(blank(1), {"a": maps}), 1)
-    assert np.array_equal(shown.get_array(), maps[0].numpy()) and shown.get_interpolation() == "nearest"
+    assert np.array_equal(shown.get_array(), maps[0].numpy()) and shown.get_interpolation() == "none"
     assert shown.get_extent() == [0, 1, 1, 0] and shown.get_alpha() is None
 
 
