@@ -44,11 +44,16 @@ class Agreement:
 
     def cells(self) -> list:
         reach, between = self.interval, self.between
-        shown = f"[{reach[0]:.2f}, {reach[1]:.2f}]" if reach else "–"
-        others = f"{sum(between) / len(between):.2f}" if between else "–"
-        others += f" ({min(between):.2f} to {max(between):.2f})" if len(between) > 1 else ""
+        shown = f"[{_tau(reach[0])}, {_tau(reach[1])}]" if reach else "–"
+        others = _tau(sum(between) / len(between)) if between else "–"
+        others += f" ({_tau(min(between))} to {_tau(max(between))})" if len(between) > 1 else ""
         place = [self.slug, self.dataset, PRINTED[self.metric], self.rows, self.tau.n]
-        return [*place, f"{self.tau.mean:.2f}", shown, others]
+        return [*place, _tau(self.tau.mean), shown, others]
+
+
+def _tau(value: float) -> str:
+    """Two decimals, a true minus sign, no minus before zero."""
+    return f"{value:z.2f}".replace("-", "−")
 
 
 def page(budget: str, source: str = "stand-in") -> Piece:
