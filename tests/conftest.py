@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 
 from reidlib.runs import datasets
 
@@ -85,3 +86,17 @@ def narrow(monkeypatch):
     for name, units in {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}.items():
         small = partial(ResNet, Bottleneck, units, width_per_group=8)
         monkeypatch.setattr(torchvision.models, name, lambda weights=None, small=small: small())
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    server = warm.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm_kernel(kernels, monkeypatch):
+    """A notebook's kernel is a fork of a process that has imported the libraries, which takes half the time of a chapter.
+    Kernels that start as those of users do are in the tests of `reid run`, `reid reproduce` and of kernels."""
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", kernels.launch_kernel)
