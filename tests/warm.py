@@ -15,7 +15,7 @@ IMPORTED = ("torch", "torchvision", "pandas", "matplotlib.pyplot", "reidlib.page
 
 
 class Forked:
-    """A kernel as jupyter_client wants it: the part of `subprocess.Popen` that it uses. The server waits for its end."""
+    """A kernel as jupyter_client wants it: the part of `subprocess.Popen` that it uses."""
 
     stdin = stdout = stderr = None
 
@@ -25,7 +25,7 @@ class Forked:
 
     def poll(self, seconds: float | None = 0) -> int | None:
         if self.returncode is None and select.select([self._end], [], [], seconds)[0]:
-            self.returncode = 0
+            self.returncode = 0  # only its parent, the server, could know
             os.close(self._end)
         return self.returncode
 
@@ -47,7 +47,7 @@ class Server:
 
     def __init__(self):
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as a kernel sets it before its first cell
+        backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as a kernel sets it
         self._process = subprocess.Popen([sys.executable, __file__], env=os.environ | backend, **pipes)
 
     def launch_kernel(self, cmd: list[str], env: dict[str, str], cwd: str | None = None, **more) -> Forked:
