@@ -30,7 +30,8 @@ book: $(STAMP)
 site: book
 	$(BIN)/python tools/site.py
 
-# One worker on each core, with one thread each: workers with several threads would wait for each other.
+# One worker on each core and one more (tests/conftest.py), with one thread each: workers with several threads would wait
+# for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 # The tests of a file run in one worker, because they share what they have trained and rendered. tests/conftest.py puts the

@@ -1,14 +1,16 @@
 """What several tests share: a results folder and a cache of their own, a rendered stand-in, quicker ResNets."""
 
 import copy
+import os
 import shutil
 from functools import cache, partial
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 
-from reidlib.runs import datasets
+from reidlib.runs import datasets, devices
 
 SLOWEST = (
     "runs/test_worker.py",
@@ -24,6 +26,12 @@ SLOWEST = (
     "book/test_kernel.py",
 )
 """Files that start before all others: then no worker waits at the end for a long file that another began last."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than cores: many tests wait for a process that starts or for one that ends. None: xdist decides."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else devices.cores() + 1
 
 
 def pytest_collection_modifyitems(items):
@@ -85,3 +93,17 @@ def narrow(monkeypatch):
     for name, units in {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}.items():
         small = partial(ResNet, Bottleneck, units, width_per_group=8)
         monkeypatch.setattr(torchvision.models, name, lambda weights=None, small=small: small())
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    server = warm.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm_kernel(kernels, monkeypatch):
+    """A notebook's kernel is a fork of a process that has imported the libraries: 2 s instead of 10 s for a chapter.
+    Kernels that start as those of users do are in the tests of `reid run`, `reid reproduce` and of kernels."""
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", kernels.launch_kernel)

@@ -155,7 +155,7 @@ def test_a_method_depends_on_the_code_of_a_training_and_on_no_record(house, monk
 
 @pytest.mark.all
 @pytest.mark.parametrize("slug", notebooks.methods())
-def test_a_method_runs(slug, rendered, tmp_path, monkeypatch):
+def test_a_method_runs(slug, rendered, warm_kernel, tmp_path, monkeypatch):
     monkeypatch.setenv("REID_CACHE", str(rendered))
     monkeypatch.setenv("REID_RESULTS", str(tmp_path))
     copy = notebooks.execute(slug, {"budget": "smoke"}, quiet=True)
@@ -315,6 +315,7 @@ def test_the_notebook_of_a_table_runs(slug, labels, shared, request, tmp_path, m
     width = "usual" if slug == DRAWS else "narrow"
     if width == "narrow":
         request.getfixturevalue(width)
+        request.getfixturevalue("warm_kernel")
     monkeypatch.setenv("REID_CACHE", str(shared / width))
     monkeypatch.setenv("REID_RESULTS", str(tmp_path))
     table, rows = TABLES[slug], labels[slug]

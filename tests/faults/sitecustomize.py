@@ -4,7 +4,7 @@ The folder REID_FAULTS holds one file a fault, each used up once, by whichever p
 says EVENT END: the name of one of Python's audit events, and how the path in it ends ("os.rename checkpoint.partial").
 "call FILE:FUNCTION:N" is the N-th call of a function of reidlib in the main thread of a process. The process kills
 itself with SIGKILL: nothing can be tidied up. "hold FILE:FUNCTION:N" has it sleep there, and its file moves beside
-REID_FAULTS.
+REID_FAULTS. Where REID_NARROW is set, every ResNet-50 is the narrow one of conftest.py.
 """
 
 import functools
@@ -67,15 +67,24 @@ class _Loader(SourceFileLoader):
             setattr(module, function, _watched(getattr(module, function), counted))
 
 
+class _Narrow(SourceFileLoader):
+    """Of torchvision.models.resnet."""
+
+    def exec_module(self, module) -> None:
+        super().exec_module(module)
+        module.resnet50 = lambda weights=None: module.ResNet(module.Bottleneck, [3, 4, 6, 3], width_per_group=8)
+
+
 class _Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        found = super().find_spec(name, path, target) if name in CALLS else None
+        found = super().find_spec(name, path, target) if name in LOADERS else None
         if found:
-            found.loader = _Loader(name, found.origin)
+            found.loader = LOADERS[name](name, found.origin)
         return found
 
 
+LOADERS = {"torchvision.models.resnet": _Narrow} if os.environ.get("REID_NARROW") else {}
 if FAULTS and FAULTS.is_dir():
     MOMENTS = {file: file.read_text().split() for file in sorted(FAULTS.iterdir())}
     sys.addaudithook(_watch)
@@ -85,5 +94,6 @@ if FAULTS and FAULTS.is_dir():
             file, function, number = end.split(":")
             module = "reidlib." + file.removesuffix(".py").replace("/", ".")
             CALLS.setdefault(module, {}).setdefault(function, {})[int(number)] = fault
-    if CALLS:
-        sys.meta_path.insert(0, _Finder)
+    LOADERS |= dict.fromkeys(CALLS, _Loader)
+if LOADERS:
+    sys.meta_path.insert(0, _Finder)

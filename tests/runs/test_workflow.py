@@ -205,7 +205,7 @@ def test_snakemake_knows_what_the_profiles_say(fake, profile, words):
 
 
 SLURM = """#!{python}
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from pathlib import Path
 
 house, program, words = Path(os.environ["FAKE_HOUSE"]), Path(sys.argv[0]).name, sys.argv[1:]
@@ -221,7 +221,10 @@ elif program == "srun":
     os.execv(words[first], words[first:])
 elif program == "sacct":
     for file in house.glob("*.job"):
-        status = file.with_suffix(".status").read_text().strip() if file.with_suffix(".status").exists() else ""
+        # The plugin asks again after 11 seconds, then after 21: this answer comes when the job has ended.
+        until, end = time.monotonic() + 60, file.with_suffix(".status")
+        while not (status := end.read_text().strip() if end.exists() else "") and time.monotonic() < until:
+            time.sleep(0.05)
         print(file.stem, {{"": "RUNNING", "0": "COMPLETED"}}.get(status, "FAILED"), sep="|")
 elif program == "sacctmgr":
     print("fill-in")
