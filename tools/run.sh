@@ -68,6 +68,7 @@ mkdir -p "$here/bin"
 cat >"$here/bin/reid" <<END
 #!/usr/bin/env bash
 unset REID_HOME REID_RESULTS
+export MPLCONFIGDIR=$(printf %q "$here/.settings/matplotlib") IPYTHONDIR=$(printf %q "$here/.settings/ipython")
 export PYTHONSAFEPATH=1 PYTHONPATH=$(printf %q "$here/packages:$here/study")\${PYTHONPATH:+:\$PYTHONPATH}
 exec $(printf %q "$python") -c 'from reidlib.cli import main; main()' "\$@"
 END
