@@ -121,7 +121,7 @@ def main():
     with (Path(__file__).parents[2] / "calls").open("a") as log:
         print(*sys.argv[1:], tool.version, file=log)
     for name in ("MPLCONFIGDIR", "IPYTHONDIR"):  # as notebooks do, which else write into the user's folder
-        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
+        Path(os.environ[name]).mkdir(exist_ok=True)
     if sys.argv[1] == "pack":
         Path(sys.argv[2]).write_text("records")
     if "--json" in sys.argv:
