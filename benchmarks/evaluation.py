@@ -141,8 +141,11 @@ def ours(case: str, data: dict[str, np.ndarray], device: str) -> tuple[float, di
 
     from reidlib.evaluation import ECN, Features, KReciprocal, evaluate
 
+    def tensor(name: str) -> torch.Tensor:
+        return torch.from_numpy(data.pop(name))
+
     query, gallery = (
-        Features(torch.from_numpy(data.pop(name)), data[f"{name}_ids"], data[f"{name}_cameras"]).to(device)
+        Features(tensor(name), tensor(f"{name}_ids"), tensor(f"{name}_cameras")).to(device)
         for name in ("query", "gallery")
     )
     rerank = {"ranking": None, "k-reciprocal": KReciprocal(), "ECN": ECN()}[case]
@@ -189,7 +192,7 @@ def main() -> None:
     print(f"{'':<22}{'seconds':>9}{'peak GiB':>10}{'mAP':>8}{'rank-1':>8}   goal")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "features.npz"
-        np.savez(file, **features(queries, gallery, dimensions, identities))
+        np.savez(file, allow_pickle=False, **features(queries, gallery, dimensions, identities))
         for case in cases:
             kinds = ("ours",) if given.large or given.ours_only else ("ours", "usual")
             found = {kind: measure(case, kind, file, given.device) for kind in kinds}

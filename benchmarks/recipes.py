@@ -32,9 +32,10 @@ from reidlib.runs.run import Run, runs_of
 from reidlib.training import precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+HeldOut = tuple[np.ndarray, np.ndarray, torch.Tensor]  #: identities, cameras and images
 
 
-def parts(run: Run, share: float) -> tuple[training.TrainingImages, np.ndarray, np.ndarray, torch.Tensor]:
+def parts(run: Run, share: float) -> tuple[training.TrainingImages, HeldOut]:
     """Training images without the identities held out; the others' identities, cameras and images."""
     data = datasets.load(run.dataset, run.source, run.budget)
     frame, labels = data.split("train"), data.train_labels()
@@ -45,7 +46,7 @@ def parts(run: Run, share: float) -> tuple[training.TrainingImages, np.ndarray, 
     _, kept = np.unique(labels[~held], return_inverse=True)
     files = frame["path"][~held].tolist()
     training_images = training.TrainingImages(decoded[torch.from_numpy(~held)], torch.from_numpy(kept), files)
-    return training_images, labels[held], frame["camera"].to_numpy()[held], decoded[torch.from_numpy(held)]
+    return training_images, (labels[held], frame["camera"].to_numpy()[held], decoded[torch.from_numpy(held)])
 
 
 def retrieval(run: Run, model: torch.nn.Module, ids: np.ndarray, cameras: np.ndarray, shown: torch.Tensor) -> str:
@@ -63,7 +64,7 @@ def trial(run: Run, share: float, keep: Path | None = None) -> str:
     """Trains one row without the identities held out, and says how far it came. keep: where its backbone is written,
     as a start of other rows."""
     settings = run.settings
-    data, *held = parts(run, share)
+    data, held = parts(run, share)
     data = replace(data, images=data.images.to(DEVICE), labels=data.labels.to(DEVICE))
     untrained, _ = training.build(settings, data.identities, run.seed) if not settings.first else (None, "")
     before = retrieval(run, untrained, *held) if untrained else "-"
@@ -73,7 +74,7 @@ def trial(run: Run, share: float, keep: Path | None = None) -> str:
             first = training.train(settings.first.settings, data, seed=run.seed, folder=Path(folder, "first")).model
         trained = training.train(settings, data, seed=run.seed, folder=Path(folder, "own"), first=first)
     if keep:
-        own = trained.model.backbone.state_dict()
+        own = trained.model.get_submodule("backbone").state_dict()
         backbone.write_start({name: tensor.cpu() for name, tensor in own.items()}, keep)
     last = trained.curve[-1]
     known = ("epoch", "loss", "accuracy", "rate", "images", "seconds")
@@ -101,7 +102,7 @@ def main() -> None:
     changes = {name: ast.literal_eval(value) for name, value in (each.split("=", 1) for each in given.change)}
     runs = runs_of(given.table, budget=given.budget, dataset=given.dataset, seeds=(given.seed,), rows=given.rows)
     runs = [run for run in runs if run.row.variant == given.variant]
-    _, *held = parts(runs[0], given.held_out)
+    _, held = parts(runs[0], given.held_out)
     size = runs[0].settings.recipe.size
     for stripes in (1, 4 if size[0] % 6 else 6):
         histogram = ColourHistogram(1, size=size, stripes=stripes)

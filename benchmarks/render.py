@@ -23,7 +23,7 @@ import argparse
 import io
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -51,7 +51,7 @@ def in_memory(domain: Domain, images: int, device: str, batch: int) -> dict[str,
     torch.set_num_threads(1)
     specs = plan(domain, min(1.0, 2.0 * images / len(plan(domain, 0.1, 0)) * 0.1), 0)
     specs = specs[:: max(1, len(specs) // images)][:images]
-    on_gpu, spent = torch.device(device).type == "cuda", Counter[str]()
+    on_gpu, spent = torch.device(device).type == "cuda", defaultdict[str, float](float)
     clock = time.perf_counter if on_gpu else time.process_time
 
     def timed(part: str, work: Callable[[], T]) -> T:

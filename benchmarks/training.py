@@ -48,9 +48,10 @@ from reidlib.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_ima
 from reidlib.data.sampling import epoch_batches, identity_batches
 from reidlib.papers.standins import TRAINED
 from reidlib.runs import datasets
-from reidlib.runs.worker import commit, device_name
+from reidlib.runs.worker import commit, device_name, peak_memory_mb
 from reidlib.spec import ReidError, Settings
 from reidlib.training import Loop, TrainingImages, graph, precision
+from reidlib.training.step import on_device
 
 PHOTO = (128, 64)
 """Height and width of Market-1501's photographs."""
@@ -111,21 +112,20 @@ class Workload:
     def loop(self) -> Loop:
         """A new network with its losses and optimiser, ready to step."""
         model, _ = training.build(self.settings, self.data.identities, seed=0, first=self.first)
-        model = model.to(self.device, memory_format=torch.channels_last)
-        loop = Loop.of(self.settings, model, self.data.identities)
+        loop = Loop.of(self.settings, on_device(model, self.device), self.data.identities)
         loop.train_mode()
         return loop
 
     def rate(self, step: Callable[[], Any]) -> float:
         """Images a second of `steps` calls. A GPU works behind the calls: it is waited for before the clock is read."""
-        self._wait()
+        self.wait()
         started = time.perf_counter()
         for _ in range(self.steps):
             step()
-        self._wait()
+        self.wait()
         return self.steps * self.batch / (time.perf_counter() - started)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -258,7 +258,7 @@ class Turns:
             for kind, other in self.others.items():
                 self.rates.setdefault(kind, []).append(other.rate())
             return
-        self.memory_mb = training.peak_memory_mb(self.work.device)  # before another network is there
+        self.memory_mb = peak_memory_mb(self.work.device)  # before another network is there
         loop = self.work.loop()
         self.others = {"bare step": BareStep(self.work, loop), "conventional": Conventional(self.work, loop)}
         if self.work.device.type in graph.DEVICES:
@@ -266,6 +266,7 @@ class Turns:
             recorded, _ = graph.recorded(loop, *batch)
             if recorded is not loop:
                 self.others["graph"] = BareStep(self.work, recorded)
+        self.work.wait()  # else the next epoch of our loop would pay for the steps that these have begun
 
 
 def measure_case(given: argparse.Namespace, case: str) -> dict[str, Any]:

@@ -120,6 +120,8 @@ import tool
 def main():
     with (Path(__file__).parents[2] / "calls").open("a") as log:
         print(*sys.argv[1:], tool.version, file=log)
+    for name in ("MPLCONFIGDIR", "IPYTHONDIR"):  # as notebooks do, which else write into the user's folder
+        Path(os.environ[name]).mkdir(exist_ok=True)
     if sys.argv[1] == "pack":
         Path(sys.argv[2]).write_text("records")
     if "--json" in sys.argv:
@@ -201,8 +203,9 @@ def test_run_sh_installs_trains_executes_and_packs(brought):
         assert "results/notebooks/one.ipynb" in archive.getnames()
     assert {file.name for file in brought.iterdir()} == {
         *("run.sh", "study.tar.gz", "wheels", "study", "packages", "bin"),
-        *("calls", "records.zip", "notebooks.tar.gz"),
+        *("calls", "records.zip", "notebooks.tar.gz", ".settings"),
     }
+    assert {file.name for file in (brought / ".settings").iterdir()} == {"matplotlib", "ipython"}
     (brought / "study" / "kept").write_text("")
     assert run_it(brought, "5").returncode == 123 and (brought / "study" / "kept").exists(), "it continues"
     again = subprocess.run([brought / "bin" / "reid", "status"], cwd="/", capture_output=True, text=True)

@@ -64,10 +64,11 @@ fi
 
 # The command `reid`, for this script and for you. Nothing outside this folder takes the place of its code and packages.
 # The packages come first, because a kernel that is started in study/ removes that folder from the head of the path.
-mkdir -p "$here/bin"
+mkdir -p "$here/bin" "$here/.settings"
 cat >"$here/bin/reid" <<END
 #!/usr/bin/env bash
 unset REID_HOME REID_RESULTS
+export MPLCONFIGDIR=$(printf %q "$here/.settings/matplotlib") IPYTHONDIR=$(printf %q "$here/.settings/ipython")
 export PYTHONSAFEPATH=1 PYTHONPATH=$(printf %q "$here/packages:$here/study")\${PYTHONPATH:+:\$PYTHONPATH}
 exec $(printf %q "$python") -c 'from reidlib.cli import main; main()' "\$@"
 END

@@ -82,8 +82,10 @@ def speed(measured: Mapping[str, Any]) -> Page:
             lines.append([name, *cells])
     how = (
         f"Images a second on {measured['device']}, budget {measured['budget']}, torch {measured['torch']}: medians of "
-        f"{measured['rounds']} rounds of {measured['steps']} steps each, in turns; {measured['workers']} loading "
-        f"processes for the conventional pipeline. Code {measured['commit'][:7]}."
+        f"{plural(measured['rounds'], 'round')} of {measured['steps']} steps each, in turns; {measured['workers']} "
+        f"loading processes for the conventional pipeline. Code {measured['commit'][:7]}."
     )
+    if note := measured.get("note"):  # written into the file by hand
+        how = f"{how} {note}"
     caption = f"Images a second, budget {measured['budget']}, on {measured['device']}"
     return Page([table(columns, lines, caption), Text(how, css="provenance")])

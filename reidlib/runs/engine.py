@@ -177,10 +177,13 @@ class _Worker:
         """Seconds since its last event; those of a run that waits count less."""
         return (time.monotonic() - self.heard) / (WAITING if self.waits else 1)
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         """Ends the process and what it has started. Files are moved into place whole, so this is safe at any time."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.kill()
         self.process.wait()
         with suppress(OSError):
             self.tasks.close()
@@ -298,7 +301,9 @@ class _Scheduler:
                     return
 
     def check(self) -> None:
-        """Looks for workers that have died or hang, and at the deadline."""
+        """Looks at the deadline, and for workers that have died or hang."""
+        if time.monotonic() > self.deadline:
+            self.time_is_over()
         for worker in list(self.workers):
             if worker.process.poll() is not None:
                 self.take_in(worker)  # what it said last
@@ -312,9 +317,16 @@ class _Scheduler:
                 job, quiet = worker.job, duration(time.monotonic() - worker.heard)
                 self.drop(worker)
                 self.give_up(job, f"no sign of life for {quiet}: it counts as hanging and was stopped")
-            elif time.monotonic() > self.deadline:
-                job = worker.job
-                self.drop(worker)
+
+    def time_is_over(self) -> None:
+        self.kill()
+        for worker in list(self.workers):
+            self.take_in(worker)  # what it said last
+            if worker not in self.workers:
+                continue
+            job = worker.job
+            self.drop(worker)
+            if job:
                 self.result.left.append(job)
                 self.result.stopped.append(job)
                 self.line("stopped", job, "the time is over; its checkpoint is kept")
@@ -349,7 +361,14 @@ class _Scheduler:
         whole = done + len(self.waiting) + len(self.working())
         self.say(f"[{done}/{whole}] {what}: {job.run.name}" + (f": {more}" if more else ""))
 
+    def kill(self) -> None:
+        """Ends all workers before any of them is waited for: the end of a process that shares a GPU through CUDA's MPS
+        is an error in the others, of which they would leave records."""
+        for worker in self.workers:
+            worker.kill()
+
     def stop(self) -> None:
+        self.kill()
         for worker in list(self.workers):
             self.drop(worker)
         self.selector.close()

@@ -125,7 +125,7 @@ def reset(threads: int, deterministic: bool, device: torch.device = CPU) -> None
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak that `_peak_memory_mb` reads
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets the peak that `peak_memory_mb` reads
 
 
 def fail(run: Run, why: str, record: Record | None = None) -> None:
@@ -166,7 +166,7 @@ def _train_and_test(
         seconds=trained.seconds + (before.seconds if before else 0),
         overhead_seconds={"decode": decoding, "test": testing},
         images_per_second=trained.images_per_second,
-        peak_memory_mb=_peak_memory_mb(device),
+        peak_memory_mb=peak_memory_mb(device),
         **_how(run, device),
     )
     return record, answer.per_query() | {"identity": data.split("query")["identity"].to_numpy(np.int64)}
@@ -325,7 +325,7 @@ def commit() -> str:
     return f"{head}+" if changed else head
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mb(device: torch.device) -> float:
     """Peak memory of this run in MiB: on the GPU, or of this process since `reset` (where the kernel tells it)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

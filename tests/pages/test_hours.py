@@ -84,7 +84,8 @@ def test_the_speed_of_the_loop_is_shown_as_it_was_measured():
     text = str(page)
     assert cells[0] == ["IDE", "256×128", "16", "8.0", "7.6", "95 %", "3.8", "2.00 ×", "2,048"]
     assert cells[1] == ["FMN", *["failed: X"] * 8]
-    assert "cpu (<a>)" in text and "0123456" in text
+    assert "cpu (<a>)" in text and "0123456" in text and "3 rounds of 6 steps" in text
+    assert "Code 0123456. A lower bound." in str(hours.speed(measured | {"note": "A lower bound."}))
     measured["cases"] |= {
         "IDE": case | {"share": 0.95, "ratio": 2.0, "graph": 30.0},
         "eager": case | {"share": 1.0, "ratio": 2.0},

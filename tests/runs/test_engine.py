@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -244,3 +245,22 @@ def test_every_worker_ends_when_the_engine_is_stopped(fake):
         train(jobs("stage 1", "stage 2"), places=2, watch=stop)
     for note in fake.notes():
         assert not Path(f"/proc/{note['pid']}").exists()
+
+
+@pytest.mark.parametrize("way", ["by a signal", "by the clock"])
+def test_all_workers_are_killed_before_one_is_waited_for(fake, monkeypatch, way):
+    """Under CUDA's MPS the end of one process is an error in the others, which would write it into their records."""
+    fake.does(stage_1=[["sleep 60"]], stage_2=[["sleep 0.3", "log begun", "sleep 60"]])
+    done, kill, wait = [], engine.os.killpg, engine.subprocess.Popen.wait
+    monkeypatch.setattr(engine.os, "killpg", lambda *given: (done.append("kill"), kill(*given)))
+    monkeypatch.setattr(engine.subprocess.Popen, "wait", lambda process: (done.append("wait"), wait(process))[1])
+    monkeypatch.setattr(engine._Scheduler, "expected", lambda scheduler, job: 0.0)
+
+    def stop(job, event):
+        if way == "by a signal" and event["event"] == "log":
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        result, _ = train(jobs("stage 1", "stage 2"), places=2, watch=stop, minutes=0.02)
+        assert labels(result.stopped) == labels(result.left) == ["stage 1", "stage 2"] and not result.failed
+    assert done.index("wait") >= 2, done
