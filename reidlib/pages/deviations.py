@@ -41,7 +41,7 @@ COLUMNS = {
 }
 """The columns of each kind's table, with their kinds."""
 
-FIRST = {"deviation": "label", "here": "quote", "what it can change": "reason"}
+FIRST = {"deviation": "label", "what it can change": "quote", "here": "reason"}
 """The columns of the table that comes first in a section."""
 
 NONE = {
@@ -169,7 +169,7 @@ def first(paper: Paper, conflicts: pd.DataFrame, chosen: pd.DataFrame) -> list[l
     lines = []
     for line in chosen[chosen["paper"] == paper.name].itertuples():
         name, here = paper.entry(line.kind, line.detail, conflicts)
-        lines.append([Cell(name, note=KINDS[line.kind].split(",")[0]), here, line.why])
+        lines.append([Cell(name, note=KINDS[line.kind].split(",")[0]), line.why, here])
     return lines
 
 
