@@ -1,7 +1,8 @@
 """The page "Deviations": what each paper states, leaves open or contradicts, and what its released code does otherwise.
 
 Nothing is listed by hand here. A paper's module is walked: its tables with all their rows, its ASSUMED, and the ASSUMED
-of every model that a row builds. What a paper contradicts is data, results/conflicts.tsv.
+of every model that a row builds. What a paper contradicts is data, results/conflicts.tsv, and so are the ten deviations
+of each paper that most likely change the result, results/deviations.tsv.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 from reidlib.pages.declared import ASSUMED, BEFORE, STATED, Value, assumptions, differences, values, written
 from reidlib.pages.formatting import paper_title
 from reidlib.pages.render import Cell, Page, Piece, TableView, Text, caption, heading, table
-from reidlib.spec import Table
+from reidlib.spec import ReidError, Table
 
 PUBLISHED, RELEASED = "as-published", "as-released"
 
@@ -39,6 +40,9 @@ COLUMNS = {
     "budgets": {"recipe": "label", "for the paper": "quote", "budget": "text", "value, because": "reason"},
 }
 """The columns of each kind's table, with their kinds."""
+
+FIRST = {"deviation": "label", "what it can change": "quote", "here": "reason"}
+"""The columns of the table that comes first in a section."""
 
 NONE = {
     "contradicted": "None that touches a row of this study.",
@@ -68,6 +72,25 @@ class Paper:
             words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
             lines.append([Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words])
         return lines
+
+    def entry(self, kind: str, detail: str, conflicts: pd.DataFrame) -> tuple[str, str]:
+        """(name, what is done here) of one entry.
+
+        detail: the first cell of its line, or both first cells; of what the paper contradicts, the line of the text.
+        Raises ReidError where there is no such entry. A budget that is not shown changes nothing.
+        """
+        if kind == "contradicted":
+            for line in conflicts[(conflicts["paper"] == self.name) & (conflicts["line"] == detail)].itertuples():
+                return f"{line.kind} ({detail})", f"{line.what} Here: {line.here}"
+        found = [cells for cells in self.lines.get(kind, []) if detail in (cells[0], ", ".join(cells[:2]))]
+        if kind == "budgets":
+            changed = {budget: here for _, _, budget, here in reversed(found)}
+            here = "; ".join(f"{budget}: {changed[budget]}" for budget in reversed(changed))
+            return detail, f"{found[0][1]} → {here}" if found else "as in the paper"
+        if not found:
+            remedy = "correct the line, or delete it"
+            raise ReidError(f"results/deviations.tsv: {self.name} has no entry {detail!r} ({kind}); {remedy}")
+        return found[0][0], found[0][1 if kind == ASSUMED else 2]
 
 
 def gather(module: ModuleType, budgets: Sequence[str] = ("small", "medium", "full")) -> Paper:
@@ -141,9 +164,23 @@ def counts(papers: Sequence[Paper], conflicts: pd.DataFrame) -> TableView:
     return table(["paper", *(words.split(",")[0] for words in KINDS.values())], lines, "Entries by paper and kind")
 
 
-def section(paper: Paper, conflicts: pd.DataFrame) -> Page:
-    """All of one paper, a table a kind."""
+def first(paper: Paper, conflicts: pd.DataFrame, chosen: pd.DataFrame) -> list[list[str]]:
+    """The deviations of one paper that most likely change the result, in the order of `chosen`."""
+    lines = []
+    for line in chosen[chosen["paper"] == paper.name].itertuples():
+        name, here = paper.entry(line.kind, line.detail, conflicts)
+        lines.append([Cell(name, note=KINDS[line.kind].split(",")[0]), line.why, here])
+    return lines
+
+
+def section(paper: Paper, conflicts: pd.DataFrame, chosen: pd.DataFrame) -> Page:
+    """All of one paper: the deviations chosen as the most important ones, then a table a kind.
+
+    conflicts, chosen: results/conflicts.tsv and results/deviations.tsv.
+    """
     shown: list[Piece] = [heading(paper_title(paper.name), paper.anchor)]
+    if lines := first(paper, conflicts, chosen):
+        shown.append(table(FIRST, lines, f"{paper_title(paper.name)}: largest expected effect first"))
     for kind, words in KINDS.items():
         title = f"{paper_title(paper.name)}: {words[0].lower()}{words[1:]}"
         if lines := paper.of(kind, conflicts):

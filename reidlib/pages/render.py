@@ -378,6 +378,11 @@ def cards(entries: Sequence[Card]) -> Fragment:
     return Fragment("cards", plain, {"cards": entries})
 
 
+def row_filter() -> Fragment:
+    """The place of a box that filters the lines of all tables below it, which book/_static/filter.js makes."""
+    return Fragment("row_filter", "", {})
+
+
 def listing(text: str) -> Fragment:
     """Lines to be copied as they are."""
     return Fragment("listing", text, {"text": text})

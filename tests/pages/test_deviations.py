@@ -1,7 +1,10 @@
 """Nothing assumed may be missing from the page, whatever file declares it; and the verdicts of "Claims" add up."""
 
 import importlib
+import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,12 +16,12 @@ from scipy import stats
 
 from reidlib import papers, paths
 from reidlib.evaluation.statistics import Interval
-from reidlib.pages import banners, claims, deviations
+from reidlib.pages import banners, claims, deviations, render
 from reidlib.pages.claims import Decision
 from reidlib.pages.declared import all_settings
 from reidlib.pages.formatting import in_order
 from reidlib.pages.tables import NOT_RUN
-from reidlib.spec import Assumed, Claim, Stated, Table
+from reidlib.spec import Assumed, Claim, ReidError, Stated, Table
 
 NAMES = list(dict.fromkeys(table.paper for table in papers.tables().values()))
 
@@ -27,7 +30,7 @@ def facts(name):
     return pd.read_csv(paths.home() / "results" / name, sep="\t", dtype=str, keep_default_na=False, quoting=3)
 
 
-CONFLICTS = facts("conflicts.tsv")
+CONFLICTS, CHOSEN = facts("conflicts.tsv"), facts("deviations.tsv")
 
 
 def module(name):
@@ -68,7 +71,7 @@ def behind(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_assumption_of_a_paper_is_on_the_page(name):
-    shown = deviations.section(deviations.gather(module(name)), CONFLICTS).html()
+    shown = deviations.section(deviations.gather(module(name)), CONFLICTS, CHOSEN).html()
     declared = [
         value
         for source in behind(name)
@@ -82,7 +85,7 @@ def test_every_assumption_of_a_paper_is_on_the_page(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_stated_value_is_on_the_page(name):
-    shown = deviations.section(deviations.gather(module(name)), CONFLICTS).html()
+    shown = deviations.section(deviations.gather(module(name)), CONFLICTS, CHOSEN).html()
     assert [
         value for value in marked(vars(module(name)), Stated, others(name)) if escape(value.where) not in shown
     ] == []
@@ -92,7 +95,7 @@ def test_a_stated_value_that_a_budget_changes_is_shown_as_such():
     found = deviations.gather(module("safenet"))
     published = next(said for name, said, budget, _ in found.lines["budgets"] if (name, budget) == ("epochs", "small"))
     assert published == "80" and published.note == "stated (§4.1: 80 epochs)"
-    stated = deviations.section(found, CONFLICTS).tables()[0].frame
+    stated = deviations.section(found, CONFLICTS, CHOSEN).tables()[1].frame
     assert set(stated["changed by a budget"][stated["where"] == "§4.1: 80 epochs"]) == {"small, medium"}
 
 
@@ -108,8 +111,9 @@ def test_rows_as_released_say_what_they_change():
 def test_the_overview_counts_what_the_sections_list():
     found = [deviations.gather(module(name)) for name in in_order(NAMES)]
     for paper, (name, *numbers) in zip(found, deviations.counts(found, CONFLICTS).lines(), strict=True):
-        section = deviations.section(paper, CONFLICTS)
-        assert [number for number in numbers if number] == [len(view.frame) for view in section.tables()]
+        section = deviations.section(paper, CONFLICTS, CHOSEN)
+        ten = [10] if paper.name in set(CHOSEN["paper"]) else []  # not of the study's own tables
+        assert [*ten, *filter(None, numbers)] == [len(view.frame) for view in section.tables()]
         assert section.pieces[0].values["anchor"] == f"deviations-{paper.name}"
         assert name.address == f"#deviations-{paper.name}"
 
@@ -119,6 +123,93 @@ def test_contradictions_name_papers_and_tables_that_exist():
         known = {table.name for table in papers.tables().values() if table.paper == line.paper} | {"recipe"}
         assert known > {"recipe"} and set(line.tables.split()) <= known
         assert re.fullmatch(r"L\d+", line.line) and line.what.endswith(".") and line.here.endswith(".")
+
+
+def test_ten_of_each_paper_come_first_and_each_has_its_entry():
+    assert set(CHOSEN["paper"]) == {name for name in NAMES if name != "standins"}
+    for name, chosen in CHOSEN.groupby("paper"):
+        found = deviations.gather(module(name))
+        assert len(chosen) == 10 and not chosen.duplicated(["kind", "detail"]).any()
+        view, *_ = deviations.section(found, CONFLICTS, CHOSEN).tables()
+        assert list(view.frame["what it can change"]) == list(chosen["why"])
+        assert all(view.frame["here"].str.len())
+        changed = {str(line[0]) for line in found.lines["budgets"]}
+        assert set(chosen["detail"][chosen["kind"] == "budgets"]) <= changed
+        lines = CONFLICTS["line"][CONFLICTS["paper"] == name]
+        for detail in chosen["detail"][chosen["kind"] == "contradicted"]:
+            assert list(lines).count(detail) == 1, detail
+
+
+def test_the_reasons_of_the_ten_are_short_sentences_of_their_own():
+    assert CHOSEN["why"].is_unique and CHOSEN["why"].str.len().max() <= 150
+    assert CHOSEN["why"].str.fullmatch(r"[A-Z].*\.").all() and set(CHOSEN["kind"]) <= set(deviations.KINDS)
+
+
+def test_an_entry_that_is_gone_is_said(found_of_hamr):
+    with pytest.raises(ReidError, match="results/deviations.tsv: hamr has no entry 'gone'"):
+        found_of_hamr.entry("assumed", "gone", CONFLICTS)
+
+
+def test_an_entry_of_each_kind_says_what_is_done_here(found_of_hamr):
+    def here(kind, detail):
+        return found_of_hamr.entry(kind, detail, CONFLICTS)[1]
+
+    assert here("budgets", "epochs") == "150 → small: 12; medium: 8"
+    assert here("assumed", "recipe: pad") == "10"
+    assert here("released", "as-released: mirror image added") == "test: mirror: off → yes"
+    assert here("contradicted", "L1033").endswith("the IDE is a variant.")
+    assert deviations.gather(module("hamr"), ["full"]).entry("budgets", "epochs", CONFLICTS)[1] == "as in the paper"
+
+
+@pytest.fixture(scope="module")
+def found_of_hamr():
+    return deviations.gather(module("hamr"))
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser here")
+def test_the_box_filters_the_lines_of_the_tables_below_it(tmp_path):
+    """All words, in any order, small or capital, those of the caption too; not above it, nor where cells are merged."""
+
+    def view(name, lines, **more):
+        return render.table(["row", "value"], lines, name, **more).html()
+
+    above = view("above", [["alpha", "1"]])
+    two = view("First", [["alpha", "10"], ["Beta", render.Cell("20", note="alpha")]]) + view("Second", [["gamma", "1"]])
+    merged = view("merged", [["gamma", "1"], ["gamma", "2"]], merged=1)
+    script = (paths.home() / "book" / "_static" / "filter.js").read_text(encoding="utf-8")
+    press = """addEventListener("DOMContentLoaded", function () {
+      const box = document.querySelector("div.filter input");
+      const shown = e => !e.closest("[hidden]");
+      const said = [document.querySelector("label").control === box];
+      for (const words of ["", "ALPHA", "alpha  20", "second", "first gamma", ""]) {
+        box.value = words;
+        box.dispatchEvent(new Event("input"));
+        said.push([document.querySelector("output").value,
+                   Array.from(document.querySelectorAll("tbody tr")).filter(shown).map(e => e.cells[0].innerText),
+                   Array.from(document.querySelectorAll(".table-csv")).filter(shown).length]);
+      }
+      document.body.innerText = JSON.stringify(said);
+    });"""
+    page = tmp_path / "page.html"
+    body = f"{above}{render.row_filter().html()}{two}{merged}<script>{script}</script><script>{press}</script>"
+    page.write_text(f"<!doctype html><meta charset='utf-8'>{body}", encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    made = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    labelled, *found = json.loads(re.search("<body>(.*)</body>", made.stdout).group(1))
+    every = ["3 of 3 lines", ["alpha", "alpha", "Beta", "gamma", "gamma", "2"], 4]
+    rest = ["gamma", "2"]
+    assert labelled is True
+    assert found == [
+        every,
+        ["2 of 3 lines", ["alpha", "alpha", "Beta", *rest], 3],
+        ["1 of 3 lines", ["alpha", "Beta", *rest], 3],
+        ["1 of 3 lines", ["alpha", "gamma", *rest], 3],
+        ["0 of 3 lines", ["alpha", *rest], 2],
+        every,
+    ]
 
 
 # Claims ---------------------------------------------------------------------------------------------------------------
