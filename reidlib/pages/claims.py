@@ -7,7 +7,7 @@ paper at one budget are decided together, wherever they are shown: they are the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,16 @@ from reidlib.evaluation.statistics import Interval
 from reidlib.pages import tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
 from reidlib.pages.render import Code, Folded, Page, Piece, Strong, TableView, Text, bullets, heading, table
-from reidlib.pages.tables import DID_NOT_LEARN, NOT_RUN, did_not_learn, difference_of, finished, recorded_runs, stored
+from reidlib.pages.tables import (
+    DID_NOT_LEARN,
+    NOT_RUN,
+    did_not_learn,
+    difference_of,
+    finished,
+    floors,
+    recorded_runs,
+    stored,
+)
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
 from reidlib.runs.run import Run, Runs
@@ -114,15 +123,22 @@ def _recorded(own: Table, dataset: str, budget: str, source: str) -> Runs | None
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
     """These claims on these data sets, decided together. Runs: of the claim's table there; None where it has none."""
-    found = [_compared(claim, dataset, runs) for claim, dataset, runs in asked]
+    known: dict[str, dict[str, float]] = {}  # reading the floors again for every claim would take most of the time
+
+    def lost(side: Sequence[Run]) -> bool:
+        if (place := side[0].dataset) not in known:
+            known[place] = floors(side[0])
+        return did_not_learn(side, known[place])
+
+    found = [_compared(claim, dataset, runs, lost) for claim, dataset, runs in asked]
     tested = {place: one.here for place, one in enumerate(found) if one.here and one.verdict in TESTED}
     for (place, here), p in zip(tested.items(), statistics.holm([here.p for here in tested.values()]), strict=True):
         found[place] = replace(found[place], p=p, verdict=statistics.verdict(here, p))
     return found
 
 
-def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
-    """Its difference and its verdict before the correction."""
+def _compared(claim: Claim, dataset: str, runs: Runs | None, lost: Callable[[Sequence[Run]], bool]) -> Decision:
+    """Its difference and its verdict before the correction. lost: whether a row did not learn."""
     if runs is None:
         return Decision(claim, dataset, statistics.verdict(None) if claim.untestable else NOT_RUN)
     if claim.untestable or not {claim.better, claim.worse} <= {run.row.label for run in runs.runs}:
@@ -131,7 +147,7 @@ def _compared(claim: Claim, dataset: str, runs: Runs | None) -> Decision:
     here = difference_of(better, worse, stored(runs, claim.metric))
     if here is None:
         return Decision(claim, dataset, NOT_RUN, better=better, worse=worse)
-    if did_not_learn(better) or did_not_learn(worse):
+    if lost(better) or lost(worse):
         said = DID_NOT_LEARN
     else:
         said = statistics.verdict(None if began_apart(better, worse) else here)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,11 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     columns = [Column("row", "label"), *[Column("variant", "label")] * several]
     columns += [] if own_rows else _paper_columns(printed)
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
-    lines, lost, notes = [], [], []
+    lines, lost, notes, known = [], [], [], floors(runs.runs[0])
     for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
         if own and row is own[0].row:
             lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
-        learned = not row or not did_not_learn(finished(runs, (label, row.variant)))
+        learned = not row or not did_not_learn(finished(runs, (label, row.variant)), known)
         cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
         notes += [f"{title_of(runs, row)}: {row.note}."] if row and row.note else []
         lost += [] if learned or row is None else [title_of(runs, row)]
@@ -222,15 +222,16 @@ def floors_sentence(run: Run) -> str:
     return f"Floors on these images, mAP of what was not trained on them: {said}."
 
 
-def did_not_learn(made: Sequence[Run]) -> bool:
+def did_not_learn(made: Sequence[Run], known: Mapping[str, float] | None = None) -> bool:
     """Whether the finished runs of one row, on average, are not above random features and both histograms, or their
-    training loss is not clearly below that of guesses. A row that trains nothing has nothing to learn."""
+    training loss is not clearly below that of guesses. A row that trains nothing has nothing to learn. known: the
+    `floors` of these runs, where the caller has read them."""
     trained = [run for run in made if run.settings.recipe.epochs]
     if not trained:
         return False
     records = [record for run in trained if (record := run.record())]
     reached = np.mean([record.metrics[run.protocol]["mAP"] for run, record in zip(trained, records, strict=True)])
-    known = floors(trained[0])
+    known = floors(trained[0]) if known is None else known
     if any(reached <= known[label] for label in standins.FLOORS if label in known):
         return True
     points = [record.curve[-1] for record in records if record.curve]
