@@ -286,7 +286,7 @@ def refresh(slug: str, *, source: str, dataset: str, budget: str) -> None:
 def refresh_all(chapters: Sequence[Mapping[str, str]]) -> None:
     """Executes the pages of the study, the methods and these chapters (`refresh`) that are not current: one a core. The
     first fault is raised when those that have begun have ended; the others are not begun."""
-    # One thread each: kernels on all cores with threads on all cores wait for each other (200 s for 77 s, two methods).
+    # One thread each: kernels on all cores, with threads on all cores each, wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with kernel.termination_raises(), ThreadPoolExecutor(cores()) as pool:
         begun: list[Future] = [pool.submit(execute, slug, {}, quiet=True) for slug in (*methods(), *pages())]
