@@ -1,8 +1,11 @@
 """What several tests share: a results folder and a cache of their own, a rendered stand-in, quicker ResNets."""
 
 import copy
+import json
 import os
+import re
 import shutil
+import subprocess
 from functools import cache, partial
 from pathlib import Path
 
@@ -107,3 +110,20 @@ def warm_kernel(kernels, monkeypatch):
     """A notebook's kernel is a fork of a process that has imported the libraries: 2 s instead of 10 s for a chapter.
     Kernels that start as those of users do are in the tests of `reid run`, `reid reproduce` and of kernels."""
     monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", kernels.launch_kernel)
+
+
+@pytest.fixture
+def in_browser(tmp_path):
+    """What a page with this body has as its text, as JSON, when a browser has run its scripts."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no browser here")
+
+    def run(body):
+        page = tmp_path / "page.html"
+        page.write_text(f"<!doctype html><meta charset='utf-8'>{body}", encoding="utf-8")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+        made = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        return json.loads(re.search("<body>(.*)</body>", made.stdout).group(1))
+
+    return run

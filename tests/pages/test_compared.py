@@ -1,10 +1,5 @@
 """The page "The five compared": without records, with one seed, with several; the sorting of its tables."""
 
-import json
-import re
-import shutil
-import subprocess
-
 import made_up
 import numpy as np
 import pytest
@@ -110,11 +105,7 @@ def test_the_matrix_counts_pairs_of_seeds():
     assert {text.get_text() for text in drawn.axes[0].texts} == set(scores)
 
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no browser here")
-def test_a_press_on_a_heading_sorts(tmp_path):
+def test_a_press_on_a_heading_sorts(in_browser):
     """By number with what has none at the end, then the other way round, then as it was; names by letters."""
     for label, share in ((standins.PLAIN_BASELINE, 0.4), (STRONG, 0.8), ("FMN", 0.6)):
         write("standins/common", label, share)
@@ -132,12 +123,7 @@ def test_a_press_on_a_heading_sorts(tmp_path):
       }
       document.body.innerText = JSON.stringify(said);
     });"""
-    page = tmp_path / "page.html"
-    body = f"<meta charset='utf-8'>{view.html()}<script>{script}</script><script>{press}</script>"
-    page.write_text(f"<!doctype html>{body}", encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-    made = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    original, down, up, again, names = json.loads(re.search("<body>(.*)</body>", made.stdout).group(1))
+    original, down, up, again, names = in_browser(f"{view.html()}<script>{script}</script><script>{press}</script>")
     order = [STRONG, "FMN", standins.PLAIN_BASELINE]
     assert (down[0][:3], down[1]) == (order, "descending")
     assert (up[0][:3], up[1]) == (order[::-1], "ascending")

@@ -1,10 +1,7 @@
 """Nothing assumed may be missing from the page, whatever file declares it; and the verdicts of "Claims" add up."""
 
 import importlib
-import json
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -166,11 +163,7 @@ def found_of_hamr():
     return deviations.gather(module("hamr"))
 
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no browser here")
-def test_the_box_filters_the_lines_of_the_tables_below_it(tmp_path):
+def test_the_box_filters_the_lines_of_the_tables_below_it(in_browser):
     """All words, in any order, small or capital, those of the caption too; not above it, nor where cells are merged."""
 
     def view(name, lines, **more):
@@ -193,12 +186,8 @@ def test_the_box_filters_the_lines_of_the_tables_below_it(tmp_path):
       }
       document.body.innerText = JSON.stringify(said);
     });"""
-    page = tmp_path / "page.html"
-    body = f"{above}{render.row_filter().html()}{two}{merged}<script>{script}</script><script>{press}</script>"
-    page.write_text(f"<!doctype html><meta charset='utf-8'>{body}", encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-    made = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    labelled, *found = json.loads(re.search("<body>(.*)</body>", made.stdout).group(1))
+    tables = f"{above}{render.row_filter().html()}{two}{merged}"
+    labelled, *found = in_browser(f"{tables}<script>{script}</script><script>{press}</script>")
     every = ["3 of 3 lines", ["alpha", "alpha", "Beta", "gamma", "gamma", "2"], 4]
     rest = ["gamma", "2"]
     assert labelled is True

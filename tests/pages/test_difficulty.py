@@ -107,8 +107,8 @@ def test_transfer_holds_a_network_against_the_one_trained_at_home(market):
 
 def test_other_persons_are_not_compared(market):
     duke, away = Runs("dukemtmc", trained=aps(0.25)), Runs("market-to-duke", trained=aps(0.08))
-    strangers = next(run for run in away.runs if run.ap is not None)
-    strangers.identities = lambda: np.arange(41) // 3
+    tested = next(run for run in away.runs if run.ap is not None)
+    tested.identities = lambda: np.arange(41) // 3
     for run in (*duke.runs, *away.runs):
         run.name = run.dataset
     with pytest.raises(ReidError, match="market-to-duke and dukemtmc: tested on other queries"):
