@@ -190,7 +190,8 @@ def write_start(weights: dict[str, Tensor], file: Path) -> str:
         raise ReidError(f"{file}: not written: the network has no ResNet-50 as its backbone; export one that has")
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     if odd := [name for name, tensor in half.items() if not tensor.isfinite().all()]:
-        raise ReidError(f"{file}: not written: half precision cannot hold {odd[0]}; train the network again")
+        why = f"half precision cannot hold {odd[0]}: the network has not learned"
+        raise ReidError(f"{file}: not written: {why}; export one that was trained for longer, at budget small")
     partial = file.with_name(f"{file.name}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

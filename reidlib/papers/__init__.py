@@ -17,6 +17,9 @@ from typing import Any
 from reidlib import paths
 from reidlib.spec import Assumed, Claim, ReidError, Row, Table, check_choice
 
+SMALL_LIMIT = "shortened until one core trains a row in minutes; `standins/shorter` asks what half of them costs"
+"""Why budget `small` has so few epochs."""
+
 MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
     "since no GPU was available"

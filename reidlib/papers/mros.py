@@ -63,7 +63,7 @@ SMOKE = papers.SMOKE | dict(
 SMALL = papers.SMALL | dict(
     size=Assumed((192, 64), because="the input that two cores train in minutes; 12 rows make six equal stripes"),
     pad=Assumed(5, because="half the input's size, half the border"),
-    epochs=Assumed(8, because="about five minutes a row on one core"),
+    epochs=Assumed(8, because=f"the 120 assumed for the paper {papers.SMALL_LIMIT}"),
     batch=Assumed(16, because="a batch of 128 would leave five steps an epoch; 4 identities with 4 images each"),
     rates=Assumed(
         {"rest": 3.5e-4},

@@ -67,7 +67,7 @@ ASSUMED = assumptions(__file__)
 """What is not known about training and testing, beside the recipe's own values. The book lists these."""
 
 SMALL = papers.SMALL | dict(
-    epochs=Assumed(8, because="about five minutes a row on one core"),
+    epochs=Assumed(8, because=f"the released 100 epochs {papers.SMALL_LIMIT}"),
     batch=Assumed(16, because="four identities of four images: smaller batches give the short schedule more steps"),
     rates=Assumed(
         {"backbone": 0.001, "rest": 0.01},

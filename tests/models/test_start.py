@@ -129,6 +129,20 @@ def test_the_rows_from_scratch_differ_in_their_start_alone():
         assert started.network == runs_of(slug, budget="small", rows=[own])[0].network, "trained once for both tables"
 
 
+def test_the_rows_with_half_the_epochs_differ_in_their_epochs_alone():
+    runs = {(run.row.label, run.row.variant): run for run in runs_of("standins/shorter", budget="small")}
+    labels = {label for label, _ in runs}
+    assert len(labels) == 5
+    for label in labels:
+        whole, half = (runs[label, variant].settings.trained() for variant in ("as-published", standins.HALF))
+        while whole:
+            epochs, less = (part["recipe"].pop("epochs") for part in (whole, half))
+            assert less == epochs // 2
+            ours, theirs = (part.pop("first", None) for part in (whole, half))
+            assert whole == half
+            whole, half = ours, theirs
+
+
 def test_a_finished_run_is_exported_as_a_start(home, tmp_path, monkeypatch, capsys):
     for name in ("REID_CACHE", "REID_RESULTS"):
         monkeypatch.setenv(name, str(tmp_path / name))

@@ -22,7 +22,7 @@ TABLES = list(papers.tables().values())
 ROWS = [
     pytest.param(table, row, id=f"{table.slug}-{row.label}-{row.variant}")
     for table in TABLES
-    if "smoke" in table.budgets  # standins/from-scratch repeats rows of other tables at their budget small
+    if "smoke" in table.budgets  # those of budget small alone repeat rows of other tables
     for row in table.rows
 ]
 
