@@ -21,8 +21,8 @@ SMALL_LIMIT = "shortened until one core trains a row in minutes; `standins/short
 """Why budget `small` has so few epochs."""
 
 MEDIUM_LIMIT = (
-    "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; a guess, "
-    "since no GPU was available"
+    "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; chosen "
+    "before a GPU was at hand"
 )
 """Why budget `medium` has the epochs that it has.
 
