@@ -285,8 +285,7 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 WIDTH = 5.6
-PHONE = 3.7
-"""Inches. A phone shows the second as a whole, and scrolls the first in its own box."""
+"""Inches; a phone scrolls it in its own box."""
 MARKS = {OWN: ("o", "#0072B2"), COMMON: ("s", "#D55E00")}
 """Shape and colour; the colours are of Okabe and Ito, whom colour-blind readers can tell apart."""
 
@@ -298,9 +297,10 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
     sets = {recipe: systems for recipe, systems in systems_of.items() if begun(systems)}
     if not sets:
         return Text(f"No gain can be drawn: the systems are {NOT_YET}.")
-    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1, PHONE)
+    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1, figures.PHONE)
     names = list(standins.SYSTEMS)[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
+    said = []
     for offset, (recipe, systems) in zip((0.17, -0.17), sets.items(), strict=False):
         mark, colour = MARKS[recipe]
         look: dict[str, Any] = dict(textcoords="offset points", va="center", color=colour, size=9)
@@ -316,6 +316,9 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
                 axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2)
                 right = found.high
             axes.plot(found.mean, height, mark, color=colour)
+            said.append(
+                f"{entry.name} {change(found) if found.seeds > 1 else number(found.mean, sign=True)} ({recipe})"
+            )
             words = f"{number(found.mean, sign=True)}, {recipe.removesuffix(' recipe')}"
             axes.annotate(words, (right, height), (6, 0), **look)
     label = "gain in mAP over own baseline, points;\nown and common recipe"
@@ -323,7 +326,7 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
     axes.set_ylim(-0.6, len(names) - 0.4)
     low, high = axes.get_xlim()
     axes.set_xlim(low, high + 0.5 * (high - low))  # room for the words beside the dots
-    return figures.finished(figure)
+    return figures.finished(figure, words=f"Gains in mAP over the own baseline: {'; '.join(said)}.")
 
 
 def beats(entries: Sequence[Entry]) -> pd.DataFrame:

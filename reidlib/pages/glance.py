@@ -129,7 +129,7 @@ def gains(found: Sequence[Decision]) -> pd.DataFrame:
 def figure(known: pd.DataFrame, source: str) -> Figure:
     """`gains`, a line a paper: printed as an open square, measured as a dot with its interval."""
     heights = np.arange(len(known))[::-1]
-    drawn, axes = figures.panel(3.7, 3.4)  # as wide as a phone
+    drawn, axes = figures.panel(figures.PHONE, 3.4)
     axes.axvline(0, color="0.4", linewidth=1)
     axes.plot(known["printed"], heights + 0.16, "s", mfc="white", mec="0.35", label=PAPER)
     label = f"here, {IMAGES[source]}, 95 % interval"
