@@ -23,9 +23,9 @@ from reidlib import papers
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
 from reidlib.models.untrained import ColourHistogram, RandomFeatures
-from reidlib.pages import agreement, declared, figures
+from reidlib.pages import agreement, declared, figures, progress
 from reidlib.pages.formatting import change, number, plural
-from reidlib.pages.render import Cell, Column, Strong, TableView, Text, state, table
+from reidlib.pages.render import Cell, Code, Column, Strong, TableView, Text, state, table
 from reidlib.pages.tables import DID_NOT_LEARN, PAPER, did_not_learn, difference_of, mean_of, recorded_runs
 from reidlib.papers import standins
 from reidlib.runs import estimates
@@ -148,9 +148,21 @@ def _entries(
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
-def comparison(entries: Sequence[Entry], recipe: str) -> TableView:
-    """One line an entry; a reader sorts it by any column. recipe: `OWN` or `COMMON`."""
+def begun(entries: Sequence[Entry]) -> bool:
+    """Whether any of them has a finished run."""
+    return any(entry.made for entry in entries)
+
+
+def comparison(entries: Sequence[Entry], recipe: str) -> TableView | Text:
+    """One line an entry; a reader sorts it by any column. Where none has a finished run: the command that makes them.
+
+    recipe: `OWN` or `COMMON`.
+    """
     first = entries[0].runs[0]
+    if not begun(entries):
+        slugs = dict.fromkeys(run.table.slug for entry in entries for run in (*entry.runs, *entry.baseline))
+        line = progress.command(list(slugs), first.budget, first.source, range(FEWEST_SEEDS), first.dataset)
+        return Text(f"{recipe.capitalize()}, {first.dataset}: {NOT_YET}. This fills the table: ", Code(line), ".")
     group = f"here, {first.source} images"
     columns = [Column("row", "label")]
     columns += [Column(name, group=PAPER, reported=True) for name in ("R1", "mAP") if recipe == OWN]
@@ -273,20 +285,27 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 WIDTH = 5.6
-"""Inches: at 390 pixels its letters of 10 points are still read."""
+"""Inches; a phone scrolls it in its own box."""
 MARKS = {OWN: ("o", "#0072B2"), COMMON: ("s", "#D55E00")}
 """Shape and colour; the colours are of Okabe and Ito, whom colour-blind readers can tell apart."""
 
 
-def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
-    """Forest plot: each system's gain in mAP over its own baseline, with both recipes; no interval from one seed."""
-    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1)
+def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
+    """Forest plot: each system's gain in mAP over its own baseline, by each recipe with which any system has run; no
+    interval from one seed."""
+    systems_of = {recipe: [entry for entry in entries if entry.is_system] for recipe, entries in sets.items()}
+    sets = {recipe: systems for recipe, systems in systems_of.items() if begun(systems)}
+    if not sets:
+        return Text(f"No gain can be drawn: the systems are {NOT_YET}.")
+    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1, figures.PHONE)
     names = list(standins.SYSTEMS)[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
-    for offset, (recipe, entries) in zip((0.17, -0.17), sets.items(), strict=False):
+    said = []
+    for offset, (recipe, systems) in zip((0.17, -0.17), sets.items(), strict=False):
         mark, colour = MARKS[recipe]
         look: dict[str, Any] = dict(textcoords="offset points", va="center", color=colour, size=9)
-        for entry in (entry for entry in entries if entry.is_system):
+        look["bbox"] = dict(facecolor="w", edgecolor="none", pad=0.5)  # words on the line at zero stay legible
+        for entry in systems:
             height = names.index(entry.name) + offset
             if (found := entry.gain) is None:
                 words = f"{recipe}: {DID_NOT_LEARN if entry.made and _made(entry.baseline) else NOT_YET}"
@@ -297,12 +316,17 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure:
                 axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2)
                 right = found.high
             axes.plot(found.mean, height, mark, color=colour)
-            axes.annotate(f"{number(found.mean, sign=True)}, {recipe}", (right, height), (6, 0), **look)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="gain in mAP over own baseline, points")
+            said.append(
+                f"{entry.name} {change(found) if found.seeds > 1 else number(found.mean, sign=True)} ({recipe})"
+            )
+            words = f"{number(found.mean, sign=True)}, {recipe.removesuffix(' recipe')}"
+            axes.annotate(words, (right, height), (6, 0), **look)
+    label = "gain in mAP over own baseline, points;\nown and common recipe"
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel=label)
     axes.set_ylim(-0.6, len(names) - 0.4)
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high + 0.45 * (high - low))  # room for the words beside the dots
-    return figures.finished(figure)
+    axes.set_xlim(low, high + 0.5 * (high - low))  # room for the words beside the dots
+    return figures.finished(figure, words=f"Gains in mAP over the own baseline: {'; '.join(said)}.")
 
 
 def beats(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -406,8 +430,8 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
     return figures.finished(figure)
 
 
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure, axes = figures.panel(WIDTH, height)
+def _axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    figure, axes = figures.panel(width, height)
     axes.grid(axis="y", visible=False)
     axes.tick_params(labelsize=10)
     return figure, axes

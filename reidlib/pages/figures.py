@@ -19,11 +19,15 @@ from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
+from reidlib.pages.formatting import change
 from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
+
+PHONE = 3.55
+"""Inches: the width of a figure that a phone shows as a whole."""
 
 SMOOTH = "photograph"
 """Begins the names of images that a browser enlarges smoothly."""
@@ -41,18 +45,18 @@ def forest(found: Sequence[Decision]) -> Figure | None:
     pairs: dict[str, list[tuple[Decision, Interval]]] = {}
     for one in in_order_of_verdict(found):
         if one.here:
-            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 54), []).append((one, one.here))
+            pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 42), []).append((one, one.here))
     if not pairs:
         return None
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
     with sns.axes_style("white"):
-        figure, axes = plt.subplots(figsize=(5, 0.24 * lines + 0.9), layout="constrained")
+        figure, axes = plt.subplots(figsize=(PHONE, 0.24 * lines + 1.1), layout="constrained")
     axes.axvline(0, color="0.4", linewidth=1, zorder=0)
-    place, labels = 0.0, {}
+    place, labels, said = 0.0, {}, []
     left = blended_transform_factory(figure.transFigure, axes.transData)
     for name, own in pairs.items():
         place += name.count("\n") / 2
-        words = axes.text(0.01, place, name, transform=left, va="center", fontsize=9.5, fontweight="bold")
+        words = axes.text(0.01, place, name, transform=left, va="center", fontsize=9, fontweight="bold")
         words.set_in_layout(False)
         words.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
         place += name.count("\n") / 2
@@ -62,14 +66,17 @@ def forest(found: Sequence[Decision]) -> Figure | None:
             colour, mark, filling = LOOKS.get(one.verdict, ("0.4", "o", "white"))
             axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
             axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
+        found_here = ", ".join(f"{one.claim.metric} {change(here)} ({signed(one.verdict)})" for one, here in own)
+        said.append(f"{' '.join(name.split())}: {found_here}")
         place += 1.2
     interval = "difference in points, 95 % interval of each claim alone;\n"
     interval += "verdicts are corrected for all claims of the paper"
-    axes.set(xlabel=interval, yticks=list(labels), yticklabels=list(labels.values()))
+    figure.supxlabel(interval, fontsize=9)
+    axes.set(yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
     axes.tick_params(labelsize=9.5)
     sns.despine(ax=axes, left=True)
-    return finished(figure)
+    return finished(figure, words=f"Differences in points. {'; '.join(said)}.")
 
 
 def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:

@@ -129,25 +129,25 @@ def gains(found: Sequence[Decision]) -> pd.DataFrame:
 def figure(known: pd.DataFrame, source: str) -> Figure:
     """`gains`, a line a paper: printed as an open square, measured as a dot with its interval."""
     heights = np.arange(len(known))[::-1]
-    drawn, axes = figures.panel(6, 3.6)
+    drawn, axes = figures.panel(figures.PHONE, 3.4)
     axes.axvline(0, color="0.4", linewidth=1)
     axes.plot(known["printed"], heights + 0.16, "s", mfc="white", mec="0.35", label=PAPER)
     label = f"here, {IMAGES[source]}, 95 % interval"
     for height, (_, line) in zip(heights, known.iterrows(), strict=True):
         if line["lost"]:
-            axes.text(0.3, height + 0.16, "printed numbers lost", va="center", fontsize=10, color="0.35")
+            axes.text(0.3, height + 0.16, "printed numbers lost", va="center", fontsize=9, color="0.35")
         here = line["here"]
         if here is None:
-            axes.text(0.3, height - 0.16, NOT_RUN, va="center", fontsize=10, style="italic", color="0.35")
+            axes.text(0.3, height - 0.16, NOT_RUN, va="center", fontsize=9, style="italic", color="0.35")
             continue
         axes.plot([here.low, here.high], [height - 0.16] * 2, "-", color="C0", linewidth=2, alpha=0.6)
         axes.plot(here.mean, height - 0.16, "o", color="C0", label=label)
         label = ""
-    axes.set(xlabel="gain in mAP over the paper's own baseline, points", yticks=heights, yticklabels=known.index)
-    axes.tick_params(labelsize=11)
+    axes.set(xlabel="gain in mAP over own baseline, points", yticks=heights, yticklabels=known.index)
+    axes.tick_params(labelsize=9.5)
     axes.margins(x=0.08, y=0.12)
     axes.grid(axis="y", visible=False)
-    drawn.legend(loc="outside upper left", fontsize=10, frameon=False, ncols=2)
+    drawn.legend(loc="outside upper left", fontsize=9, frameon=False)
     return figures.finished(drawn)
 
 

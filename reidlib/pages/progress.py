@@ -61,10 +61,16 @@ class Part:
         return [run for run in asked if run.name not in made]
 
     def command(self) -> str:
-        line = ["reid", "reproduce", self.table.slug, "--budget", self.budget]
-        line += ["--source", self.source] if self.source != "stand-in" else []
-        line += ["--dataset", self.images] if len(set(map(cuhk03.all_splits, self.table.datasets))) > 1 else []
-        return shlex.join([*line, "--seeds", ",".join(map(str, self.seeds))])
+        others = len(set(map(cuhk03.all_splits, self.table.datasets))) > 1
+        return command([self.table.slug], self.budget, self.source, self.seeds, self.images if others else "")
+
+
+def command(slugs: Sequence[str], budget: str, source: str, seeds: Sequence[int], dataset: str = "") -> str:
+    """The command line that trains what these tables lack, on one data set or on all of theirs."""
+    line = ["reid", "reproduce", *slugs, "--budget", budget]
+    line += ["--source", source] if source != "stand-in" else []
+    line += ["--dataset", dataset] if dataset else []
+    return shlex.join([*line, "--seeds", ",".join(map(str, seeds))])
 
 
 def seconds(missing: Sequence[Run], place: Place) -> float:

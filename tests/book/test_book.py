@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reidlib import paths
 from reidlib.book import build
 from reidlib.book import check as checker
 from reidlib.spec import ReidError
@@ -265,3 +266,12 @@ def test_the_book_does_not_execute_notebooks_or_fetch_mathjax():
     settings = (ROOT / "_config.yml").read_text()
     assert 'execute_notebooks: "off"' in settings
     assert (ROOT / "book" / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1_000_000
+
+
+def test_paper_has_the_light_colours(in_browser):
+    script = (paths.home() / "book" / "_static" / "print.js").read_text(encoding="utf-8")
+    asked = """const shown = document.documentElement.dataset, said = [];
+      shown.theme = "dark";
+      for (const name of ["beforeprint", "afterprint"]) { dispatchEvent(new Event(name)); said.push(shown.theme); }
+      document.body.innerText = JSON.stringify(said);"""
+    assert in_browser(f"<p><script>{script}</script><script>{asked}</script>") == ["light", "dark"]

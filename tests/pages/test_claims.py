@@ -2,14 +2,17 @@
 
 import json
 import math
+from xml.etree import ElementTree
 
 import made_up
 import numpy as np
 import pytest
 
 from reidlib import cli, papers
+from reidlib.book import frame
 from reidlib.evaluation import statistics
 from reidlib.pages import claims, figures, tables
+from reidlib.pages.formatting import change
 from reidlib.papers import standins
 from reidlib.runs.estimates import chance
 from reidlib.runs.run import recorded_seeds, runs_of
@@ -191,6 +194,10 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert labels == ["✗ contradicted, mAP", "✓ supported, mAP", "… too few seeds, mAP"]
     drawn = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() in ("o", "D")]
     assert drawn == [one.here.mean for one in claims.in_order_of_verdict(found)[:3]]
+    chart = ElementTree.fromstring(figure._repr_svg_())
+    assert float(chart.attrib["width"].removesuffix("pt")) <= frame.WIDE, "a phone shows it as a whole"
+    title = chart.findtext("{http://www.w3.org/2000/svg}title")
+    assert all(f"mAP {change(one.here)} ({claims.signed(one.verdict)})" in title for one in found if one.here)
     assert figures.forest(found[:1]) is None and "No claim about this table" in str(claims.sentence(runs, found[:1]))
 
 

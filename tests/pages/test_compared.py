@@ -1,13 +1,16 @@
 """The page "The five compared": without records, with one seed, with several; the sorting of its tables."""
 
+import shlex
+
 import made_up
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from reidlib import paths
+from reidlib import cli, paths
 from reidlib.evaluation import statistics
 from reidlib.pages import compared
+from reidlib.pages.compared import CONTROLS, DIFFICULTY
 from reidlib.pages.render import Cell, TableView, Text
 from reidlib.papers import standins
 from reidlib.runs.run import runs_of
@@ -23,10 +26,10 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setattr(compared, "cost_of", lambda settings: Cost(30_000_000, 5_000_000, 3_850_000_000, 1024))
 
 
-def write(slug, label, share, seeds=range(3), persons=30):
+def write(slug, label, share, seeds=range(3), persons=30, dataset="market1501"):
     """Records of a row with this share of first matches at rank 1, of two queries a person."""
     for seed in seeds:
-        run = runs_of(slug, budget="small", rows=[label], seeds=[seed])[0]
+        run = runs_of(slug, budget="small", rows=[label], seeds=[seed], dataset=dataset)[0]
         ranks = np.where(np.random.default_rng([seed, len(label)]).random(2 * persons) < share, 1, 4)
         made_up.write(run, made_up.arrays(ranks.tolist()))
 
@@ -35,17 +38,36 @@ def line(view: TableView, name: str) -> dict[str, str]:
     return dict(zip(view.header(), next(texts for texts in view.texts() if texts[0] == name), strict=True))
 
 
-def test_every_row_is_there_without_a_record(shown_by):
+def test_without_a_record_a_command_stands_in_the_place_of_a_table(shown_by):
     shown = shown_by("study/compared")
-    assert not any(isinstance(thing, Figure) and thing.axes[0].collections for thing in shown)
-    own, common, duke = (thing for thing in shown if isinstance(thing, TableView))
-    names = {*compared.SIMPLE, standins.PLAIN_BASELINE, STRONG, *standins.SYSTEMS}
-    for view in (own, common, duke):
-        assert {texts[0] for texts in view.texts()} == names
-        assert all(cells.count(compared.NOT_YET) == 6 for cells in view.texts())
-        assert 'class="study sortable"' in view.html()
+    assert not any(isinstance(thing, Figure | TableView) for thing in shown)
+    texts = [str(thing) for thing in shown if type(thing) is Text]
+    assert "none of the 5 systems has a record" in texts[0]
+    commands = [line.partition(" fills the table: reid ")[2].strip(".") for line in texts if "fills the table" in line]
+    plans = [cli.parser().parse_args(shlex.split(line)) for line in commands]
+    assert [plan.dataset for plan in plans] == [["market1501"], ["market1501"], ["dukemtmc"]]
+    assert plans[2].tables == ["standins/common", "standins/common-baselines"]
+    assert {DIFFICULTY, CONTROLS, *standins.HEADLINES} - set(plans[0].tables) == {"fmn/table5"}, "its Table 2 is meant"
+    assert all((plan.budget, plan.seeds) == ("small", [0, 1, 2]) for plan in plans)
+
+
+def test_one_record_brings_the_whole_table_back(shown_by):
+    write("standins/common", standins.PLAIN_BASELINE, 0.4, seeds=[0], dataset="dukemtmc")
+    shown = shown_by("study/compared")
+    (view,) = (thing for thing in shown if isinstance(thing, TableView))
+    assert view.caption.endswith("common recipe, dukemtmc, budget small") and 'class="study sortable"' in view.html()
+    assert {*compared.SIMPLE, standins.PLAIN_BASELINE, STRONG, *standins.SYSTEMS} == set(view.frame["row", ""])
+    unrun = [texts[0] for texts in view.texts() if texts.count(compared.NOT_YET) == 6]
+    assert len(unrun) == len(view.texts()) - 1 and standins.PLAIN_BASELINE not in unrun
+    assert "layout of market1501, dukemtmc" in str(shown[0])
+
+
+def test_a_table_of_own_recipes_has_the_printed_numbers():
+    write(DIFFICULTY, standins.TRAINED, 0.4, seeds=[0])
+    write("standins/common", standins.PLAIN_BASELINE, 0.4, seeds=[0])
+    own = compared.comparison(compared.own_recipes(*PLACE), compared.OWN)
+    common = compared.comparison(compared.common_recipe(*PLACE), compared.COMMON)
     assert "paper, real images: mAP" in own.header() and "paper, real images: mAP" not in common.header()
-    assert "none of the 5 systems has a record" in str(next(thing for thing in shown if type(thing) is Text))
 
 
 def test_one_seed_has_a_gain_without_an_interval():
@@ -59,7 +81,7 @@ def test_one_seed_has_a_gain_without_an_interval():
     assert found["gain in mAP over: plain ResNet-50"] == compared.NOT_YET
     sets = {compared.OWN: entries, compared.COMMON: compared.common_recipe(*PLACE)}
     words = [text.get_text() for text in compared.gains(sets).axes[0].texts]
-    assert f"+{gain.mean:.1f}, own recipe" in words and words.count("common recipe: not run yet") == 5
+    assert f"+{gain.mean:.1f}, own" in words and not any("common" in word for word in words)
 
 
 def test_gains_are_those_of_the_statistics_and_by_the_plain_sum():
