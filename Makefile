@@ -31,8 +31,8 @@ site: book
 	$(BIN)/python tools/site.py
 
 # One worker on each core and one more (tests/conftest.py), with one thread each: workers with several threads would wait
-# for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+# for each other. Bytecode is kept, or else each of many processes would compile the study, and each worker all tests.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto
 
 # The tests of a file run in one worker, because they share what they have trained and rendered. tests/conftest.py puts the
 # slowest files first.

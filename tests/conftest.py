@@ -1,4 +1,7 @@
-"""What several tests share: a results folder and a cache of their own, a rendered stand-in, quicker ResNets."""
+"""What several tests share: a results folder and a cache of their own, a rendered stand-in, quicker ResNets.
+
+What loads torch is imported where it is used: the process that only hands out tests to workers does without.
+"""
 
 import copy
 import json
@@ -6,18 +9,18 @@ import os
 import re
 import shutil
 import subprocess
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 import warm
 
-from reidlib.runs import datasets, devices
+from reidlib.runs import devices
 
 SLOWEST = (
     "runs/test_worker.py",
     "book/test_notebooks.py",
+    "papers/test_declared_rows.py",
     "runs/test_workflow.py",
     "runs/test_runs.py",
     "pages/test_figures.py",
@@ -45,6 +48,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory):
     """A cache that holds the smoke stand-in; rendered once a session."""
+    from reidlib.runs import datasets
+
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_CACHE", str(cache))
@@ -65,6 +70,8 @@ def house(rendered, tmp_path, monkeypatch):
 @cache
 def initialised(builder):
     """As from seed 0, whichever test asks first."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return builder()
@@ -73,7 +80,8 @@ def initialised(builder):
 @pytest.fixture
 def one_resnet(request, monkeypatch):
     """Networks copy one initialised ResNet of each depth: initialising it takes most of the time of a small test."""
-    import torchvision  # takes two seconds
+    import torch
+    import torchvision
 
     if "imagenet" in request.node.name:
         return  # here a loaded network has to differ from one that is as it was initialised
@@ -88,28 +96,28 @@ def one_resnet(request, monkeypatch):
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """ResNets with the depth and the maps of the usual ones, whose units are narrow inside: a fifth of the weights and
-    a quarter of the time. For tests of what is done with a network, in this process, whichever network it is."""
-    import torchvision  # takes two seconds
-    from torchvision.models.resnet import Bottleneck, ResNet
+    """Small ResNets: for tests of what is done with a network, in this process, whichever network it is."""
+    warm.narrow(monkeypatch.setattr)
 
-    for name, units in {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}.items():
-        small = partial(ResNet, Bottleneck, units, width_per_group=8)
-        monkeypatch.setattr(torchvision.models, name, lambda weights=None, small=small: small())
+
+@pytest.fixture
+def narrow_everywhere(monkeypatch):
+    """As `narrow`, in all processes: a third of the time of a command goes into the networks otherwise."""
+    warm.narrow_everywhere(monkeypatch)
 
 
 @pytest.fixture(scope="session")
-def kernels():
+def forks():
     server = warm.Server()
     yield server
     server.close()
 
 
 @pytest.fixture
-def warm_kernel(kernels, monkeypatch):
+def warm_kernel(forks, monkeypatch):
     """A notebook's kernel is a fork of a process that has imported the libraries: 2 s instead of 10 s for a chapter.
     Kernels that start as those of users do are in the tests of `reid run`, `reid reproduce` and of kernels."""
-    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", kernels.launch_kernel)
+    monkeypatch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", forks.launch_kernel)
 
 
 @pytest.fixture

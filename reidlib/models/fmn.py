@@ -87,7 +87,8 @@ class MN(nn.Module):
     def mask(self, g: Tensor) -> Tensor:
         """m (eq. F.1 and F.2) from g, B × 2048: float32, B × 1 × h × w, every entry at least 1."""
         height, width = self.size
-        with torch.autocast(g.device.type, enabled=False):  # an exponent in bf16 would be off by up to 1 part in 256
+        kind = "cpu" if g.is_meta else g.device.type  # where networks are counted; it has no autocast
+        with torch.autocast(kind, enabled=False):  # an exponent in bf16 would be off by up to 1 part in 256
             transitional = functional.relu(self.fc(g.float() / WIDTH**0.5))  # m′: B × hw
         columns = transitional.clamp(max=LARGEST_EXPONENT).exp().view(-1, width, height)  # k runs down a column first
         return columns.transpose(1, 2).unsqueeze(1)

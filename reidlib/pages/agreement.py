@@ -103,6 +103,8 @@ def _printed(own: Table, dataset: str) -> pd.DataFrame:
 def _measured(own: Table, dataset: str, budget: str, source: str, metric: str, labels: list[str]) -> pd.DataFrame:
     """Measured numbers, a line a row and a column a seed: the seeds with most rows, and what rows they share."""
     runs = recorded_runs(own.slug, budget, dataset, source, rows=labels) if labels else ()
+    if not runs:
+        return pd.DataFrame()
     found = pd.DataFrame({run.seed: {} for run in runs}, index=labels, dtype=float)
     for run in runs:
         if run.row.variant == PUBLISHED and (record := run.record(arrays=False)) and record.ok:

@@ -6,7 +6,6 @@ numbers are mAP and rank-1 by the plain sum, whatever rule a paper's own table h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -227,19 +226,12 @@ def _costs(settings: Settings) -> list[Any]:
 
 
 def cost_of(settings: Settings) -> cost.Cost:
-    """As `training.cost.cost`, also of a descriptor without weights; each network is counted once a process."""
-    key = json.dumps([estimates.digest(settings.trained()), settings.tested()])
-    if key not in _known:
-        if settings.model in (RandomFeatures, ColourHistogram):
-            network = settings.model(1, size=settings.recipe.size, **settings.options)
-            counted, output = cost.multiply_adds(network, settings.recipe.size)
-            _known[key] = cost.Cost(0, 0, counted, output.embedding.shape[1])
-        else:
-            _known[key] = cost.cost(settings, estimates.IDENTITIES)
-    return _known[key]
-
-
-_known: dict[str, cost.Cost] = {}
+    """As `training.cost.cost`, also of a descriptor without weights."""
+    if settings.model not in (RandomFeatures, ColourHistogram):
+        return cost.cost(settings, estimates.IDENTITIES)
+    network = settings.model(1, size=settings.recipe.size, **settings.options)
+    counted, output = cost.multiply_adds(network, settings.recipe.size)
+    return cost.Cost(0, 0, counted, output.embedding.shape[1])
 
 
 def _sources(entry: Entry, recipe: str) -> list[Any]:

@@ -195,25 +195,27 @@ class Networks:
 
     def __init__(self, runs: Runs, *, train: bool = True) -> None:
         self.runs, self.train = runs, train
-        self._models: dict[tuple[str, int], nn.Module] = {}
+        self._models: dict[tuple[str, int, bool], nn.Module] = {}
 
     def run(self, row: str, seed: int = 0) -> Run:
         return next(run for run in self.runs.runs if (run.row.label, run.seed) == (row, seed))
 
     def model(self, row: str, seed: int = 0) -> nn.Module:
         """The trained network, in evaluation mode, on the fastest device."""
-        if (row, seed) not in self._models:
+        if (row, seed, True) not in self._models:
             device = trained.fastest_device()
-            self._models[row, seed] = trained.load(self.run(row, seed), device, train=self.train)
-        return self._models[row, seed]
+            self._models[row, seed, True] = trained.load(self.run(row, seed), device, train=self.train)
+        return self._models[row, seed, True]
 
     def untrained(self, row: str, seed: int = 0) -> nn.Module:
         """The same network before its first step, but for a part that was trained before it and frozen (FMN's GRN)."""
-        run, own = self.run(row, seed), self.model(row, seed)
-        first = own.get_submodule(run.settings.first.into) if run.settings.first else None
-        identities = len(_data(self.runs).identities)
-        model, _ = training.build(run.settings, identities, run.seed, first)
-        return model.to(next(own.parameters()).device).eval()
+        if (row, seed, False) not in self._models:
+            run, own = self.run(row, seed), self.model(row, seed)
+            first = own.get_submodule(run.settings.first.into) if run.settings.first else None
+            identities = len(_data(self.runs).identities)
+            model, _ = training.build(run.settings, identities, run.seed, first)
+            self._models[row, seed, False] = model.to(next(own.parameters()).device).eval()
+        return self._models[row, seed, False]
 
     def maps(
         self, chosen: Images, looks: Mapping[str, Mapping[str, Look]], seed: int = 0, *, untrained: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from reidlib.pages.formatting import DATASETS, count
 from reidlib.pages.render import Column, TableView, table
 from reidlib.spec import ReidError
 from reidlib.standin import groundtruth, parts, write
-from reidlib.standin.plan import counts, plan
+from reidlib.standin.plan import ImageSpec, counts, plan
 
 AGAIN = ("gt_bbox", "labeled/")
 """Folders whose images show moments of the other folders once more, in boxes drawn by hand."""
@@ -361,6 +361,7 @@ def differing(own: Found, other: Found, factor: str) -> int:
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def planned(seed: int = 0) -> dict[str, dict[str, int]]:
     """What the stand-ins hold at scale 1, counted in their plans, under the words of the loaders' PUBLISHED."""
 
@@ -368,8 +369,9 @@ def planned(seed: int = 0) -> dict[str, dict[str, int]]:
         domain = write.domain(name)
         return domain.layout.files(domain, 1.0, seed)
 
-    made = {name: _counted(_planned_people(name, seed)) for name in ("market1501", "dukemtmc")}
-    made |= {f"cuhk03-np-{boxes}": _counted(_planned_people("cuhk03", seed, f"{boxes}/")) for boxes in cuhk03.BOXES}
+    plans = {name: plan(write.domain(name), 1.0, seed) for name in ("market1501", "dukemtmc", "cuhk03")}
+    boxes = {f"cuhk03-np-{box}": _counted(_planned_people(plans["cuhk03"], f"{box}/")) for box in cuhk03.BOXES}
+    made = {name: _counted(_planned_people(plans[name])) for name in ("market1501", "dukemtmc")} | boxes
     # Both readings of the classic protocol come from the file of its test sets.
     content = loadmat(io.BytesIO(lists("cuhk03")[cuhk03.TEST_SETS]))
     tested, persons = len(content["testsets"][0, 0]), content["persons"].ravel().astype(int)
@@ -384,11 +386,11 @@ def planned(seed: int = 0) -> dict[str, dict[str, int]]:
     return made | {"msmt17": _counted(people)}
 
 
-def _planned_people(name: str, seed: int, within: str = "") -> dict[str, list[int]]:
+def _planned_people(shots: Sequence[ImageSpec], within: str = "") -> dict[str, list[int]]:
     """The identity of every image of each split, in the folders that are named as Market-1501's."""
     folders = {f"{within}{folder}": split for split, folder in market1501.FOLDERS.items()}
     people: dict[str, list[int]] = {split: [] for split in folders.values()}
-    for shot in plan(write.domain(name), 1.0, seed):
+    for shot in shots:
         if shot.folder in folders:
             people[folders[shot.folder]].append(shot.identity)
     return people

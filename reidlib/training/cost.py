@@ -1,10 +1,11 @@
 """What a network costs: its weights, its multiply-adds for one image, the length of its descriptor.
 
-Weights are counted on torch's meta device, where tensors have shapes and no values; operations in one forward pass over
-memory that holds anything, since only shapes matter."""
+All is counted on torch's meta device, where tensors have shapes and no values; a step over memory, where what it keeps
+for its backward pass is measured."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,10 +27,17 @@ class Cost(NamedTuple):
     embedding: int  #: length D of the test descriptor
 
 
+_known: dict[str, Cost] = {}
+
+
 def cost(settings: Settings, identities: int) -> Cost:
-    """What the network of these settings costs at the recipe's input size, for this many training identities."""
+    """What the network of these settings costs at the recipe's input size, for this many training identities; each is
+    counted once a process."""
     size = settings.recipe.size
-    return cost_of(lambda count: settings.model(count, size=size, **settings.options), identities, size)
+    key = json.dumps([settings.trained(), settings.tested(), identities])
+    if key not in _known:
+        _known[key] = cost_of(lambda count: settings.model(count, size=size, **settings.options), identities, size)
+    return _known[key]
 
 
 def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int, int]) -> Cost:
@@ -90,12 +98,10 @@ def parameters(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module, size: tuple[int, int]) -> tuple[int, Any]:
     """Multiply-adds of one image of this height and width, half of what torch's FlopCounterMode counts, and the output.
 
-    The counter sees convolutions and matrix products; all else is left out, as in the figures that papers print. A
-    network on the meta device is given memory, any other is used as it is."""
-    if any(weight.is_meta for weight in network.parameters()):
-        network = network.to_empty(device="cpu")
+    The counter sees convolutions and matrix products; all else is left out, as in the figures that papers print."""
+    device = next((weight.device for weight in network.parameters()), None)
     with _counting() as counter, torch.no_grad():
-        output = network.eval()(torch.zeros(1, 3, *size))
+        output = network.eval()(torch.zeros(1, 3, *size, device=device))
     return counter.get_total_flops() // 2, output
 
 

@@ -13,6 +13,7 @@ import made_up
 import nbformat
 import pytest
 import torch
+import warm
 
 from reidlib import cli, papers, paths
 from reidlib.book import notebooks
@@ -243,10 +244,13 @@ def test_what_a_command_leaves_out_stands_in_the_notebook(house, monkeypatch, li
 
 
 @pytest.fixture(scope="module")
-def executed(rendered, tmp_path_factory):
-    """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing."""
+def executed(rendered, forks, tmp_path_factory):
+    """Table 5's notebook at smoke: two rows trained by it, one of them repeated; the rest stay missing. Its kernel
+    starts as those of users do, its workers are forks."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
+        warm.narrow_everywhere(patch)
+        patch.setattr(engine, "subprocess", forks.subprocess)
         patch.setenv("REID_CACHE", str(rendered))
         patch.setenv("REID_RESULTS", str(results))
         line = ["run", "safenet/table5", "--budget", "smoke", "--rows", "g4", "g4,g3,g2,g1", "--again", "g4"]

@@ -4,7 +4,7 @@ The folder REID_FAULTS holds one file a fault, each used up once, by whichever p
 says EVENT END: the name of one of Python's audit events, and how the path in it ends ("os.rename checkpoint.partial").
 "call FILE:FUNCTION:N" is the N-th call of a function of reidlib in the main thread of a process. The process kills
 itself with SIGKILL: nothing can be tidied up. "hold FILE:FUNCTION:N" has it sleep there, and its file moves beside
-REID_FAULTS. Where REID_NARROW is set, every ResNet-50 is the narrow one of conftest.py.
+REID_FAULTS. Where REID_NARROW is set, every ResNet-50 is the narrow one of warm.py.
 """
 
 import functools
@@ -72,7 +72,7 @@ class _Narrow(SourceFileLoader):
 
     def exec_module(self, module) -> None:
         super().exec_module(module)
-        module.resnet50 = lambda weights=None: module.ResNet(module.Bottleneck, [3, 4, 6, 3], width_per_group=8)
+        module.resnet50 = lambda weights=None: module.ResNet(module.Bottleneck, [1, 1, 1, 1], width_per_group=8)
 
 
 class _Finder(PathFinder):

@@ -286,7 +286,7 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, shown
     monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("REID_RESULTS", str(tmp_path / "results"))
     notebooks.check_parameters(notebooks.template("study/standins"), {})
-    shown = shown_by("study/standins", scale=0.0005, msmt17_scale=0.0005, variant_scale=0.0005, seed=1)
+    shown = shown_by("study/standins", scale=0.0005, msmt17_scale=0.0005, variant_scale=0.0005, seed=SEED)
     assert not "".join(capfd.readouterr())
     assert sum(isinstance(thing, page.Sheet | Figure) for thing in shown) == 9
     assert isinstance(shown[0], Banner) and "legend" in [getattr(thing, "kind", "") for thing in shown]
@@ -295,6 +295,6 @@ def test_the_page_runs_on_tiny_sets_and_leaves_them_in_the_cache(tmp_path, shown
     assert "≠" not in said and "beats it by at least 10" in said and "trained on ↓, tested on →" in said
     folders = {folder.name for folder in (tmp_path / "cache" / "stand-in").iterdir()}
     assert folders == {
-        datasets.standin_folder(name, 0.0005, 1, variant).name
+        datasets.standin_folder(name, 0.0005, SEED, variant).name
         for name, variant in [*((name, None) for name in DATASETS), *(("market1501", v) for v in VARIANTS)]
     }

@@ -8,6 +8,7 @@ from dataclasses import replace
 import made_up
 import numpy as np
 import pytest
+import warm
 
 from reidlib import cli, papers, standin, training
 from reidlib.papers import standins
@@ -37,6 +38,7 @@ def finished(rendered, tmp_path_factory):
     """One finished smoke run through `reid train`, whose worker is a process of its own; its results folder."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
+        warm.narrow_everywhere(patch)
         patch.setenv("REID_CACHE", str(rendered))
         patch.setenv("REID_RESULTS", str(folder))
         assert cli.main(["train", TABLE, "--row", ROW, "--budget", "smoke"]) == 0
@@ -93,7 +95,7 @@ def test_the_key_follows_what_matters_and_nothing_else(house, monkeypatch):
     assert plan()[0].key != key
 
 
-def test_a_repeat_goes_into_the_cache_and_stands_beside_the_record(finished, rendered, monkeypatch):
+def test_a_repeat_goes_into_the_cache_and_stands_beside_the_record(finished, rendered, narrow_everywhere, monkeypatch):
     folder, file = finished
     monkeypatch.setenv("REID_CACHE", str(rendered))
     monkeypatch.setenv("REID_RESULTS", str(folder))
@@ -282,7 +284,9 @@ def test_a_row_that_learns_nothing_has_a_record_without_a_curve(house, row):
     ],
     ids=lambda testing: next(iter(testing)) + testing.get("reranking", ""),
 )
-def test_what_is_done_at_test_time_changes_the_record_and_not_the_network(finished, rendered, monkeypatch, testing):
+def test_what_is_done_at_test_time_changes_the_record_and_not_the_network(
+    finished, rendered, narrow, monkeypatch, testing
+):
     folder, file = finished
     monkeypatch.setenv("REID_CACHE", str(rendered))
     monkeypatch.setenv("REID_RESULTS", str(folder))

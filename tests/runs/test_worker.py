@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from warm import FAULTS
 
 from reidlib import paths, training
 from reidlib.runs import batch, devices, engine, locks, records, status, worker
@@ -22,7 +23,6 @@ from reidlib.runs.devices import Device, Place
 from reidlib.runs.run import runs_of
 from reidlib.spec import ReidError
 
-FAULTS = Path(__file__).parents[1] / "faults"
 CPU = Device("cpu", devices.processor(), devices.memory_mb())
 TABLE, ROW = "hamr/table10", "stage 1"
 """The smallest network of the study."""
@@ -40,13 +40,6 @@ def reid(*words, faults=None, **options):
     environment |= {"REID_FAULTS": str(faults or ""), devices.VISIBLE: ""}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return subprocess.Popen([sys.executable, "-m", "reidlib.cli", *words], env=environment, **pipes, **options)
-
-
-@pytest.fixture
-def narrow_everywhere(monkeypatch):
-    """As `narrow`, in all processes: a third of the time of a command goes into the networks otherwise."""
-    monkeypatch.setenv("PYTHONPATH", f"{FAULTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setenv("REID_NARROW", "1")
 
 
 def said(process, timeout=300):

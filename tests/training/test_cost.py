@@ -61,3 +61,4 @@ def test_settings_are_counted_at_the_papers_own_input():
     table = papers.table("safenet/table5")
     counted = cost.cost(table.base, 751)
     assert (counted.embedding, counted.classifiers) == (1024, 751 * 1025)
+    assert cost.cost(table.base, 752).parameters == counted.parameters + 1025, "counted once for each number"
