@@ -22,7 +22,7 @@ SMALL_LIMIT = "shortened until one core trains a row in minutes; `standins/short
 
 MEDIUM_LIMIT = (
     "so that the five headline tables take 40 minutes from three seeds on a device of 60 TFLOP/s; chosen "
-    "before a GPU was at hand"
+    "before a GPU could be used"
 )
 """Why budget `medium` has the epochs that it has.
 
