@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Literal, Self, get_args
 
 OURS = "label of ours"  #: How the note of a row begins whose label or number the paper does not print
@@ -60,9 +60,10 @@ class Stated:
     where: str
 
 
-def assumptions(module: str) -> dict[str, Assumed]:
-    """What a paper leaves unsaid, by detail, from the TOML file beside a module. module: its `__file__`."""
-    listed = tomllib.loads(Path(module).with_suffix(".toml").read_text(encoding="utf-8"))
+def unsaid(module: ModuleType) -> dict[str, Assumed]:
+    """What a paper leaves unsaid, by detail: the TOML file beside its module in `papers` or `models`, if any."""
+    file = Path(inspect.getfile(module)).with_suffix(".toml")
+    listed = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {detail: Assumed(**choice) for detail, choice in listed.items()}
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions, require, require_one_of
+from reidlib.spec import require, require_one_of
 
 DEPTH = 50
 """§3.1: "a total of 50 parameter layers"."""
@@ -37,10 +37,7 @@ DESCRIPTORS = ("GRN", "LAN", "FMN")
 """The rows of Table 1: g, l, and their join (eq. F.6)."""
 
 LARGEST_EXPONENT = 30.0
-"""m′ is cut here before exp; see `ASSUMED`, "mask: overflow"."""
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about the networks, and what is built here. The book lists these."""
+"""m′ is cut here before exp; see fmn.toml, "mask: overflow"."""
 
 
 class GRN(nn.Module):

@@ -22,7 +22,7 @@ from reidlib.models.initialisation import initialise_classifiers, initialise_hea
 from reidlib.models.output import Output
 from reidlib.models.pcb import stripe_rows
 from reidlib.models.pooling import adaptive_maximum
-from reidlib.spec import assumptions, require, require_one_of
+from reidlib.spec import require, require_one_of
 
 STRIPES = 6
 """§4.1: six parts. Every window of the three divisions below is made of whole stripes."""
@@ -51,9 +51,6 @@ EXTRACTORS = {"MPFE": tuple(POOLS), **{f"MPFE, {pool} only": (pool,) for pool in
 CHANNEL_ATTENTIONS = ("sum", "mean", "separate")
 TRIPLETS = ("before BN", "after BN")
 TRIPLETS_OF = ("levels", "parts")
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
 class SAM(nn.Module):

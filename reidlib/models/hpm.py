@@ -1,7 +1,7 @@
 """HPM: horizontal pyramid matching, one classifier for every bin of a pyramid of stripes.
 
 Fu et al., AAAI 2019: a model that `msgwdp` compares itself with (its Fig. 9). No text of that paper is among ours, so
-all of this is what the field knows it as (`ASSUMED`). Shapes: B images, K identities, N = 15 bins.
+all of this is what the field knows it as (hpm.toml). Shapes: B images, K identities, N = 15 bins.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average, adaptive_maximum
-from reidlib.spec import assumptions, require, require_one_of
-
-ASSUMED = assumptions(__file__)
-"""What is built here on no text of the study's. The book lists these."""
+from reidlib.spec import require, require_one_of
 
 
 class HPM(nn.Module):

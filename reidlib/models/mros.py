@@ -18,10 +18,7 @@ from reidlib.models.backbone import CHANNELS, Backbone, check_stages
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
 from reidlib.models.pcb import DESCRIPTORS, check_stripes, rows_mean, stripe_rows
-from reidlib.spec import assumptions, require_one_of
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
+from reidlib.spec import require_one_of
 
 
 class MROS(nn.Module):

@@ -1,7 +1,7 @@
 """MSGWDP: non-local ResNet-50, a multi-scale global branch, weight-driven part fusion, two supervised stages.
 
 Paper: the one that `reidlib.papers.msgwdp` names; lines of its text (Lnnn) are given because its copy has lost every
-formula, table and figure. So most of what is built here is an assumption (`ASSUMED`); where the authors' released code
+formula, table and figure. So most of what is built here is assumed (msgwdp.toml); where the authors' released code
 says something, that is the assumption taken. Equations (W.n) are those of the book's page on the method.
 
 The code was released twice in 2022, in two states: in June with Non-local modules and a tiny spatial attention (TSA),
@@ -25,7 +25,7 @@ from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers, initialise_head
 from reidlib.models.output import Output
 from reidlib.models.pooling import adaptive_average
-from reidlib.spec import assumptions, require, require_one_of
+from reidlib.spec import require, require_one_of
 
 PATHS = ("1x1", "5x5", "3x3", "average", "maximum")
 """Paths of the multi-scale global branch; the first four are the released file's, the last is ours (Table 6)."""
@@ -54,9 +54,6 @@ RELEASED = dict(nonlocal_after=(), tsa=False, residual=False, pooling="average",
 
 RELEASED_JUNE = RELEASED | dict(nonlocal_after=(1, 2), non_local="one channel", tsa=True, attention="without 3x3")
 """The same of the file released in June 2022 (b9c8a5d)."""
-
-ASSUMED = assumptions(__file__)
-"""What the text does not tell about the network, and what is built here. The book lists these."""
 
 
 class NonLocal(nn.Module):

@@ -15,12 +15,9 @@ from torch.nn import functional
 from reidlib.models.backbone import CHANNELS, Backbone, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions, require, require_one_of
+from reidlib.spec import require, require_one_of
 
 DESCRIPTORS = ("G", "H")  #: G joins the pooled vectors g, H the reduced vectors h: the paper tests both
-
-ASSUMED = assumptions(__file__)
-"""What the PCB paper leaves unsaid about the network, and what is built here. The book lists these."""
 
 
 class PCB(nn.Module):

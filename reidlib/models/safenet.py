@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from reidlib.models.backbone import CHANNELS, Backbone, check_stages, stage_size
 from reidlib.models.initialisation import initialise_classifiers
 from reidlib.models.output import Output
-from reidlib.spec import assumptions, require, require_one_of
+from reidlib.spec import require, require_one_of
 
 ANCHOR_KERNELS = {
     "small": {"horizontal": (2, 4), "vertical": (4, 2), "square": (3, 3)},
@@ -33,10 +33,7 @@ DESCRIPTORS = ("global", "fused", "bottleneck", "classifier")
 """The four candidates of §4.3, "Choice of Final Pedestrian Descriptor", in the order of the network."""
 
 AFTER_BOTTLENECK = ("ReLU, dropout", "nothing")
-"""What may stand between the bottleneck's BatchNorm and the classifier; see `ASSUMED`, "bottleneck"."""
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about the network, and what is built here. The book lists these."""
+"""What may stand between the bottleneck's BatchNorm and the classifier; see safenet.toml, "bottleneck"."""
 
 
 class ScaleNormalisation(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from reidlib.spec import Assumed, Recipe, Row, Settings, Stated, Table
+from reidlib.spec import Assumed, Recipe, Row, Settings, Stated, Table, unsaid
 
 STATED, ASSUMED, DEFAULT = "stated", "assumed", "default of the study"
 
@@ -103,9 +103,9 @@ def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for model in models:
         prefix = "" if model.__module__.rpartition(".")[2] == paper else f"{model.__name__}, "
-        details = getattr(sys.modules[model.__module__], "ASSUMED", {})
+        details = unsaid(sys.modules[model.__module__])
         found |= {f"{prefix}{name}": Value.of(f"{prefix}{name}", assumed) for name, assumed in details.items()}
-    training = getattr(module_of(paper), "ASSUMED", {})
+    training = unsaid(module) if (module := module_of(paper)) else {}
     return found | {name: Value.of(name, assumed) for name, assumed in training.items()}
 
 

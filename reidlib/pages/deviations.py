@@ -1,8 +1,8 @@
 """The page "Deviations": what each paper states, leaves open or contradicts, and what its released code does otherwise.
 
-Nothing is listed by hand here. A paper's module is walked: its tables with all their rows, its ASSUMED, and the ASSUMED
-of every model that a row builds. What a paper contradicts is data, results/conflicts.tsv, and so are the ten deviations
-of each paper that most likely change the result, results/deviations.tsv.
+Nothing is listed by hand here. A paper's module is walked: its tables with all their rows, the TOML file beside it, and
+those beside the models that its rows build. What a paper contradicts is data, results/conflicts.tsv, and so are the ten
+deviations of each paper that most likely change the result, results/deviations.tsv.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from reidlib import losses, papers
 from reidlib.models.fmn import FMN, GRN, WIDTH
-from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table, assumptions
+from reidlib.spec import OURS, Assumed, FrozenStage, Loss, Recipe, Row, Settings, Stated, Table
 
 GRN_RECIPE = Recipe(
     start=Stated("imagenet", where="§4.2: pre-trained on ImageNet; Algorithm 1: θo → θg, θo → θl"),
@@ -55,9 +55,6 @@ FMN_RECIPE = GRN_RECIPE.but(
     weight_decay=Assumed(1e-4, because="not stated; as in the first stage. PAN's second stage has 0.0005"),
     milestones=Stated((35,), where="§4.2: the rate of MN and LAN is reduced after 35 epochs"),
 )
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about training, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
     rates=Assumed(

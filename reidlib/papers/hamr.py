@@ -16,7 +16,7 @@ from typing import Any
 from reidlib import losses, papers
 from reidlib.models.hamr import HAMR
 from reidlib.models.ide import IDE
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, assumptions
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1, L576: ResNet-50 with weights pre-trained on ImageNet"),
@@ -49,9 +49,6 @@ RECIPE = Recipe(
     ),
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
     pad=Assumed(3, because="a third of the input's height has a third of the border"),

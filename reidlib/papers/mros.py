@@ -16,7 +16,7 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.models.mros import MROS
 from reidlib.models.pcb import PCB
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, assumptions
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§2.1, L277: ResNet-50 trained on ImageNet"),
@@ -50,9 +50,6 @@ RECIPE = Recipe(
     warmup_to=Assumed(1.0, because="not stated; the rise ends at the rate itself, as in [6]"),
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMOKE = papers.SMOKE | dict(
     size=Assumed((192, 64), because="the smallest input whose T4 has six rows at stride 2"),

@@ -19,7 +19,7 @@ from reidlib import losses, papers
 from reidlib.models.hpm import HPM
 from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED, RELEASED_JUNE
 from reidlib.models.pcb import PCB
-from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings, assumptions
+from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings
 
 OURS = "label of ours: the printed table is lost"
 """Begins the note of every row whose printed label and numbers are not known."""
@@ -62,9 +62,6 @@ TRIPLET = Loss(
     options=dict(margin=Assumed(0.3, because=f"L37 states the loss, Eq. (8) with its margin is lost; {_LOST}0.3")),
 )
 """Both with weight 1: the weights of Eq. (9) are lost, the released code adds the two up."""
-
-ASSUMED = assumptions(__file__)
-"""What is not known about training and testing, beside the recipe's own values. The book lists these."""
 
 SMALL = papers.SMALL | dict(
     epochs=Assumed(8, because=f"the released 100 epochs {papers.SMALL_LIMIT}"),

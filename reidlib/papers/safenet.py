@@ -17,7 +17,7 @@ from functools import partial
 from reidlib import losses, papers
 from reidlib.data import cuhk03
 from reidlib.models.safenet import SafeNet
-from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings, assumptions
+from reidlib.spec import OURS, Assumed, Loss, Recipe, Row, Settings, Stated, Table, TestSettings
 
 RECIPE = Recipe(
     start=Stated("imagenet", where="§4.1: backbone pre-trained on ImageNet"),
@@ -40,9 +40,6 @@ RECIPE = Recipe(
     decay=Assumed(0.1, because="not stated; open-reid's"),
     precision=Assumed("bf16", because="not stated; bf16 autocast halves the time"),
 )
-
-ASSUMED = assumptions(__file__)
-"""What the paper leaves unsaid about training and testing, beside the recipe's own values. The book lists these."""
 
 SMALL = papers.SMALL | dict(
     epochs=Assumed(8, because=f"the paper's 80 epochs, at its own rates, {papers.SMALL_LIMIT}"),

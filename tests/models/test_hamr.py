@@ -308,7 +308,7 @@ def test_dropblock_leaves_out_one_band_of_rows_for_the_whole_batch():
 
 @pytest.mark.parametrize("size, whole", [((384, 128), 0), ((192, 64), 6)])
 def test_dropblock_takes_a_quarter_to_a_third_of_a_window_or_leaves_it_whole(size, whole):
-    """A stripe of two rows would lose a half, and no window does at 384×128: see ASSUMED."""
+    """A stripe of two rows would lose a half, and no window does at 384×128: see hamr.toml."""
     rows = network(size=size, stages=(1,), order="©", extractor="average").rows
     heights = [bottom - top for top, bottom in rows]
     lost = [1 - drop_block(torch.zeros(1, 1, height, 1), 0.3).shape[2] / height for height in heights]
