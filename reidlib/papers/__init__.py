@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reidlib import paths
-from reidlib.spec import Assumed, Claim, ReidError, Row, Table, check_choice
+from reidlib.spec import Assumed, Claim, ReidError, Row, Stated, Table, check_choice
 
 SMALL_LIMIT = "shortened until one core trains a row in minutes; `standins/shorter` asks what half of them costs"
 """Why budget `small` has so few epochs."""
@@ -69,6 +69,12 @@ MEDIUM = dict(
     warmup=Assumed(0.05, because="the new layers are random, and their first steps the least certain"),
 )
 """The same for budget `medium`."""
+
+
+def reranked(name: str | Stated, because: str, **options: Any) -> dict[str, Any]:
+    """Test settings with this re-ranking, whose options are all assumed, for one reason."""
+    assumed = {option: Assumed(value, because) for option, value in options.items()}
+    return dict(reranking=name, reranking_options=assumed)
 
 
 @cache

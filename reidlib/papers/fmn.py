@@ -56,15 +56,15 @@ FMN_RECIPE = GRN_RECIPE.but(
     milestones=Stated((35,), where="§4.2: the rate of MN and LAN is reduced after 35 epochs"),
 )
 
+OUR_RATES = {"classifier": 0.002, "rest": 0.02}
+
 SMOKE = papers.SMOKE | dict(
     rates=Assumed(
-        {"classifier": 0.002, "rest": 0.02},
+        OUR_RATES,
         because="with 0.02 in the classifiers too, which read an unscaled g of length 40, the loss of the GRN rose in "
         "its first steps",
     )
 )
-
-OUR_RATES = {"classifier": 0.002, "rest": 0.02}
 
 SMALL = papers.SMALL | dict(
     epochs=Assumed(8, because=f"25 and 45 epochs {papers.SMALL_LIMIT}"),
@@ -148,13 +148,7 @@ PAN_FMN: dict[str, Any] = dict(
 
 PAN_DROPOUT = dict(dropout=Assumed(0.9, because=f"{_PAN}, second stage"))
 
-RERANKED = dict(
-    reranking="k-reciprocal",
-    reranking_options={
-        name: Assumed(value, because="§3.5 gives no parameters; the default of [45]")
-        for name, value in dict(k1=20, k2=6, lambda_=0.3).items()
-    },
-)
+RERANKED = papers.reranked("k-reciprocal", "§3.5 gives no parameters; the default of [45]", k1=20, k2=6, lambda_=0.3)
 
 table = partial(
     Table,
@@ -233,8 +227,6 @@ TABLE_5 = table(
     printed_as="",
     rows=(
         Row("Pool1", note="the full system: FMN of Tables 1 and 2"),
-        Row("Res2", options=dict(masked="Res2")),
-        Row("Res3", options=dict(masked="Res3")),
-        Row("Res4", options=dict(masked="Res4")),
+        *(Row(layer, options=dict(masked=layer)) for layer in ("Res2", "Res3", "Res4")),
     ),
 )

@@ -115,12 +115,13 @@ FULL = Settings(
     losses={"cross_entropy": CROSS_ENTROPY, "triplet": TRIPLET, "centre": CENTRE},
 )
 
-ECN = dict(
-    reranking=Stated("ECN", where="§3.1, L550: ECN [21] as re-ranking method"),
-    reranking_options={
-        name: Assumed(value, because="not stated; the default of its authors' code")
-        for name, value in dict(k=25, t=3, q=8, distance="rank-list").items()
-    },
+ECN = papers.reranked(
+    Stated("ECN", where="§3.1, L550: ECN [21] as re-ranking method"),
+    "not stated; the default of its authors' code",
+    k=25,
+    t=3,
+    q=8,
+    distance="rank-list",
 )
 
 table = partial(

@@ -259,12 +259,8 @@ FIGURE_7 = table(
     ),
 )
 
-K_RECIPROCAL = dict(
-    reranking="k-reciprocal",
-    reranking_options={
-        name: Assumed(value, because=f"{_LOST}re_ranking.py, the default of Zhong et al. 2017")
-        for name, value in dict(k1=20, k2=6, lambda_=0.3).items()
-    },
+K_RECIPROCAL = papers.reranked(
+    "k-reciprocal", f"{_LOST}re_ranking.py, the default of Zhong et al. 2017", k1=20, k2=6, lambda_=0.3
 )
 
 TABLE_7 = table(
@@ -307,24 +303,18 @@ OWN_ROWS = (
     *released("our model"),
 )
 
-TABLE_9 = table(
-    name="table9",
-    title="Own row of the comparison on Market-1501. L64; the rows of other methods and all numbers are lost",
-    rows=OWN_ROWS,
-)
-
-TABLE_10 = table(
-    datasets=("dukemtmc",),
-    name="table10",
-    title="Own row of the comparison on DukeMTMC-reID. L67; the rows of other methods and all numbers are lost",
-    rows=OWN_ROWS,
-)
-
-TABLE_11 = table(
-    datasets=("msmt17",),
-    name="table11",
-    title="Own row of the comparison on MSMT17. L68; the rows of other methods and all numbers are lost",
-    rows=OWN_ROWS,
+TABLE_9, TABLE_10, TABLE_11 = (
+    table(
+        datasets=(dataset,),
+        name=name,
+        title=f"Own row of the comparison on {of}; the rows of other methods and all numbers are lost",
+        rows=OWN_ROWS,
+    )
+    for name, dataset, of in (
+        ("table9", "market1501", "Market-1501. L64"),
+        ("table10", "dukemtmc", "DukeMTMC-reID. L67"),
+        ("table11", "msmt17", "MSMT17. L68"),
+    )
 )
 
 BASELINE_RATES = Assumed(

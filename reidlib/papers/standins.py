@@ -348,10 +348,7 @@ COMMON = table(
     base=Settings(model=IDE, recipe=COMMON_RECIPE, losses={"cross_entropy": Loss(losses.cross_entropy)}),
     datasets=("market1501", "dukemtmc"),
     rows=(
-        _untrained(CHANCE, RandomFeatures),
-        _untrained(STRIPES, ColourHistogram, stripes=6),
-        _untrained(UNTRAINED, IDE),
-        Row(STARTED, recipe=dict(epochs=0), losses=NO_LOSS),
+        *(row for row in DIFFICULTY.rows if row.label in (CHANCE, STRIPES, UNTRAINED, STARTED)),
         Row(PLAIN_BASELINE),
         _common(STRONG_BASELINE, CONTROLS, STRONG.label),
         *(_common(name, *final) for name, (_, final) in SYSTEMS.items()),
