@@ -1,4 +1,4 @@
-"""Where things are: the checkout, the records, the cache, real data sets, ImageNet weights.
+"""Where things are: the checkout, the records, the cache, real data sets, ImageNet weights; and how files appear there.
 
 Each place has an environment variable. An empty one is not set. Relative values are made absolute when this module is
 imported, in the environment itself, so that child processes in other working directories use the same places.
@@ -7,6 +7,8 @@ imported, in the environment itself, so that child processes in other working di
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reidlib.spec import ReidError
@@ -75,6 +77,21 @@ def bundled() -> tuple[str, str]:
     file = home() / "COMMIT"
     commit, _, listed = file.read_text(encoding="utf-8").partition("\n") if file.is_file() else ("", "", "")
     return commit, listed
+
+
+@contextmanager
+def atomic(file: Path) -> Generator[Path]:
+    """A name to write to, which becomes `file` at the end, complete and on the disk. After an error nothing is left."""
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())  # before the rename: after a power cut the name must not stand for an empty file
+        partial.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _given(name: str) -> Path | None:

@@ -192,15 +192,12 @@ def write_start(weights: dict[str, Tensor], file: Path) -> str:
     if odd := [name for name, tensor in half.items() if not tensor.isfinite().all()]:
         why = f"half precision cannot hold {odd[0]}: the network has not learned"
         raise ReidError(f"{file}: not written: {why}; export one that was trained for longer, at budget small")
-    partial = file.with_name(f"{file.name}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors({name: tensor.contiguous() for name, tensor in half.items()}, partial)
-        partial.replace(file)
+        with paths.atomic(file) as partial:
+            save_tensors({name: tensor.contiguous() for name, tensor in half.items()}, partial)
         digest = file_digest(file)
         file.with_suffix(".sha256").write_text(f"{digest}\n", encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ReidError(f"{file}: cannot be written ({error}); free some space or give another place") from None
     return digest

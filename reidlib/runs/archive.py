@@ -59,7 +59,7 @@ def pack(
         return []
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with records.atomic(file) as stream, zipfile.ZipFile(stream, "w") as archive:
+        with paths.atomic(file) as partial, zipfile.ZipFile(partial, "w") as archive:
             archive.comment = COMMENT
             for name, data in content:
                 member = zipfile.ZipInfo(name)  # of 1980: the archive depends on its records alone

@@ -123,7 +123,7 @@ def decoded(data: Dataset, split: str, size: tuple[int, int], *, log: Callable[[
                 if (found := _mapped(file, shape)) is None:
                     if file.exists():
                         log(f"{file}: damaged, decoded again")
-                    with records.atomic(file) as stream:
+                    with paths.atomic(file) as partial, partial.open("wb") as stream:
                         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                         np.lib.format.write_array_header_1_0(stream, header)
                         for start in range(0, len(frame), CHUNK):

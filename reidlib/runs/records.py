@@ -18,11 +18,12 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from reidlib import paths
+from reidlib.paths import atomic
 from reidlib.spec import ReidError, printable
 
 RESULTS_VERSION = 1
@@ -188,7 +189,7 @@ def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np
 def write_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Writes KEY.maps.npz beside a record; returns all that it holds then."""
     whole = dict(arrays) | {"record": np.array(record.per_query_sha256)}
-    with writing(maps_of(file), "maps", "REID_RESULTS"), atomic(maps_of(file)) as stream:
+    with writing(maps_of(file), "maps", "REID_RESULTS"), atomic(maps_of(file)) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **whole)
     return whole
 
@@ -422,8 +423,8 @@ def write_bytes(file: Path, record: bytes, arrays: bytes = b"", maps: bytes = b"
         file.parent.mkdir(parents=True, exist_ok=True)
         for place, content in ((arrays_of(file), arrays), (maps_of(file), maps), (file, record)):
             if content:
-                with atomic(place) as stream:
-                    stream.write(content)
+                with atomic(place) as partial:
+                    partial.write_bytes(content)
 
 
 @contextmanager
@@ -434,22 +435,6 @@ def writing(place: Path, what: str, variable: str) -> Generator[None]:
     except OSError as fault:
         remedy = f"fix its permissions or free some space, or set {variable} to another folder"
         raise ReidError(f"{place}: {what} cannot be written ({fault.strerror or fault}); {remedy}") from fault
-
-
-@contextmanager
-def atomic(file: Path) -> Generator[IO[bytes]]:
-    """A binary stream that becomes `file` at the end, complete and on the disk. After an error nothing is left."""
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # before the rename: after a power cut the name must not stand for an empty file
-        partial.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
 
 
 def set_aside(file: Path) -> Path:
@@ -486,8 +471,8 @@ def check_writable(folder: Path) -> None:
         probe = place / f".writable-{os.getpid()}"
         with writing(place, f"{what} folder", variable):
             place.mkdir(parents=True, exist_ok=True)
-            with atomic(probe) as stream:
-                stream.write(bytes(2**20))
+            with atomic(probe) as partial:
+                partial.write_bytes(bytes(2**20))
             probe.unlink()
 
 

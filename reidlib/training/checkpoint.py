@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlib.models.backbone import save_tensors
+from reidlib.paths import atomic
 from reidlib.spec import ReidError
 from reidlib.training.step import Loop
 
@@ -33,19 +34,14 @@ def write_tensors(
     """Writes a safetensors file whole or not at all, with its digest and the number of torch's threads in its metadata.
 
     previous: where the file that was there before goes; if the process dies between the two moves, that one remains."""
-    partial = file.with_suffix(".partial")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     own = {"threads": str(torch.get_num_threads()), "sha256": _digest(plain)}
     try:
-        save_tensors(plain, partial, own | metadata)
-        with partial.open("rb+") as stream:
-            os.fsync(stream.fileno())  # or else, after a power cut, the name may belong to a file without content
-        if previous is not None and file.exists():
-            file.replace(previous)
-        partial.replace(file)
+        with atomic(file) as partial:
+            save_tensors(plain, partial, own | metadata)
+            if previous is not None and file.exists():
+                file.replace(previous)
     except (OSError, safetensors.SafetensorError) as fault:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ReidError(f"{file}: cannot be written ({fault}); free some space or set REID_CACHE elsewhere") from fault
 
 

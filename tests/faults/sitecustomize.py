@@ -1,7 +1,7 @@
 """Kills or delays processes of the study at chosen moments: on PYTHONPATH, every Python reads this file as it starts.
 
 The folder REID_FAULTS holds one file a fault, each used up once, by whichever process meets its moment first. A file
-says EVENT END: the name of one of Python's audit events, and how the path in it ends ("os.rename checkpoint.partial").
+says EVENT END: the name of one of Python's audit events, and how the path in it ends ("os.rename .json.partial").
 "call FILE:FUNCTION:N" is the N-th call of a function of reidlib in the main thread of a process. The process kills
 itself with SIGKILL: nothing can be tidied up. "hold FILE:FUNCTION:N" has it sleep there, and its file moves beside
 REID_FAULTS. Where REID_NARROW is set, every ResNet-50 is the narrow one of warm.py.

@@ -331,7 +331,7 @@ def test_two_batches_at_once_share_the_work(house):
 def test_a_killed_worker_is_replaced_and_the_batch_goes_on(house, narrow_everywhere, tmp_path):
     faults = tmp_path / "points"
     faults.mkdir()
-    (faults / "1").write_text("os.rename weights.partial")
+    (faults / "1").write_text("os.rename weights.safetensors.partial")
     (faults / "2").write_text("open .json.partial")
     process = reid("train", TABLE, "--row", ROW, "--budget", "smoke", faults=faults)
     text = said(process)
@@ -345,7 +345,7 @@ def test_a_killed_worker_is_replaced_and_the_batch_goes_on(house, narrow_everywh
 
 MOMENTS = (
     *[f"call data/augment.py:crop_and_flip:{step}" for step in (1, 2, 3, 4, 5)],  # in the middle of an epoch
-    *["os.rename weights.partial"] * 6,
+    *["os.rename weights.safetensors.partial"] * 6,
     *["open .npz.partial", "os.rename .npz.partial"],
     *["open .json.partial", "open .json.partial", "os.rename .json.partial"],
     *["open .partial.ipynb"] * 2,
