@@ -102,11 +102,8 @@ class Run:
 
     @property
     def record_folder(self) -> Path:
-        return (
-            paths.cache() / "again" / "records" / self._place
-            if self.again
-            else paths.results() / "records" / self._place
-        )
+        root = paths.cache() / "again" if self.again else paths.results()
+        return root / "records" / self._place
 
     @property
     def record_file(self) -> Path:

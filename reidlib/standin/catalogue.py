@@ -11,14 +11,14 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from reidlib.spec import ReidError
 
-from .domain import Camera, Colour, Domain, Light, Surface, Variant, parameters
+from .domain import Camera, Colour, Domain, Light, Surface, Variant
 from .layouts import LAYOUTS
 
 VERSION = 3
@@ -43,7 +43,9 @@ def digest(name: str, *, scale: float, seed: int, variant: Variant | None = None
 
 @functools.cache
 def _digest(domain: Domain, scale: float, seed: int) -> str:
-    content = {"version": VERSION, "domain": parameters(domain), "scale": scale, "seed": seed}
+    parameters = asdict(domain)
+    del parameters["layout"]
+    content = {"version": VERSION, "domain": parameters, "scale": scale, "seed": seed}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from reidlib.spec import ReidError
 
@@ -252,10 +252,3 @@ class Domain(Generic[SizesT]):
         domains share a person, a pose or any other draw; the variants of a domain have its streams.
         """
         return Random("/".join(map(str, (self.name, seed, *purpose))))
-
-
-def parameters(value: Any) -> Any:
-    """A domain as plain lists and dictionaries, for its digest: everything but its layout."""
-    if is_dataclass(value):
-        return {f.name: parameters(getattr(value, f.name)) for f in fields(value) if f.name != "layout"}
-    return [parameters(part) for part in value] if isinstance(value, tuple) else value

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -93,11 +93,6 @@ def line_of(spec: ImageSpec, factors: Mapping[str, Any], parts: np.ndarray) -> b
     """An image's line of the log. It begins with the line's end, so that it never continues one that was cut short."""
     mask = base64.b64encode(zlib.compress(parts.tobytes(), 6)).decode()
     return b"\n" + json.dumps([spec.path, mask, factors]).encode()
-
-
-def open_log(out: Path, number: int) -> BinaryIO:
-    """The log of worker `number`, to append to."""
-    return open(out / LOGS.replace("*", str(number)), "ab")
 
 
 def noted(out: Path) -> set[str]:

@@ -115,14 +115,14 @@ def take(values: Tensor, which: Tensor) -> Tensor:
     return values.index_select(-1, which)
 
 
-def cast(batch: Batch, culled: bool = True) -> list[Tensor]:
-    """What every ray meets first. Without `culled`, every primitive is tried on every pixel (for tests).
+def cast(batch: Batch) -> list[Tensor]:
+    """What every ray meets first.
 
     Returns the flat numbers of all pixels that show the person or would if nothing stood in front (some repeat); then
     of N hits: flat pixel numbers and primitives (N), local points, local normals, world normals (3, N).
     """
     chosen = {kind: torch.nonzero(batch.kind == kind).flatten() for kind in INTERSECT}
-    found = [(kind, *_meet(batch, kind, some, culled)) for kind, some in chosen.items() if len(some)]
+    found = [(kind, *_meet(batch, kind, some)) for kind, some in chosen.items() if len(some)]
     nearest = torch.full((batch.images * PIXELS,), torch.iinfo(torch.int64).max, device=batch.kind.device)
     for _, pixel, key, *_ in found:
         nearest.scatter_reduce_(0, pixel, key, "amin")
@@ -130,15 +130,12 @@ def cast(batch: Batch, culled: bool = True) -> list[Tensor]:
     return [torch.cat(parts, dim=-1) for parts in zip(*hits, strict=True)]
 
 
-def _meet(batch: Batch, kind: int, chosen: Tensor, culled: bool) -> tuple[Tensor, ...]:
+def _meet(batch: Batch, kind: int, chosen: Tensor) -> tuple[Tensor, ...]:
     """Rays of all candidates (primitive, pixel) of one kind.
 
     Returns pixel, key, primitive and place among all rays of those that hit; parameter, origin and direction of all.
     """
     left, top, right, bottom = batch.pixels[chosen].unbind(1)
-    if not culled:
-        left, top = torch.zeros_like(left), torch.zeros_like(top)
-        right, bottom = torch.full_like(right, g.WIDTH), torch.full_like(bottom, g.HEIGHT)
     wide = right - left
     count = wide * (bottom - top)
     which = torch.repeat_interleave(count)

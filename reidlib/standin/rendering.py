@@ -55,14 +55,14 @@ def joined(scenes: Sequence[Scene], device: str = "cpu") -> Batch:
 
 
 @torch.inference_mode()
-def pixels(scenes: Sequence[Scene], device: str = "cpu", culled: bool = True) -> Rendered:
+def pixels(scenes: Sequence[Scene], device: str = "cpu") -> Rendered:
     """Render images. Their bits depend neither on each other nor, on one machine, on the number of threads."""
     batch = joined(scenes, device)
     linear = torch.empty(3, batch.images * PIXELS, device=device)
     mask = torch.zeros(batch.images * PIXELS, dtype=torch.uint8, device=device)
     figure, free = torch.zeros_like(mask, dtype=torch.bool), torch.ones_like(mask, dtype=torch.bool)
     if len(batch.kind):
-        shown, pixel, primitive, *rest = cast(batch, culled)
+        shown, pixel, primitive, *rest = cast(batch)
         linear.index_copy_(1, pixel, shaded(batch, primitive, *rest))
         mask[pixel] = batch.part[primitive].to(torch.uint8)
         figure[shown], free[pixel] = True, False

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter, defaultdict
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -156,8 +157,10 @@ def test_bits_depend_neither_on_the_batch_nor_on_threads(scenes, batch, threads)
 
 
 def test_culling_changes_nothing(scenes):
+    """Every primitive is tried on every pixel, beside where it may be."""
     culled = rendering.pixels(scenes[::5])
-    everything = rendering.pixels(scenes[::5], culled=False)
+    whole = np.array([0, 0, geometry.WIDTH, geometry.HEIGHT], np.int32)
+    everything = rendering.pixels([replace(one, pixels=np.tile(whole, (len(one.kind), 1))) for one in scenes[::5]])
     for name in ("images", "parts", "hidden"):
         assert torch.equal(getattr(culled, name), getattr(everything, name))
 

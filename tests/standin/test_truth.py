@@ -146,7 +146,7 @@ def test_a_log_that_a_crash_cut_short(tmp_path):
     (tmp_path / "truth.0.log").write_bytes(b"\n" + line + b"\n" + line.replace(b"a.jpg", b"b.jpg")[:-4])
     (tmp_path / "truth.1.log").write_bytes(b"\n" + line.replace(b"a.jpg", b"c.jpg"))
     assert groundtruth.noted(tmp_path) == {"train/a.jpg", "train/c.jpg"}
-    with groundtruth.open_log(tmp_path, 0) as log:
+    with (tmp_path / groundtruth.LOGS.replace("*", "0")).open("ab") as log:
         log.write(b"\n" + line.replace(b"a.jpg", b"b.jpg"))
     assert groundtruth.noted(tmp_path) == {"train/a.jpg", "train/b.jpg", "train/c.jpg"}
 
