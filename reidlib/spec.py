@@ -323,12 +323,15 @@ class Settings:
         testing = self.testing.key()
         return self._options(tested=True) | ({"testing": testing} if testing else {})
 
+    def all_options(self) -> dict[str, Any]:
+        """The options of the model, those that are not given at their default."""
+        known = _signature(self.model).parameters.values()
+        defaults = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
+        return defaults | self.options
+
     def _options(self, *, tested: bool) -> dict[str, Any]:
         """All options of the model that only choose what is tested, or all others; none that it does not read."""
-        chosen = getattr(self.model, "EVALUATION_OPTIONS", ())
-        known = _signature(self.model).parameters.values()
-        values = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
-        values |= self.options
+        chosen, values = getattr(self.model, "EVALUATION_OPTIONS", ()), self.all_options()
         unread = getattr(self.model, "unread", lambda options: ())(values)
         kept = {name: value for name, value in values.items() if name not in unread}
         return {name: _plain(value) for name, value in kept.items() if (name in chosen) == tested}
@@ -349,11 +352,6 @@ class Row:
     variant: str = "as-published"
     note: str = ""
     yields: tuple[str, ...] = ()  #: names in `recipe` where a budget's own value goes before the row's
-
-    @property
-    def changes(self) -> bool:
-        """Whether the row differs from its base at all."""
-        return replace(self, label="", variant="", note="") != Row("", variant="")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from reidlib.runs import records
+from reidlib.spec import Row
+
+
+def changes(row: Row) -> bool:
+    """Whether a row differs from the base of its table at all."""
+    return replace(row, label="", variant="", note="") != Row("", variant="")
 
 
 def arrays(first_hit=(1, 2, 1, 4), excluded=0) -> dict[str, np.ndarray]:

@@ -175,7 +175,6 @@ def test_a_training_before_is_in_the_key_and_has_the_changes_of_the_budget():
     assert TABLE.base.but(row).trained()["first"] == {"into": "backbone", **TABLE.base.trained()}
     at_cpu = TABLE.settings(row, "small")
     assert at_cpu.first.settings == TABLE.settings(Row("base"), "small")
-    assert Row("none").changes is False and row.changes
 
 
 def test_a_row_with_a_model_of_its_own_starts_from_no_options():
@@ -188,7 +187,6 @@ def test_a_row_with_a_model_of_its_own_starts_from_no_options():
 def test_a_row_with_a_base_of_its_own_has_the_changes_of_the_budget_and_then_its_own():
     other = Settings(SafeNet, Recipe(epochs=7, batch=3), LOSSES, options=dict(channels=64))
     row = Row("other", base=other, recipe=dict(flip=0.0))
-    assert row.changes
     found = TABLE.settings(row, "small")
     assert found.options == {"channels": 64} and found.recipe.flip == 0.0
     assert found.recipe.epochs == value_of(TABLE.budgets["small"]["epochs"])

@@ -40,7 +40,10 @@ def components(first: Sequence[np.ndarray], second: Sequence[np.ndarray], identi
     first, second: one array a seed, one value (0 to 1) a query. identities: whom each query shows."""
     if min(len(first), len(second)) < 2:
         raise ReidError("one seed says nothing of the variance between seeds; run at least two a row")
-    sides = [_by_person(side, identities) for side in (first, second)]
+    _, person = np.unique(identities, return_inverse=True)
+    counts = np.bincount(person)
+    # means over the queries of a person, seeds × persons
+    sides = [np.stack([np.bincount(person, weights=one) / counts for one in side]) for side in (first, second)]
     seed, together = [], []
     for side in sides:
         means = side.mean(axis=1, keepdims=True)
@@ -93,10 +96,3 @@ def _pairs(number: int, side: int) -> Iterator[tuple[tuple[int, ...], tuple[int,
         for rest in combinations(used[1:], side - 1):
             first = (used[0], *rest)
             yield first, tuple(sorted(set(used) - set(first)))
-
-
-def _by_person(seeds: Sequence[np.ndarray], identities: np.ndarray) -> np.ndarray:
-    """Means over the queries of a person: seeds × persons."""
-    _, person = np.unique(identities, return_inverse=True)
-    counts = np.bincount(person)
-    return np.stack([np.bincount(person, weights=values) / counts for values in seeds])

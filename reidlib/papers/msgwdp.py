@@ -103,17 +103,9 @@ RELEASED_NOTES = {
 
 def released(label: str, note: str = OURS, **more) -> tuple[Row, ...]:
     """Both released states beside the row as published, at the released input size where the budget has none."""
-    size = Assumed((256, 128), because=f"{_LOST}256×128")
+    more |= dict(recipe=dict(size=Assumed((256, 128), because=f"{_LOST}256×128")), yields=("size",))
     return tuple(
-        Row(
-            label,
-            variant=name,
-            options=options,
-            recipe=dict(size=size),
-            yields=("size",),
-            note=f"{note}; {RELEASED_NOTES[name]}",
-            **more,
-        )
+        Row(label, variant=name, options=options, note=f"{note}; {RELEASED_NOTES[name]}", **more)
         for name, options in {JULY: RELEASED, JUNE: RELEASED_JUNE}.items()
     )
 

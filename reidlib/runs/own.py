@@ -4,7 +4,6 @@
 
 Nothing else reads those records: no claim, no page of the book, no other run."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +54,5 @@ def train(runs: Runs, row: Row | None, log: Callable[[str], None] = print) -> tu
 def choices(runs: Runs) -> str:
     """The options of the model of a table's base, with their values there."""
     base = runs.table.base
-    known = inspect.signature(base.model).parameters.values()
-    options = {one.name: one.default for one in known if one.kind is one.KEYWORD_ONLY and one.name != "size"}
-    said = ", ".join(f"{name}={value!r}" for name, value in (options | base.options).items())
+    said = ", ".join(f"{name}={value!r}" for name, value in base.all_options().items())
     return f"options of {base.model.__name__}: {said}"

@@ -94,7 +94,7 @@ def test_the_row_that_a_notebook_offers_fits_its_table(slug):
     ).splitlines()
     names: dict = {"Row": Row}
     exec(example, names)
-    assert mine.startswith("mine = None ") and names["example"].changes
+    assert mine.startswith("mine = None ") and made_up.changes(names["example"])
     for budget in TABLES[slug].budgets:
         settings = TABLES[slug].settings(names["example"], budget)
         with torch.device("meta"):
