@@ -99,14 +99,10 @@ def table(slug: str) -> Table:
 
 def rows(table: Table, labels: list[str] | None = None) -> list[Row]:
     """The rows with these labels, or all rows; an unknown label is a ReidError that names the known ones."""
-    if not labels:
-        return list(table.rows)
-    known = {row.label for row in table.rows}
-    unknown = [label for label in labels if label not in known]
-    if unknown:
-        choices = "; ".join(row.label for row in table.rows)
-        raise ReidError(f"{table.slug}: unknown row {unknown[0]!r}; choose from: {choices}")
-    return [row for row in table.rows if row.label in labels]
+    known = [row.label for row in table.rows]
+    if unknown := [label for label in labels or () if label not in known]:
+        raise ReidError(f"{table.slug}: unknown row {unknown[0]!r}; choose from: {'; '.join(known)}")
+    return [row for row in table.rows if not labels or row.label in labels]
 
 
 def claims(paper: str = "") -> list[Claim]:

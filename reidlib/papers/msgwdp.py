@@ -142,19 +142,14 @@ TABLE_2 = table(
     ),
 )
 
-
-def _without(path: str) -> dict:
-    return dict(paths=tuple(other for other in C_P2 if other != path))
-
-
 TABLE_3 = table(
     name="table3",
     title="Paths of the multi-scale branch C-P2, and TSA, each left out once. L55; rows are ours",
     rows=(
-        Row("C-P2 without 1×1", options=_without("1x1"), note=OURS),
-        Row("C-P2 without 5×5", options=_without("5x5"), note=OURS),
-        Row("C-P2 without 3×3", options=_without("3x3"), note=OURS),
-        Row("C-P2 without pooling", options=_without("average"), note=OURS),
+        *(
+            Row(f"C-P2 without {name}", options=dict(paths=tuple(one for one in C_P2 if one != path)), note=OURS)
+            for name, path in {"1×1": "1x1", "5×5": "5x5", "3×3": "3x3", "pooling": "average"}.items()
+        ),
         Row("C-P2 without TSA", options=dict(tsa=False), note=f"{OURS}; the caption explains TSA"),
         Row("C-P2", note=OURS),
         Row(

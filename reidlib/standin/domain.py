@@ -172,8 +172,8 @@ class Sizes:
 
     @property
     def whole_gallery(self) -> int:
-        """Images of the gallery with those that nobody asks for."""
-        return self.gallery_images
+        """Images of the gallery with those that nobody asks for, where a set has any."""
+        return self.gallery_images + sum(getattr(self, name, 0) for name in ("junk_images", "distractor_images"))
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,6 @@ class MarketSizes(Sizes):
     distractor_images: int
     tight_images: int
 
-    @property
-    def whole_gallery(self) -> int:
-        return self.gallery_images + self.junk_images + self.distractor_images
-
 
 def market_images(domain: Domain[MarketSizes], scale: float, seed: int) -> list[ImageSpec]:
     """The images of all four folders."""
@@ -82,10 +78,6 @@ class DukeSizes(Sizes):
 
     distractor_identities: int
     distractor_images: int
-
-    @property
-    def whole_gallery(self) -> int:
-        return self.gallery_images + self.distractor_images
 
 
 def duke_images(domain: Domain[DukeSizes], scale: float, seed: int) -> list[ImageSpec]:
