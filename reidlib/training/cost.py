@@ -6,7 +6,6 @@ for its backward pass is measured."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -33,20 +32,12 @@ _known: dict[str, Cost] = {}
 def cost(settings: Settings, identities: int) -> Cost:
     """What the network of these settings costs at the recipe's input size, for this many training identities; each is
     counted once a process."""
-    size = settings.recipe.size
     key = json.dumps([settings.trained(), settings.tested(), identities])
     if key not in _known:
-        _known[key] = cost_of(lambda count: settings.model(count, size=size, **settings.options), identities, size)
+        network, everything, one_more = _on_meta(settings, identities)
+        counted, output = multiply_adds(network, settings.recipe.size)
+        _known[key] = Cost(everything, identities * one_more, counted, output.embedding.shape[1])
     return _known[key]
-
-
-def cost_of(build: Callable[[int], nn.Module], identities: int, size: tuple[int, int]) -> Cost:
-    """The same for a network that `build` makes for a number of identities; its forward pass returns an `Output`."""
-    network, larger = _on_meta(build, identities)
-    everything = parameters(network)
-    classifiers = identities * (parameters(larger) - everything)
-    counted, output = multiply_adds(network, size)
-    return Cost(everything, classifiers, counted, output.embedding.shape[1])
 
 
 class StepCost(NamedTuple):
@@ -61,34 +52,34 @@ class StepCost(NamedTuple):
 
 def step_cost(settings: Settings, identities: int) -> StepCost:
     """What a step of these settings costs at the recipe's size: counted on two images, in about a second."""
-    size = settings.recipe.size
     kept: dict[int, torch.UntypedStorage] = {}  # by identity; holding them keeps the identities apart
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[id(tensor.untyped_storage())] = tensor.untyped_storage()
         return tensor.detach()  # with its history it would hold the graph, and the graph it
 
-    network, larger = _on_meta(lambda count: settings.model(count, size=size, **settings.options), identities)
+    network, total, per_identity = _on_meta(settings, identities)
     network = network.to_empty(device="cpu").train()
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.zero_()  # whatever lay in memory may be slow to compute with
     weights = {id(weight.untyped_storage()) for weight in network.parameters()}
-    images = torch.zeros(2, 3, *size)
+    images = torch.zeros(2, 3, *settings.recipe.size)
     with _counting() as counter, torch.no_grad():  # beside a graph it would keep that alive
         output = network(images)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
     activations = sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-    shares, total = float(sum(output.shares or [1.0] * len(output.logits))), parameters(network)
-    classifiers = parameters(larger) - total
-    return StepCost(counter.get_total_flops() // 4, activations // 2, total, classifiers, round(shares, 6))
+    shares = float(sum(output.shares or [1.0] * len(output.logits)))
+    return StepCost(counter.get_total_flops() // 4, activations // 2, total, per_identity, round(shares, 6))
 
 
-def _on_meta(build: Callable[[int], nn.Module], identities: int) -> tuple[nn.Module, nn.Module]:
-    """The network for this many identities, and for one more: what is larger is one identity's classifiers."""
+def _on_meta(settings: Settings, identities: int) -> tuple[nn.Module, int, int]:
+    """The network for this many identities, its weights, and those of one identity's classifiers."""
     with torch.device("meta"):
-        return build(identities), build(identities + 1)
+        sizes = (identities, identities + 1)
+        network, larger = (settings.model(count, size=settings.recipe.size, **settings.options) for count in sizes)
+    return network, parameters(network), parameters(larger) - parameters(network)
 
 
 def parameters(network: nn.Module) -> int:

@@ -5,15 +5,16 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from reidlib import papers
+from reidlib import losses, papers
 from reidlib.models.output import Output
+from reidlib.spec import Loss, Recipe, Settings
 from reidlib.training import cost
 
 
 class Small(nn.Module):
     """3×3 convolution to 4 channels without bias, BatchNorm, mean over the map, classifier with bias."""
 
-    def __init__(self, identities):
+    def __init__(self, identities, *, size=(8, 6)):
         super().__init__()
         self.convolution = nn.Conv2d(3, 4, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(4)
@@ -25,7 +26,7 @@ class Small(nn.Module):
 
 
 def test_a_small_network_by_hand():
-    counted = cost.cost_of(Small, 10, (8, 6))
+    counted = cost.cost(Settings(Small, Recipe(size=(8, 6)), {"cross_entropy": Loss(losses.cross_entropy)}), 10)
     assert counted.classifiers == 10 * 4 + 10
     assert counted.parameters == 3 * 3 * 3 * 4 + 2 * 4 + counted.classifiers
     assert counted.multiply_adds == 8 * 6 * 4 * 3 * 3 * 3 + 4 * 10, "places × outputs × inputs, then the classifier"
