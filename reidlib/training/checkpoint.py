@@ -45,14 +45,15 @@ def write_tensors(
         raise ReidError(f"{file}: cannot be written ({fault}); free some space or set REID_CACHE elsewhere") from fault
 
 
-def finished(file: Path, model: nn.Module) -> Curve | None:
-    """Loads the weights of a finished training and returns its curve; None where the file is missing or unreadable."""
+def finished(file: Path, model: nn.Module) -> tuple[Curve, str, str] | None:
+    """Loads the weights of a finished training; returns its curve, how its steps ran, and why eagerly on a GPU (files
+    of before know eager steps alone). None where the file is missing or unreadable."""
     with suppress(*_UNREADABLE):
         weights, metadata = read_tensors(file)
         curve = _curve(metadata)
         _check_same(weights, model)
         model.load_state_dict(weights)
-        return curve
+        return curve, metadata.get("step", "eager"), metadata.get("why", "")
     return None
 
 
@@ -113,12 +114,6 @@ def checkpoint_threads(folder: Path) -> int | None:
         with suppress(*_UNREADABLE):
             return int(_metadata(folder / name)["threads"])
     return None
-
-
-def step_of(file: Path) -> tuple[str, str]:
-    """How the steps ran that led to these weights, and why eagerly on a GPU; files of before know eager steps alone."""
-    metadata = _metadata(file)
-    return metadata.get("step", "eager"), metadata.get("why", "")
 
 
 def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -83,7 +83,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if (done := checkpoint.finished(folder / WEIGHTS, model)) is not None:
         log(f"trained already: {folder / WEIGHTS}")
-        return Trained(model.eval(), start, done, *checkpoint.step_of(folder / WEIGHTS))
+        return Trained(model.eval(), start, *done)
     loop = Loop.of(settings, model, data.identities)
     del model  # a graph has its own
     curve, why = checkpoint.resume(folder, loop, log), ""

@@ -245,7 +245,8 @@ def test_a_graph_that_fails_or_differs_leaves_the_run_eager_with_the_reason(
     assert trained.why.startswith("The step ran eagerly, not as a CUDA graph: ") and reason in trained.why
     assert trained.why.isprintable() and len(trained.why) < 500, "a record takes it"
     assert torch.equal(numbers(trained), numbers(eager)), "nothing of the attempt is left"
-    assert training.checkpoint.step_of(tmp_path / "failed" / training.WEIGHTS) == ("eager", trained.why)
+    kept = training.finished(tmp_path / "failed" / training.WEIGHTS, trained.model)
+    assert kept == (trained.curve, "eager", trained.why)
 
 
 @pytest.mark.parametrize("kept", ["set_rates", "step"])

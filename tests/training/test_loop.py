@@ -369,7 +369,7 @@ def test_a_checkpoint_or_weights_with_one_changed_byte_are_not_used(tmp_path, da
     assert "its content has changed since it was written" in lines[0]
     assert torch.equal(weights(whole), weights(again))
     file = tmp_path / WEIGHTS
-    assert checkpoint.finished(file, again.model) == again.curve
+    assert checkpoint.finished(file, again.model) == (again.curve, "eager", "")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
