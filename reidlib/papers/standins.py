@@ -266,7 +266,7 @@ def _published(own: Table, label: str) -> Row:
 def _at_small(own: Table, label: str, variant: str) -> Row:
     """A row as published with all that its own table and budget `small` say of it, as it is or changed in one thing."""
     settings = own.settings(_published(own, label), "small")
-    halved = Assumed(settings.recipe.resolved()["epochs"] // 2, because=OURS)
+    halved = Assumed(settings.recipe.epochs // 2, because=OURS)
     changes = {SCRATCH: {"start": Assumed("scratch", because=OURS)}, HALF: {"epochs": halved}}
     settings = settings.with_recipe(changes.get(variant, {}))
     return Row(

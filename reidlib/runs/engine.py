@@ -153,7 +153,7 @@ class _Worker:
     def begin(self, job: Job) -> None:
         """Sends a job. That a worker has died is noticed later."""
         self.job, self.waits = job, False
-        self.patience = max(QUIET, 10 * job.estimate.seconds / max(1, job.run.settings.recipe.resolved()["epochs"]))
+        self.patience = max(QUIET, 10 * job.estimate.seconds / max(1, job.run.settings.recipe.epochs))
         self.started = self.heard = time.monotonic()
         how = {"device": self.place.device.kind, "threads": self.place.threads, "at_once": self.place.sharing}
         task = {"run": job.run.task(), "key": job.run.key, "deterministic": self.deterministic, **how}

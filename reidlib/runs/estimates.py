@@ -85,7 +85,7 @@ def declared() -> dict[str, Settings]:
     tables = papers.tables().values()
     own = [table.settings(row, budget) for table in tables for row in table.rows for budget in table.budgets]
     firsts = [settings.first.settings for settings in own if settings.first]
-    return {digest(one.trained()): one for one in (*own, *firsts) if one.recipe.resolved()["epochs"]}
+    return {digest(one.trained()): one for one in (*own, *firsts) if one.recipe.epochs}
 
 
 @cache
@@ -123,16 +123,16 @@ def _operations(known: StepCost, images: float) -> float:
 def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True) -> Estimate:
     """What a run takes on this place. trains, firsts: whether its network, and the one before it, is to be trained."""
     counts, settings, kind = images(run.dataset, run.source, run.budget), run.settings, place.device.kind
-    recipe, first = settings.recipe.resolved(), settings.first.settings if settings.first else None
+    recipe, first = settings.recipe, settings.first.settings if settings.first else None
     tested = counts["query"] + counts["gallery"]
-    images_mb = 3 * recipe["size"][0] * recipe["size"][1] * (counts["train"] + tested) / 2**20
+    images_mb = 3 * math.prod(recipe.size) * (counts["train"] + tested) / 2**20
     seconds = START_SECONDS[kind] + (counts["train"] + tested) / (DECODED * place.threads)
-    if not recipe["epochs"] and digest(settings.trained()) not in _counts():  # no network, or one of no products
+    if not recipe.epochs and digest(settings.trained()) not in _counts():  # no network, or one of no products
         return Estimate(seconds + tested / (FEATURES * place.threads), PROCESS_MB[kind] + images_mb, 0.0)
     known = counted(settings)
-    operations = _operations(known, counts["train"] * recipe["epochs"]) if trains else 0.0
+    operations = _operations(known, counts["train"] * recipe.epochs) if trains else 0.0
     if first and firsts:
-        operations += _operations(counted(first), counts["train"] * first.recipe.resolved()["epochs"])
+        operations += _operations(counted(first), counts["train"] * first.recipe.epochs)
     operations += 2.0 * known.multiply_adds * tested * (2 if settings.testing.flip else 1) / FORWARD
     past = rates(place)
     share = 1 / place.sharing if place.device.is_gpu else place.threads
@@ -140,9 +140,9 @@ def estimate(run: Run, place: Place, *, trains: bool = True, firsts: bool = True
     seconds += operations / past.get(model, past.get("", DEFAULT_RATES[kind] * share))
     weights = known.parameters + (counts["identities"] - IDENTITIES) * known.per_identity
     weights_mb, memory_mb = 4 * weights / 2**20, PROCESS_MB[kind] + images_mb
-    if not recipe["epochs"]:
+    if not recipe.epochs:
         return Estimate(seconds, memory_mb + weights_mb, 0.0, not past)
-    memory_mb += 4 * weights_mb + known.activations * recipe["batch"] / 2**20  # gradients and the optimiser's state
+    memory_mb += 4 * weights_mb + known.activations * recipe.batch / 2**20  # gradients and the optimiser's state
     return Estimate(seconds, memory_mb, weights_mb, not past)
 
 

@@ -122,8 +122,7 @@ def _model(run: Run) -> nn.Module | None:
         if not _is_trained(run):
             return training.build(settings, identities, run.seed)[0]
         # A network trained before it and frozen is a submodule, so this file holds it too.
-        size = tuple(settings.recipe.resolved()["size"])
-        model = settings.model(identities, size=size, **settings.options)
+        model = settings.model(identities, size=settings.recipe.size, **settings.options)
         if training.finished(file, model) is not None:
             return model
         file.replace(file.with_suffix(".corrupt"))
@@ -137,4 +136,4 @@ def _with_weights(run: Run) -> list[Run]:
 
 
 def _is_trained(run: Run) -> bool:
-    return bool(run.settings.recipe.resolved()["epochs"])
+    return bool(run.settings.recipe.epochs)

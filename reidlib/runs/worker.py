@@ -44,7 +44,7 @@ from reidlib.runs import datasets, devices, locks, records
 from reidlib.runs.devices import many
 from reidlib.runs.records import Record
 from reidlib.runs.run import Run
-from reidlib.spec import Busy, ReidError, Settings, printable, value_of
+from reidlib.spec import Busy, ReidError, Settings, printable
 from reidlib.training import TrainingImages, precision
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 256}  #: images in one forward pass of a test: enough to fill a GPU
@@ -200,7 +200,7 @@ def _train(
                 (folder / name).unlink(missing_ok=True)
             return trained
     # The memory of the training is free again.
-    device, batch = images.images.device, settings.recipe.resolved()["batch"]
+    device, batch = images.images.device, settings.recipe.batch
     if device.type == "cuda":
         torch.cuda.empty_cache()
     smaller = "no smaller batch fits"
@@ -229,9 +229,7 @@ def _test(run: Run, model: torch.nn.Module, data: Dataset, device: torch.device)
     testing, rules = run.settings.testing, protocols.protocol(run.protocol)
     query, gallery = (embeddings(run, model, data, split, device) for split in ("query", "gallery"))
     multi = embeddings(run, model, data, "multi-query", device) if rules.multi_query else None
-    options = {option: value_of(value) for option, value in testing.reranking_options.items()}
-    name = value_of(testing.reranking)
-    rerank = reranking(name.lower(), **options) if name else None
+    rerank = reranking(testing.reranking.lower(), **testing.reranking_options)
     return evaluate(query, gallery, protocol=rules, multi=multi, metric="cosine", rerank=rerank)
 
 
