@@ -80,12 +80,8 @@ def reranked(name: str | Stated, because: str, **options: Any) -> dict[str, Any]
 @cache
 def tables() -> dict[str, Table]:
     """Every declared table by its slug ("safenet/table5"), in the order of declaration."""
-    found = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, Table):
-                found[value.slug] = value
-    return found
+    modules = [importlib.import_module(found.name) for found in pkgutil.iter_modules(__path__, f"{__name__}.")]
+    return {value.slug: value for module in modules for value in vars(module).values() if isinstance(value, Table)}
 
 
 def table(slug: str) -> Table:

@@ -257,8 +257,11 @@ def _plain(value: Any, depth: int = 16) -> bool:
 
 
 def _fits(value: Any, shape: Any) -> bool:
-    """Whether a plain value has this shape: a type, a pattern of text, one of several words (a tuple), a list of one
-    shape, a mapping (of names to their shapes, where "name?" may be missing; "*" stands for any name), or a test."""
+    """Whether a plain value has this shape: a type (int and float: a number from 0), a pattern of text, one of several
+    words (a tuple), a list of one shape, a mapping (of names to their shapes, where "name?" may be missing; "*" stands
+    for any name), or a test."""
+    if shape in (int, float):
+        return type(value) in (int, shape) and value >= 0
     match shape:
         case type():
             return isinstance(value, shape)
@@ -277,17 +280,9 @@ def _fits(value: Any, shape: Any) -> bool:
     return shape(value)
 
 
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and value >= 0
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
 def _metrics(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        _count(one) if name.endswith("queries") else _number(one) and one <= 100 for name, one in value.items()
+        _fits(one, int) if name.endswith("queries") else _fits(one, float) and one <= 100 for name, one in value.items()
     )
 
 
@@ -305,15 +300,15 @@ def _time(value: Any) -> bool:
 _HEX, _WORD = "[0-9a-f]{16}", r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _DATA = {
     "name": _WORD, "source": ("stand-in", "real"), "digest": _HEX, "train_digest?": _HEX,
-    "renderer?": _count, "identities?": _count, "images?": {"*": _count},
+    "renderer?": int, "identities?": int, "images?": {"*": int},
 }  # fmt: skip
 
 _RULES: dict[str, tuple[str, Any]] = {
     "schema": (str(SCHEMA), lambda value: type(value) is int and value == SCHEMA),
     **dict.fromkeys(("key", "network"), ("16 hex digits", _HEX)),
     **dict.fromkeys(("settings", "tested"), ("plain settings, printable and finite", dict)),
-    **dict.fromkeys(("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0", _count)),
-    **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), ("a finite number from 0", _number)),
+    **dict.fromkeys(("results_version", "seed", "threads", "runs_at_once"), ("a whole number from 0", int)),
+    **dict.fromkeys(("seconds", "images_per_second", "peak_memory_mb"), ("a finite number from 0", float)),
     **dict.fromkeys(("start", "tie_rule", "device", "commit", "error"), ("printable text", str)),
     "status": ("one of finished, failed", ("finished", "failed")),
     "made_for": ("paper, table, row and variant", {"paper": _WORD, "table": str, "row": str, "variant": str}),
@@ -323,7 +318,7 @@ _RULES: dict[str, tuple[str, Any]] = {
     "metrics": ("percentages from 0 to 100 by protocol and name", {"*": _metrics}),
     "held_out": ("percentages from 0 to 100 by name", _metrics),
     "curve": ("finite numbers for epochs 1, 2, …", _curve),
-    "overhead_seconds": ("finite numbers from 0 by name", {"*": _number}),
+    "overhead_seconds": ("finite numbers from 0 by name", {"*": float}),
     "device_kind": ("cpu, cuda or nothing", ("", "cpu", "cuda")),
     "precision": ("bf16, fp32, bf16 imitated or nothing", ("", "bf16", "fp32", "bf16 imitated")),
     "step": ("eager, cuda graph or nothing", ("", "eager", "cuda graph")),
