@@ -62,8 +62,9 @@ class Stated:
 
 def unsaid(module: ModuleType) -> dict[str, Assumed]:
     """What a paper leaves unsaid, by detail: the TOML file beside its module in `papers` or `models`, if any."""
-    file = Path(inspect.getfile(module)).with_suffix(".toml")
-    listed = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    own = getattr(module, "__file__", None)  # a notebook has none
+    file = Path(own).with_suffix(".toml") if own else None
+    listed = tomllib.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
     return {detail: Assumed(**choice) for detail, choice in listed.items()}
 
 

@@ -45,10 +45,11 @@ DOMAINS = {
 """The short names of which cross-domain pairs are made (`market-to-duke`), as results/reported.tsv writes them."""
 
 
-PROTOCOLS = _PLAIN | {
-    (name := f"{source}-to-{target}"): replace(rules, name=name, title=f"trained on {title}, tested on {rules.title}")
+_PAIRS = (
+    replace(rules, name=f"{source}-to-{target}", title=f"trained on {title}, tested on {rules.title}")
     for (source, (title, _)), (target, (_, rules)) in permutations(DOMAINS.items(), 2)
-}
+)
+PROTOCOLS = _PLAIN | {pair.name: pair for pair in _PAIRS}
 """All protocols by name; a cross-domain one has the rules of the data set that is tested."""
 
 
