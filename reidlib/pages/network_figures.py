@@ -66,16 +66,12 @@ def _whose(run: Run) -> str:
     """Whose weights `trained.load` takes, in words."""
     whose, source = trained.origin(run)
     if whose == trained.REPEAT:
-        here, there = map(_map_of, (source, run))
+        found = (one.record() for one in (source, run))
+        here, there = (one.metrics[run.protocol]["mAP"] if one else np.nan for one in found)
         return f"trained again from its settings, data and seed: mAP {here:.1f}, the record has {there:.1f}"
     if whose == trained.OTHER:
         return "weights of another training than the record's, with the same settings, data and seed"
     return "weights of the record's own training"
-
-
-def _map_of(run: Run) -> float:
-    record = run.record()
-    return record.metrics[run.protocol]["mAP"] if record else float("nan")
 
 
 def _with_code(message: str) -> Text:
@@ -150,14 +146,10 @@ def boxes(runs: Runs, n: int = 3, shift: float = 0.15) -> Images | None:
         drawn[role] = rendered([compose(place, seed, specs[path]) for path in chosen["path"]])
     frame = pd.concat([chosen.assign(role=role) for role in drawn]).sort_index(kind="stable").reset_index(drop=True)
     order = [(role, place) for place in range(len(chosen)) for role in drawn]
-    raw = np.stack([_resized(drawn[role].images[place].numpy(), size) for role, place in order])
+    files = (Image.fromarray(drawn[role].images[place].numpy()) for role, place in order)
+    raw = np.stack([np.asarray(file.resize(size[::-1], Image.Resampling.BILINEAR)) for file in files])  # `data.images`
     masks = torch.stack([drawn[role].parts[place] for role, place in order])
     return Images(frame, torch.from_numpy(raw).permute(0, 3, 1, 2).contiguous(), masks)
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `data.images` resizes files: H × W × 3 to `size`."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def images_of(runs: Runs, frame: pd.DataFrame) -> Images:
@@ -225,30 +217,17 @@ class Networks:
         looks: row: title: how to look at that row's network.
             looks = {"FMN": {"mask m": partial(heatmaps.output_map, name="m")}}
         """
-        make = {
-            (row, _title(title, untrained)): partial(self._half, row, seed, look, chosen, untrained)
-            for row, wanted in looks.items()
-            for title, look in wanted.items()
-        }
-        return {title: torch.from_numpy(map_).float() for title, map_ in self._arrays(make, chosen.mark, seed).items()}
+        kept = self._measured(_half, chosen, chosen.mark, looks, seed, untrained)
+        return {title: torch.from_numpy(map_).float() for title, map_ in kept.items()}
 
     def shares(
-        self,
-        chosen: Images,
-        looks: Mapping[str, Mapping[str, Look]],
-        seed: int = 0,
-        *,
-        untrained: bool = False,
+        self, chosen: Images, looks: Mapping[str, Mapping[str, Look]], seed: int = 0, *, untrained: bool = False
     ) -> dict[str, np.ndarray]:
         """Title: the shares of the parts (`part_shares.measure`) of the same maps; nothing for photographs."""
         if chosen.masks is None:
             return {}
-        make = {
-            (row, _title(title, untrained)): partial(self._shares, row, seed, look, chosen, untrained)
-            for row, wanted in looks.items()
-            for title, look in wanted.items()
-        }
-        return self._arrays(make, f"{chosen.mark} shares", seed)
+        measure = partial(part_shares.measure, masks=chosen.masks)
+        return self._measured(measure, chosen, f"{chosen.mark} shares", looks, seed, untrained)
 
     def ranked_list(
         self, row: str, chosen: pd.DataFrame, seed: int = 0, *, n: int = 10, part: str = ""
@@ -276,18 +255,26 @@ class Networks:
         first, *others = faults
         return lists, [_with_code(faults[first] + (f" (nor of {', '.join(others)})" if others else ""))]
 
-    def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
-        model = (self.untrained if untrained else self.model)(row, seed)
-        device = next(model.parameters()).device
-        return torch.cat([look(model, pixels.normalise(batch.to(device))) for batch in chosen.raw.split(BATCH)])
+    def _measured(
+        self,
+        measure: Callable[[Tensor], np.ndarray],
+        chosen: Images,
+        mark: str,
+        looks: Mapping[str, Mapping[str, Look]],
+        seed: int,
+        untrained: bool,
+    ) -> dict[str, np.ndarray]:
+        """Title: what is measured of the maps of these images. mark: names the images and what is measured."""
 
-    def _half(self, *asked) -> np.ndarray:
-        maps = self._of(*asked)
-        return (maps.half() if maps.abs().max() < HALF else maps).numpy()
+        def made(row: str, look: Look) -> np.ndarray:
+            model = (self.untrained if untrained else self.model)(row, seed)
+            device = next(model.parameters()).device
+            batches = (pixels.normalise(batch.to(device)) for batch in chosen.raw.split(BATCH))
+            return measure(torch.cat([look(model, batch) for batch in batches]))
 
-    def _shares(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> np.ndarray:
-        assert chosen.masks is not None, "photographs are not measured"
-        return part_shares.measure(self._of(row, seed, look, chosen, untrained), chosen.masks)
+        after = ",\nuntrained" if untrained else ""
+        asked = [(row, title, look) for row, wanted in looks.items() for title, look in wanted.items()]
+        return self._arrays({(row, title + after): partial(made, row, look) for row, title, look in asked}, mark, seed)
 
     def _arrays(
         self, make: Mapping[tuple[str, str], Callable[[], np.ndarray]], mark: str, seed: int
@@ -306,8 +293,9 @@ class Networks:
         return found
 
 
-def _title(title: str, untrained: bool) -> str:
-    return f"{title},\nuntrained" if untrained else title
+def _half(maps: Tensor) -> np.ndarray:
+    """In half precision, where that holds them."""
+    return (maps.half() if maps.abs().max() < HALF else maps).numpy()
 
 
 # --- networks of several tables ---------------------------------------------------------------------------------------

@@ -70,14 +70,14 @@ def summary(measured: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """
     lines = []
     for title, shares in measured.items():
+        differences = _differences(shares[..., 1], shares[..., 0])
         for part, values in zip(PARTS, shares.swapaxes(0, 1).astype(np.float64), strict=True):
             values = values[np.isfinite(values).all(1)]
-            if not len(values):
-                continue
-            area, energy, place = values.T
-            line = {"map": title, "part": part, "images": len(values), "area": area.mean(), "energy": energy.mean()}
-            line |= {"spread": energy.std(ddof=1) if len(values) > 1 else 0.0, "by_place": place.mean()}
-            lines.append(line | {"difference": _over_images(energy / 100, area / 100)})
+            if part in differences:
+                area, energy, place = values.T
+                line = {"map": title, "part": part, "images": len(values), "area": area.mean(), "energy": energy.mean()}
+                line |= {"spread": energy.std(ddof=1) if len(values) > 1 else 0.0, "by_place": place.mean()}
+                lines.append(line | {"difference": differences[part]})
     return pd.DataFrame(lines)
 
 
@@ -117,11 +117,8 @@ def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Tex
     if not measured:
         return _photographs()
     name = " ".join(title.split())
-    if other:
-        against, differences = " ".join(other.split()), _compared(measured[title], measured[other])
-    else:
-        frame = summary({title: measured[title]})
-        against, differences = "the share of the area", dict(zip(frame["part"], frame["difference"], strict=True))
+    against = " ".join(other.split()) or "the share of the area"
+    differences = _differences(measured[title][..., 1], measured[other][..., 1] if other else measured[title][..., 0])
     sides: dict[str, list[str]] = {"more": [], "less": [], "same": []}
     for part, found in differences.items():
         side = "same" if found.holds_zero else "more" if found.mean > 0 else "less"
@@ -133,22 +130,17 @@ def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Tex
     return Text(f"{name} against {against}: {'; '.join(words)}.")
 
 
-def _compared(first: np.ndarray, second: np.ndarray) -> dict[str, statistics.Interval]:
-    """Energy of one map − energy of another, part by part, over the images where both have one."""
+def _differences(first: np.ndarray, second: np.ndarray) -> dict[str, statistics.Interval]:
+    """first − second in percent (B × P each), part by part, paired over the images where both have a value; a single
+    image says nothing of others."""
     found = {}
-    for place, part in enumerate(PARTS):
-        pair = np.stack([first[:, place, 1], second[:, place, 1]]).astype(np.float64) / 100
-        pair = pair[:, np.isfinite(pair).all(0)]
-        if pair.shape[1]:
-            found[part] = _over_images(*pair)
+    for part, *pair in zip(PARTS, first.T, second.T, strict=True):
+        one, other = (values[np.isfinite(pair).all(0)].astype(np.float64) / 100 for values in pair)
+        if len(one) == 1:
+            found[part] = statistics.Interval(100 * float(one[0] - other[0]), np.inf, 1.0, 1)
+        elif len(one):
+            found[part] = statistics.difference([one], [other], np.arange(len(one)))
     return found
-
-
-def _over_images(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
-    """first − second, paired by image; a single image says nothing of others."""
-    if len(first) == 1:
-        return statistics.Interval(100 * float(first[0] - second[0]), np.inf, 1.0, 1)
-    return statistics.difference([first], [second], np.arange(len(first)))
 
 
 def _photographs() -> Text:
