@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reidlib import papers
+from reidlib import papers, paths
 from reidlib.data import cross_domain
 from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
@@ -174,6 +174,28 @@ def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, 
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
     caption = f"{runs.table.slug}: differences of mAP between rows"
     return table([*columns, "Δ mAP, here", "95 % interval"], lines, caption)
+
+
+def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]) -> TableView:
+    """Differences that the text prints, beside the same here with their paired intervals.
+
+    steps: (row, compared with, metric, name of the difference in the column `table` of results/reported.tsv). A drop is
+    printed there without its sign, its name ends in "(drop)". A name that is not there is a ReidError.
+    """
+    file = paths.home() / "results" / "reported.tsv"
+    frame = pd.read_csv(file, sep="\t", keep_default_na=False)
+    columns = [Column("row", "label"), Column("compared with", "label"), Column("metric", "label")]
+    columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote")]
+    lines = []
+    for row, other, metric, name in steps:
+        found = frame[(frame["paper"] == runs.table.paper) & (frame["table"] == name) & (frame["metric"] == metric)]
+        if len(found) != 1:
+            raise ReidError(f"{file}: {len(found)} lines of {name!r} with {metric}; name a difference that has one")
+        (printed,) = found.to_dict("records")
+        value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
+        here = difference_cells(paired(runs, row, other, metric))
+        lines.append([row, other, metric, number(value, sign=True), f"“{printed['quote']}”", *here])
+    return table([*columns, "Δ, here", "95 % interval"], lines, f"{runs.table.slug}: differences that the text prints")
 
 
 def difference_cells(found: Interval | None) -> list[Cell]:
@@ -373,8 +395,9 @@ def difference_of(first: Sequence[Run], second: Sequence[Run], name: str) -> Int
 
 def finished(runs: Runs, name: Name) -> list[Run]:
     """The finished runs of a row, one a seed."""
-    found = [run_of(runs, name, seed) for seed in seeds_of(runs)]
-    return [run for run in found if run is not None and run.state() == "finished"]
+    row = row_of(runs, name)
+    found = [run for run in runs.runs if run.row is row and run.state() == "finished"]
+    return sorted(found, key=lambda run: run.seed)
 
 
 def pooled(runs: Runs, name: Name) -> Interval:
@@ -396,17 +419,11 @@ def rows_of(runs: Runs) -> list[Row]:
 
 def row_of(runs: Runs, name: Name) -> Row | None:
     """The row of this name; None where the table does not retrain it."""
-    run = run_of(runs, name, runs.runs[0].seed)
-    return run.row if run else None
-
-
-def run_of(runs: Runs, name: Name, seed: int) -> Run | None:
-    """The run of a row from a seed; None where there is none."""
     label, variant = (name, None) if isinstance(name, str) else name
-    found = [run for run in runs.runs if run.row.label == label and run.seed == seed]
+    found = [row for row in rows_of(runs) if row.label == label]
     if variant is None and len(found) < 2:
         return found[0] if found else None
-    return next((run for run in found if run.row.variant == (variant or PUBLISHED)), None)
+    return next((row for row in found if row.variant == (variant or PUBLISHED)), None)
 
 
 def title(runs: Runs, name: Name) -> str:
@@ -418,10 +435,6 @@ def title(runs: Runs, name: Name) -> str:
 def title_of(runs: Runs, row: Row) -> str:
     several = len({run.row.variant for run in runs.runs}) > 1
     return f"{row.label} ({row.variant})" if several and row.variant != PUBLISHED else row.label
-
-
-def seeds_of(runs: Runs) -> list[int]:
-    return sorted({run.seed for run in runs.runs})
 
 
 def seeds_in_words(runs: Runs) -> str:
