@@ -301,57 +301,52 @@ def _half(maps: Tensor) -> np.ndarray:
 # --- networks of several tables ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class Gallery:
-    """Maps of networks of several tables on the same images, as far as they are there.
+    """Maps of networks of several tables on the images of the first n people, as far as they are there. Nothing is
+    trained.
+
+    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
+    as of `read_runs`.
 
     maps, untrained: title: B × h × w, of the trained networks and of the same before their training.
     shares:          title: the shares of the parts on all queries (`part_shares.measure`): of a map, then of the same
                      before the training.
-    runs:            whose networks were drawn. lacking: a line for each other one, with the command that makes it.
+    runs:            whose networks were drawn. lacking: a line for each that has neither maps beside its record nor
+                     weights in the cache, with the command that makes it.
     """
 
-    chosen: Images | None
-    maps: dict[str, Tensor]
-    untrained: dict[str, Tensor]
-    shares: dict[str, np.ndarray]
-    runs: tuple[Run, ...]
-    lacking: list[Text]
+    def __init__(self, looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> None:
+        self.maps: dict[str, Tensor] = {}
+        self.untrained: dict[str, Tensor] = {}
+        self.shares: dict[str, np.ndarray] = {}
+        self.runs: list[Run] = []
+        self.lacking: list[Text] = []
+        self._images: list[Images] = []
+        for name, (table, row, own) in looks.items():
+            runs = trained.select(read_runs(table, rows=[row], **asked), [row])
+            (run,) = runs.runs
+            if run.state() != "finished":
+                self.lacking.append(Text(f"{run.name}: not run yet; ", Code(shlex.join(run.command()))))
+                continue
+            networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
+            try:
+                for found, before in ((self.maps, False), (self.untrained, True)):
+                    for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
+                        found[f"{name},\n{title}"] = map_
+                    for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
+                        self.shares[f"{name}, {' '.join(title.split())}"] = share
+            except ReidError as fault:
+                self.lacking.append(_with_code(str(fault)))
+                continue
+            self.runs.append(run)
+            self._images.append(shown)
 
     def panel(self, *, untrained: bool = False) -> Figure | None:
         """The images side by side, a row for each map below them; None where there is no map."""
-        if self.chosen is None:
+        if not self._images:
             return None
-        maps = self.untrained if untrained else self.maps
-        return heatmaps.panel(self.chosen.raw, maps, self.chosen.labels, masks=self.chosen.masks, across=True)
-
-
-def gallery(looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> Gallery:
-    """The maps of networks of several tables on the first n people. Nothing is trained.
-
-    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
-    as of `read_runs`. What has neither maps beside its record nor weights in the cache is named in `lacking`.
-    """
-    chosen, drawn, lacking = None, [], []
-    maps, untrained, shares = {}, {}, {}
-    for name, (table, row, own) in looks.items():
-        runs = trained.select(read_runs(table, rows=[row], **asked), [row])
-        (run,) = runs.runs
-        if run.state() != "finished":
-            lacking.append(Text(f"{run.name}: not run yet; ", Code(shlex.join(run.command()))))
-            continue
-        networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
-        try:
-            for found, before in ((maps, False), (untrained, True)):
-                for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
-                    found[f"{name},\n{title}"] = map_
-                for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
-                    shares[f"{name}, {' '.join(title.split())}"] = share
-        except ReidError as fault:
-            lacking.append(_with_code(str(fault)))
-            continue
-        chosen, drawn = chosen or shown, [*drawn, run]
-    return Gallery(chosen, maps, untrained, shares, tuple(drawn), lacking)
+        chosen, maps = self._images[0], self.untrained if untrained else self.maps
+        return heatmaps.panel(chosen.raw, maps, chosen.labels, masks=chosen.masks, across=True)
 
 
 # --- what is kept beside a record -------------------------------------------------------------------------------------

@@ -88,19 +88,13 @@ def shares_table(measured: Mapping[str, np.ndarray]) -> Piece:
     frame = summary(measured)
     names = [part for part in PARTS if part in set(frame["part"])]
     first = frame.drop_duplicates("part").set_index("part")
+    cells = {}
+    for line in frame.to_dict("records"):
+        text, note = f"{number(line['energy'])} ± {number(line['spread'])}", f"by place {number(line['by_place'])}"
+        cells[line["map"], line["part"]] = Cell(text, note=note, grey=line["difference"].holds_zero)
     lines = [[AREA, *(number(first["area"][part]) for part in names)]]
-    for title, own in frame.groupby("map", sort=False):
-        cells: list[Cell | str] = [" ".join(str(title).split())]
-        found = own.set_index("part")
-        for part in names:
-            if part not in found.index:
-                cells.append("–")
-                continue
-            line = found.loc[part]
-            text = f"{number(line['energy'])} ± {number(line['spread'])}"
-            note = f"by place {number(line['by_place'])}"
-            cells.append(Cell(text, note=note, grey=line["difference"].holds_zero))
-        lines.append(cells)
+    for title in dict.fromkeys(frame["map"]):
+        lines.append([" ".join(title.split()), *(cells.get((title, part), "–") for part in names)])
     shown = ", ".join(f"{part} {first['images'][part]}" for part in names)
     below = (
         "Mean and standard deviation over the images that show the part; grey: cannot be told from the share of the "

@@ -308,7 +308,7 @@ def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
         name: (one.table.slug, one.row.label, LOOK[ROW]) for name, one in zip("ABC", (run, other, third), strict=True)
     }
     asked = dict(budget="smoke", source="stand-in", dataset="market1501", seeds=[0])
-    found = network_figures.gallery(looks, 2, **asked)
+    found = network_figures.Gallery(looks, 2, **asked)
     assert found.runs == (run,) and list(found.maps) == ["A,\nstage 1"]
     assert list(found.untrained) == ["A,\nstage 1,\nuntrained"]
     assert list(found.shares) == ["A, stage 1", "A, stage 1, untrained"]
@@ -317,7 +317,7 @@ def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
     assert first.startswith("fmn/table1 'FMN'") and first.endswith("--again") and "`" not in first
     assert "<code>reid train fmn/table1" in found.lacking[0].html()
     assert "hamr/table6 'Baseline'" in second and "not run yet; reid train hamr/table6" in second
-    nothing = network_figures.gallery({"C": looks["C"]}, 2, **asked)
+    nothing = network_figures.Gallery({"C": looks["C"]}, 2, **asked)
     assert nothing.panel() is None and nothing.panel(untrained=True) is None
 
 
