@@ -16,7 +16,7 @@ from reidlib.evaluation.calibration import Components, Share
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.formatting import change, number
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, table
-from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title_of
+from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title
 from reidlib.papers.standins import HEADLINES
 from reidlib.runs.run import Run, Runs, recorded_seeds
 
@@ -61,10 +61,10 @@ def _many(budget: str, source: str) -> Iterator[tuple[str, list[Run]]]:
                 continue
             runs = Runs(recorded_runs(slug, budget, dataset, source))
             for row in rows_of(runs):
-                made = finished(runs, (row.label, row.variant))
+                made = finished(runs, row)
                 if len(made) >= MANY and made[0].key not in seen:
                     seen.add(made[0].key)
-                    yield f"{slug}: {title_of(runs, row)}, {dataset}", made
+                    yield f"{slug}: {title(runs, row)}, {dataset}", made
 
 
 def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:

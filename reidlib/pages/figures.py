@@ -20,7 +20,7 @@ from matplotlib.transforms import blended_transform_factory
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
 from reidlib.pages.formatting import change
-from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title, title_of
+from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
@@ -137,13 +137,13 @@ def cmc(runs: Runs) -> Figure:
     """CMC at ranks 1 to 20 in percent, a line a row with a record; seeds pooled. All rows are tested on one gallery."""
     hits: dict[str, list[np.ndarray]] = {}
     for run, _ in runs.records():
-        hits.setdefault(title_of(runs, run.row), []).append(run.per_query("first_hit"))
+        hits.setdefault(title(runs, run.row), []).append(run.per_query("first_hit"))
     figure, axes = panel(6, 3.6)
     for colour, (label, found) in zip(sns.color_palette("colorblind", len(hits)), hits.items(), strict=True):
         share = (np.concatenate(found)[:, None] <= RANKS).mean(0)
         axes.plot(RANKS, 100 * share, ".-", color=colour, label=label)
-    title = f"here, {runs.runs[0].source} images"
-    axes.set(title=title, xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
+    axes.set(xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
+    axes.set_title(f"here, {runs.runs[0].source} images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if hits:
         axes.legend(fontsize=8.25, frameon=False, loc="lower right")

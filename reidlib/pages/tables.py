@@ -37,8 +37,8 @@ METRICS = {metric: PRINTED[metric] for metric in ("rank1", "rank5", "rank10", "m
 PAPER = "paper, real images"
 OWN_ROW = "Your own row: no part of the study, of its records or of its claims"
 PUBLISHED = "as-published"
-Name = str | tuple[str, str]
-"""A row: its label, or (label, variant)."""
+Name = str | tuple[str, str] | Row
+"""A row, its label, or (label, variant)."""
 
 
 # --- reported and reproduced ------------------------------------------------------------------------------------------
@@ -66,10 +66,10 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
         if own and row is own[0].row:
             lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
-        learned = not row or not did_not_learn(finished(runs, (label, row.variant)), known)
+        learned = not row or not did_not_learn(finished(runs, row), known)
         cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
-        notes += [f"{title_of(runs, row)}: {row.note}."] if row and row.note else []
-        lost += [] if learned or row is None else [title_of(runs, row)]
+        notes += [f"{title(runs, row)}: {row.note}."] if row and row.note else []
+        lost += [] if learned or row is None else [title(runs, row)]
         cells += [row.variant if row else ""] * several
         cells += [] if own_rows else _paper_cells(runs.table, label, row, reported, printed)
         part = frame[(frame["row"] == label) & (frame["variant"] == (row.variant if row else ""))]
@@ -79,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
             cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
         else:
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
-            cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
+            cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
         lines.append(cells)
     whose = "our numbers" if own_rows else "the paper's numbers and ours"
     caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}"
@@ -208,9 +208,10 @@ def difference_cells(found: Interval | None) -> list[Cell]:
 
 def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:
     """The printed mAP of a row as published; NaN for any other row, and where there is none."""
-    if "mAP" not in reported or not _is_published(runs, name):
+    row = row_of(runs, name)
+    if row is None or row.variant != PUBLISHED or "mAP" not in reported:
         return np.nan
-    return reported["mAP"].get(name if isinstance(name, str) else name[0], np.nan)
+    return reported["mAP"].get(row.label, np.nan)
 
 
 def _is_published(runs: Runs, name: Name) -> bool:
@@ -276,7 +277,7 @@ def repeats(runs: Runs) -> Piece:
     names = [in_record(runs.table, metric) for metric in METRICS]
     lines: list[list[Any]] = []
     for run, *records in pairs:
-        label, scores = title_of(runs, run.row), [record.metrics[run.protocol] for record in records]
+        label, scores = title(runs, run.row), [record.metrics[run.protocol] for record in records]
         for name, record, found in zip(("committed record", "this machine"), records, scores, strict=True):
             speed = [record.device, f"{record.images_per_second:.0f}", record.seconds / 60]
             lines.append([label, name, *(found[metric] for metric in names), *speed])
@@ -314,7 +315,7 @@ def recipe(runs: Runs) -> TableView:
             key = (value.name, *value.cells()[1:])
             if value.kind != declared.DEFAULT and not is_above and key not in known:
                 known.add(key)
-                lines.append([f"{field} ({title_of(runs, row)})" if row else field, *key[1:]])
+                lines.append([f"{field} ({title(runs, row)})" if row else field, *key[1:]])
     kinds = {"recipe": "label", "value here": "text", "source": "text", "where or why": "reason"}
     return table(kinds, lines, f"{own.slug}: recipe at budget {budget}")
 
@@ -329,7 +330,7 @@ def provenance(runs: Runs) -> Page:
     shared = {name: found[0] for name, found in facts.items() if len(set(found)) == 1}
     differ = {name: found for name, found in facts.items() if name not in shared}
     lines = [
-        [title_of(runs, run.row), run.seed, run.key, *(found[place] for found in differ.values()), record.seconds / 60]
+        [title(runs, run.row), run.seed, run.key, *(found[place] for found in differ.values()), record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]
         for place, (run, record) in enumerate(made)
     ]
@@ -396,7 +397,7 @@ def difference_of(first: Sequence[Run], second: Sequence[Run], name: str) -> Int
 def finished(runs: Runs, name: Name) -> list[Run]:
     """The finished runs of a row, one a seed."""
     row = row_of(runs, name)
-    found = [run for run in runs.runs if run.row is row and run.state() == "finished"]
+    found = [run for run in runs.runs if run.row == row and run.state() == "finished"]
     return sorted(found, key=lambda run: run.seed)
 
 
@@ -419,6 +420,8 @@ def rows_of(runs: Runs) -> list[Row]:
 
 def row_of(runs: Runs, name: Name) -> Row | None:
     """The row of this name; None where the table does not retrain it."""
+    if isinstance(name, Row):
+        return name
     label, variant = (name, None) if isinstance(name, str) else name
     found = [row for row in rows_of(runs) if row.label == label]
     if variant is None and len(found) < 2:
@@ -428,11 +431,8 @@ def row_of(runs: Runs, name: Name) -> Row | None:
 
 def title(runs: Runs, name: Name) -> str:
     """A row as figures and lists call it: its label, with its variant where the table has several."""
-    row = row_of(runs, name)
-    return title_of(runs, row) if row else (name if isinstance(name, str) else name[0])
-
-
-def title_of(runs: Runs, row: Row) -> str:
+    if (row := row_of(runs, name)) is None:
+        return name[0] if isinstance(name, tuple) else str(name)
     several = len({run.row.variant for run in runs.runs}) > 1
     return f"{row.label} ({row.variant})" if several and row.variant != PUBLISHED else row.label
 
