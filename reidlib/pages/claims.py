@@ -19,22 +19,12 @@ from reidlib.evaluation.statistics import Interval
 from reidlib.pages import tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
 from reidlib.pages.render import Code, Page, Piece, Strong, TableView, Text, bullets, heading, table
-from reidlib.pages.tables import (
-    DID_NOT_LEARN,
-    NOT_RUN,
-    did_not_learn,
-    difference_of,
-    finished,
-    floors,
-    recorded_runs,
-    stored,
-)
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
 from reidlib.runs.run import Run, Runs
 from reidlib.spec import Claim
 
-VERDICTS = (*statistics.VERDICTS, NOT_RUN)
+VERDICTS = (*statistics.VERDICTS, tables.NOT_RUN)
 """The columns of the count, in their order."""
 
 TESTED = VERDICTS[:3]
@@ -74,7 +64,7 @@ class Decision:
         said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
         said += ["the two began from different weights"] if began_apart(self.better, self.worse) else []
         control = f"its control, {standins.effect(self.claim.control)},"
-        if self.control == NOT_RUN:
+        if self.control == tables.NOT_RUN:
             said.append(f"{control} has no record on these images")
         elif self.control not in ("", "supported"):
             why = "" if self.control == "not distinguishable" else f" ({self.control})"
@@ -114,7 +104,7 @@ def decisions(paper: str, *, budget: str, source: str = "stand-in") -> list[Deci
 
 def _recorded(slug: str, dataset: str, budget: str, source: str) -> Runs | None:
     """The runs of a table from all seeds that have a record; None where the table does not have the budget."""
-    return Runs(recorded_runs(slug, budget, dataset, source)) if budget in papers.table(slug).budgets else None
+    return Runs(tables.recorded_runs(slug, budget, dataset, source)) if budget in papers.table(slug).budgets else None
 
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
@@ -123,8 +113,8 @@ def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
 
     def lost(side: Sequence[Run]) -> bool:
         if (place := side[0].dataset) not in known:
-            known[place] = floors(side[0])
-        return did_not_learn(side, known[place])
+            known[place] = tables.floors(side[0])
+        return tables.did_not_learn(side, known[place])
 
     found = [_compared(claim, dataset, runs, lost) for claim, dataset, runs in asked]
     tested = {place: one.here for place, one in enumerate(found) if one.here and one.verdict in TESTED}
@@ -136,15 +126,15 @@ def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
 def _compared(claim: Claim, dataset: str, runs: Runs | None, lost: Callable[[Sequence[Run]], bool]) -> Decision:
     """Its difference and its verdict before the correction. lost: whether a row did not learn."""
     if runs is None:
-        return Decision(claim, dataset, statistics.verdict(None) if claim.untestable else NOT_RUN)
+        return Decision(claim, dataset, statistics.verdict(None) if claim.untestable else tables.NOT_RUN)
     if claim.untestable or not {claim.better, claim.worse} <= {run.row.label for run in runs.runs}:
         return Decision(claim, dataset, statistics.verdict(None))
-    better, worse = (tuple(finished(runs, label)) for label in (claim.better, claim.worse))
-    here = difference_of(better, worse, stored(runs, claim.metric))
+    better, worse = (tuple(tables.finished(runs, label)) for label in (claim.better, claim.worse))
+    here = tables.difference_of(better, worse, tables.stored(runs, claim.metric))
     if here is None:
-        return Decision(claim, dataset, NOT_RUN, better=better, worse=worse)
+        return Decision(claim, dataset, tables.NOT_RUN, better=better, worse=worse)
     if lost(better) or lost(worse):
-        said = DID_NOT_LEARN
+        said = tables.DID_NOT_LEARN
     else:
         said = statistics.verdict(None if began_apart(better, worse) else here)
     return Decision(claim, dataset, said, here, better=better, worse=worse)
@@ -170,7 +160,7 @@ def _with_controls(found: Sequence[Decision], budget: str, source: str) -> list[
     rest = {one.dataset for one in found if one.claim.control and one.here}
     seen = {dataset: _controls(dataset, budget, source) for dataset in rest}
     return [
-        replace(one, control=seen[one.dataset].get(one.claim.control, NOT_RUN))
+        replace(one, control=seen[one.dataset].get(one.claim.control, tables.NOT_RUN))
         if one.claim.control and one.here
         else one
         for one in found
