@@ -169,7 +169,7 @@ def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, 
     for row, other in steps:
         apart = printed_map(runs, reported, row) - printed_map(runs, reported, other)
         printed: str = number(apart, sign=True)
-        if runs.table.numbers_lost and all(_is_published(runs, name) for name in (row, other)):
+        if runs.table.numbers_lost and all(_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
     caption = f"{runs.table.slug}: differences of mAP between rows"
@@ -208,14 +208,13 @@ def difference_cells(found: Interval | None) -> list[Cell]:
 
 def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:
     """The printed mAP of a row as published; NaN for any other row, and where there is none."""
+    row = _published(runs, name)
+    return reported["mAP"].get(row.label, np.nan) if row and "mAP" in reported else np.nan
+
+
+def _published(runs: Runs, name: Name) -> Row | None:
     row = row_of(runs, name)
-    if row is None or row.variant != PUBLISHED or "mAP" not in reported:
-        return np.nan
-    return reported["mAP"].get(row.label, np.nan)
-
-
-def _is_published(runs: Runs, name: Name) -> bool:
-    return (row := row_of(runs, name)) is not None and row.variant == PUBLISHED
+    return row if row and row.variant == PUBLISHED else None
 
 
 # --- what has learned -------------------------------------------------------------------------------------------------
