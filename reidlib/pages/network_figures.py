@@ -319,7 +319,7 @@ class Gallery:
         self.maps: dict[str, Tensor] = {}
         self.untrained: dict[str, Tensor] = {}
         self.shares: dict[str, np.ndarray] = {}
-        self.runs: list[Run] = []
+        self.runs: tuple[Run, ...] = ()
         self.lacking: list[Text] = []
         self._images: list[Images] = []
         for name, (table, row, own) in looks.items():
@@ -338,7 +338,7 @@ class Gallery:
             except ReidError as fault:
                 self.lacking.append(_with_code(str(fault)))
                 continue
-            self.runs.append(run)
+            self.runs = (*self.runs, run)
             self._images.append(shown)
 
     def panel(self, *, untrained: bool = False) -> Figure | None:
