@@ -54,10 +54,10 @@ Look = Callable[[nn.Module, Tensor], Tensor]
 
 def weights(runs: Runs) -> Fragment:
     """Whose weights were drawn, a line for each network of which a figure has drawn anything."""
-    drawn = [(run, kept) for run in runs.runs if (kept := _kept(run))]
     items = [
-        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {kept['whose']}")
-        for run, kept in drawn
+        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {whose}")
+        for run in runs.runs
+        for whose in dict.fromkeys(records.origins(_kept(run)).values())
     ]
     return bullets(items, "The networks that were drawn:")
 
@@ -287,8 +287,8 @@ class Networks:
             kept = _kept(run)
             if any(name not in kept for name in names.values()):
                 self.model(row, seed)
-                kept = _kept(run, of=_whose(run))
-                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in kept})
+                same = {name for name, whose in records.origins(kept).items() if whose == _whose(run)}
+                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in same})
             found |= {title: kept[name] for title, name in names.items()}
         return found
 
@@ -352,19 +352,19 @@ class Gallery:
 # --- what is kept beside a record -------------------------------------------------------------------------------------
 
 
-def _kept(run: Run, of: str = "") -> dict[str, np.ndarray]:
-    """The arrays by name; none where nothing is kept of this record, or (of) nothing of these weights."""
+def _kept(run: Run) -> dict[str, np.ndarray]:
+    """The arrays by name; none where nothing is kept of this record."""
     record = run.record()
-    kept = records.read_maps(run.record_file, record) if record else {}
-    return kept if not of or (kept and str(kept["whose"]) == of) else {}
+    return records.read_maps(run.record_file, record) if record else {}
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds arrays to those beside the record (of other weights: in their place); returns all that is there then."""
-    record, whose = run.record(), _whose(run)
+    """Adds arrays to those beside the record, with the weights that they were drawn from; returns all that is there."""
+    record = run.record()
     assert record is not None, "weights come with a finished record"
-    whole = {**_kept(run, of=whose), **arrays, "whose": np.array(whose)}
-    return records.write_maps(run.record_file, record, whole)
+    whose = np.array(_whose(run))
+    own = {f"{name}{records.WHOSE}": whose for name in arrays}
+    return records.write_maps(run.record_file, record, {"whose": whose, **_kept(run), **arrays, **own})
 
 
 # --- ranked lists -----------------------------------------------------------------------------------------------------
