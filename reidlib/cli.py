@@ -15,14 +15,14 @@ import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reidlib import paths
+from reidlib.book.kernel import termination_raises
 from reidlib.spec import ReidError, check_choice, printable
 
 if TYPE_CHECKING:
@@ -490,7 +490,7 @@ def main(line: list[str] | None = None) -> int:
         top.error(f"argument {empty[0]!r} is empty; give it a value, or leave it out")
     given = top.parse_args(words)
     try:
-        with _signals():
+        with termination_raises():
             needed = given.command in CHECKOUT or (given.command == "list" and paths.checkout())
             if needed and not (paths.home() / "notebooks").is_dir():
                 raise ReidError(f"{paths.home()} is no checkout of this study: set REID_HOME to the folder of one")
@@ -499,9 +499,9 @@ def main(line: list[str] | None = None) -> int:
     except ReidError as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.status
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
         print("stopped; the next call goes on from the last checkpoint", file=sys.stderr)
-        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+        return stop.args[0] if stop.args else 128 + signal.SIGINT
     except (MemoryError, RuntimeError) as fault:
         if isinstance(fault, RuntimeError) and "allocate memory" not in str(fault):  # torch says it so
             raise
@@ -520,22 +520,6 @@ def main(line: list[str] | None = None) -> int:
             print(f"error: the output cannot be written ({fault.strerror})", file=sys.stderr)
         return 1
     return 0
-
-
-@contextmanager
-def _signals() -> Generator[None]:
-    """Has SIGTERM, and SIGHUP unless nohup ignores it, end the command like Ctrl-C, which stops what it has started."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    ours = [signal.SIGTERM, signal.SIGHUP] if threading.current_thread() is threading.main_thread() else []
-    before = {number: signal.signal(number, stop) for number in ours if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,9 @@ def execute(source: Path, target: Path, parameters: dict[str, Any], *, cwd: Path
 
 @contextmanager
 def termination_raises() -> Generator[None]:
-    """SIGTERM and SIGHUP raise SystemExit inside this block, so that the kernel is ended before this process is. A
-    handler that the program has installed itself stays. Python allows handlers only in the main thread."""
+    """SIGTERM and SIGHUP raise SystemExit inside this block, so that what a process has started ends before itself. A
+    handler that the program has installed stays, and so does nohup's. Python allows handlers only in the main thread.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

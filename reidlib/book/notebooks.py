@@ -220,18 +220,11 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 def check_parameters(file: Path, given: dict[str, Any]) -> None:
     """Raises ReidError unless the notebook has one parameters cell that knows all given names and reads its own."""
-    cells = _read(file)["cells"]
-    tagged = [cell for cell in cells if "parameters" in _tags(cell)]
-    if len(tagged) != 1:
-        raise ReidError(f"{file}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
-    known = []
-    for statement in _parsed(file, tagged[0]["source"]):
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
-        known.append(statement.targets[0].id)
+    known = _defaults(file)
     if unknown := sorted(set(given) - set(known)):
         raise ReidError(f"{file}: unknown parameter {unknown[0]!r}; its parameters are {', '.join(known)}")
-    others = "\n".join(cell["source"] for cell in cells if cell["cell_type"] == "code" and cell is not tagged[0])
+    cells = [cell for cell in _read(file)["cells"] if cell["cell_type"] == "code" and "parameters" not in _tags(cell)]
+    others = "\n".join(cell["source"] for cell in cells)
     read = {node.id for top in _parsed(file, others) for node in ast.walk(top) if isinstance(node, ast.Name)}
     if unread := [name for name in known if name not in read]:
         raise ReidError(f"{file}: parameter {unread[0]!r} is never read; remove it or use it")
@@ -243,15 +236,19 @@ def with_defaults(slug: str, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _defaults(file: Path) -> dict[str, Any]:
-    """The values in the parameters cell of a notebook that `check_parameters` accepts."""
-    tagged = [cell["source"] for cell in _read(file)["cells"] if "parameters" in _tags(cell)]
-    if not tagged:
-        raise ReidError(f"{file}: 0 cells are tagged 'parameters'; tag exactly one")
-    assignments = [node for node in _parsed(file, tagged[0]) if isinstance(node, ast.Assign)]
-    try:
-        return {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assignments}
-    except (ValueError, TypeError) as error:
-        raise ReidError(f"{file}: parameters cell: {error}; write plain values") from None
+    """The names and values of a notebook's parameters. Raises ReidError unless one cell has them, and nothing else."""
+    tagged = [cell for cell in _read(file)["cells"] if "parameters" in _tags(cell)]
+    if len(tagged) != 1:
+        raise ReidError(f"{file}: {len(tagged)} cells are tagged 'parameters'; tag exactly one")
+    found = {}
+    for statement in _parsed(file, tagged[0]["source"]):
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            raise ReidError(f"{file}: parameters cell, line {statement.lineno}: write one plain assignment a line")
+        try:
+            found[statement.targets[0].id] = ast.literal_eval(statement.value)
+        except (ValueError, TypeError) as error:
+            raise ReidError(f"{file}: parameters cell: {error}; write plain values") from None
+    return found
 
 
 def _parsed(file: Path, source: str) -> list[ast.stmt]:

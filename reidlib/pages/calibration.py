@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -17,7 +16,7 @@ from reidlib.evaluation.calibration import Components, Share
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.formatting import change, number
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, table
-from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title_of
+from reidlib.pages.tables import PUBLISHED, finished, recorded_runs, rows_of, stored, title
 from reidlib.papers.standins import HEADLINES
 from reidlib.runs.run import Run, Runs, recorded_seeds
 
@@ -28,39 +27,33 @@ SEEDS = (1, 2, 3, 5, 10)
 PLANTED = (1.0, 2.0, 3.0, 5.0)
 """Seeds a side, and true differences in points, that are simulated."""
 
-
-@dataclass(frozen=True)
-class Pair:
-    """Two rows of a headline table, with at least two seeds each, and what varies between their runs."""
-
-    name: str
-    own: Components
+PARTS = ("seed", "person", "together")
+"""What varies, in the order of `Components`."""
 
 
-def pairs(budget: str, source: str = "stand-in") -> list[Pair]:
-    """Each row as published of the headline tables and the one before it, on the table's first data set, where both
-    have at least two seeds."""
-    found = []
+def pairs(budget: str, source: str = "stand-in") -> dict[str, Components]:
+    """What varies between the runs of each row as published of the headline tables and of the one before it, on the
+    table's first data set, where both have at least two seeds."""
+    found = {}
     for slug in HEADLINES:
         runs = Runs(recorded_runs(slug, budget, papers.table(slug).datasets[0], source))
         labels = [row.label for row in rows_of(runs) if row.variant == PUBLISHED]
         for before, label in pairwise(labels):
             first, second = finished(runs, label), finished(runs, before)
             if min(len(first), len(second)) > 1:
-                own = calibration.components(_values(runs, first), _values(runs, second), first[0].identities())
-                found.append(Pair(f"{slug}: {label} against {before}", own))
+                own = calibration.components(_values(first), _values(second), first[0].identities())
+                found[f"{slug}: {label} against {before}"] = own
     return found
 
 
-def together(found: list[Pair]) -> Components:
+def together(found: Collection[Components]) -> Components:
     """The components of all pairs in one: the root of the mean variance."""
-    own = [pair.own for pair in found]
-    roots = [float(np.mean([getattr(one, name) ** 2 for one in own]) ** 0.5) for name in ("seed", "person", "together")]
-    return Components(*roots, round(float(np.mean([one.persons for one in own]))))
+    roots = [float(np.mean([getattr(one, part) ** 2 for one in found]) ** 0.5) for part in PARTS]
+    return Components(*roots, round(float(np.mean([one.persons for one in found]))))
 
 
-def _many(budget: str, source: str) -> Iterator[tuple[str, Runs, list[Run]]]:
-    """Every configuration with `MANY` finished seeds or more: its name, its table, and these runs."""
+def _many(budget: str, source: str) -> Iterator[tuple[str, list[Run]]]:
+    """Every configuration with `MANY` finished seeds or more: its name and these runs."""
     seen = set()  # a row can stand in several tables
     for slug, own in sorted(papers.tables().items(), key=lambda item: item[0] not in HEADLINES):
         for dataset in own.datasets if budget in own.budgets else ():
@@ -68,31 +61,30 @@ def _many(budget: str, source: str) -> Iterator[tuple[str, Runs, list[Run]]]:
                 continue
             runs = Runs(recorded_runs(slug, budget, dataset, source))
             for row in rows_of(runs):
-                made = finished(runs, (row.label, row.variant))
+                made = finished(runs, row)
                 if len(made) >= MANY and made[0].key not in seen:
                     seen.add(made[0].key)
-                    yield f"{slug}: {title_of(runs, row)}, {dataset}", runs, made
+                    yield f"{slug}: {title(runs, row)}, {dataset}", made
 
 
 def splits(budget: str, source: str = "stand-in") -> Iterator[tuple[str, int, int, Share]]:
     """Of each of these configurations its name, its seeds, seeds a side, and how often two groups of these seeds are
     called different."""
-    for name, runs, made in _many(budget, source):
+    for name, made in _many(budget, source):
         for side in (side for side in SEEDS if 2 * side < len(made)):
-            yield name, len(made), side, calibration.splits(_values(runs, made), made[0].identities(), side)
+            yield name, len(made), side, calibration.splits(_values(made), made[0].identities(), side)
 
 
 def devices(budget: str, source: str = "stand-in") -> Iterator[tuple[str, str, str, Interval]]:
     """Of each of these configurations that has seeds enough on two kinds of device: its name, the kinds, the seeds on
     either, and the difference between the kinds."""
-    for name, runs, made in _many(budget, source):
-        kinds = {run.key: record.device_kind for run, record in runs.records()}
+    for name, made in _many(budget, source):
         sides: dict[str, list[Run]] = {}
-        for run in made:
-            sides.setdefault(kinds[run.key], []).append(run)
+        for run, record in Runs(tuple(made)).records():
+            sides.setdefault(record.device_kind, []).append(run)
         enough = [(kind, side) for kind, side in sorted(sides.items()) if len(side) >= statistics.FEWEST_SEEDS]
         for (one, first), (other, second) in combinations(enough, 2):
-            found = statistics.difference(_values(runs, first), _values(runs, second), made[0].identities())
+            found = statistics.difference(_values(first), _values(second), made[0].identities())
             yield name, f"{one} against {other}", f"{len(first)}/{len(second)}", found
 
 
@@ -100,7 +92,7 @@ def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) 
     """What varies between runs, false positives and power by seeds a side, and all splits; or what they lack."""
     shown: list[Piece] = []
     if found := pairs(budget, source):
-        shown += [_components(found), _simulated(together(found), draws)]
+        shown += [_components(found), _simulated(together(found.values()), draws)]
     else:
         shown.append(Text("What varies between seeds is not known yet: no headline table has two rows with two seeds."))
     lines = [[name, many, side, _share(answer)] for name, many, side, answer in splits(budget, source)]
@@ -115,10 +107,9 @@ def page(budget: str, source: str = "stand-in", draws: int = calibration.DRAWS) 
     return Page(shown)
 
 
-def _components(found: list[Pair]) -> TableView:
+def _components(found: Mapping[str, Components]) -> TableView:
     columns = ["rows", "seeds", "persons", "seed with person"]
-    parts = ("seed", "person", "together")
-    lines = [[pair.name, *(number(100 * getattr(pair.own, part)) for part in parts)] for pair in found]
+    lines = [[name, *(number(100 * getattr(own, part)) for part in PARTS)] for name, own in found.items()]
     return table(columns, lines, "What varies: standard deviations of AP between seeds, persons, and both, in points")
 
 
@@ -136,5 +127,5 @@ def _share(answer: Share) -> Cell:
     return Cell(f"{number(answer.found)} ± {answer.error:.1f}")
 
 
-def _values(runs: Runs, made: list[Run]) -> list[np.ndarray]:
-    return [run.per_query(stored(runs, "mAP")) for run in made]
+def _values(made: list[Run]) -> list[np.ndarray]:
+    return [run.per_query(stored(Runs(tuple(made)), "mAP")) for run in made]

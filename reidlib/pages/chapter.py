@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from reidlib.pages import banners, claims, declared, figures, progress, tables
 from reidlib.pages.claims import Decision
 from reidlib.pages.formatting import plural
-from reidlib.pages.render import Code, Folded, Page, Piece, TableView, Text
+from reidlib.pages.render import Code, Page, Piece, TableView, Text
 from reidlib.pages.tables import PUBLISHED, Name
 from reidlib.runs.batch import duration
 from reidlib.runs.own import choices
@@ -91,15 +91,15 @@ class Chapter:
         """How far this budget is from the paper's recipe, and what a verdict at it is worth."""
         return Page([_training(self.runs), _worth(self.runs)])
 
-    def sources(self) -> Folded:
+    def sources(self) -> Page:
         """The record behind each number, repeats on this machine, and the recipe with its reasons; folded."""
         repeats = [tables.repeats(self.runs)] if self.runs.repeated() else []
         others = Text("What the paper leaves open, and what was built instead: the page “Deviations”.")
         pieces = [*tables.provenance(self.runs).pieces, *repeats, tables.recipe(self.runs), others]
-        return Folded("Where each number comes from: records, machine, recipe", pieces)
+        return Page(pieces, "Where each number comes from: records, machine, recipe")
 
 
-def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **place: Any) -> Folded:
+def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **place: Any) -> Page:
     """What executing a notebook will take, as far as it is training. place: budget, dataset, source and rows."""
     runs = runs_of(f"{paper}/{table}", seeds=seeds, **place)
     missing = [run for run in runs if not run.is_made()]
@@ -110,7 +110,7 @@ def time_needed(paper: str, table: str, *, seeds: Sequence[int], train: bool, **
     each = ([run for run in runs if run.row is row] for row in tables.rows_of(Runs(tuple(runs))))
     longest = max(each, key=lambda of_row: progress.seconds(of_row, progress.PLACES["core"]))
     words += f" A row of your own, from {plural(len(seeds), 'seed')}, takes up to {_times(longest)}."
-    return Folded("How long it takes", [Text(words)])
+    return Page([Text(words)], "How long it takes")
 
 
 def _times(runs: Sequence[Run]) -> str:

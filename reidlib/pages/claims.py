@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 from reidlib import papers
@@ -17,23 +18,13 @@ from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
-from reidlib.pages.render import Code, Folded, Page, Piece, Strong, TableView, Text, bullets, heading, table
-from reidlib.pages.tables import (
-    DID_NOT_LEARN,
-    NOT_RUN,
-    did_not_learn,
-    difference_of,
-    finished,
-    floors,
-    recorded_runs,
-    stored,
-)
+from reidlib.pages.render import Code, Page, Piece, Strong, TableView, Text, bullets, heading, table
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
 from reidlib.runs.run import Run, Runs
-from reidlib.spec import Claim, Table
+from reidlib.spec import Claim
 
-VERDICTS = (*statistics.VERDICTS, NOT_RUN)
+VERDICTS = (*statistics.VERDICTS, tables.NOT_RUN)
 """The columns of the count, in their order."""
 
 TESTED = VERDICTS[:3]
@@ -73,7 +64,7 @@ class Decision:
         said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
         said += ["the two began from different weights"] if began_apart(self.better, self.worse) else []
         control = f"its control, {standins.effect(self.claim.control)},"
-        if self.control == NOT_RUN:
+        if self.control == tables.NOT_RUN:
             said.append(f"{control} has no record on these images")
         elif self.control not in ("", "supported"):
             why = "" if self.control == "not distinguishable" else f" ({self.control})"
@@ -102,23 +93,18 @@ class Decision:
 
 def decisions(paper: str, *, budget: str, source: str = "stand-in") -> list[Decision]:
     """Every claim of a paper on every data set of its table, claim by claim, decided from all records there are."""
-    asked: list[tuple[Claim, str, Runs | None]] = []
-    read: dict[tuple[str, str], Runs | None] = {}
+    read = cache(partial(_recorded, budget=budget, source=source))
+    asked = []
     for claim in papers.claims(paper):
         own = papers.table(f"{paper}/{claim.table}")
-        for dataset in own.datasets:
-            if not (claim.of(own.slug, dataset) and exists(dataset, source)):
-                continue
-            place = (own.slug, dataset)
-            if place not in read:
-                read[place] = _recorded(own, dataset, budget, source)
-            asked.append((claim, dataset, read[place]))
+        places = (one for one in own.datasets if claim.of(own.slug, one) and exists(one, source))
+        asked += [(claim, dataset, read(own.slug, dataset)) for dataset in places]
     return _with_controls(decide(asked), budget, source)
 
 
-def _recorded(own: Table, dataset: str, budget: str, source: str) -> Runs | None:
+def _recorded(slug: str, dataset: str, budget: str, source: str) -> Runs | None:
     """The runs of a table from all seeds that have a record; None where the table does not have the budget."""
-    return Runs(recorded_runs(own.slug, budget, dataset, source)) if budget in own.budgets else None
+    return Runs(tables.recorded_runs(slug, budget, dataset, source)) if budget in papers.table(slug).budgets else None
 
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
@@ -127,8 +113,8 @@ def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
 
     def lost(side: Sequence[Run]) -> bool:
         if (place := side[0].dataset) not in known:
-            known[place] = floors(side[0])
-        return did_not_learn(side, known[place])
+            known[place] = tables.floors(side[0])
+        return tables.did_not_learn(side, known[place])
 
     found = [_compared(claim, dataset, runs, lost) for claim, dataset, runs in asked]
     tested = {place: one.here for place, one in enumerate(found) if one.here and one.verdict in TESTED}
@@ -140,15 +126,15 @@ def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
 def _compared(claim: Claim, dataset: str, runs: Runs | None, lost: Callable[[Sequence[Run]], bool]) -> Decision:
     """Its difference and its verdict before the correction. lost: whether a row did not learn."""
     if runs is None:
-        return Decision(claim, dataset, statistics.verdict(None) if claim.untestable else NOT_RUN)
+        return Decision(claim, dataset, statistics.verdict(None) if claim.untestable else tables.NOT_RUN)
     if claim.untestable or not {claim.better, claim.worse} <= {run.row.label for run in runs.runs}:
         return Decision(claim, dataset, statistics.verdict(None))
-    better, worse = (tuple(finished(runs, label)) for label in (claim.better, claim.worse))
-    here = difference_of(better, worse, stored(runs, claim.metric))
+    better, worse = (tuple(tables.finished(runs, label)) for label in (claim.better, claim.worse))
+    here = tables.difference_of(better, worse, tables.stored(runs, claim.metric))
     if here is None:
-        return Decision(claim, dataset, NOT_RUN, better=better, worse=worse)
+        return Decision(claim, dataset, tables.NOT_RUN, better=better, worse=worse)
     if lost(better) or lost(worse):
-        said = DID_NOT_LEARN
+        said = tables.DID_NOT_LEARN
     else:
         said = statistics.verdict(None if began_apart(better, worse) else here)
     return Decision(claim, dataset, said, here, better=better, worse=worse)
@@ -174,7 +160,7 @@ def _with_controls(found: Sequence[Decision], budget: str, source: str) -> list[
     rest = {one.dataset for one in found if one.claim.control and one.here}
     seen = {dataset: _controls(dataset, budget, source) for dataset in rest}
     return [
-        replace(one, control=seen[one.dataset].get(one.claim.control, NOT_RUN))
+        replace(one, control=seen[one.dataset].get(one.claim.control, tables.NOT_RUN))
         if one.claim.control and one.here
         else one
         for one in found
@@ -186,8 +172,8 @@ def _controls(dataset: str, budget: str, source: str) -> dict[str, str]:
     images = cross_domain.PAIRS.get(dataset, ("", dataset))[1]
     found: dict[str, str] = {}
     for slug, steps in standins.EFFECTS.items():
-        own = papers.table(slug)
-        if images in own.datasets and exists(images, source) and (runs := _recorded(own, images, budget, source)):
+        known = images in papers.table(slug).datasets and exists(images, source)
+        if known and (runs := _recorded(slug, images, budget, source)):
             found |= {one.claim.better: one.verdict for one in effects(runs, steps)}
     return found
 
@@ -259,9 +245,9 @@ def view(found: Sequence[Decision]) -> Page:
     pieces = []
     if shown := [one for one in ordered if one.here]:
         summary = f"{plural(len(shown), 'claim')} with {'its' if len(shown) == 1 else 'their'} words and numbers"
-        pieces.append(Folded(summary, [bullets(list(map(_item, shown)), CORRECTED)]))
+        pieces.append(Page([bullets(list(map(_item, shown)), CORRECTED)], summary))
     if rest := [one for one in ordered if not one.here]:
-        pieces.append(Folded(_without(rest), [bullets(list(map(_item, rest)))]))
+        pieces.append(Page([bullets(list(map(_item, rest)))], _without(rest)))
     return Page(pieces)
 
 
@@ -334,7 +320,7 @@ def section(name: str, found: Sequence[Decision]) -> Page:
             sets.setdefault((*_asked(one), _words(one)), []).append(cuhk03.all_splits(one.dataset))
         lines = [[*said, ", ".join(dict.fromkeys(on)), quote] for (*said, quote), on in sets.items()]
         whole = table(asked | words, lines, f"{title}: claims without a difference")
-        pieces.append(Folded(_without(rest), [whole]))
+        pieces.append(Page([whole], _without(rest)))
     return Page(pieces)
 
 

@@ -29,7 +29,7 @@ from reidlib.pages.tables import DID_NOT_LEARN, PAPER, did_not_learn, difference
 from reidlib.papers import standins
 from reidlib.runs import estimates
 from reidlib.runs.records import Record
-from reidlib.runs.run import Run, reported_numbers
+from reidlib.runs.run import Run, Runs, reported_numbers
 from reidlib.spec import Settings
 from reidlib.training import cost
 
@@ -68,7 +68,7 @@ class Entry:
 
     @cached_property
     def made(self) -> list[tuple[Run, Record]]:
-        return _made(self.runs)
+        return Runs(self.runs).records()
 
     @property
     def trained(self) -> bool:
@@ -100,13 +100,9 @@ class Entry:
         return None if self.plain == self.runs else self._over(self.plain)
 
     def _over(self, others: tuple[Run, ...]) -> Interval | None:
-        held = [run for run, _ in _made(others)]
+        held = [run for run, _ in Runs(others).records()]
         lost = not (held and self.learned) or did_not_learn(held)
         return None if lost else difference_of([run for run, _ in self.made], held, "ap")
-
-
-def _made(runs: Sequence[Run]) -> list[tuple[Run, Record]]:
-    return [(run, record) for run in runs if (record := run.record()) and record.ok]
 
 
 def own_recipes(budget: str, dataset: str, source: str = "stand-in") -> list[Entry]:
@@ -206,7 +202,7 @@ def _gain(entry: Entry, found: Interval | None, held: tuple[Run, ...]) -> Cell:
         return Cell(number(found.mean, sign=True) if found.seeds < 2 else change(found), grey=grey)
     if not held or held == entry.runs:
         return Cell("–")
-    return Cell(DID_NOT_LEARN if entry.made and _made(held) else NOT_YET, state=True)
+    return Cell(DID_NOT_LEARN if entry.made and Runs(held).records() else NOT_YET, state=True)
 
 
 def _printed(entry: Entry) -> list[Any]:
@@ -300,7 +296,7 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
         for entry in systems:
             height = names.index(entry.name) + offset
             if (found := entry.gain) is None:
-                words = f"{recipe}: {DID_NOT_LEARN if entry.made and _made(entry.baseline) else NOT_YET}"
+                words = f"{recipe}: {DID_NOT_LEARN if entry.made and Runs(entry.baseline).records() else NOT_YET}"
                 axes.annotate(words, (0, height), (4, 0), **look)
                 continue
             right = found.mean

@@ -30,10 +30,10 @@ def names(root: Path) -> list[str]:
     return found
 
 
-def address(page: str, here: str = STUDY) -> str:
-    """The relative address of a page ("book/data") or a file ("_static/study.css"), for a page in the folder `here`."""
+def address(page: str) -> str:
+    """The address of a page ("book/data") or a file ("_static/study.css"), relative to the study's pages."""
     target = page if PurePosixPath(page).suffix else f"{page}.html"
-    return Path(os.path.relpath(target, here)).as_posix()
+    return Path(os.path.relpath(target, STUDY)).as_posix()
 
 
 def page_of(slug: str, known: Sequence[str], *, budget: str, source: str) -> str:

@@ -5,11 +5,10 @@ The only module of the pages that looks at `Stated` and `Assumed`.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -85,17 +84,6 @@ def read_fields(recipe: Recipe) -> list[str]:
     return [name for name in recipe.given() if name not in unread]
 
 
-def module_of(paper: str) -> ModuleType | None:
-    """The module of `reidlib.papers` with this name."""
-    name = f"reidlib.papers.{paper}"
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as fault:
-        if fault.name != name:
-            raise
-        return None
-
-
 def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
     """What is assumed about the networks of these tables, then about the paper's training, by detail. A detail of a
     network that another paper's module declares carries the name of its class."""
@@ -105,7 +93,8 @@ def assumptions(paper: str, tables: Iterable[Table]) -> dict[str, Value]:
         prefix = "" if model.__module__.rpartition(".")[2] == paper else f"{model.__name__}, "
         details = unsaid(sys.modules[model.__module__])
         found |= {f"{prefix}{name}": Value.of(f"{prefix}{name}", assumed) for name, assumed in details.items()}
-    training = unsaid(module) if (module := module_of(paper)) else {}
+    module = sys.modules.get(f"reidlib.papers.{paper}")
+    training = unsaid(module) if module else {}
     return found | {name: Value.of(name, assumed) for name, assumed in training.items()}
 
 
@@ -135,19 +124,19 @@ def settings(table: Table, budget: str) -> pd.DataFrame:
     base = _flat(table.settings(Row("base"), budget))
     rows = {}
     for row in table.rows:
-        own = _flat(table.settings(row, budget))
-        differing = [entry for entry in {**base, **own} if base.get(entry) != own.get(entry)]
         name = row.label if row.variant == "as-published" else f"{row.label} ({row.variant})"
-        rows[name] = {entry: _as_data(own[entry]) if entry in own else "–" for entry in differing}
-    changed = dict.fromkeys(name for line in rows.values() for name in line)
-    names = [*(name for name in base if name in changed), *(name for name in changed if name not in base)]
-    common = {name: _as_data(base[name]) if name in base else "–" for name in names}
-    lines = [{name: line.get(name, "") for name in names} for line in (common, *rows.values())]
+        rows[name] = _flat(table.settings(row, budget))
+    known = dict.fromkeys(chain(base, *rows.values()))
+    names = [name for name in known if any(own.get(name) != base.get(name) for own in rows.values())]
+    lines = [[_as_data(base, name) for name in names]]
+    for own in rows.values():
+        lines.append(["" if own.get(name) == base.get(name) else _as_data(own, name) for name in names])
     return pd.DataFrame(lines, index=["common settings", *rows], columns=names)
 
 
-def _as_data(value: Any) -> Any:
+def _as_data(own: Mapping[str, Any], name: str) -> Any:
     """A value in a DataFrame: a dictionary as text, for such a cell is cut where it is long."""
+    value = own.get(name, "–")
     return written(value) if isinstance(value, Mapping) else value
 
 

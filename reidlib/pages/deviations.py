@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
@@ -56,32 +57,22 @@ class Paper:
     """All that one paper's module declares: the lines of each table of the page, by kind."""
 
     name: str
-    lines: dict[str, list[list[str]]]
+    lines: dict[str, list[list[Any]]]
 
     @property
     def anchor(self) -> str:
         return f"deviations-{self.name}"
 
-    def of(self, kind: str, conflicts: pd.DataFrame) -> list[list[str]]:
-        """The lines of one kind; those of what the paper contradicts are made from its conflicts."""
-        if kind != "contradicted":
-            return self.lines[kind]
-        lines = []
-        for line in conflicts[conflicts["paper"] == self.name].to_dict("records"):
-            where = line["tables"].replace("recipe", "the recipe").replace(" table", ", table")
-            words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
-            lines.append([Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words])
-        return lines
-
-    def entry(self, kind: str, detail: str, conflicts: pd.DataFrame) -> tuple[str, str]:
+    def entry(self, kind: str, detail: str) -> tuple[str, str]:
         """(name, what is done here) of one entry.
 
         detail: the first cell of its line, or both first cells; of what the paper contradicts, the line of the text.
         Raises ReidError where there is no such entry. A budget that is not shown changes nothing.
         """
         if kind == "contradicted":
-            for line in conflicts[(conflicts["paper"] == self.name) & (conflicts["line"] == detail)].itertuples():
-                return f"{line.kind} ({detail})", f"{line.what} Here: {line.here}"
+            for where, what, words in self.lines[kind]:
+                if words.endswith(f"({detail})"):
+                    return f"{where.note} ({detail})", f"{what} {what.note}"
         found = [cells for cells in self.lines.get(kind, []) if detail in (cells[0], ", ".join(cells[:2]))]
         if kind == "budgets":
             changed = {budget: here for _, _, budget, here in reversed(found)}
@@ -93,8 +84,11 @@ class Paper:
         return found[0][0], found[0][1 if kind == ASSUMED else 2]
 
 
-def gather(module: ModuleType, budgets: Sequence[str] = ("small", "medium", "full")) -> Paper:
-    """What a module of `reidlib.papers` declares, with the changes of these budgets (tests have one of their own)."""
+def gather(module: ModuleType, conflicts: pd.DataFrame, budgets: Sequence[str] = ("small", "medium", "full")) -> Paper:
+    """What a module of `reidlib.papers` declares, with the changes of these budgets (tests have one of their own).
+
+    conflicts: results/conflicts.tsv.
+    """
     paper = module.__name__.rpartition(".")[2]
     tables = list({value.slug: value for value in vars(module).values() if isinstance(value, Table)}.values())
     met: dict[str, dict[tuple[str, ...], list[str]]] = {kind: {} for kind in KINDS}
@@ -128,11 +122,17 @@ def gather(module: ModuleType, budgets: Sequence[str] = ("small", "medium", "ful
                 said, here = Value.of(name, own.base.recipe.given()[name]), Value.of(name, changed)
                 source = f"{said.kind} ({said.why})" if said.kind == STATED else said.kind
                 add("budgets", own.name, name, written(said.value), source, budget, written(here.value), here.why)
-    return Paper(paper, _lines(met, [own.name for own in tables]))
+    lines = _lines(met, [own.name for own in tables])
+    for line in conflicts[conflicts["paper"] == paper].to_dict("records"):
+        where = line["tables"].replace("recipe", "the recipe").replace(" table", ", table")
+        words = (f"“{line['words']}” " if len(line["words"]) > 3 else "") + f"({line['line']})"
+        cells = [Cell(where, note=line["kind"]), Cell(line["what"], note=f"Here: {line['here']}"), words]
+        lines["contradicted"].append(cells)
+    return Paper(paper, lines)
 
 
-def _lines(met: dict[str, dict[tuple[str, ...], list[str]]], tables: Sequence[str]) -> dict[str, list[list[str]]]:
-    lines: dict[str, list[list[str]]] = {kind: [] for kind in met}
+def _lines(met: dict[str, dict[tuple[str, ...], list[str]]], tables: Sequence[str]) -> dict[str, list[list[Any]]]:
+    lines: dict[str, list[list[Any]]] = {kind: [] for kind in met}
     for kind in (STATED, ASSUMED):
         for entry, places in met[kind].items():
             changed = dict.fromkeys(line[3] for line in met["budgets"] if f"recipe: {line[0]}" == entry[0])
@@ -155,35 +155,30 @@ def _shortened(places: Sequence[str], tables: Sequence[str]) -> str:
     return "; ".join(place for place in places if place in whole or place.split(": ")[0] not in whole)
 
 
-def counts(papers: Sequence[Paper], conflicts: pd.DataFrame) -> TableView:
+def counts(papers: Sequence[Paper]) -> TableView:
     """How many entries each paper has of each kind, with a link to its section."""
     lines = []
     for paper in papers:
         link = Cell(paper_title(paper.name), address=f"#{paper.anchor}")
-        lines.append([link, *(len(paper.of(kind, conflicts)) for kind in KINDS)])
+        lines.append([link, *(len(paper.lines[kind]) for kind in KINDS)])
     return table(["paper", *(words.split(",")[0] for words in KINDS.values())], lines, "Entries by paper and kind")
 
 
-def first(paper: Paper, conflicts: pd.DataFrame, chosen: pd.DataFrame) -> list[list[str]]:
-    """The deviations of one paper that most likely change the result, in the order of `chosen`."""
-    lines = []
-    for line in chosen[chosen["paper"] == paper.name].itertuples():
-        name, here = paper.entry(line.kind, line.detail, conflicts)
-        lines.append([Cell(name, note=KINDS[line.kind].split(",")[0]), line.why, here])
-    return lines
+def section(paper: Paper, chosen: pd.DataFrame) -> Page:
+    """All of one paper: the deviations that most likely change the result, then a table a kind.
 
-
-def section(paper: Paper, conflicts: pd.DataFrame, chosen: pd.DataFrame) -> Page:
-    """All of one paper: the deviations chosen as the most important ones, then a table a kind.
-
-    conflicts, chosen: results/conflicts.tsv and results/deviations.tsv.
+    chosen: results/deviations.tsv.
     """
     shown: list[Piece] = [heading(paper_title(paper.name), paper.anchor)]
-    if lines := first(paper, conflicts, chosen):
-        shown.append(table(FIRST, lines, f"{paper_title(paper.name)}: largest expected effect first"))
+    first = []
+    for line in chosen[chosen["paper"] == paper.name].itertuples():
+        name, here = paper.entry(line.kind, line.detail)
+        first.append([Cell(name, note=KINDS[line.kind].split(",")[0]), line.why, here])
+    if first:
+        shown.append(table(FIRST, first, f"{paper_title(paper.name)}: largest expected effect first"))
     for kind, words in KINDS.items():
         title = f"{paper_title(paper.name)}: {words[0].lower()}{words[1:]}"
-        if lines := paper.of(kind, conflicts):
+        if lines := paper.lines[kind]:
             shown.append(table(COLUMNS[kind], lines, title))
         elif kind != "others":
             shown += [caption(title), Text(NONE.get(kind, "None."))]

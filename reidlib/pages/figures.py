@@ -26,6 +26,9 @@ from reidlib.runs.run import Runs
 DPI, PHOTOGRAPHS = 100, 200
 """Dots per inch of curves, and of photographs, which a screen of high resolution shows at twice its pixels."""
 
+RANKS = np.arange(1, 21)
+"""Of a CMC curve."""
+
 PHONE = 3.55
 """Inches: the width of a figure that a phone shows as a whole."""
 
@@ -127,6 +130,23 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         if axes.lines:
             axes.legend(fontsize=8.25, frameon=False)
     axes_[0].set_ylabel("training loss")
+    return finished(figure)
+
+
+def cmc(runs: Runs) -> Figure:
+    """CMC at ranks 1 to 20 in percent, a line a row with a record; seeds pooled. All rows are tested on one gallery."""
+    hits: dict[str, list[np.ndarray]] = {}
+    for run, _ in runs.records():
+        hits.setdefault(title(runs, run.row), []).append(run.per_query("first_hit"))
+    figure, axes = panel(6, 3.6)
+    for colour, (label, found) in zip(sns.color_palette("colorblind", len(hits)), hits.items(), strict=True):
+        share = (np.concatenate(found)[:, None] <= RANKS).mean(0)
+        axes.plot(RANKS, 100 * share, ".-", color=colour, label=label)
+    axes.set(xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
+    axes.set_title(f"here, {runs.runs[0].source} images")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if hits:
+        axes.legend(fontsize=8.25, frameon=False, loc="lower right")
     return finished(figure)
 
 

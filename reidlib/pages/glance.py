@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from reidlib import papers, paths
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import contents, figures, hours, progress
-from reidlib.pages.claims import NOT_TESTABLE, TESTED, UNDECIDED, Decision, decisions, seeds_a_side, signed
+from reidlib.pages.claims import NOT_TESTABLE, TESTED, UNDECIDED, Decision, decisions, plainly, seeds_a_side, signed
 from reidlib.pages.formatting import change, number, paper_title, plural
-from reidlib.pages.render import Banner, Card, Fragment, Link, Page, Piece, Strong, Text, buttons, cards, listing, tiles
+from reidlib.pages.render import Banner, Fragment, Link, Page, Piece, Strong, Text, buttons, cards, listing, tiles
 from reidlib.pages.tables import NOT_RUN, PAPER, PUBLISHED
 from reidlib.papers import standins
 from reidlib.runs.run import Runs, reported_numbers
@@ -64,6 +64,28 @@ def sentence(found: Sequence[Decision], source: str) -> Text:
     supported, contradicted, undecided = (said[word] for word in TESTED)
     words = f"{supported} are supported, {contradicted} contradicted, {undecided} undecided"
     return Text(before, Strong(words), ".", css="lead")
+
+
+def results(paper: str, found: Sequence[Decision], source: str) -> Text:
+    """Of the summary page of a paper: how many of its claims are decided, and how the claim of its final system against
+    its own baseline is."""
+    own = [one for one in found if one.claim.paper == paper]
+    said, images = verdicts(own), IMAGES[source]
+    if not (tested := sum(said[word] for word in TESTED)):
+        return Text(f"None of {plural(said.total(), 'claim')} has been decided on {images} yet.")
+    words = ", ".join(f"{said[word]} {plainly(word)}" for word in TESTED)
+    parts = [f"Of {plural(said.total(), 'claim')}, {tested} have been tested on {images}: ", Strong(words), "."]
+    main = headline(found, paper)
+    if main.here is not None:
+        rows = f" The whole system against its own baseline ({main.claim.better} against {main.claim.worse}): "
+        said_of_it = f"{change(main.here)} points of mAP, {plural(main.here.seeds, 'seed')} a side"
+        parts.append(f"{rows}{said_of_it}, {plainly(main.verdict)}.")
+    return Text(*parts)
+
+
+def glued(paper: str) -> dict[str, dict[str, str]]:
+    """Metadata of the output `results`, under whose name the summary page shows it by MyST-NB's directive `glue`."""
+    return {"scrapbook": {"name": f"{paper}-results"}}
 
 
 def counts(found: Sequence[Decision]) -> Fragment:
@@ -183,7 +205,8 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         own = len({other.claim for other in found if other.claim.paper == paper})
         body.append(Text(f"One of {plural(own, 'claim')} of this paper."))
         table = re.sub(r"(?=\d)", " ", one.claim.table.capitalize(), count=1)  # "table5" as "Table 5"
-        made.append(Card(name, picture, alt, body, Link(f"{name}, {table}", contents.address(page))))
+        link = Link(f"{name}, {table}", contents.address(page))
+        made.append(dict(title=name, picture=picture, alt=alt, body=body, link=link))
     return cards(made)
 
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from reidlib.data.table import DISTRACTOR
 from reidlib.pages.figures import PHOTOGRAPHS, SMOOTH, finished
-from reidlib.spec import ReidError
+from reidlib.spec import ReidError, check_choice
 from reidlib.standin.parts import FIGURE
 
 CHANNELS = ("mean", "energy")
@@ -290,8 +290,7 @@ def _over_channels(maps: Tensor, channels: str, name: str) -> Tensor:
         raise ReidError(f"{name} {_NOT_FINITE}")
     if maps[0, 0].numel() == 1:
         raise ReidError(f"{name} has one value a channel for the whole image, no places; choose a map that has some")
-    if channels not in CHANNELS:
-        raise ReidError(f"channels={channels!r}; choose one of {', '.join(CHANNELS)}")
+    check_choice(name, "way to join channels", channels, CHANNELS)
     maps = maps.detach().float().cpu()
     return maps.mean(1) if channels == "mean" else maps.square().mean(1).sqrt()
 
@@ -325,8 +324,7 @@ def panel(
     large they are. Where a column has negative values, white is zero. A map without differences has no colour:
     rounding is not shown as a finding.
     """
-    if scale not in SCALES:
-        raise ReidError(f"scale={scale!r}; choose one of {', '.join(SCALES)}")
+    check_choice("a panel of maps", "scale", scale, SCALES)
     if rows and len(rows) != len(images):
         raise ReidError(f"{len(rows)} labels of rows for {len(images)} images; give one for each")
     scale = "each" if across else scale

@@ -35,7 +35,7 @@ from reidlib.pages import heatmaps, part_shares, retrieval
 from reidlib.pages.render import Code, Fragment, Text, bullets
 from reidlib.runs import datasets, records, trained, worker
 from reidlib.runs.run import Run, Runs, read_runs
-from reidlib.spec import ReidError, value_of
+from reidlib.spec import ReidError
 from reidlib.standin.catalogue import domain
 from reidlib.standin.geometry import HEIGHT, WIDTH
 from reidlib.standin.plan import plan
@@ -54,10 +54,10 @@ Look = Callable[[nn.Module, Tensor], Tensor]
 
 def weights(runs: Runs) -> Fragment:
     """Whose weights were drawn, a line for each network of which a figure has drawn anything."""
-    drawn = [(run, kept) for run in runs.runs if (kept := _kept(run))]
     items = [
-        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {kept['whose']}")
-        for run, kept in drawn
+        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {whose}")
+        for run in runs.runs
+        for whose in dict.fromkeys(records.origins(_kept(run)).values())
     ]
     return bullets(items, "The networks that were drawn:")
 
@@ -66,16 +66,12 @@ def _whose(run: Run) -> str:
     """Whose weights `trained.load` takes, in words."""
     whose, source = trained.origin(run)
     if whose == trained.REPEAT:
-        here, there = map(_map_of, (source, run))
+        found = (one.record() for one in (source, run))
+        here, there = (one.metrics[run.protocol]["mAP"] if one else np.nan for one in found)
         return f"trained again from its settings, data and seed: mAP {here:.1f}, the record has {there:.1f}"
     if whose == trained.OTHER:
         return "weights of another training than the record's, with the same settings, data and seed"
     return "weights of the record's own training"
-
-
-def _map_of(run: Run) -> float:
-    record = run.record()
-    return record.metrics[run.protocol]["mAP"] if record else float("nan")
 
 
 def _with_code(message: str) -> Text:
@@ -150,14 +146,10 @@ def boxes(runs: Runs, n: int = 3, shift: float = 0.15) -> Images | None:
         drawn[role] = rendered([compose(place, seed, specs[path]) for path in chosen["path"]])
     frame = pd.concat([chosen.assign(role=role) for role in drawn]).sort_index(kind="stable").reset_index(drop=True)
     order = [(role, place) for place in range(len(chosen)) for role in drawn]
-    raw = np.stack([_resized(drawn[role].images[place].numpy(), size) for role, place in order])
+    files = (Image.fromarray(drawn[role].images[place].numpy()) for role, place in order)
+    raw = np.stack([np.asarray(file.resize(size[::-1], Image.Resampling.BILINEAR)) for file in files])  # `data.images`
     masks = torch.stack([drawn[role].parts[place] for role, place in order])
     return Images(frame, torch.from_numpy(raw).permute(0, 3, 1, 2).contiguous(), masks)
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `data.images` resizes files: H × W × 3 to `size`."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def images_of(runs: Runs, frame: pd.DataFrame) -> Images:
@@ -225,30 +217,17 @@ class Networks:
         looks: row: title: how to look at that row's network.
             looks = {"FMN": {"mask m": partial(heatmaps.output_map, name="m")}}
         """
-        make = {
-            (row, _title(title, untrained)): partial(self._half, row, seed, look, chosen, untrained)
-            for row, wanted in looks.items()
-            for title, look in wanted.items()
-        }
-        return {title: torch.from_numpy(map_).float() for title, map_ in self._arrays(make, chosen.mark, seed).items()}
+        kept = self._measured(_half, chosen, chosen.mark, looks, seed, untrained)
+        return {title: torch.from_numpy(map_).float() for title, map_ in kept.items()}
 
     def shares(
-        self,
-        chosen: Images,
-        looks: Mapping[str, Mapping[str, Look]],
-        seed: int = 0,
-        *,
-        untrained: bool = False,
+        self, chosen: Images, looks: Mapping[str, Mapping[str, Look]], seed: int = 0, *, untrained: bool = False
     ) -> dict[str, np.ndarray]:
         """Title: the shares of the parts (`part_shares.measure`) of the same maps; nothing for photographs."""
         if chosen.masks is None:
             return {}
-        make = {
-            (row, _title(title, untrained)): partial(self._shares, row, seed, look, chosen, untrained)
-            for row, wanted in looks.items()
-            for title, look in wanted.items()
-        }
-        return self._arrays(make, f"{chosen.mark} shares", seed)
+        measure = partial(part_shares.measure, masks=chosen.masks)
+        return self._measured(measure, chosen, f"{chosen.mark} shares", looks, seed, untrained)
 
     def ranked_list(
         self, row: str, chosen: pd.DataFrame, seed: int = 0, *, n: int = 10, part: str = ""
@@ -276,18 +255,26 @@ class Networks:
         first, *others = faults
         return lists, [_with_code(faults[first] + (f" (nor of {', '.join(others)})" if others else ""))]
 
-    def _of(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> Tensor:
-        model = (self.untrained if untrained else self.model)(row, seed)
-        device = next(model.parameters()).device
-        return torch.cat([look(model, pixels.normalise(batch.to(device))) for batch in chosen.raw.split(BATCH)])
+    def _measured(
+        self,
+        measure: Callable[[Tensor], np.ndarray],
+        chosen: Images,
+        mark: str,
+        looks: Mapping[str, Mapping[str, Look]],
+        seed: int,
+        untrained: bool,
+    ) -> dict[str, np.ndarray]:
+        """Title: what is measured of the maps of these images. mark: names the images and what is measured."""
 
-    def _half(self, *asked) -> np.ndarray:
-        maps = self._of(*asked)
-        return (maps.half() if maps.abs().max() < HALF else maps).numpy()
+        def made(row: str, look: Look) -> np.ndarray:
+            model = (self.untrained if untrained else self.model)(row, seed)
+            device = next(model.parameters()).device
+            batches = (pixels.normalise(batch.to(device)) for batch in chosen.raw.split(BATCH))
+            return measure(torch.cat([look(model, batch) for batch in batches]))
 
-    def _shares(self, row: str, seed: int, look: Look, chosen: Images, untrained: bool) -> np.ndarray:
-        assert chosen.masks is not None, "photographs are not measured"
-        return part_shares.measure(self._of(row, seed, look, chosen, untrained), chosen.masks)
+        after = ",\nuntrained" if untrained else ""
+        asked = [(row, title, look) for row, wanted in looks.items() for title, look in wanted.items()]
+        return self._arrays({(row, title + after): partial(made, row, look) for row, title, look in asked}, mark, seed)
 
     def _arrays(
         self, make: Mapping[tuple[str, str], Callable[[], np.ndarray]], mark: str, seed: int
@@ -300,88 +287,84 @@ class Networks:
             kept = _kept(run)
             if any(name not in kept for name in names.values()):
                 self.model(row, seed)
-                kept = _kept(run, of=_whose(run))
-                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in kept})
+                same = {name for name, whose in records.origins(kept).items() if whose == _whose(run)}
+                kept = _keep(run, {name: make[row, title]() for title, name in names.items() if name not in same})
             found |= {title: kept[name] for title, name in names.items()}
         return found
 
 
-def _title(title: str, untrained: bool) -> str:
-    return f"{title},\nuntrained" if untrained else title
+def _half(maps: Tensor) -> np.ndarray:
+    """In half precision, where that holds them."""
+    return (maps.half() if maps.abs().max() < HALF else maps).numpy()
 
 
 # --- networks of several tables ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class Gallery:
-    """Maps of networks of several tables on the same images, as far as they are there.
+    """Maps of networks of several tables on the images of the first n people, as far as they are there. Nothing is
+    trained.
+
+    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
+    as of `read_runs`.
 
     maps, untrained: title: B × h × w, of the trained networks and of the same before their training.
     shares:          title: the shares of the parts on all queries (`part_shares.measure`): of a map, then of the same
                      before the training.
-    runs:            whose networks were drawn. lacking: a line for each other one, with the command that makes it.
+    runs:            whose networks were drawn. lacking: a line for each that has neither maps beside its record nor
+                     weights in the cache, with the command that makes it.
     """
 
-    chosen: Images | None
-    maps: dict[str, Tensor]
-    untrained: dict[str, Tensor]
-    shares: dict[str, np.ndarray]
-    runs: tuple[Run, ...]
-    lacking: list[Text]
+    def __init__(self, looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> None:
+        self.maps: dict[str, Tensor] = {}
+        self.untrained: dict[str, Tensor] = {}
+        self.shares: dict[str, np.ndarray] = {}
+        self.runs: tuple[Run, ...] = ()
+        self.lacking: list[Text] = []
+        self._images: list[Images] = []
+        for name, (table, row, own) in looks.items():
+            runs = trained.select(read_runs(table, rows=[row], **asked), [row])
+            (run,) = runs.runs
+            if run.state() != "finished":
+                self.lacking.append(Text(f"{run.name}: not run yet; ", Code(shlex.join(run.command()))))
+                continue
+            networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
+            try:
+                for found, before in ((self.maps, False), (self.untrained, True)):
+                    for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
+                        found[f"{name},\n{title}"] = map_
+                    for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
+                        self.shares[f"{name}, {' '.join(title.split())}"] = share
+            except ReidError as fault:
+                self.lacking.append(_with_code(str(fault)))
+                continue
+            self.runs = (*self.runs, run)
+            self._images.append(shown)
 
     def panel(self, *, untrained: bool = False) -> Figure | None:
         """The images side by side, a row for each map below them; None where there is no map."""
-        if self.chosen is None:
+        if not self._images:
             return None
-        maps = self.untrained if untrained else self.maps
-        return heatmaps.panel(self.chosen.raw, maps, self.chosen.labels, masks=self.chosen.masks, across=True)
-
-
-def gallery(looks: Mapping[str, tuple[str, str, Mapping[str, Look]]], n: int, **asked: Any) -> Gallery:
-    """The maps of networks of several tables on the first n people. Nothing is trained.
-
-    looks: name: table, row, and title: how to look at that row's network. asked: budget, source, dataset, seeds (one),
-    as of `read_runs`. What has neither maps beside its record nor weights in the cache is named in `lacking`.
-    """
-    chosen, drawn, lacking = None, [], []
-    maps, untrained, shares = {}, {}, {}
-    for name, (table, row, own) in looks.items():
-        runs = trained.select(read_runs(table, rows=[row], **asked), [row])
-        (run,) = runs.runs
-        if run.state() != "finished":
-            lacking.append(Text(f"{run.name}: not run yet; ", Code(shlex.join(run.command()))))
-            continue
-        networks, shown, everything = Networks(runs, train=False), images(runs, n), measured(runs)
-        try:
-            for found, before in ((maps, False), (untrained, True)):
-                for title, map_ in networks.maps(shown, {row: own}, run.seed, untrained=before).items():
-                    found[f"{name},\n{title}"] = map_
-                for title, share in networks.shares(everything, {row: own}, run.seed, untrained=before).items():
-                    shares[f"{name}, {' '.join(title.split())}"] = share
-        except ReidError as fault:
-            lacking.append(_with_code(str(fault)))
-            continue
-        chosen, drawn = chosen or shown, [*drawn, run]
-    return Gallery(chosen, maps, untrained, shares, tuple(drawn), lacking)
+        chosen, maps = self._images[0], self.untrained if untrained else self.maps
+        return heatmaps.panel(chosen.raw, maps, chosen.labels, masks=chosen.masks, across=True)
 
 
 # --- what is kept beside a record -------------------------------------------------------------------------------------
 
 
-def _kept(run: Run, of: str = "") -> dict[str, np.ndarray]:
-    """The arrays by name; none where nothing is kept of this record, or (of) nothing of these weights."""
+def _kept(run: Run) -> dict[str, np.ndarray]:
+    """The arrays by name; none where nothing is kept of this record."""
     record = run.record()
-    kept = records.read_maps(run.record_file, record) if record else {}
-    return kept if not of or (kept and str(kept["whose"]) == of) else {}
+    return records.read_maps(run.record_file, record) if record else {}
 
 
 def _keep(run: Run, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds arrays to those beside the record (of other weights: in their place); returns all that is there then."""
-    record, whose = run.record(), _whose(run)
+    """Adds arrays to those beside the record, with the weights that they were drawn from; returns all that is there."""
+    record = run.record()
     assert record is not None, "weights come with a finished record"
-    whole = {**_kept(run, of=whose), **arrays, "whose": np.array(whose)}
-    return records.write_maps(run.record_file, record, whole)
+    whose = np.array(_whose(run))
+    own = {f"{name}{records.WHOSE}": whose for name in arrays}
+    return records.write_maps(run.record_file, record, {"whose": whose, **_kept(run), **arrays, **own})
 
 
 # --- ranked lists -----------------------------------------------------------------------------------------------------
@@ -397,10 +380,7 @@ def ranked_list(run: Run, model: nn.Module, chosen: pd.DataFrame, n: int = 10) -
     query, gallery = (worker.embeddings(run, model, data, split, device) for split in ("query", "gallery"))
     if rules.multi_query:
         query = worker.embeddings(run, model, data, "multi-query", device).pooled_for(query, unit=True)
-    rerank = None
-    if name := value_of(testing.reranking):
-        options = {option: value_of(value) for option, value in testing.reranking_options.items()}
-        rerank = reranking(name.lower(), **options)
+    rerank = reranking(testing.reranking.lower(), **testing.reranking_options)
     paths = [data.split(split)["path"].tolist() for split in ("query", "gallery")]
     which = [paths[0].index(path) for path in chosen["path"]]
     return retrieval.ranked_list(query, gallery, *paths, protocol=rules, rerank=rerank, which=which, n=n)

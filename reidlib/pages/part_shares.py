@@ -70,14 +70,14 @@ def summary(measured: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """
     lines = []
     for title, shares in measured.items():
+        differences = _differences(shares[..., 1], shares[..., 0])
         for part, values in zip(PARTS, shares.swapaxes(0, 1).astype(np.float64), strict=True):
             values = values[np.isfinite(values).all(1)]
-            if not len(values):
-                continue
-            area, energy, place = values.T
-            line = {"map": title, "part": part, "images": len(values), "area": area.mean(), "energy": energy.mean()}
-            line |= {"spread": energy.std(ddof=1) if len(values) > 1 else 0.0, "by_place": place.mean()}
-            lines.append(line | {"difference": _over_images(energy / 100, area / 100)})
+            if part in differences:
+                area, energy, place = values.T
+                line = {"map": title, "part": part, "images": len(values), "area": area.mean(), "energy": energy.mean()}
+                line |= {"spread": energy.std(ddof=1) if len(values) > 1 else 0.0, "by_place": place.mean()}
+                lines.append(line | {"difference": differences[part]})
     return pd.DataFrame(lines)
 
 
@@ -88,19 +88,13 @@ def shares_table(measured: Mapping[str, np.ndarray]) -> Piece:
     frame = summary(measured)
     names = [part for part in PARTS if part in set(frame["part"])]
     first = frame.drop_duplicates("part").set_index("part")
+    cells = {}
+    for line in frame.to_dict("records"):
+        text, note = f"{number(line['energy'])} ± {number(line['spread'])}", f"by place {number(line['by_place'])}"
+        cells[line["map"], line["part"]] = Cell(text, note=note, grey=line["difference"].holds_zero)
     lines = [[AREA, *(number(first["area"][part]) for part in names)]]
-    for title, own in frame.groupby("map", sort=False):
-        cells: list[Cell | str] = [" ".join(str(title).split())]
-        found = own.set_index("part")
-        for part in names:
-            if part not in found.index:
-                cells.append("–")
-                continue
-            line = found.loc[part]
-            text = f"{number(line['energy'])} ± {number(line['spread'])}"
-            note = f"by place {number(line['by_place'])}"
-            cells.append(Cell(text, note=note, grey=line["difference"].holds_zero))
-        lines.append(cells)
+    for title in dict.fromkeys(frame["map"]):
+        lines.append([" ".join(title.split()), *(cells.get((title, part), "–") for part in names)])
     shown = ", ".join(f"{part} {first['images'][part]}" for part in names)
     below = (
         "Mean and standard deviation over the images that show the part; grey: cannot be told from the share of the "
@@ -117,11 +111,8 @@ def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Tex
     if not measured:
         return _photographs()
     name = " ".join(title.split())
-    if other:
-        against, differences = " ".join(other.split()), _compared(measured[title], measured[other])
-    else:
-        frame = summary({title: measured[title]})
-        against, differences = "the share of the area", dict(zip(frame["part"], frame["difference"], strict=True))
+    against = " ".join(other.split()) or "the share of the area"
+    differences = _differences(measured[title][..., 1], measured[other][..., 1] if other else measured[title][..., 0])
     sides: dict[str, list[str]] = {"more": [], "less": [], "same": []}
     for part, found in differences.items():
         side = "same" if found.holds_zero else "more" if found.mean > 0 else "less"
@@ -133,22 +124,17 @@ def said(measured: Mapping[str, np.ndarray], title: str, other: str = "") -> Tex
     return Text(f"{name} against {against}: {'; '.join(words)}.")
 
 
-def _compared(first: np.ndarray, second: np.ndarray) -> dict[str, statistics.Interval]:
-    """Energy of one map − energy of another, part by part, over the images where both have one."""
+def _differences(first: np.ndarray, second: np.ndarray) -> dict[str, statistics.Interval]:
+    """first − second in percent (B × P each), part by part, paired over the images where both have a value; a single
+    image says nothing of others."""
     found = {}
-    for place, part in enumerate(PARTS):
-        pair = np.stack([first[:, place, 1], second[:, place, 1]]).astype(np.float64) / 100
-        pair = pair[:, np.isfinite(pair).all(0)]
-        if pair.shape[1]:
-            found[part] = _over_images(*pair)
+    for part, *pair in zip(PARTS, first.T, second.T, strict=True):
+        one, other = (values[np.isfinite(pair).all(0)].astype(np.float64) / 100 for values in pair)
+        if len(one) == 1:
+            found[part] = statistics.Interval(100 * float(one[0] - other[0]), np.inf, 1.0, 1)
+        elif len(one):
+            found[part] = statistics.difference([one], [other], np.arange(len(one)))
     return found
-
-
-def _over_images(first: np.ndarray, second: np.ndarray) -> statistics.Interval:
-    """first − second, paired by image; a single image says nothing of others."""
-    if len(first) == 1:
-        return statistics.Interval(100 * float(first[0] - second[0]), np.inf, 1.0, 1)
-    return statistics.difference([first], [second], np.arange(len(first)))
 
 
 def _photographs() -> Text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -164,13 +164,19 @@ def _state(part: Part) -> list[Cell | str | int]:
     return [f"{rows} of {len(part.table.rows)}", len({run.seed for run, _ in part.made}), kinds]
 
 
-def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
-    """The figures that draw images from trained networks: which have a page, and the command for the others."""
+def pictures(drawn: Mapping[str, str], known: Sequence[str], *, budget: str, source: str) -> TableView:
+    """The figures that draw images from trained networks: which have a page, and the command for the others.
+
+    drawn: their notebooks, each with the table whose networks it draws (`book.notebooks.image_figures`).
+    """
     lines = []
-    for slug, (title, of) in _figures().items():
+    for slug, of in drawn.items():
+        # Not with nbformat, whose import takes every kernel as long as that of torch.
+        notebook = json.loads((paths.home() / "notebooks" / f"{slug}.ipynb").read_text(encoding="utf-8"))
+        title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
         page = contents.page_of(slug, known, budget=budget, source=source)
         command = f"reid run {slug} --budget {budget}"
-        lines += [_across(title, page, 3), [of, "drawn" if page else NOT_RUN, command]]
+        lines += [_across(title, page, 3), [of.partition("/")[2], "drawn" if page else NOT_RUN, command]]
     kinds = {"draws networks of": "label", "state": "text", "command": "code"}
     return table(kinds, lines, "Figures of images")
 
@@ -178,20 +184,3 @@ def pictures(known: Sequence[str], *, budget: str, source: str) -> TableView:
 def _across(name: str, page: str, columns: int) -> list[Cell | str | int]:
     """A line over all columns: the name of what the next lines are about, with a link to its page."""
     return [Cell(name, across=True, address=contents.address(page) if page else ""), *[""] * (columns - 1)]
-
-
-def _figures() -> dict[str, tuple[str, str]]:
-    """Notebooks of the papers that belong to no table: title, and the table whose networks they draw."""
-    known, found = papers.tables(), {}
-    for file in sorted((paths.home() / "notebooks").glob("*/*.ipynb")):
-        slug = f"{file.parent.name}/{file.stem}"
-        if slug not in known and slug.partition("/")[0] in {own.paper for own in known.values()}:
-            # Not with nbformat, whose import takes every kernel as long as that of torch.
-            cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-            given = "".join(
-                "".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])
-            )
-            tables = [line.partition("=")[2].strip(" \"'") for line in given.splitlines() if line.startswith("table")]
-            if tables:  # a notebook about a method draws no table's networks
-                found[slug] = ("".join(cells[0]["source"]).splitlines()[0].lstrip("# "), tables[0])
-    return found

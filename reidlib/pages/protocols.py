@@ -18,7 +18,7 @@ from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
 from reidlib.pages.figures import finished, panel
 from reidlib.pages.formatting import number, plural
-from reidlib.pages.render import Box, Code, Fragment, Piece, Strong, TableView, Text, table
+from reidlib.pages.render import Code, Fragment, Piece, Strong, TableView, Text, table
 from reidlib.runs.run import Runs
 
 SHOWN = {
@@ -66,10 +66,11 @@ def hits(query: Features, gallery: Features, protocol: Protocol) -> list[int]:
 def ranked_list(caption: str, query: Features, gallery: Features, protocol: Protocol) -> Fragment:
     """One query and its gallery, nearest first, as a strip of boxes with identity, camera and the rank that counts."""
 
-    def box(verdict: str, image: Features, place: int, under: str) -> Box:
+    def box(verdict: str, image: Features, place: int, under: str) -> dict[str, str]:
         identity = int(image.ids[place])
         who = {-1: "junk", 0: "distractor"}.get(identity, f"id {identity}")
-        return Box(verdict, MARKS[verdict], who, f"cam {int(image.cameras[place])}", under)
+        camera = f"cam {int(image.cameras[place])}"
+        return dict(verdict=verdict, sign=MARKS[verdict], identity=who, camera=camera, rank=under)
 
     boxes, rank = [box("query", query, 0, "query")], 0
     for place, word in verdicts(query, gallery, protocol):
@@ -90,24 +91,19 @@ def terms(caption: str, ranked: Sequence[int]) -> TableView:
     lines.append(["mean of the terms", "", *(f"{value:.3f}" for value in sums / len(ranks))])
     library = [f"{average_precision(ranked, rule=rule):.3f}" for rule in ("plain", "trapezoid")]
     lines.append(["average_precision(…)", "", *library])
-    return labelled(caption, ["term", "before it", "at it: plain term", "mean of both: trapezoid term"], lines)
+    return table(["term", "before it", "at it: plain term", "mean of both: trapezoid term"], lines, caption)
 
 
 def scores(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """A line for each result, a column for each metric of `show`, in percent; queries are counted."""
     lines = [[label, *map(result.metrics().get, show)] for label, result in results.items()]
-    return labelled(caption, ["result", *(SHOWN[name] for name in show)], lines)
+    return table(["result", *(SHOWN[name] for name in show)], lines, caption)
 
 
 def columns(caption: str, results: Mapping[str, Ranking | Draws], show: Sequence[str]) -> TableView:
     """The same with a column for each result: a re-ranked number never stands in the column of one that is not."""
     lines = [[SHOWN[name], *(result.metrics()[name] for result in results.values())] for name in show]
-    return labelled(caption, ["metric", *results], lines)
-
-
-def labelled(caption: str, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> TableView:
-    """A small table whose first column are labels and all others numbers."""
-    return table(head, lines, caption)
+    return table(["metric", *results], lines, caption)
 
 
 def crowd(
@@ -164,7 +160,7 @@ def two_rules(runs: Runs) -> TableView:
         lines.append([label, len(plain), *means, number(apart.mean(), sign=True), number(apart.min(), sign=True)])
     first, seeds = runs.runs[0], plural(len({run.seed for run in runs.runs}), "seed")
     caption = f"{runs.table.slug}, {first.source} images, budget {first.budget}, {seeds}: the same rankings by both "
-    return labelled(f"{caption}rules (%)", head, lines)
+    return table(head, lines, f"{caption}rules (%)")
 
 
 def gap(runs: Runs) -> Text:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,6 +46,7 @@ class Link(str):
         return link
 
 
+@dataclass(eq=False, repr=False)
 class Cell(str):
     """The text of a cell with something besides it.
 
@@ -56,25 +57,16 @@ class Cell(str):
     address: where it links to: another page, or "#" and the id of a heading on the same one.
     """
 
-    note: str
-    grey: bool
-    state: bool
-    across: bool
-    address: str
+    text: InitVar[str]
+    _: KW_ONLY
+    note: str = ""
+    grey: bool = False
+    state: bool = False
+    across: bool = False
+    address: str = ""
 
-    def __new__(
-        cls,
-        text: str,
-        *,
-        note: str = "",
-        grey: bool = False,
-        state: bool = False,
-        across: bool = False,
-        address: str = "",
-    ) -> Cell:
-        cell = super().__new__(cls, text)
-        cell.note, cell.grey, cell.state, cell.across, cell.address = note, grey, state, across, address
-        return cell
+    def __new__(cls, text: str, **_: Any) -> Cell:
+        return super().__new__(cls, text)
 
 
 def state(text: str, columns: int) -> list[Cell]:
@@ -107,6 +99,9 @@ class Piece:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+    def __str__(self) -> str:
+        return Markup(self.html().replace("<", " <")).striptags()
 
     def __repr__(self) -> str:
         """Short: a notebook keeps this text beside the HTML."""
@@ -300,92 +295,69 @@ class Banner(Text):
 
 @dataclass(frozen=True, repr=False)
 class Fragment(Piece):
-    """A piece made by one of the functions below. kind: the name of its template. plain: the same as text."""
+    """A piece made by one of the functions below. kind: the name of its template. values: what that takes."""
 
     kind: str
-    plain: str
     values: Mapping[str, Any]
 
     def html(self) -> str:
         return _filled(self.kind, **self.values)
 
-    def __str__(self) -> str:
-        return self.plain
-
 
 def heading(text: str, anchor: str) -> Fragment:
     """The heading of a section. anchor: the id to which links lead."""
-    return Fragment("heading", text, {"text": text, "anchor": anchor})
+    return Fragment("heading", {"text": text, "anchor": anchor})
 
 
 def bullets(items: Sequence[Text], before: str = "") -> Fragment:
     """A list, with a paragraph before it."""
-    return Fragment("bullets", "\n".join([before, *map(str, items)]), {"items": items, "before": before})
+    return Fragment("bullets", {"items": items, "before": before})
 
 
 def terms(entries: Mapping[str, str]) -> Fragment:
     """Names and what stands for each: what all lines of a table share."""
-    return Fragment("terms", "\n".join(f"{name}: {text}" for name, text in entries.items()), {"entries": entries})
+    return Fragment("terms", {"entries": entries})
 
 
-def ranked_list(caption: str, boxes: Sequence[Box]) -> Fragment:
-    """A query and the images found for it, as a strip of boxes."""
-    lines = [f"{box.sign} {box.identity}, {box.camera}, {box.rank}" for box in boxes]
-    return Fragment("ranked_list", "\n".join([caption, *lines]), {"caption": caption, "boxes": boxes})
+def ranked_list(caption: str, boxes: Sequence[Mapping[str, str]]) -> Fragment:
+    """A query and the images found for it, as a strip of boxes.
+
+    boxes: verdict ("query", "right", "wrong" or "ignored"), sign, identity, camera and rank of each image.
+    """
+    return Fragment("ranked_list", {"caption": caption, "boxes": boxes})
 
 
 def legend(colours: Mapping[str, tuple[int, int, int]]) -> Fragment:
     """Colours (red, green, blue) with their names."""
-    return Fragment("legend", ", ".join(colours), {"colours": colours})
-
-
-@dataclass(frozen=True)
-class Box:
-    """One image of a ranked list. verdict: "query", "right", "wrong" or "ignored"."""
-
-    verdict: str
-    sign: str
-    identity: str
-    camera: str
-    rank: str
+    return Fragment("legend", {"colours": colours})
 
 
 def tiles(entries: Mapping[str, str]) -> Fragment:
     """Numbers in large print, each with what it counts below it."""
-    plain = "; ".join(f"{text} {name}" for name, text in entries.items())
-    return Fragment("tiles", plain, {"entries": entries})
+    return Fragment("tiles", {"entries": entries})
 
 
 def buttons(links: Sequence[Link]) -> Fragment:
     """Where a reader may go from here."""
-    return Fragment("buttons", " | ".join(links), {"links": links})
+    return Fragment("buttons", {"links": links})
 
 
-@dataclass(frozen=True)
-class Card:
-    """A page in short. picture: address of an image, alt: what it shows. body: paragraphs. link: to the page."""
+def cards(entries: Sequence[Mapping[str, Any]]) -> Fragment:
+    """Pages in short, beside each other, below each other on a phone.
 
-    title: str
-    picture: str
-    alt: str
-    body: Sequence[Text]
-    link: Link
-
-
-def cards(entries: Sequence[Card]) -> Fragment:
-    """Cards beside each other, below each other on a phone."""
-    plain = "\n".join("\n".join([card.title, *map(str, card.body)]) for card in entries)
-    return Fragment("cards", plain, {"cards": entries})
+    entries: title, picture (the address of an image), alt (what it shows), body (`Text`s) and link (a `Link`) of each.
+    """
+    return Fragment("cards", {"cards": entries})
 
 
 def row_filter() -> Fragment:
     """The place of a box that filters the lines of all tables below it, which book/_static/filter.js makes."""
-    return Fragment("row_filter", "", {})
+    return Fragment("row_filter", {})
 
 
 def listing(text: str) -> Fragment:
     """Lines to be copied as they are."""
-    return Fragment("listing", text, {"text": text})
+    return Fragment("listing", {"text": text})
 
 
 def description(text: str) -> str:
@@ -395,33 +367,20 @@ def description(text: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Page(Piece):
-    """Several pieces, one below the other."""
+    """Several pieces, one below the other. folded: words that are shown in their place until the reader opens them."""
 
     pieces: Sequence[Piece]
+    folded: str = ""
 
     def html(self) -> str:
-        return "\n".join(piece.html() for piece in self.pieces)
+        body = "\n".join(piece.html() for piece in self.pieces)
+        return _filled("folded", summary=self.folded, body=Markup(body)) if self.folded else body
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.pieces))
+        return "\n".join(filter(None, [self.folded, *map(str, self.pieces)]))
 
     def tables(self) -> list[TableView]:
         return [piece for piece in self.pieces if isinstance(piece, TableView)]
-
-
-@dataclass(frozen=True, repr=False)
-class Folded(Piece):
-    """Pieces that are shown when the reader opens them. summary: what stands there before."""
-
-    summary: str
-    pieces: Sequence[Piece]
-    template: ClassVar[str] = "folded"
-
-    def body(self) -> Markup:
-        return Markup("\n".join(piece.html() for piece in self.pieces))
-
-    def __str__(self) -> str:
-        return "\n".join([self.summary, *map(str, self.pieces)])
 
 
 # --- templates --------------------------------------------------------------------------------------------------------

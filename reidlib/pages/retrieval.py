@@ -26,11 +26,6 @@ from reidlib.pages.render import Column, TableView, table
 from reidlib.runs.run import Runs
 from reidlib.spec import ReidError
 
-COLUMNS = (
-    *("query", "query_identity", "query_camera", "rank"),
-    *("gallery", "identity", "camera", "distance", "right", "rights"),
-)
-
 FRAMES = {True: "#1a9641", False: "#d7191c"}
 """Colours of right and wrong answers."""
 
@@ -103,7 +98,7 @@ def ranked_list(
                 }
             )
         )
-    return pd.concat(lines, ignore_index=True)[list(COLUMNS)]
+    return pd.concat(lines, ignore_index=True)
 
 
 def _first_draw(query, gallery, query_paths, gallery_paths, protocol, metric, rerank, which, n) -> pd.DataFrame:
@@ -127,7 +122,8 @@ def first_answers(runs: Runs, row: str, other: str) -> TableView:
     """
     lines, queries = [], 0
     for seed in sorted({run.seed for run in runs.runs}):
-        first, second = (_rank1(runs, label, seed) for label in (row, other))
+        own = {run.row.label: run.per_query("rank1") > 0.5 for run in runs.runs if run.seed == seed}
+        first, second = own[row], own[other]
         counts = [first & second, first & ~second, ~first & second, ~first & ~second]
         lines.append([str(seed), *(int(part.sum()) for part in counts)])
         queries = len(first)
@@ -152,12 +148,6 @@ def cases(right: pd.DataFrame, wrong: pd.DataFrame, n: int, *, seed: int = 0) ->
         for role, frame in (("wrong answer", other), ("right answer", first)):
             lines.append((role, *frame.loc[query][["gallery", "identity", "camera"]]))
     return pd.DataFrame(lines, columns=["role", "path", "identity", "camera"])
-
-
-def _rank1(runs: Runs, label: str, seed: int) -> np.ndarray:
-    """Whether the first answer is right, query by query."""
-    run = next(run for run in runs.runs if run.row.label == label and run.seed == seed)
-    return run.per_query("rank1") > 0.5
 
 
 def write(lists: pd.DataFrame, file: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reidlib import papers
+from reidlib import papers, paths
 from reidlib.data import cross_domain
 from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
@@ -37,8 +37,8 @@ METRICS = {metric: PRINTED[metric] for metric in ("rank1", "rank5", "rank10", "m
 PAPER = "paper, real images"
 OWN_ROW = "Your own row: no part of the study, of its records or of its claims"
 PUBLISHED = "as-published"
-Name = str | tuple[str, str]
-"""A row: its label, or (label, variant)."""
+Name = str | tuple[str, str] | Row
+"""A row, its label, or (label, variant)."""
 
 
 # --- reported and reproduced ------------------------------------------------------------------------------------------
@@ -66,10 +66,10 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
         if own and row is own[0].row:
             lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
-        learned = not row or not did_not_learn(finished(runs, (label, row.variant)), known)
+        learned = not row or not did_not_learn(finished(runs, row), known)
         cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
-        notes += [f"{title_of(runs, row)}: {row.note}."] if row and row.note else []
-        lost += [] if learned or row is None else [title_of(runs, row)]
+        notes += [f"{title(runs, row)}: {row.note}."] if row and row.note else []
+        lost += [] if learned or row is None else [title(runs, row)]
         cells += [row.variant if row else ""] * several
         cells += [] if own_rows else _paper_cells(runs.table, label, row, reported, printed)
         part = frame[(frame["row"] == label) & (frame["variant"] == (row.variant if row else ""))]
@@ -79,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
             cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
         else:
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
-            cells += [mean_of(part[name]) for name in part] + [pooled(runs, (label, row.variant))]
+            cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
         lines.append(cells)
     whose = "our numbers" if own_rows else "the paper's numbers and ours"
     caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}"
@@ -169,11 +169,33 @@ def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, 
     for row, other in steps:
         apart = printed_map(runs, reported, row) - printed_map(runs, reported, other)
         printed: str = number(apart, sign=True)
-        if runs.table.numbers_lost and all(_is_published(runs, name) for name in (row, other)):
+        if runs.table.numbers_lost and all(_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
     caption = f"{runs.table.slug}: differences of mAP between rows"
     return table([*columns, "Δ mAP, here", "95 % interval"], lines, caption)
+
+
+def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]) -> TableView:
+    """Differences that the text prints, beside the same here with their paired intervals.
+
+    steps: (row, compared with, metric, name of the difference in the column `table` of results/reported.tsv). A drop is
+    printed there without its sign, its name ends in "(drop)". A name that is not there is a ReidError.
+    """
+    file = paths.home() / "results" / "reported.tsv"
+    frame = pd.read_csv(file, sep="\t", keep_default_na=False)
+    columns = [Column("row", "label"), Column("compared with", "label"), Column("metric", "label")]
+    columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote")]
+    lines = []
+    for row, other, metric, name in steps:
+        found = frame[(frame["paper"] == runs.table.paper) & (frame["table"] == name) & (frame["metric"] == metric)]
+        if len(found) != 1:
+            raise ReidError(f"{file}: {len(found)} lines of {name!r} with {metric}; name a difference that has one")
+        (printed,) = found.to_dict("records")
+        value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
+        here = difference_cells(paired(runs, row, other, metric))
+        lines.append([row, other, metric, number(value, sign=True), f"“{printed['quote']}”", *here])
+    return table([*columns, "Δ, here", "95 % interval"], lines, f"{runs.table.slug}: differences that the text prints")
 
 
 def difference_cells(found: Interval | None) -> list[Cell]:
@@ -186,13 +208,13 @@ def difference_cells(found: Interval | None) -> list[Cell]:
 
 def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:
     """The printed mAP of a row as published; NaN for any other row, and where there is none."""
-    if "mAP" not in reported or not _is_published(runs, name):
-        return np.nan
-    return reported["mAP"].get(name if isinstance(name, str) else name[0], np.nan)
+    row = _published(runs, name)
+    return reported["mAP"].get(row.label, np.nan) if row and "mAP" in reported else np.nan
 
 
-def _is_published(runs: Runs, name: Name) -> bool:
-    return (row := row_of(runs, name)) is not None and row.variant == PUBLISHED
+def _published(runs: Runs, name: Name) -> Row | None:
+    row = row_of(runs, name)
+    return row if row and row.variant == PUBLISHED else None
 
 
 # --- what has learned -------------------------------------------------------------------------------------------------
@@ -254,7 +276,7 @@ def repeats(runs: Runs) -> Piece:
     names = [in_record(runs.table, metric) for metric in METRICS]
     lines: list[list[Any]] = []
     for run, *records in pairs:
-        label, scores = title_of(runs, run.row), [record.metrics[run.protocol] for record in records]
+        label, scores = title(runs, run.row), [record.metrics[run.protocol] for record in records]
         for name, record, found in zip(("committed record", "this machine"), records, scores, strict=True):
             speed = [record.device, f"{record.images_per_second:.0f}", record.seconds / 60]
             lines.append([label, name, *(found[metric] for metric in names), *speed])
@@ -292,7 +314,7 @@ def recipe(runs: Runs) -> TableView:
             key = (value.name, *value.cells()[1:])
             if value.kind != declared.DEFAULT and not is_above and key not in known:
                 known.add(key)
-                lines.append([f"{field} ({title_of(runs, row)})" if row else field, *key[1:]])
+                lines.append([f"{field} ({title(runs, row)})" if row else field, *key[1:]])
     kinds = {"recipe": "label", "value here": "text", "source": "text", "where or why": "reason"}
     return table(kinds, lines, f"{own.slug}: recipe at budget {budget}")
 
@@ -307,7 +329,7 @@ def provenance(runs: Runs) -> Page:
     shared = {name: found[0] for name, found in facts.items() if len(set(found)) == 1}
     differ = {name: found for name, found in facts.items() if name not in shared}
     lines = [
-        [title_of(runs, run.row), run.seed, run.key, *(found[place] for found in differ.values()), record.seconds / 60]
+        [title(runs, run.row), run.seed, run.key, *(found[place] for found in differ.values()), record.seconds / 60]
         + [f"{record.images_per_second:.0f}", shlex.join(run.command())]
         for place, (run, record) in enumerate(made)
     ]
@@ -373,8 +395,9 @@ def difference_of(first: Sequence[Run], second: Sequence[Run], name: str) -> Int
 
 def finished(runs: Runs, name: Name) -> list[Run]:
     """The finished runs of a row, one a seed."""
-    found = [run_of(runs, name, seed) for seed in seeds_of(runs)]
-    return [run for run in found if run is not None and run.state() == "finished"]
+    row = row_of(runs, name)
+    found = [run for run in runs.runs if run.row == row and run.state() == "finished"]
+    return sorted(found, key=lambda run: run.seed)
 
 
 def pooled(runs: Runs, name: Name) -> Interval:
@@ -396,32 +419,21 @@ def rows_of(runs: Runs) -> list[Row]:
 
 def row_of(runs: Runs, name: Name) -> Row | None:
     """The row of this name; None where the table does not retrain it."""
-    run = run_of(runs, name, runs.runs[0].seed)
-    return run.row if run else None
-
-
-def run_of(runs: Runs, name: Name, seed: int) -> Run | None:
-    """The run of a row from a seed; None where there is none."""
+    if isinstance(name, Row):
+        return name
     label, variant = (name, None) if isinstance(name, str) else name
-    found = [run for run in runs.runs if run.row.label == label and run.seed == seed]
+    found = [row for row in rows_of(runs) if row.label == label]
     if variant is None and len(found) < 2:
         return found[0] if found else None
-    return next((run for run in found if run.row.variant == (variant or PUBLISHED)), None)
+    return next((row for row in found if row.variant == (variant or PUBLISHED)), None)
 
 
 def title(runs: Runs, name: Name) -> str:
     """A row as figures and lists call it: its label, with its variant where the table has several."""
-    row = row_of(runs, name)
-    return title_of(runs, row) if row else (name if isinstance(name, str) else name[0])
-
-
-def title_of(runs: Runs, row: Row) -> str:
+    if (row := row_of(runs, name)) is None:
+        return name[0] if isinstance(name, tuple) else str(name)
     several = len({run.row.variant for run in runs.runs}) > 1
     return f"{row.label} ({row.variant})" if several and row.variant != PUBLISHED else row.label
-
-
-def seeds_of(runs: Runs) -> list[int]:
-    return sorted({run.seed for run in runs.runs})
 
 
 def seeds_in_words(runs: Runs) -> str:

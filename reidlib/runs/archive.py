@@ -221,19 +221,19 @@ def _take(name: str, content: bytes, arrays: bytes, maps: bytes, merged: Merged)
 
 
 def _add_drawn(target: Path, record: records.Record, drawn: dict[str, np.ndarray]) -> bool:
-    """Adds to a record that is there what figures have drawn of it elsewhere, from weights of the same origin, and not
-    here. Whether there was any such."""
+    """Adds to a record that is there what figures have drawn of it elsewhere alone. Whether there was any such."""
     try:
         own = records.read_maps(target, record)
     except ReidError:  # damaged: it makes room
         own = {}
         if drawn:
             records.maps_of(target).unlink()
-    lacking = {name: array for name, array in drawn.items() if name not in own}
-    if not lacking or (own and own["whose"] != drawn["whose"]):
-        return False
-    records.write_maps(target, record, own | lacking)
-    return True
+    lacking = {name: whose for name, whose in records.origins(drawn).items() if name not in own}
+    added = {name: drawn[name] for name in lacking}
+    added |= {f"{name}{records.WHOSE}": np.array(whose) for name, whose in lacking.items()}
+    if added:
+        records.write_maps(target, record, {"whose": drawn["whose"], **own, **added})
+    return bool(added)
 
 
 def _beside(target: Path, content: bytes, arrays: bytes, maps: bytes) -> Path:

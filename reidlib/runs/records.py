@@ -30,6 +30,7 @@ RESULTS_VERSION = 1
 """Raised by a person when a change of code alters results; every record made before is then missing, not stale."""
 SCHEMA = 3  #: Version of the fields of a record, and of its arrays (3: whom each query shows); others are not read
 CACHE_MARKER = ".reid-cache"  #: in a cache folder that reid created: `reid clean` removes nothing from any other
+WHOSE = ", whose"  #: after the name of an array of `parse_maps`: the name of the text that says whose weights it shows
 LARGEST = {".json": 4 * 2**20, ".npz": 32 * 2**20}  #: Bytes of these files, far above what any run writes
 _ARRAY_BYTES = 256 * 2**20  #: of an .npz unpacked
 _AGAIN = "delete it and run its row again"
@@ -175,8 +176,9 @@ def read_maps(file: Path, record: Record) -> dict[str, np.ndarray]:
 
 def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np.ndarray]:
     """What figures have drawn of a record's network, by name, from the bytes of such a file; beside it `record` (its
-    per_query_sha256) and `whose` (whose weights were drawn, as of `trained.origin`). Empty where the file belongs to a
-    record with this key that has been replaced since."""
+    per_query_sha256) and `whose` (whose weights were drawn, as of `trained.origin`, where no text by an array's name
+    and `WHOSE` says it of that array). Empty where the file belongs to a record with this key that has been replaced
+    since."""
     try:
         arrays = _unpacked(content)
         if any(arrays[own].dtype.kind != "U" or arrays[own].ndim for own in ("record", "whose")):
@@ -184,6 +186,12 @@ def parse_maps(content: bytes, record: Record, name: Path | str) -> dict[str, np
     except Exception as fault:  # a damaged .npz raises a dozen types
         raise ReidError(f"{name} is damaged ({_short(fault)}); delete it, the figure makes it again") from None
     return arrays if str(arrays["record"]) == record.per_query_sha256 else {}
+
+
+def origins(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Whose weights each of the arrays that figures keep beside a record was drawn from, by its name."""
+    names = [name for name in arrays if name not in ("record", "whose") and not name.endswith(WHOSE)]
+    return {name: str(arrays.get(f"{name}{WHOSE}", arrays["whose"])) for name in names}
 
 
 def write_maps(file: Path, record: Record, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

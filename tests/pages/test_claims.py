@@ -184,11 +184,13 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert said.startswith("2 of 5 claims") and "3 seeds a side: 1 supported, 1 contradicted, 0 undecided." in said
     assert said.endswith("Without a test: 1 not run, 1 too few seeds, 1 not testable.")
     shown, rest = claims.view(found).pieces
-    lines = str(shown).splitlines()
-    assert lines[0] == "3 claims with their words and numbers" and lines[2].startswith("✗ contradicted. g4 against ")
-    assert lines[3].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[3]
-    assert "3 seeds a side" in lines[3] and "[+" in lines[3] and lines[4].startswith("… too few seeds. ")
-    assert rest.summary == "Without a difference: 1 not run, 1 not testable" and "<details" in rest.html()
+    lines = list(map(str, shown.pieces[0].values["items"]))
+    assert shown.folded == "3 claims with their words and numbers" and lines[0].startswith(
+        "✗ contradicted. g4 against "
+    )
+    assert lines[1].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[1]
+    assert "3 seeds a side" in lines[1] and "[+" in lines[1] and lines[2].startswith("… too few seeds. ")
+    assert rest.folded == "Without a difference: 1 not run, 1 not testable" and "<details" in rest.html()
     figure = figures.forest(found)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == ["✗ contradicted, mAP", "✓ supported, mAP", "… too few seeds, mAP"]

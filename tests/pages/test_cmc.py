@@ -4,7 +4,7 @@ import made_up
 import numpy as np
 import pytest
 
-from reidlib.pages import cmc
+from reidlib.pages import figures, tables
 from reidlib.runs.run import Runs, runs_of
 from reidlib.spec import ReidError
 
@@ -21,7 +21,7 @@ def runs(house):
 
 
 def test_a_curve_is_the_share_of_queries_with_a_match_by_each_rank(runs):
-    (axes,) = cmc.curves(runs).axes
+    (axes,) = figures.cmc(runs).axes
     lines = {line.get_label(): line.get_ydata() for line in axes.lines}
     assert list(lines) == ["fused", "bottleneck"], "rows without a record have no curve"
     expected = [100 * np.mean([hit <= rank for hit in (1, 2, 5, 30)]) for rank in range(1, 21)]
@@ -34,9 +34,9 @@ def test_printed_differences_stand_beside_ours_a_drop_below_zero(runs):
         ("bottleneck", "fused", "rank1", "text-delta-bottleneck"),
         ("classifier", "bottleneck", "mAP", "text-delta-classifier"),
     ]
-    gain, drop = cmc.printed_differences(runs, steps).texts()
+    gain, drop = tables.printed_differences(runs, steps).texts()
     assert gain[:4] == ["bottleneck", "fused", "rank1", "+1.9"] and gain[5] == "+50.0"
     assert "improvement by 1.9% on R1" in gain[4]
     assert drop[3] == "−1.6" and drop[5] == "not run"
     with pytest.raises(ReidError, match="0 lines of 'text-delta-none' with mAP"):
-        cmc.printed_differences(runs, [("fused", "global", "mAP", "text-delta-none")])
+        tables.printed_differences(runs, [("fused", "global", "mAP", "text-delta-none")])

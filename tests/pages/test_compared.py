@@ -90,7 +90,7 @@ def test_gains_are_those_of_the_statistics_and_by_the_plain_sum():
     write("standins/common-baselines", "MSGWDP", 0.5)
     entries = {entry.name: entry for entry in compared.common_recipe(*PLACE)}
     one = entries["MSGWDP"]
-    sides = [[run.per_query("ap") for run, _ in compared._made(side)] for side in (one.runs, one.baseline)]
+    sides = [[run.per_query("ap") for run, _ in compared.Runs(side).records()] for side in (one.runs, one.baseline)]
     assert one.gain == statistics.difference(*sides, one.runs[0].identities())
     assert entries["FMN"].gain == entries["FMN"].over_plain, "its own baseline is the plain network"
     assert entries[standins.PLAIN_BASELINE].over_plain is None and entries["HAMR"].gain is None

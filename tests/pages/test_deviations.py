@@ -68,7 +68,7 @@ def behind(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_assumption_of_a_paper_is_on_the_page(name):
-    shown = deviations.section(deviations.gather(module(name)), CONFLICTS, CHOSEN).html()
+    shown = deviations.section(deviations.gather(module(name), CONFLICTS), CHOSEN).html()
     declared = [
         value
         for source in behind(name)
@@ -82,22 +82,22 @@ def test_every_assumption_of_a_paper_is_on_the_page(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_stated_value_is_on_the_page(name):
-    shown = deviations.section(deviations.gather(module(name)), CONFLICTS, CHOSEN).html()
+    shown = deviations.section(deviations.gather(module(name), CONFLICTS), CHOSEN).html()
     assert [
         value for value in marked(vars(module(name)), Stated, others(name)) if escape(value.where) not in shown
     ] == []
 
 
 def test_a_stated_value_that_a_budget_changes_is_shown_as_such():
-    found = deviations.gather(module("safenet"))
+    found = deviations.gather(module("safenet"), CONFLICTS)
     published = next(said for name, said, budget, _ in found.lines["budgets"] if (name, budget) == ("epochs", "small"))
     assert published == "80" and published.note == "stated (§4.1: 80 epochs)"
-    stated = deviations.section(found, CONFLICTS, CHOSEN).tables()[1].frame
+    stated = deviations.section(found, CHOSEN).tables()[1].frame
     assert set(stated["changed by a budget"][stated["where"] == "§4.1: 80 epochs"]) == {"small, medium"}
 
 
 def test_rows_as_released_say_what_they_change():
-    found = deviations.gather(module("hamr"))
+    found = deviations.gather(module("hamr"), CONFLICTS)
     differs = {variant: changed for variant, _, changed, _ in found.lines["released"]}
     assert differs["as-released: mirror image added"] == "test: mirror: off → yes"
     assert "nothing" not in differs.values()
@@ -106,9 +106,9 @@ def test_rows_as_released_say_what_they_change():
 
 
 def test_the_overview_counts_what_the_sections_list():
-    found = [deviations.gather(module(name)) for name in in_order(NAMES)]
-    for paper, (name, *numbers) in zip(found, deviations.counts(found, CONFLICTS).lines(), strict=True):
-        section = deviations.section(paper, CONFLICTS, CHOSEN)
+    found = [deviations.gather(module(name), CONFLICTS) for name in in_order(NAMES)]
+    for paper, (name, *numbers) in zip(found, deviations.counts(found).lines(), strict=True):
+        section = deviations.section(paper, CHOSEN)
         ten = [10] if paper.name in set(CHOSEN["paper"]) else []  # not of the study's own tables
         assert [*ten, *filter(None, numbers)] == [len(view.frame) for view in section.tables()]
         assert section.pieces[0].values["anchor"] == f"deviations-{paper.name}"
@@ -125,9 +125,9 @@ def test_contradictions_name_papers_and_tables_that_exist():
 def test_ten_of_each_paper_come_first_and_each_has_its_entry():
     assert set(CHOSEN["paper"]) == {name for name in NAMES if name != "standins"}
     for name, chosen in CHOSEN.groupby("paper"):
-        found = deviations.gather(module(name))
+        found = deviations.gather(module(name), CONFLICTS)
         assert len(chosen) == 10 and not chosen.duplicated(["kind", "detail"]).any()
-        view, *_ = deviations.section(found, CONFLICTS, CHOSEN).tables()
+        view, *_ = deviations.section(found, CHOSEN).tables()
         assert list(view.frame["what it can change"]) == list(chosen["why"])
         assert all(view.frame["here"].str.len())
         changed = {str(line[0]) for line in found.lines["budgets"]}
@@ -144,23 +144,23 @@ def test_the_reasons_of_the_ten_are_short_sentences_of_their_own():
 
 def test_an_entry_that_is_gone_is_said(found_of_hamr):
     with pytest.raises(ReidError, match="results/deviations.tsv: hamr has no entry 'gone'"):
-        found_of_hamr.entry("assumed", "gone", CONFLICTS)
+        found_of_hamr.entry("assumed", "gone")
 
 
 def test_an_entry_of_each_kind_says_what_is_done_here(found_of_hamr):
     def here(kind, detail):
-        return found_of_hamr.entry(kind, detail, CONFLICTS)[1]
+        return found_of_hamr.entry(kind, detail)[1]
 
     assert here("budgets", "epochs") == "150 → small: 12; medium: 8"
     assert here("assumed", "recipe: pad") == "10"
     assert here("released", "as-released: mirror image added") == "test: mirror: off → yes"
     assert here("contradicted", "L1033").endswith("the IDE is a variant.")
-    assert deviations.gather(module("hamr"), ["full"]).entry("budgets", "epochs", CONFLICTS)[1] == "as in the paper"
+    assert deviations.gather(module("hamr"), CONFLICTS, ["full"]).entry("budgets", "epochs")[1] == "as in the paper"
 
 
 @pytest.fixture(scope="module")
 def found_of_hamr():
-    return deviations.gather(module("hamr"))
+    return deviations.gather(module("hamr"), CONFLICTS)
 
 
 def test_the_box_filters_the_lines_of_the_tables_below_it(in_browser):

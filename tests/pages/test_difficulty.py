@@ -39,7 +39,7 @@ class Run:
 
 class Runs:
     def __init__(self, dataset, seeds=(0,), **ap):
-        rows = [SimpleNamespace(label=label) for label in LABELS]
+        rows = [SimpleNamespace(label=label, variant="as-published") for label in LABELS]
         self.runs = [Run(row, dataset, ap.get(row.label), seed=seed) for row in rows for seed in seeds]
         self.table = SimpleNamespace(rows=rows)
 

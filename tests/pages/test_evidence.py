@@ -42,12 +42,12 @@ def test_calibration_reads_components_and_all_splits():
     made = runs_of("standins/precision", budget="small", rows=["float32"], seeds=range(10))
     sides = [run.per_query("ap_trapezoid" if run.table.ap == "trapezoid" else "ap") for run in made]
     assert (many, side) == (10, 1) and answer == rule.splits(sides, made[0].identities(), 1)
-    (pair,) = calibration.pairs("small")
-    assert pair.name == f"{T5}: g4,g3 against g4" and pair.own.persons == 20
+    ((rows, pair),) = calibration.pairs("small").items()
+    assert rows == f"{T5}: g4,g3 against g4" and pair.persons == 20
     first, second = (runs_of(T5, budget="small", rows=[label], seeds=(0, 1)) for label in ("g4,g3", "g4"))
     name = "ap" if first[0].table.ap == "plain" else "ap_trapezoid"
     exact = rule.components(*([run.per_query(name) for run in side] for side in (first, second)), np.arange(40) // 2)
-    assert pair.own == exact
+    assert pair == exact
     whole = calibration.together([pair])
     assert (whole.seed, whole.person) == pytest.approx((exact.seed, exact.person))
     simulated = next(view for view in calibration.page("small", draws=50).tables() if "Simulated" in view.caption)

@@ -284,19 +284,24 @@ def test_what_was_drawn_is_drawn_again_without_weights(home, monkeypatch):
         network_figures.Networks(drawn).maps(chosen, looks)
 
 
-def test_maps_of_other_weights_make_room(home):
-    """A file holds what was drawn of one network; with other weights everything that is asked for is drawn again."""
+def test_maps_of_other_weights_stand_beside_those_there(home):
+    """With other weights everything that is asked for is drawn again; all else stays, and each says whose it is."""
     run = run_of()
     before, runs = pretend(run), Runs((run,))
     chosen, networks = network_figures.images(runs, 1), network_figures.Networks(runs)
     first = networks.maps(chosen, LOOK)["stage 1"]
+    untrained = networks.maps(chosen, LOOK, untrained=True)
     other = {name: tensor + 1 if name.endswith("bias") else tensor for name, tensor in before.items()}
     curve = json.dumps([{"epoch": 1, "loss": 1.0, "seconds": 2.5}])
     training.write_tensors(run.work_folder / training.WEIGHTS, other, {"curve": curve})
     again = {ROW: LOOK[ROW] | {"stage 2": partial(heatmaps.activation, module="backbone.stage2")}}
     maps = network_figures.Networks(runs).maps(chosen, again)
     assert set(maps) == {"stage 1", "stage 2"} and not torch.equal(maps["stage 1"], first)
-    assert "another training" in str(network_figures.weights(runs))
+    (run.work_folder / training.WEIGHTS).unlink()
+    kept = network_figures.Networks(runs, train=False).maps(chosen, LOOK, untrained=True)
+    assert kept.keys() == untrained.keys() and all(torch.equal(kept[title], untrained[title]) for title in kept)
+    said = str(network_figures.weights(runs))
+    assert "weights of the record's own training" in said and "weights of another training" in said
 
 
 def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
@@ -308,7 +313,7 @@ def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
         name: (one.table.slug, one.row.label, LOOK[ROW]) for name, one in zip("ABC", (run, other, third), strict=True)
     }
     asked = dict(budget="smoke", source="stand-in", dataset="market1501", seeds=[0])
-    found = network_figures.gallery(looks, 2, **asked)
+    found = network_figures.Gallery(looks, 2, **asked)
     assert found.runs == (run,) and list(found.maps) == ["A,\nstage 1"]
     assert list(found.untrained) == ["A,\nstage 1,\nuntrained"]
     assert list(found.shares) == ["A, stage 1", "A, stage 1, untrained"]
@@ -317,7 +322,7 @@ def test_the_gallery_shows_what_is_there_and_names_the_rest(home):
     assert first.startswith("fmn/table1 'FMN'") and first.endswith("--again") and "`" not in first
     assert "<code>reid train fmn/table1" in found.lacking[0].html()
     assert "hamr/table6 'Baseline'" in second and "not run yet; reid train hamr/table6" in second
-    nothing = network_figures.gallery({"C": looks["C"]}, 2, **asked)
+    nothing = network_figures.Gallery({"C": looks["C"]}, 2, **asked)
     assert nothing.panel() is None and nothing.panel(untrained=True) is None
 
 

@@ -96,7 +96,7 @@ def test_an_activation_is_the_manual_forward(images):
         heatmaps.output_map(model, images, "musk")
     with pytest.raises(ReidError, match="after has one value a channel for the whole image"):
         activation(tiny(nn.AdaptiveAvgPool2d(1)), images, "after")
-    with pytest.raises(ReidError, match="channels='maximum'"):
+    with pytest.raises(ReidError, match="way to join channels 'maximum'; choose one of mean, energy"):
         activation(model, images, "after", channels="maximum")
 
 
@@ -341,7 +341,7 @@ def test_a_shared_scale_compares_and_a_scale_for_each_does_not():
     shared, each = (panel(blank(2), {"a": maps}, scale=scale) for scale in ("shared", "each"))
     assert drawn(shared, 1).norm.vmax == drawn(shared, 3).norm.vmax == 1
     assert drawn(each, 1).norm.vmax == 1 and drawn(each, 3).norm.vmax == pytest.approx(0.1)
-    with pytest.raises(ReidError, match="scale='both'; choose one of each, shared"):
+    with pytest.raises(ReidError, match="unknown scale 'both'; choose one of each, shared"):
         panel(blank(2), {"a": maps}, scale="both")
 
 

@@ -80,7 +80,8 @@ def test_a_list_by_hand():
         torch.tensor(list(distances.values()))[:, None], [7, -1, 7, 8, 0, 7], [1, 2, 2, 1, 2, 3], name="gallery"
     )
     found = ranked_list(query, gallery, ["q"], list(distances), protocol=MARKET, metric="euclidean")
-    assert tuple(found.columns) == retrieval.COLUMNS
+    asked, answer = ["query", "query_identity", "query_camera"], ["rank", "gallery", "identity", "camera"]
+    assert list(found.columns) == [*asked, *answer, "distance", "right", "rights"]
     assert found[["rank", "gallery", "identity", "camera", "right"]].values.tolist() == [
         [1, "tied", 8, 1, False],
         [2, "right", 7, 2, True],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reidlib import papers, paths
-from reidlib.pages import claims, contents, summary
+from reidlib.pages import claims, contents, glance
 from reidlib.runs.run import runs_of
 
 PAPERS = sorted({table.paper for table in papers.tables().values()} - {"standins"})
@@ -25,10 +25,10 @@ def write(*, reverse: bool) -> None:
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_summary_page_shows_the_results_of_its_paper(paper, house):
     page = (paths.home() / "book" / paper / "summary.md").read_text(encoding="utf-8")
-    assert RESULTS.findall(page) == [summary.name(paper)["scrapbook"]["name"]]
+    assert RESULTS.findall(page) == [glance.glued(paper)["scrapbook"]["name"]]
     assert f"book/{paper}/summary" in contents.names(paths.home())
     found = claims.decisions(paper, budget="small")
-    assert str(summary.results(paper, found, "stand-in")) == (
+    assert str(glance.results(paper, found, "stand-in")) == (
         f"None of {len(papers.claims(paper))} claims has been decided on rendered images yet."
     )
 
@@ -37,7 +37,7 @@ def test_a_summary_page_shows_the_results_of_its_paper(paper, house):
 def test_results_name_the_claim_of_the_whole_system(house, reverse, verdict, sign):
     write(reverse=reverse)
     found = claims.decisions("hamr", budget="small")
-    said = str(summary.results("hamr", found, "stand-in"))
+    said = str(glance.results("hamr", found, "stand-in"))
     words = r"Of (\d+) claims, (\d+) have been tested on rendered images: (\d+) supp\w+, (\d+) contr\w+, (\d+) und"
     counted = re.search(words, said)
     many, tested, *parts = map(int, counted.groups())
@@ -47,4 +47,4 @@ def test_results_name_the_claim_of_the_whole_system(house, reverse, verdict, sig
 
 def test_the_page_of_claims_has_them_under_those_names(house):
     cells = (paths.home() / "notebooks" / "study" / "claims.ipynb").read_text(encoding="utf-8")
-    assert "display(summary.results(name, found, source), metadata=summary.name(name))" in cells
+    assert "display(glance.results(name, found, source), metadata=glance.glued(name))" in cells
