@@ -321,13 +321,13 @@ def _execute(plan: Plan, notebooks: list[Chapter], given: argparse.Namespace) ->
 
 
 def pack(given: argparse.Namespace) -> None:
-    from reidlib.runs import archive
+    from reidlib.runs import archive, devices
 
     packed = archive.pack(given.file, since=given.since)
     if not packed:
         what = f"no finished record in {paths.results()} that is not in commit {given.since or 'HEAD'} already"
         raise ReidError(f"{given.file} is not written: {what}; make records, or name an earlier commit with --since")
-    print(f"{given.file}: {len(packed)} records")
+    print(f"{given.file}: {devices.many(len(packed), 'record')}")
 
 
 def merge(given: argparse.Namespace) -> None:
