@@ -451,7 +451,12 @@ class Claim:
     @property
     def comparison(self) -> str:
         """What is compared, or why nothing is."""
-        return self.untestable or f"{self.better} against {self.worse}, {self.metric}"
+        return self.untestable or f"{self.better} against {self.worse}, {self.measure}"
+
+    @property
+    def measure(self) -> str:
+        """The metric as it is read: "rank-1"."""
+        return self.metric.replace("rank", "rank-")
 
     def of(self, slug: str, dataset: str) -> bool:
         """Whether it is about this table and this data set."""

@@ -66,9 +66,9 @@ class Chapter:
         """Reported and reproduced, row by row."""
         return tables.comparison(self.runs, self.reported)
 
-    def ablation(self) -> Figure:
+    def ablation(self) -> Figure | Page:
         """The same as dots."""
-        return figures.ablation(self.runs, self.reported)
+        return figures.ablation(self.runs, self.reported) or Page([])
 
     def steps(self, pairs: Sequence[tuple[Name, Name]]) -> Page:
         """Pairs of rows as differences with their intervals: `ladder`, `against` and `variants` make most of them."""
@@ -83,8 +83,10 @@ class Chapter:
         against_it = tables.differences(Runs((*self.runs.runs, *own)), self.reported, pairs)
         return Page([tables.comparison(self.runs, self.reported, own), against_it])
 
-    def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure:
+    def curves(self, groups: dict[str, Sequence[Name]] | None = None) -> Figure | Text:
         """Training loss by epoch. groups: panels by title; by default the rows as published, then the variants."""
+        if not self.runs.records():
+            return Text("Without a record there is no training curve.")
         return figures.curves(self.runs, groups or _groups(self.runs))
 
     def limits(self) -> Page:

@@ -274,7 +274,7 @@ def _numbers(one: Decision) -> Sequence[str]:
     assert one.here is not None, "without a difference nothing can be said of it"
     p = p_value(one.p) if one.verdict in TESTED else "–"
     seeds = "/".join(map(str, dict.fromkeys((len(one.better), len(one.worse)))))
-    return [f"{one.claim.metric} {change(one.here)}", p, seeds, number(one.here.detectable)]
+    return [f"{one.claim.measure} {change(one.here)}", p, seeds, number(one.here.detectable)]
 
 
 # --- the page "Claims" ------------------------------------------------------------------------------------------------

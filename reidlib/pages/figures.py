@@ -65,11 +65,11 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         place += name.count("\n") / 2
         for one, here in own:
             place += 1
-            labels[place] = f"{signed(one.verdict)}, {one.claim.metric}"
+            labels[place] = f"{signed(one.verdict)}, {one.claim.measure}"
             colour, mark, filling = LOOKS.get(one.verdict, ("0.4", "o", "white"))
             axes.plot([here.low, here.high], [place] * 2, "-", color=colour, linewidth=2.5, alpha=0.6)
             axes.plot(here.mean, place, mark, color=colour, mfc=filling, markersize=7)
-        found_here = ", ".join(f"{one.claim.metric} {change(here)} ({signed(one.verdict)})" for one, here in own)
+        found_here = ", ".join(f"{one.claim.measure} {change(here)} ({signed(one.verdict)})" for one, here in own)
         said.append(f"{' '.join(name.split())}: {found_here}")
         place += 1.2
     interval = "difference in points, 95 % interval of each claim alone;\n"
@@ -82,17 +82,19 @@ def forest(found: Sequence[Decision]) -> Figure | None:
     return finished(figure, words=f"Differences in points. {'; '.join(said)}.")
 
 
-def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
-    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images). Where the
-    paper prints none, the first panel is left out."""
+def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
+    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images). One that
+    would be empty is left out; None where both would be."""
     names: list[Name] = [(row.label, row.variant) for row in rows_of(runs)]
     made = {(run.row.label, run.row.variant) for run, _ in runs.records()}
     printed = [printed_map(runs, reported, name) for name in names]
-    both = bool(np.isfinite(printed).any())
+    has_printed = bool(np.isfinite(printed).any())
+    if not (has_printed or made):
+        return None
     heights = np.arange(len(names))[::-1]
-    figure, axes = panels(9, 0.38 * len(names) + 1.3, 1 + both)
+    figure, axes = panels(9, 0.38 * len(names) + 1.3, has_printed + bool(made))
     left, right = axes[0], axes[-1]
-    if both:
+    if has_printed:
         left.plot(printed, heights, "o", color="0.35")
         left.set(title=PAPER, xlabel="mAP (%)")
     for height, name in zip(heights, names, strict=True):
@@ -100,11 +102,12 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure:
             span = pooled(runs, name)
             right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, height, "o", color="C0")
-    right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
+    if made:
+        right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
     for each in axes:
         each.xaxis.set_major_locator(MaxNLocator(6))
     left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
-    if both:
+    if right is not left:
         right.tick_params(labelleft=False)
     for each in axes:
         each.grid(axis="y", visible=False)

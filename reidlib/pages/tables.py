@@ -82,7 +82,8 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
         lines.append(cells)
     whose = "our numbers" if own_rows else "the paper's numbers and ours"
-    caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}"
+    unit = "" if "minutes" in measured else ", in percent"
+    caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}{unit}"
     below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     if lost:
         below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")
@@ -172,7 +173,7 @@ def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, 
         if runs.table.numbers_lost and all(_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
         lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
-    caption = f"{runs.table.slug}: differences of mAP between rows"
+    caption = f"{runs.table.slug}: differences of mAP between rows, in points"
     return table([*columns, "Δ mAP, here", "95 % interval"], lines, caption)
 
 

@@ -243,7 +243,7 @@ def test_a_claim_stands_with_its_verdict_first_and_what_has_not_run_is_folded(fo
     first, second = shown.texts()
     assert first[:4] == ["✓ supported", "a against b, mAP", "table6", "market1501"]
     assert first[4:6] == ["mAP +2.0 [+1.0, +3.0]", "0.010"] and first[8] == "“a is better” (§4)"
-    assert second[0] == "✗ contradicted" and second[4].startswith("rank1 −2.0")
+    assert second[0] == "✗ contradicted" and second[4].startswith("rank-1 −2.0")
     assert folded.texts()[0] == ["… not run", *first[1:3], "dukemtmc", first[8]] and len(folded.texts()) == 2
     assert page.html().count("<details") == 1 and "Without a difference: 2 not run" in page.html()
 
