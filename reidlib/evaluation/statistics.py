@@ -25,7 +25,7 @@ from reidlib.spec import ReidError
 
 LEVEL = 0.95
 FEWEST_SEEDS = 3  #: A side with fewer has no verdict: their variance cannot be known
-VERDICTS = ("supported", "contradicted", "not distinguishable", "not testable", "did not learn", "too few seeds")
+VERDICTS = ("supported", "contradicted", "undecided", "not testable", "did not learn", "too few seeds")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def verdict(claimed: Interval | None, p: float | None = None) -> str:
     if claimed.seeds < FEWEST_SEEDS:
         return "too few seeds"
     if (claimed.p if p is None else p) >= 1 - LEVEL:
-        return "not distinguishable"
+        return "undecided"
     return "supported" if claimed.mean > 0 else "contradicted"
 
 

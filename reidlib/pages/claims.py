@@ -67,7 +67,7 @@ class Decision:
         if self.control == tables.NOT_RUN:
             said.append(f"{control} has no record on these images")
         elif self.control not in ("", "supported"):
-            why = "" if self.control == "not distinguishable" else f" ({self.control})"
+            why = "" if self.control == "undecided" else f" ({self.control})"
             said.append(f"{control} is not seen on these images{why}")
         return "; ".join(said)
 
@@ -185,14 +185,9 @@ NOT_TESTABLE = "not testable"
 SIGNS = {SUPPORTED: "✓", CONTRADICTED: "✗", UNDECIDED: "≈", NOT_TESTABLE: "∅"}
 
 
-def plainly(verdict: str) -> str:
-    """A verdict in a sentence or a label."""
-    return "undecided" if verdict == UNDECIDED else verdict
-
-
 def signed(verdict: str) -> str:
     """A verdict as symbol and word; "…" stands before those that say why there is none."""
-    return f"{SIGNS.get(verdict, '…')} {plainly(verdict)}"
+    return f"{SIGNS.get(verdict, '…')} {verdict}"
 
 
 def in_order_of_verdict(found: Sequence[Decision]) -> list[Decision]:
@@ -208,7 +203,7 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
     others = ", ".join(f"{many} {word}" for word, many in verdicts.items() if word not in TESTED)
     if not (span := seeds_a_side(found)):
         return Text(f"No claim about this table is decided on the {images}: {others}.", css="lead")
-    said = ", ".join(f"{verdicts[word]} {plainly(word)}" for word in TESTED)
+    said = ", ".join(f"{verdicts[word]} {word}" for word in TESTED)
     tested = f"{sum(verdicts[word] for word in TESTED)} of {plural(len(found), 'claim')} about this table were tested"
     after = f" Without a test: {others}." if others else ""
     return Text(f"{tested} on the {images} with {span} a side: ", Strong(said), f".{after}", css="lead")
@@ -259,7 +254,7 @@ def _item(one: Decision) -> Text:
         said = [f"{change(one.here)} points", f"p {p}" if p != "–" else "", f"{seeds} seeds a side"]
         said += [f"a true difference of {found_from} is found with a chance of 80 %"]
         if one.claim.control:
-            said.append(f"control {standins.effect(one.claim.control)}: {plainly(one.control)}")
+            said.append(f"control {standins.effect(one.claim.control)}: {one.control}")
         parts.append(f": {', '.join(filter(None, said))}")
         parts.append(f" ({one.note})" if one.note and not one.note.startswith("its control") else "")
     return Text(Strong(f"{signed(one.verdict)}."), *parts, f". {_words(one)}")

@@ -62,7 +62,7 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
     return table(columns, lines, caption)
 
 
-SEEN = {"supported": "seen", "contradicted": "reversed", "not distinguishable": "not seen"}
+SEEN = {"supported": "seen", "contradicted": "reversed", "undecided": "not seen"}
 
 
 def goals(sets: Sequence[Runs], trained: str, simple: Sequence[str]) -> TableView:

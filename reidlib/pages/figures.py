@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
-from reidlib.pages.claims import CONTRADICTED, SUPPORTED, Decision, in_order_of_verdict, signed
+from reidlib.pages.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, Decision, in_order_of_verdict, signed
 from reidlib.pages.formatting import change
 from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
@@ -42,12 +42,12 @@ LOOKS = {SUPPORTED: ("#0173b2", "o", "#0173b2"), CONTRADICTED: ("#b04a00", "D", 
 def forest(found: Sequence[Decision]) -> Figure | None:
     """The differences of these claims with their intervals: a line a claim, beside its verdict as symbol and word.
 
-    Claims about the same two rows stand together under the names of these, decided ones first. None where there is no
-    difference.
+    Claims about the same two rows stand together under the names of these, decided ones first. A difference that is
+    not testable is left out: beside a large one no other could be read. None where no difference is left.
     """
     pairs: dict[str, list[tuple[Decision, Interval]]] = {}
     for one in in_order_of_verdict(found):
-        if one.here:
+        if one.here and one.verdict != NOT_TESTABLE:
             pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 42), []).append((one, one.here))
     if not pairs:
         return None

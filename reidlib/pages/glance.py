@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from reidlib import papers, paths
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import contents, figures, hours, progress
-from reidlib.pages.claims import NOT_TESTABLE, TESTED, UNDECIDED, Decision, decisions, plainly, seeds_a_side, signed
+from reidlib.pages.claims import NOT_TESTABLE, TESTED, UNDECIDED, Decision, decisions, seeds_a_side, signed
 from reidlib.pages.formatting import change, number, paper_title, plural
 from reidlib.pages.render import Banner, Fragment, Link, Page, Piece, Strong, Text, buttons, cards, listing, tiles
 from reidlib.pages.tables import NOT_RUN, PAPER, PUBLISHED
@@ -73,13 +73,13 @@ def results(paper: str, found: Sequence[Decision], source: str) -> Text:
     said, images = verdicts(own), IMAGES[source]
     if not (tested := sum(said[word] for word in TESTED)):
         return Text(f"None of {plural(said.total(), 'claim')} has been decided on {images} yet.")
-    words = ", ".join(f"{said[word]} {plainly(word)}" for word in TESTED)
+    words = ", ".join(f"{said[word]} {word}" for word in TESTED)
     parts = [f"Of {plural(said.total(), 'claim')}, {tested} have been tested on {images}: ", Strong(words), "."]
     main = headline(found, paper)
     if main.here is not None:
         rows = f" The whole system against its own baseline ({main.claim.better} against {main.claim.worse}): "
         said_of_it = f"{change(main.here)} points of mAP, {plural(main.here.seeds, 'seed')} a side"
-        parts.append(f"{rows}{said_of_it}, {plainly(main.verdict)}.")
+        parts.append(f"{rows}{said_of_it}, {main.verdict}.")
     return Text(*parts)
 
 

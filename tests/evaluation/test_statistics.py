@@ -166,8 +166,8 @@ def test_holm_is_the_step_down_procedure(p_values):
     [
         (3.0, 3, None, "supported"),
         (-3.0, 3, None, "contradicted"),
-        (1.0, 3, None, "not distinguishable"),
-        (3.0, 3, 0.06, "not distinguishable"),
+        (1.0, 3, None, "undecided"),
+        (3.0, 3, 0.06, "undecided"),
         (3.0, 2, None, "too few seeds"),
     ],
 )

@@ -185,9 +185,8 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert said.endswith("Without a test: 1 not run, 1 too few seeds, 1 not testable.")
     shown, rest = claims.view(found).pieces
     lines = list(map(str, shown.pieces[0].values["items"]))
-    assert shown.folded == "3 claims with their words and numbers" and lines[0].startswith(
-        "✗ contradicted. g4 against "
-    )
+    assert shown.folded == "3 claims with their words and numbers"
+    assert lines[0].startswith("✗ contradicted. g4 against ")
     assert lines[1].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[1]
     assert "3 seeds a side" in lines[1] and "[+" in lines[1] and lines[2].startswith("… too few seeds. ")
     assert rest.folded == "Without a difference: 1 not run, 1 not testable" and "<details" in rest.html()
@@ -200,6 +199,7 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert float(chart.attrib["width"].removesuffix("pt")) <= frame.WIDE, "a phone shows it as a whole"
     title = chart.findtext("{http://www.w3.org/2000/svg}title")
     assert all(f"mAP {change(one.here)} ({claims.signed(one.verdict)})" in title for one in found if one.here)
+    assert figures.forest([replace(one, verdict="not testable") for one in found]) is None
     assert figures.forest(found[:1]) is None and "No claim about this table" in str(claims.sentence(runs, found[:1]))
 
 

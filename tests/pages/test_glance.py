@@ -98,7 +98,7 @@ def test_three_seeds_are_counted_and_drawn(house, shown_by, reverse):
 
 
 def test_a_claim_on_which_data_sets_differ_is_undecided():
-    both = {"supported", "not distinguishable"}
+    both = {"supported", "undecided"}
     assert glance._together(both) == glance.UNDECIDED == glance._together({"supported", "contradicted"})
     assert glance._together({"supported", "not run"}) == "supported"
     assert glance._together({"not testable"}) == "not testable"
