@@ -15,11 +15,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from sphinx.ext.autodoc import DataDocumenter
+
 import reidlib
 
 MARK = re.compile(r"^\((modules|exports|code) of ([\w.]+)\)$", re.MULTILINE)
 
 LIBRARY = Path(reidlib.__file__).parent
+
+LONG = 100  #: Characters up to which the value of a constant is shown
 
 LARGE = 8  #: Lines from which a constant has a section of its own
 
@@ -61,7 +65,7 @@ def plain(lines: list[str]) -> list[str]:
                 words = f": {' '.join(_escaped(text).split())}" if text else ""
                 made.append(f"- ``{name or typed}``{words}")
         else:
-            made += [f".. code-block:: {_language(block)}", "", textwrap.indent(block, "   ")]
+            made += [f".. code-block:: {_language(block)}", "", *textwrap.indent(block, "   ").splitlines()]
         made.append("")
     return made
 
@@ -140,8 +144,17 @@ def _source_of(app: Any, module: str, name: str) -> str:
     return defined if defined.startswith("reidlib") else module
 
 
+class _Data(DataDocumenter):
+    """A constant, without a value that nobody reads: longer than a line, or with a path of this machine."""
+
+    def should_suppress_value_header(self) -> bool:
+        shown = repr(self.object)
+        return super().should_suppress_value_header() or len(shown) > LONG or str(LIBRARY) in shown
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.add_autodocumenter(_Data, override=True)
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _process)
     app.connect("viewcode-follow-imported", _source_of)

@@ -79,7 +79,9 @@ def results(paper: str, found: Sequence[Decision], source: str) -> Text:
     if main.here is not None:
         rows = f" The whole system against its own baseline ({main.claim.better} against {main.claim.worse}): "
         said_of_it = f"{change(main.here)} points of mAP, {plural(main.here.seeds, 'seed')} a side"
-        parts.append(f"{rows}{said_of_it}, {main.verdict}.")
+        hidden = main.verdict == UNDECIDED and main.here.low * main.here.high > 0
+        because = ", because the verdict is corrected for all claims of the paper" if hidden else ""
+        parts.append(f"{rows}{said_of_it}, {main.verdict}{because}.")
     return Text(*parts)
 
 

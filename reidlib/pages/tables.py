@@ -87,7 +87,16 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     if lost:
         below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")
-    return table(columns, lines, caption, below=below)
+    return table(columns, lines, caption, below=[*below, *_other_starts(runs)])
+
+
+def _other_starts(runs: Runs) -> list[str]:
+    """A sentence where some rows began their training from other weights than most."""
+    starts = {title(runs, run.row): record.start for run, record in runs.records()}
+    usual = Counter(starts.values()).most_common(1)
+    others = [f"{name} ({start})" for name, start in starts.items() if start != usual[0][0]]
+    words = "Began from other weights than most rows, so that a difference is one of the weights too"
+    return [f"{words}: {'; '.join(others)}."] if others else []
 
 
 def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:

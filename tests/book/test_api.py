@@ -57,11 +57,13 @@ def test_code_is_shown_whole_with_its_line_numbers():
         ("Parameters\n----------\nsize : int\n    Of the image.", "**Parameters**\n\n- ``size : int``: Of the image."),
         ("    query = read()", ".. code-block:: python\n\n   query = read()"),
         ("    a -> b", ".. code-block:: text\n\n   a -> b"),
+        ("    a = 1\n    b = 2", ".. code-block:: python\n\n   a = 1\n   b = 2"),
     ],
 )
 def test_docstrings_are_shown_as_they_are_written(text, shown):
     shown = shown or "- ``size``: (H, W) of ``images``\n- ``workers``: threads; None: all"
-    assert "\n".join(api.plain(text.split("\n"))).strip() == shown
+    made = api.plain(text.split("\n"))
+    assert "\n".join(made).strip() == shown and not any("\n" in line for line in made), "autodoc indents each line"
 
 
 def test_a_class_is_shown_where_it_is_defined_and_a_field_where_it_is_documented():

@@ -1,6 +1,7 @@
 """The results on the summary pages, and that each page shows those of its paper."""
 
 import re
+from dataclasses import replace
 
 import made_up
 import numpy as np
@@ -43,6 +44,10 @@ def test_results_name_the_claim_of_the_whole_system(house, reverse, verdict, sig
     many, tested, *parts = map(int, counted.groups())
     assert many == len(papers.claims("hamr")) and tested == sum(parts) > 0
     assert f"(+ CAM against Baseline): {sign}" in said and said.endswith(f"3 seeds a side, {verdict}.")
+    doubtful = [replace(one, verdict="undecided") if one.here else one for one in found]
+    assert str(glance.results("hamr", doubtful, "stand-in")).endswith(
+        "undecided, because the verdict is corrected for all claims of the paper."
+    ), "its interval alone excludes zero"
 
 
 def test_the_page_of_claims_has_them_under_those_names(house):

@@ -353,6 +353,17 @@ def test_the_sources_are_folded_and_a_column_says_what_differs_between_records(t
     assert "device a machine" not in str(page)
 
 
+def test_rows_that_began_from_other_weights_are_named_below_the_table(two):
+    reported, words = printed(Ours=90), "Began from other weights than most rows"
+    assert words not in str(tables.comparison(two, reported))
+    made = [(run, run.record()) for run in two.runs]
+    made[0][1].start = "start"
+    two.records = lambda: made
+    assert f"{words}, so that a difference is one of the weights too: Plain (start)." in str(
+        tables.comparison(two, reported)
+    )
+
+
 def test_the_rows_as_data_have_what_each_changes():
     table = declare(OURS_ROW, RELEASED, OTHER, Row("Short", recipe=dict(batch=8)))
     frame = declared.settings(table, "small")
