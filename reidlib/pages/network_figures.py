@@ -59,7 +59,8 @@ def weights(runs: Runs) -> Fragment:
         for run in runs.runs
         for whose in dict.fromkeys(records.origins(_kept(run)).values())
     ]
-    return bullets(items, "The networks that were drawn:")
+    words = "mAP in percent, by the plain sum; a network trained again on another machine is of another training"
+    return bullets(items, f"The networks that were drawn ({words}):")
 
 
 def _whose(run: Run) -> str:

@@ -102,11 +102,10 @@ def summary(found: Sequence[Part]) -> Text:
     """How far all of it is, in one sentence."""
     of = {part.table.slug: part for part in reversed(found) if part.table.paper != STUDY}  # on its first data set
     done, begun = sum(not part.missing for part in of.values()), sum(bool(part.made) for part in of.values())
-    words = f"{done} of {plural(len(of), 'table')} and figures with numbers are complete on their first data set"
-    if begun > done:
-        words += f", {begun - done} more are begun"
     seeds = plural(len(found[0].seeds), "seed")
-    return Text(f"{words}: every row has a finished run from {seeds} at budget {found[0].budget}.")
+    words = f"{done} of {plural(len(of), 'table')} and figures with numbers are complete on their first data set: "
+    words += f"every row has a finished run from {seeds} at budget {found[0].budget}."
+    return Text(words + (f" {begun - done} more are begun." if begun > done else ""))
 
 
 def guesses() -> Text:

@@ -87,7 +87,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     if lost:
         below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")
-    return table(columns, lines, caption, below=[*below, *_other_starts(runs)])
+    return table(columns, lines, caption, below=[*below, *_other_starts(runs), *_trained_apart(runs)])
 
 
 def _other_starts(runs: Runs) -> list[str]:
@@ -97,6 +97,21 @@ def _other_starts(runs: Runs) -> list[str]:
     others = [f"{name} ({start})" for name, start in starts.items() if start != usual[0][0]]
     words = "Began from other weights than most rows, so that a difference is one of the weights too"
     return [f"{words}: {'; '.join(others)}."] if others else []
+
+
+def _trained_apart(runs: Runs) -> list[str]:
+    """A sentence where rows that could test one trained network are of several trainings of it."""
+    trained: dict[tuple[str, int], dict[str, list]] = {}
+    for run, record in runs.records():
+        trained.setdefault((record.network, run.seed), {})[title(runs, run.row)] = record.curve
+    apart = dict.fromkeys(name for curves in trained.values() if _differ(curves) for name in curves)
+    words = "The same network, trained for each on a machine without the weights of the other"
+    return [f"{words}: {'; '.join(apart)}. Their difference has the luck of two trainings in it."] if apart else []
+
+
+def _differ(curves: Mapping[str, list]) -> bool:
+    first, *others = curves.values()
+    return any(curve != first for curve in others)
 
 
 def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:

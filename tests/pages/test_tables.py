@@ -364,6 +364,18 @@ def test_rows_that_began_from_other_weights_are_named_below_the_table(two):
     )
 
 
+def test_rows_of_two_trainings_of_one_network_are_named_below_the_table(two):
+    made, words = [(run, run.record()) for run in two.runs], "The same network, trained for each"
+    two.records = lambda: made
+    for _, record in made[:2]:
+        record.network, record.curve = "one", made[0][1].curve
+    assert words not in str(tables.comparison(two, printed(Ours=90)))
+    made[1][1].curve = [{"epoch": 1, "loss": 2.5}]
+    assert f"{words} on a machine without the weights of the other: Plain; Ours." in str(
+        tables.comparison(two, printed(Ours=90))
+    )
+
+
 def test_the_rows_as_data_have_what_each_changes():
     table = declare(OURS_ROW, RELEASED, OTHER, Row("Short", recipe=dict(batch=8)))
     frame = declared.settings(table, "small")
