@@ -59,7 +59,7 @@ def weights(runs: Runs) -> Fragment:
         for run in runs.runs
         for whose in dict.fromkeys(records.origins(_kept(run)).values())
     ]
-    words = "mAP in percent, by the plain sum; a network trained again on another machine is of another training"
+    words = "mAP in percent, by the plain sum; what was trained again on another machine is of another training"
     return bullets(items, f"The networks that were drawn ({words}):")
 
 
