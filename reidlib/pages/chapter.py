@@ -163,6 +163,8 @@ def _training(runs: Runs) -> Text:
         text += ", which is the recipe of the paper, stated or assumed as the recipe at the foot says."
     else:
         text += f". The recipe of the paper, stated or assumed as the recipe at the foot says, has {other}."
+    if own := sorted({run.settings.recipe.size for run in runs.runs} - {base.recipe.size}):
+        text += f" Rows with an input of their own keep it: {', '.join(f'{high}×{wide}' for high, wide in own)}."
     if base.first:
         text += f" The {base.first.settings.model.__name__} is trained before it, for as long."
     return Text("At budget ", Code(first.budget), text)

@@ -339,6 +339,12 @@ def test_the_limits_are_those_of_budget_seeds_and_images(two):
     assert "2 seeds show" in str(Chapter(Runs(two.table, SCORES, seeds=(0, 1))).limits())
 
 
+def test_rows_with_an_input_of_their_own_are_said():
+    larger = Row("Larger", recipe=dict(size=Assumed((384, 128), because="larger")))
+    said = [str(Chapter(Runs(declare(*rows), {})).limits()) for rows in ((OTHER,), (OTHER, larger))]
+    assert ["input of their own keep it: 384×128." in one for one in said] == [False, True]
+
+
 def test_the_sources_are_folded_and_a_column_says_what_differs_between_records(two):
     page = Chapter(two).sources()
     assert page.html().startswith("<details") and "Ours (as-released)" in str(page)
