@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
+import sys
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -149,7 +150,8 @@ class _Data(DataDocumenter):
 
     def should_suppress_value_header(self) -> bool:
         shown = repr(self.object)
-        return super().should_suppress_value_header() or len(shown) > LONG or str(LIBRARY) in shown
+        here = any(place in shown for place in (str(LIBRARY), sys.prefix))
+        return super().should_suppress_value_header() or len(shown) > LONG or here
 
 
 def setup(app: Any) -> dict[str, bool]:
