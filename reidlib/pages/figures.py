@@ -116,7 +116,7 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
     """Training loss by epoch, one panel a group of rows (title: their names), all on one scale. Rows that test one
-    trained network share its curve, drawn once under the first of them. A group without a record has none beside others."""
+    trained network share its curve, drawn once under the first of them. A group without a record has none."""
     made = [run.row for run, _ in runs.records()]
     made_of = {heading: names for heading, names in groups.items() if any(row_of(runs, name) in made for name in names)}
     groups = made_of or groups
