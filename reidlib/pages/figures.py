@@ -19,7 +19,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, Decision, in_order_of_verdict, signed
-from reidlib.pages.formatting import change
+from reidlib.pages.formatting import change, interval, number
 from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
@@ -56,13 +56,8 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         figure, axes = plt.subplots(figsize=(PHONE, 0.24 * lines + 1.1), layout="constrained")
     axes.axvline(0, color="0.4", linewidth=1, zorder=0)
     place, labels, said = 0.0, {}, []
-    left = blended_transform_factory(figure.transFigure, axes.transData)
     for name, own in pairs.items():
-        place += name.count("\n") / 2
-        words = axes.text(0.01, place, name, transform=left, va="center", fontsize=9, fontweight="bold")
-        words.set_in_layout(False)
-        words.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
-        place += name.count("\n") / 2
+        place = _named(axes, place, name)
         for one, here in own:
             place += 1
             labels[place] = f"{signed(one.verdict)}, {one.claim.measure}"
@@ -72,9 +67,9 @@ def forest(found: Sequence[Decision]) -> Figure | None:
         found_here = ", ".join(f"{one.claim.measure} {change(here)} ({signed(one.verdict)})" for one, here in own)
         said.append(f"{' '.join(name.split())}: {found_here}")
         place += 1.2
-    interval = "difference in points, 95 % interval of each claim alone;\n"
-    interval += "verdicts are corrected for all claims of the paper"
-    figure.supxlabel(interval, fontsize=9)
+    below = "difference in points, 95 % interval of each claim alone;\n"
+    below += "verdicts are corrected for all claims of the paper"
+    figure.supxlabel(below, fontsize=9)
     axes.set(yticks=list(labels), yticklabels=list(labels.values()))
     axes.set_ylim(place - 0.6, -0.7)
     axes.tick_params(labelsize=9.5)
@@ -83,35 +78,54 @@ def forest(found: Sequence[Decision]) -> Figure | None:
 
 
 def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
-    """Two panels with one line a row: mAP in the paper (real images), ours with its interval (these images). One that
-    would be empty is left out; None where both would be."""
+    """Two panels with one line a row, under its name: mAP in the paper (real images), ours with its interval (these
+    images). One that would be empty is left out; None where both would be."""
     names: list[Name] = [(row.label, row.variant) for row in rows_of(runs)]
     made = {(run.row.label, run.row.variant) for run, _ in runs.records()}
     printed = [printed_map(runs, reported, name) for name in names]
     has_printed = bool(np.isfinite(printed).any())
     if not (has_printed or made):
         return None
-    heights = np.arange(len(names))[::-1]
-    figure, axes = panels(9, 0.38 * len(names) + 1.3, has_printed + bool(made))
-    left, right = axes[0], axes[-1]
-    if has_printed:
-        left.plot(printed, heights, "o", color="0.35")
-        left.set(title=PAPER, xlabel="mAP (%)")
-    for height, name in zip(heights, names, strict=True):
+    titles = [fill(title(runs, name), 42) for name in names]
+    lines = sum(1.9 + words.count("\n") for words in titles)
+    figure, axes = panels(PHONE, 0.22 * lines + 1.0, has_printed + bool(made))
+    left, right, place, said = axes[0], axes[-1], 0.0, []
+    for name, words, value in zip(names, titles, printed, strict=True):
+        place = _named(left, place, words) + 0.8
+        for each in axes:
+            each.axhline(place, color="0.9", zorder=0)
+        found = []
+        if np.isfinite(value):
+            left.plot(value, place, "o", color="0.35")
+            found.append(f"paper {number(value)}")
         if name in made:
             span = pooled(runs, name)
-            right.plot([span.low, span.high], [height, height], "-", color="C0", linewidth=2, alpha=0.5)
-            right.plot(span.mean, height, "o", color="C0")
+            found.append(f"here {number(span.mean)} {interval(span)}")
+            right.plot([span.low, span.high], [place, place], "-", color="C0", linewidth=2, alpha=0.5)
+            right.plot(span.mean, place, "o", color="C0")
+        said.append(f"{' '.join(words.split())}: {', '.join(found) or 'no number'}")
+        place += 1.1
+    if has_printed:
+        left.set(title=PAPER, xlabel="mAP (%)")
     if made:
         right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
+    left.set(yticks=[], ylim=(place - 0.5, -0.8), zorder=1)  # names reach over the other panel
     for each in axes:
-        each.xaxis.set_major_locator(MaxNLocator(6))
-    left.set(yticks=heights, yticklabels=[fill(title(runs, name), 44) for name in names])
-    if right is not left:
-        right.tick_params(labelleft=False)
-    for each in axes:
-        each.grid(axis="y", visible=False)
-    return finished(figure)
+        each.xaxis.set_major_locator(MaxNLocator(4))
+        each.title.set_fontsize(9.5)
+        each.tick_params(labelsize=9)
+        sns.despine(ax=each, left=True)
+    return finished(figure, words=f"mAP (%), in the paper and here with its 95 % interval. {'; '.join(said)}.")
+
+
+def _named(axes: Axes, place: float, words: str) -> float:
+    """Writes the name of what stands below it from the left edge of the figure; the place of its last line."""
+    left = blended_transform_factory(axes.figure.transFigure, axes.transData)
+    place += words.count("\n") / 2
+    text = axes.text(0.01, place, words, transform=left, va="center", fontsize=9, fontweight="bold")
+    text.set_in_layout(False)
+    text.set_bbox(dict(facecolor="white", edgecolor="none", pad=1))
+    return place + words.count("\n") / 2
 
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
