@@ -132,7 +132,8 @@ def _read(app: Any, name: str, source: list[str]) -> None:
 
 
 def _process(app: Any, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    lines[:] = plain(lines)
+    own = what != "method" or getattr(found, "__doc__", None)  # else it is that of the method of a base, often torch's
+    lines[:] = plain(lines) if own else []
 
 
 def _source_of(app: Any, module: str, name: str) -> str:

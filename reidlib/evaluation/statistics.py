@@ -57,6 +57,11 @@ class Interval:
         return self.low <= 0 <= self.high
 
     @property
+    def decides(self) -> bool:
+        """Whether it says that two rows differ: it does not hold zero, and is from enough seeds."""
+        return not self.holds_zero and self.seeds >= FEWEST_SEEDS
+
+    @property
     def detectable(self) -> float:
         """The true difference that these seeds and identities find with a chance of 80 %, in points."""
         return self._reach + float(self.error * stats.t.ppf(0.8, self.freedom))

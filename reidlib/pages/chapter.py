@@ -29,8 +29,8 @@ from reidlib.spec import Recipe, Row, Table
 
 INTERVAL = (
     "The interval (95 %) says what other seeds and other persons would give: both rows rank the same queries, whose "
-    "persons are drawn, and so are the seeds of either row. Where it holds zero the difference is grey: these runs "
-    "cannot tell the two rows apart. From fewer than three seeds the interval decides nothing."
+    "persons are drawn, and so are the seeds of either row. A grey difference decides nothing: its interval holds "
+    "zero, or it is from fewer than three seeds."
 )
 
 

@@ -230,7 +230,7 @@ def _no_claim(runs: Runs) -> Text:
 CORRECTED = (
     "Intervals (95 %) are over seeds and persons. The claims of the paper are decided together, on all data sets of "
     "all its tables and from all seeds that have a record: their p is corrected for their number (Holm), and below "
-    "0.05 a claim counts as supported or contradicted, by its sign."
+    "0.05 a claim counts as supported or contradicted, by its sign. L9 is line 9 of our copy of the paper's text."
 )
 
 
@@ -293,7 +293,8 @@ def summary(found: Sequence[Decision]) -> Text:
     others = ", ".join(f"{verdicts[word]} {word}" for word in VERDICTS[3:] if verdicts[word])
     return Text(
         Strong(f"{len({one.claim for one in found})} claims, {len(found)} comparisons"),
-        f" (a claim is tested on each data set of its table). Of the {sum(verdicts[word] for word in TESTED)} that "
+        f" (a claim is tested on each data set of its table; the first page counts it once, as undecided where they "
+        f"differ). Of the {sum(verdicts[word] for word in TESTED)} that "
         f"could be tested: {said}. Without a test: {others or 'none'}.",
     )
 

@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from reidlib import papers
 from reidlib.evaluation import statistics
@@ -184,9 +185,9 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView | Text:
         lines.append([*cells, *_sources(entry, recipe)])
     caption = f"The five systems and their baselines, {recipe}, {first.dataset}, budget {first.budget}"
     below = [
-        "R1 and mAP: mean over seeds ± standard deviation; AP is the plain sum for all. Intervals are over seeds and "
-        f"persons, and a gain is grey where its interval holds zero from {FEWEST_SEEDS} seeds or more. One seed has no "
-        "interval.",
+        "R1 and mAP: percent, mean over seeds ± standard deviation; AP is the plain sum for all. Intervals are over "
+        f"seeds and persons. A gain is grey where its interval holds zero or has fewer than {FEWEST_SEEDS} seeds; one "
+        "seed has no interval.",
         "Weights leave out the classifiers. Multiply-adds are those of the test of one image at this input size, twice "
         "where the mirror image is added. Minutes are those of the device of each record, the network trained before "
         "included.",
@@ -198,8 +199,7 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView | Text:
 
 def _gain(entry: Entry, found: Interval | None, held: tuple[Run, ...]) -> Cell:
     if found is not None:
-        grey = found.holds_zero and found.seeds >= FEWEST_SEEDS
-        return Cell(number(found.mean, sign=True) if found.seeds < 2 else change(found), grey=grey)
+        return Cell(number(found.mean, sign=True) if found.seeds < 2 else change(found), grey=not found.decides)
     if not held or held == entry.runs:
         return Cell("–")
     return Cell(DID_NOT_LEARN if entry.made and Runs(held).records() else NOT_YET, state=True)
@@ -389,7 +389,8 @@ def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
         shift = (-7 if to_left else 7, (moved - up) / scale)
         line = dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4) if moved > up else None
         look: dict[str, Any] = dict(textcoords="offset points", ha="right" if to_left else "left", va="center", size=9)
-        axes.annotate(name, (x, score.mean), shift, arrowprops=line, **look)
+        words = axes.annotate(name, (x, score.mean), shift, arrowprops=line, **look)
+        words.set_path_effects([withStroke(linewidth=3, foreground="white")])  # a bar may cross them
 
 
 def orders(budget: str, source: str = "stand-in") -> Figure | Text:

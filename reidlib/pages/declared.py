@@ -119,7 +119,7 @@ def settings(table: Table, budget: str) -> pd.DataFrame:
     """The rows as data: a line a row, a column for each setting in which some row differs from the others.
 
     The first line has what the rows share ("the common settings": the table's base at this budget), and a row only what
-    it changes; "–" is what its model or its training does not have.
+    it changes; "–" is what its model or its training does not have. Where all rows are alike, the model stands alone.
     """
     base = _flat(table.settings(Row("base"), budget))
     rows = {}
@@ -127,7 +127,7 @@ def settings(table: Table, budget: str) -> pd.DataFrame:
         name = row.label if row.variant == "as-published" else f"{row.label} ({row.variant})"
         rows[name] = _flat(table.settings(row, budget))
     known = dict.fromkeys(chain(base, *rows.values()))
-    names = [name for name in known if any(own.get(name) != base.get(name) for own in rows.values())]
+    names = [name for name in known if any(own.get(name) != base.get(name) for own in rows.values())] or ["model"]
     lines = [[_as_data(base, name) for name in names]]
     for own in rows.values():
         lines.append(["" if own.get(name) == base.get(name) else _as_data(own, name) for name in names])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reidlib.evaluation.statistics import FEWEST_SEEDS, Interval, Spread
+from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.claims import effects
 from reidlib.pages.formatting import DATASETS, change, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
@@ -125,7 +125,7 @@ def _title(runs: Runs) -> str:
 def _change(found: Interval | None) -> Cell:
     if found is None:
         return Cell(NOT_RUN, state=True)
-    return Cell(change(found), grey=found.holds_zero and found.seeds >= FEWEST_SEEDS)
+    return Cell(change(found), grey=not found.decides)
 
 
 def _finished(runs: Runs, label: str) -> pd.DataFrame:

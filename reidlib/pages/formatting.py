@@ -33,7 +33,7 @@ def in_order(names: Sequence[str]) -> list[str]:
 
 def number(value: float, *, sign: bool = False) -> str:
     """One decimal, a true minus sign; "–" where there is no value."""
-    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}.1f}".replace("-", "−")
+    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}z.1f}".replace("-", "−")
 
 
 def count(value: int | None) -> str:

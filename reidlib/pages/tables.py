@@ -58,17 +58,20 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
     several = len({row.variant for row in rows_of(runs)}) > 1
     own_rows = runs.table.paper == "standins" and not printed  # a table of the study's own
-    here = f"here, {runs.runs[0].source} images ({seeds_in_words(runs)})"
+    here = f"here, {runs.runs[0].source} images"
+    here += f" ({seeds_in_words(runs)})" if runs.records() else ""
     columns = [Column("row", "label"), *[Column("variant", "label")] * several]
     columns += [] if own_rows else _paper_columns(printed)
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
-    lines, lost, notes, known = [], [], [], floors(runs.runs[0])
+    lines, lost, known = [], [], floors(runs.runs[0])
+    notes: dict[str, list[str]] = {}
     for label, row in [*declared_lines, *((run.row.label, run.row) for run in own[:1])]:
         if own and row is own[0].row:
             lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
         learned = not row or not did_not_learn(finished(runs, row), known)
         cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
-        notes += [f"{title(runs, row)}: {row.note}."] if row and row.note else []
+        if row and row.note:
+            notes.setdefault(row.note, []).append(title(runs, row))
         lost += [] if learned or row is None else [title(runs, row)]
         cells += [row.variant if row else ""] * several
         cells += [] if own_rows else _paper_cells(runs.table, label, row, reported, printed)
@@ -84,10 +87,23 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     whose = "our numbers" if own_rows else "the paper's numbers and ours"
     unit = "" if "minutes" in measured else ", in percent"
     caption = f"{runs.table.slug}: {whose} on {runs.runs[0].dataset}{unit}"
-    below = [*notes, *_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
+    below = [f"{'; '.join(names)}: {note}." for note, names in notes.items()]
+    below += [*_why_not_retrained(runs, reported), floors_sentence(runs.runs[0])]
     if lost:
         below.append(f"Below a floor, or with a training loss of guesses ({DID_NOT_LEARN}): {', '.join(lost)}.")
+    below += _below_the_start(runs, known)
     return table(columns, lines, caption, below=[*below, *_other_starts(runs), *_trained_apart(runs)])
+
+
+def _below_the_start(runs: Runs, known: Mapping[str, float]) -> list[str]:
+    """A sentence where rows end below the network whose weights they began from."""
+    if standins.STARTED not in known:
+        return []
+    began = [run for run, record in runs.records() if record.start == "start" and run.settings.recipe.epochs]
+    made = {title(runs, run.row): pooled(runs, run.row).mean for run in began}
+    low = [name for name, reached in made.items() if reached < known[standins.STARTED]]
+    words = "Below the start, which was not trained further"
+    return [f"{words}: {'; '.join(low)}."] if low else []
 
 
 def _other_starts(runs: Runs) -> list[str]:
@@ -135,7 +151,7 @@ def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
         means = [mean_of(own[name]) for name in own] if len(own) else state(NOT_RUN, len(METRICS))
         cells = _paper_cells(runs.table, row.label, row, reported, printed)
         lines.append([row.label, *cells, *means, f"{len(own)} of {len(splits)}"])
-    return table(columns, lines, f"{runs.table.slug}: mean over the splits")
+    return table(columns, lines, f"{runs.table.slug}: mean over the splits, in percent")
 
 
 def _printed(reported: pd.DataFrame) -> list[str]:
@@ -186,8 +202,7 @@ def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
 def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, Name]]) -> TableView:
     """Steps of the ablation in mAP, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
 
-    A difference whose interval holds zero is grey: these seeds and images cannot tell the two rows apart. With too few
-    seeds for that the interval is of other persons alone, and nothing is grey.
+    A difference that decides nothing is grey: its interval holds zero, or it is from too few seeds.
     """
     columns = [Column("row", "label"), Column("compared with", "label"), Column("Δ mAP, paper", reported=True)]
     lines = []
@@ -220,15 +235,16 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
         here = difference_cells(paired(runs, row, other, metric))
         lines.append([row, other, metric, number(value, sign=True), f"“{printed['quote']}”", *here])
-    return table([*columns, "Δ, here", "95 % interval"], lines, f"{runs.table.slug}: differences that the text prints")
+    caption = f"{runs.table.slug}: differences that the text prints, in points"
+    return table([*columns, "Δ, here", "95 % interval"], lines, caption)
 
 
 def difference_cells(found: Interval | None) -> list[Cell]:
-    """A difference and its interval, grey where it holds zero; "not run" over both where there is none."""
+    """A difference and its interval, grey where it decides nothing; "not run" over both where there is none."""
     if found is None:
         return state(NOT_RUN, 2)
     texts = (number(found.mean, sign=True), interval(found, sign=True))
-    return [Cell(text, grey=found.holds_zero and found.seeds >= statistics.FEWEST_SEEDS) for text in texts]
+    return [Cell(text, grey=not found.decides) for text in texts]
 
 
 def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:
@@ -265,8 +281,8 @@ def floors_sentence(run: Run) -> str:
     """The floors under a comparison, or that they are not measured."""
     if not (known := floors(run)):
         return "Floors (random features, colour histograms, the start) have no record on these images at this budget."
-    said = ", ".join(f"{label} {number(value)}" for label, value in known.items())
-    return f"Floors on these images, mAP of what was not trained on them: {said}."
+    said = "; ".join(f"{label}: {number(value)} %" for label, value in known.items())
+    return f"Floors, the mAP of what was not trained on these images: {said}."
 
 
 def did_not_learn(made: Sequence[Run], known: Mapping[str, float] | None = None) -> bool:

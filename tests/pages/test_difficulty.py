@@ -84,14 +84,15 @@ def test_the_goals_of_a_set_that_was_not_run_are_open(market):
     assert lines[1] == ["MSMT17", *["not run"] * 3]
 
 
-def test_a_step_is_grey_where_its_interval_holds_zero_and_seeds_are_enough(market):
+def test_a_step_is_grey_where_its_interval_holds_zero_or_is_from_too_few_seeds(market):
     other = dict(trained=aps(0.3), stripes=np.flip(aps(0.301, 0.3)))
-    sets = [Runs("dukemtmc", **other), Runs("dukemtmc", seeds=(0, 1, 2), **other)]
+    apart = dict(trained=aps(0.3), stripes=aps(0.16))
+    sets = [Runs("dukemtmc", seeds=(0, 1, 2), **scores) for scores in (other, apart)]
     view = difficulty.steps([market, *sets], [("trained", "stripes")], "c")
     (line,) = view.lines()
     exact = statistics.difference([aps(0.30)], [aps(0.16)], np.arange(41) // 2)
     assert line[2] == f"+{exact.mean:.1f} [+{exact.low:.1f}, +{exact.high:.1f}]" == "+14.0 [+14.0, +14.0]"
-    assert [cell.grey for cell in line[2:]] == [False, False, True]
+    assert [cell.grey for cell in line[2:]] == [True, True, False]
 
 
 def test_transfer_holds_a_network_against_the_one_trained_at_home(market):

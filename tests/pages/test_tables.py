@@ -174,9 +174,12 @@ def test_the_variant_has_a_column_only_where_there_are_several():
 def test_figures_keep_variants_apart(two):
     figure = figures.ablation(two, printed(Plain=31, Ours=61))
     left, right = figure.axes
-    assert [text.get_text() for text in left.get_yticklabels()] == ["Plain", "Ours", "Ours (as-released)"]
-    assert np.isnan(left.lines[0].get_xdata()[2]), "no number is printed for what the released code does"
-    assert [line.get_xdata()[0] for line in right.lines[1::2]] == pytest.approx([30, 60, 40])
+    assert [text.get_text() for text in left.texts] == ["Plain", "Ours", "Ours (as-released)"]
+    dots = [[line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
+    assert dots[0] == [31, 61], "no number is printed for what the released code does"
+    assert dots[1] == pytest.approx([30, 60, 40])
+    words = figure._repr_svg_()
+    assert "Plain: paper 31.0, here 30.0" in words and "Ours (as-released): here 40.0" in words
     panels = Chapter(two).curves().axes
     assert [axes.get_title() for axes in panels] == ["as published", "variants"]
     assert [line.get_ydata()[-1] for axes in panels for line in axes.lines] == pytest.approx([0.3, 0.6, 0.4])
@@ -233,6 +236,30 @@ def test_a_column_that_the_paper_prints_is_measured_too():
     names = [column.name for column in view.columns[1:]]
     assert names == ["R20", "minutes", "R1", "R5", "R10", "R20", "mAP", "minutes", "mAP, 95 % interval"]
     assert view.texts()[0][-2] == "2.0", "sixty seconds twice"
+
+
+def test_a_difference_is_grey_until_it_decides_something():
+    scores = {("Ours", "as-published"): 0.6, ("Plain", "as-published"): 0.3, ("Ours", "as-released"): 0.6}
+    steps = [("Ours", "Plain"), (("Ours", "as-released"), "Ours")]
+    for seeds, grey in {(0,): [True, True], (0, 1, 2): [False, True]}.items():
+        view = tables.differences(Runs(declare(OURS_ROW, OTHER, RELEASED), scores, seeds), printed(Ours=61), steps)
+        assert [line[-1].grey for line in view.lines()] == grey
+
+
+def test_one_note_of_several_rows_is_written_once():
+    runs = Runs(declare(*(Row(name, note="label of ours") for name in "AB"), Row("C", note="another")), {})
+    assert tables.comparison(runs, pd.DataFrame()).below[:2] == ("A; B: label of ours.", "C: another.")
+
+
+def test_a_row_below_the_weights_from_which_it_began_is_named(monkeypatch):
+    monkeypatch.setattr(tables, "floors", lambda run: {tables.standins.STARTED: 50.0})
+    runs = Runs(declare(OURS_ROW, OTHER), SCORES)
+    begun = [(run, SimpleNamespace(**vars(record) | {"start": "start"})) for run, record in runs.records()]
+    assert not any("Below the start" in line for line in tables.comparison(runs, printed(Ours=61)).below)
+    monkeypatch.setattr(runs, "records", lambda: begun)
+    assert (
+        tables.comparison(runs, printed(Ours=61)).below[-1] == "Below the start, which was not trained further: Plain."
+    )
 
 
 def test_map_follows_the_rule_of_the_table():
