@@ -31,6 +31,8 @@ LARGE = 8  #: Lines from which a constant has a section of its own
 ITEM = re.compile(r"^(\S(?:.*?\S)??)(?: {2,}|\n +)(\S.*(?:\n +.*)*)|^(\S.* : .*)$", re.MULTILINE)
 """An entry of a list of parameters: a name, then its text in a column beside or below it; or a name and its type."""
 
+NO_LITERAL = re.compile(r"<(?:[^<>]|<[^<>]*>)*>")
+
 UNDERLINED = re.compile(r"^(\S.*)\n-{3,}\n")
 
 
@@ -136,6 +138,11 @@ def _process(app: Any, what: str, name: str, found: object, options: object, lin
     lines[:] = plain(lines) if own else []
 
 
+def _signature(app: Any, what: str, name: str, found: object, options: object, text: str, gives: str) -> Any:
+    """A default without a literal, such as a function, as "...": Sphinx cannot read a signature that has it."""
+    return NO_LITERAL.sub("...", text or "") or text, gives
+
+
 def _source_of(app: Any, module: str, name: str) -> str:
     """The module whose source code is shown for a name: one of reidlib, even if the value is of a foreign type. A value
     that is neither a class nor a function, such as the default of a field, stands where it is documented."""
@@ -160,5 +167,6 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_autodocumenter(_Data, override=True)
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("viewcode-follow-imported", _source_of)
     return {"parallel_read_safe": True}

@@ -199,7 +199,8 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         slug = f"{paper}/{one.claim.table}"
         page = contents.page_of(slug, known, budget=budget, source=source) or f"book/{paper}/method"
         verdict = Text(Strong(signed(one.verdict)), css="verdict")
-        body = [verdict, Text(f"“{one.claim.quote}” ({one.claim.where.partition(':')[0]})")]
+        where = re.sub(r"\bL(?=\d)", "line ", one.claim.where.partition(":")[0])
+        body = [verdict, Text(f"“{one.claim.quote}” ({where})")]
         if one.here is not None:
             words = f": {change(one.here)} points of mAP, {plural(one.here.seeds, 'seed')} a side."
             body.append(Text(f"{one.claim.better} against {one.claim.worse}{words}"))

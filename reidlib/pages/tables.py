@@ -281,7 +281,7 @@ def floors_sentence(run: Run) -> str:
     """The floors under a comparison, or that they are not measured."""
     if not (known := floors(run)):
         return "Floors (random features, colour histograms, the start) have no record on these images at this budget."
-    said = "; ".join(f"{label}: {number(value)} %" for label, value in known.items())
+    said = "; ".join(f"{label}: {number(value)}\u00a0%" for label, value in known.items())
     return f"Floors, the mAP of what was not trained on these images: {said}."
 
 

@@ -69,3 +69,22 @@ def test_docstrings_are_shown_as_they_are_written(text, shown):
 def test_a_class_is_shown_where_it_is_defined_and_a_field_where_it_is_documented():
     assert api._source_of(None, "reidlib.evaluation", "Features") == "reidlib.evaluation.features"
     assert api._source_of(None, "reidlib.runs.batch", "Job.estimate") == "reidlib.runs.batch"
+
+
+def test_a_default_without_a_literal_does_not_hide_the_types():
+    shown, _ = api._signature(
+        None, "", "", None, None, "(say: ~typing.Any = <function <lambda> at 0x7f>, n: int = 1)", ""
+    )
+    assert shown == "(say: ~typing.Any = ..., n: int = 1)" and api._signature(*[None] * 7) == (None, None)
+
+
+def test_a_method_does_not_show_what_a_base_of_another_library_says():
+    from torch import nn
+
+    class Own(nn.Module):
+        def forward(self, images):
+            return images
+
+    lines = ["Define the computation performed at every call."]
+    api._process(None, "method", "Own.forward", Own.forward, None, lines)
+    assert lines == []
