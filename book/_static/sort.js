@@ -40,9 +40,9 @@
     return "";
   }
 
-  /* The number with which a text begins; NaN where it begins with none. */
+  /* The number with which a text begins, of an interval its lower end; NaN where it begins with none. */
   function number(words) {
-    return parseFloat(words.replace(/\u2212/g, "-").replace(/,(?=\d)/g, ""));
+    return parseFloat(words.replace(/^\[/, "").replace(/\u2212/g, "-").replace(/,(?=\d)/g, ""));
   }
 
   function compare(one, other, names, sign) {

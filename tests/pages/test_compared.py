@@ -139,14 +139,15 @@ def test_a_press_on_a_heading_sorts(in_browser):
       const buttons = Array.from(document.querySelectorAll("button.sort"));
       const find = name => buttons.find(b => b.innerText.trim() === name);
       const said = [rows()];
-      for (const name of ["mAP", "mAP", "mAP", "row"]) {
+      for (const name of ["mAP", "mAP", "mAP", "row", "mAP, 95 %"]) {
         find(name).click();
         said.push([rows(), find(name).closest("th").getAttribute("aria-sort")]);
       }
       document.body.innerText = JSON.stringify(said);
     });"""
-    original, down, up, again, names = in_browser(f"{view.html()}<script>{script}</script><script>{press}</script>")
+    original, down, up, again, names, interval = in_browser(f"{view.html()}<script>{script}</script><script>{press}</script>")
     order = [STRONG, "FMN", standins.PLAIN_BASELINE]
     assert (down[0][:3], down[1]) == (order, "descending")
+    assert (interval[0][:3], interval[1]) == (order, "descending"), "by its lower end"
     assert (up[0][:3], up[1]) == (order[::-1], "ascending")
     assert again == [original, "none"] and names == [sorted(original, key=str.lower), "ascending"]
