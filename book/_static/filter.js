@@ -2,13 +2,16 @@
  * JavaScript.
  *
  * A line stays when it contains all words that are typed, in any order, in small or capital letters; the caption of its
- * table counts, too. A table without such a line is hidden with what belongs to it. Nothing is loaded.
+ * table counts, too. A table without such a line is hidden with what belongs to it, and a folded one with such a line is opened.
+ * Nothing is loaded.
  */
 "use strict";
 
 (function () {
-  /* The table, with its box that scrolls and the paragraphs under it. */
+  /* The table, with its box that scrolls and the paragraphs under it; where it is folded, what holds it. */
   function parts(table) {
+    const fold = table.closest("details");
+    if (fold) return [fold];
     const box = table.closest(".table-scroll") || table;
     const found = [box];
     while (found.at(-1).nextElementSibling && found.at(-1).nextElementSibling.matches(".table-csv, .table-note")) {
@@ -53,7 +56,10 @@
           row.hidden = !words.every(function (word) { return text.includes(word); });
           kept += !row.hidden;
         });
-        elements.forEach(function (element) { element.hidden = kept === 0; });
+        elements.forEach(function (element) {
+          element.hidden = kept === 0;
+          if (element.matches("details")) element.open = words.length > 0;
+        });
         left += kept;
       });
       said.textContent = left + " of " + all + " lines";

@@ -165,7 +165,7 @@ def counts(papers: Sequence[Paper]) -> TableView:
 
 
 def section(paper: Paper, chosen: pd.DataFrame) -> Page:
-    """All of one paper: the deviations that most likely change the result, then a table a kind.
+    """All of one paper: the deviations that most likely change the result, then a table a kind, folded.
 
     chosen: results/deviations.tsv.
     """
@@ -179,7 +179,7 @@ def section(paper: Paper, chosen: pd.DataFrame) -> Page:
     for kind, words in KINDS.items():
         title = f"{paper_title(paper.name)}: {words[0].lower()}{words[1:]}"
         if lines := paper.lines[kind]:
-            shown.append(table(COLUMNS[kind], lines, title))
+            shown.append(Page([table(COLUMNS[kind], lines, title)], f"{words}: {len(lines)}"))
         elif kind != "others":
             shown += [caption(title), Text(NONE.get(kind, "None."))]
     return Page(shown)

@@ -380,7 +380,9 @@ class Page(Piece):
         return "\n".join(filter(None, [self.folded, *map(str, self.pieces)]))
 
     def tables(self) -> list[TableView]:
-        return [piece for piece in self.pieces if isinstance(piece, TableView)]
+        """Those of folded pieces too."""
+        own = [[piece] if isinstance(piece, TableView) else getattr(piece, "tables", list)() for piece in self.pieces]
+        return sum(own, [])
 
 
 # --- templates --------------------------------------------------------------------------------------------------------

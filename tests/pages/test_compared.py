@@ -145,7 +145,9 @@ def test_a_press_on_a_heading_sorts(in_browser):
       }
       document.body.innerText = JSON.stringify(said);
     });"""
-    original, down, up, again, names, interval = in_browser(f"{view.html()}<script>{script}</script><script>{press}</script>")
+    original, down, up, again, names, interval = in_browser(
+        f"{view.html()}<script>{script}</script><script>{press}</script>"
+    )
     order = [STRONG, "FMN", standins.PLAIN_BASELINE]
     assert (down[0][:3], down[1]) == (order, "descending")
     assert (interval[0][:3], interval[1]) == (order, "descending"), "by its lower end"
