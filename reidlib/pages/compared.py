@@ -260,11 +260,14 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
         gains = [entry.gain for entry in done if entry.gain and entry.gain.seeds >= FEWEST_SEEDS]
         if gains:
             above = sum(gain.low > 0 for gain in gains)
-            parts.append(f"{above} of {len(gains)} gain over their own baseline, with an interval above zero; ")
+            parts.append(
+                f"above zero with the whole interval of the gain over its own baseline: {above} of {len(gains)}; "
+            )
         strong = next((entry for entry in entries if entry.name == standins.STRONG_BASELINE and entry.made), None)
         if strong:
             ahead = sum(entry.mean > strong.mean for entry in done)
-            parts.append(f"{ahead} of {len(done)} are above the strong plain baseline ({number(strong.mean)}). ")
+            verb = "is" if ahead == 1 else "are"
+            parts.append(f"{ahead} of {len(done)} {verb} above the strong plain baseline ({number(strong.mean)}). ")
         else:
             parts.append(f"the strong plain baseline is {NOT_YET}. ")
     return Text(*parts)

@@ -158,7 +158,7 @@ def cmc(runs: Runs) -> Figure:
     hits: dict[str, list[np.ndarray]] = {}
     for run, _ in runs.records():
         hits.setdefault(title(runs, run.row), []).append(run.per_query("first_hit"))
-    figure, axes = panel(6, 3.6)
+    figure, axes = panel(PHONE, 3)
     for colour, (label, found) in zip(sns.color_palette("colorblind", len(hits)), hits.items(), strict=True):
         share = (np.concatenate(found)[:, None] <= RANKS).mean(0)
         axes.plot(RANKS, 100 * share, ".-", color=colour, label=label)

@@ -79,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         if row is None:
             cells += state("not retrained", len(measured) + 1)
         elif (part["state"] != "finished").all():
-            cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
+            cells += state(", ".join(sorted(set(part["state"]))).replace("missing", NOT_RUN), len(measured) + 1)
         else:
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
@@ -103,16 +103,20 @@ def _below_the_start(runs: Runs, known: Mapping[str, float]) -> list[str]:
     made = {title(runs, run.row): pooled(runs, run.row).mean for run in began}
     low = [name for name, reached in made.items() if reached < known[standins.STARTED]]
     words = "Below the start, which was not trained further"
-    return [f"{words}: {'; '.join(low)}."] if low else []
+    return [f"{words}: {'; '.join(low).rstrip('.')}."] if low else []
 
 
 def _other_starts(runs: Runs) -> list[str]:
     """A sentence where some rows began their training from other weights than most."""
     starts = {title(runs, run.row): record.start for run, record in runs.records()}
     usual = Counter(starts.values()).most_common(1)
-    others = [f"{name} ({start})" for name, start in starts.items() if start != usual[0][0]]
-    words = "Began from other weights than most rows, so that a difference is one of the weights too"
-    return [f"{words}: {'; '.join(others)}."] if others else []
+    others: dict[str, list[str]] = {}
+    for name, start in starts.items():
+        if start != usual[0][0]:
+            others.setdefault(start, []).append(name)
+    listed = "; ".join(f"{'; '.join(names)} ({start})" for start, names in others.items())
+    words = "Began from other weights, so that a difference from the other rows is one of the weights too"
+    return [f"{words}: {listed}."] if others else []
 
 
 def _trained_apart(runs: Runs) -> list[str]:

@@ -95,7 +95,7 @@ def test_gains_are_those_of_the_statistics_and_by_the_plain_sum():
     assert entries["FMN"].gain == entries["FMN"].over_plain, "its own baseline is the plain network"
     assert entries[standins.PLAIN_BASELINE].over_plain is None and entries["HAMR"].gain is None
     said = str(compared.answer({compared.COMMON: list(entries.values())}))
-    assert "MSGWDP has the highest mAP of 2 systems" in said and "1 of 2 are above the strong plain baseline" in said
+    assert "MSGWDP has the highest mAP of 2 systems" in said and "1 of 2 is above the strong plain baseline" in said
 
 
 def test_what_did_not_learn_is_called_so():

@@ -387,14 +387,13 @@ def test_the_sources_are_folded_and_a_column_says_what_differs_between_records(t
 
 
 def test_rows_that_began_from_other_weights_are_named_below_the_table(two):
-    reported, words = printed(Ours=90), "Began from other weights than most rows"
+    reported, words = printed(Ours=90), "Began from other weights"
     assert words not in str(tables.comparison(two, reported))
     made = [(run, run.record()) for run in two.runs]
     made[0][1].start = "start"
     two.records = lambda: made
-    assert f"{words}, so that a difference is one of the weights too: Plain (start)." in str(
-        tables.comparison(two, reported)
-    )
+    said = f"{words}, so that a difference from the other rows is one of the weights too: Plain (start)."
+    assert said in str(tables.comparison(two, reported))
 
 
 def test_rows_of_two_trainings_of_one_network_are_named_below_the_table(two):
