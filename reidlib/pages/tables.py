@@ -79,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         if row is None:
             cells += state("not retrained", len(measured) + 1)
         elif (part["state"] != "finished").all():
-            cells += state(", ".join(sorted(set(part["state"]))).replace("missing", NOT_RUN), len(measured) + 1)
+            cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
         else:
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
