@@ -109,10 +109,12 @@ def _recorded(slug: str, dataset: str, budget: str, source: str) -> Runs | None:
 
 def decide(asked: Sequence[tuple[Claim, str, Runs | None]]) -> list[Decision]:
     """These claims on these data sets, decided together. Runs: of the claim's table there; None where it has none."""
-    known: dict[str, dict[str, float]] = {}  # reading the floors again for every claim would take most of the time
+    known: dict[
+        tuple[str, str], dict[str, float]
+    ] = {}  # reading the floors again for every claim would take most of the time
 
     def lost(side: Sequence[Run]) -> bool:
-        if (place := side[0].dataset) not in known:
+        if (place := (side[0].dataset, side[0].table.ap)) not in known:
             known[place] = tables.floors(side[0])
         return tables.did_not_learn(side, known[place])
 

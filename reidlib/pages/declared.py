@@ -157,4 +157,6 @@ def written(value: Any) -> str:
         return ", ".join(written(entry) for entry in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return str(
+        float(f"{value:.12g}") if isinstance(value, float) else value
+    )  # a product without its last digit's noise

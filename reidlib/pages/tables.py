@@ -269,15 +269,16 @@ MARGIN = 0.25
 
 
 def floors(run: Run) -> dict[str, float]:
-    """Mean mAP, over the seeds of the records, of what has learned nothing of the images on which a run is tested:
-    random features, both histograms, and the start. {} where the stand-ins' own table does not have them."""
+    """Mean mAP by the rule of the run's table, over the seeds of the records, of what has learned nothing of the images
+    on which it is tested: random features, both histograms, and the start. {} where the stand-ins' own table does not
+    have them."""
     own, images = papers.table("standins/difficulty"), cross_domain.PAIRS.get(run.dataset, ("", run.dataset))[1]
     if images not in own.datasets or run.budget not in own.budgets:
         return {}
     found: dict[str, list[float]] = {}
     for one in recorded_runs(own.slug, run.budget, images, run.source, rows=[*standins.FLOORS, standins.STARTED]):
         if (record := one.record(arrays=False)) and record.ok:
-            found.setdefault(one.row.label, []).append(record.metrics[one.protocol]["mAP"])
+            found.setdefault(one.row.label, []).append(record.metrics[one.protocol][in_record(run.table, "mAP")])
     return {label: float(np.mean(values)) for label, values in found.items()}
 
 
@@ -297,7 +298,8 @@ def did_not_learn(made: Sequence[Run], known: Mapping[str, float] | None = None)
     if not trained:
         return False
     records = [record for run in trained if (record := run.record())]
-    reached = np.mean([record.metrics[run.protocol]["mAP"] for run, record in zip(trained, records, strict=True)])
+    rule = in_record(trained[0].table, "mAP")
+    reached = np.mean([record.metrics[run.protocol][rule] for run, record in zip(trained, records, strict=True)])
     known = floors(trained[0]) if known is None else known
     if any(reached <= known[label] for label in standins.FLOORS if label in known):
         return True

@@ -108,7 +108,8 @@ def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView
     means = both.groupby("row")["seconds"].mean()
     cells = state(f"no ratio: {why}", 3) if why else [_times(means[row] / means[other]), "", ""]
     lines.append([f"{row} / {other}", _times(printed[row] / printed[other]), *cells])
-    here = f"here, {runs.runs[0].source} images ({plural(both['seed'].nunique(), 'seed')})"
+    here = f"here, {runs.runs[0].source} images"
+    here += f" ({plural(both['seed'].nunique(), 'seed')})" if len(both) else ""
     columns = [Column("row", "label"), Column("minutes", group=PAPER, reported=True), Column("seconds", group=here)]
     columns += [Column("images/s, by seed", group=here), Column("device", "text", group=here)]
     words = (

@@ -251,6 +251,17 @@ def test_one_note_of_several_rows_is_written_once():
     assert tables.comparison(runs, pd.DataFrame()).below[:2] == ("A; B: label of ours.", "C: another.")
 
 
+def test_floors_follow_the_rule_of_the_table():
+    """From the committed records; FMN's mAP is that of the trapezoids."""
+    place = dict(budget="small", dataset="market1501")
+    plain, trapezoids = (tables.floors(read_runs(slug, **place).runs[0]) for slug in ("safenet/table5", "fmn/table1"))
+    made = tables.recorded_runs("standins/difficulty", **place, source="stand-in", rows=[tables.standins.STARTED])
+    for found, rule in ((plain, "mAP"), (trapezoids, "mAP_trapezoid")):
+        by_hand = np.mean([run.record().metrics[run.protocol][rule] for run in made])
+        assert found[tables.standins.STARTED] == pytest.approx(by_hand)
+    assert plain[tables.standins.STARTED] > trapezoids[tables.standins.STARTED]
+
+
 def test_a_row_below_the_weights_from_which_it_began_is_named(monkeypatch):
     monkeypatch.setattr(tables, "floors", lambda run: {tables.standins.STARTED: 50.0})
     runs = Runs(declare(OURS_ROW, OTHER), SCORES)
