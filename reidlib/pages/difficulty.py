@@ -38,7 +38,8 @@ def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) 
     """Differences of mAP between pairs of descriptors on each stand-in, with their 95 % intervals."""
     columns = [Column("row", "label"), Column("against", "label"), *map(_title, sets)]
     lines = [[label, other, *(_change(_between(runs, label, runs, other)) for runs in sets)] for label, other in pairs]
-    return table(columns, lines, caption)
+    grey = "A grey difference decides nothing: its interval holds zero, or it is from fewer than three seeds."
+    return table(columns, lines, caption, below=[grey])
 
 
 def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:

@@ -93,6 +93,7 @@ def test_a_step_is_grey_where_its_interval_holds_zero_or_is_from_too_few_seeds(m
     exact = statistics.difference([aps(0.30)], [aps(0.16)], np.arange(41) // 2)
     assert line[2] == f"+{exact.mean:.1f} [+{exact.low:.1f}, +{exact.high:.1f}]" == "+14.0 [+14.0, +14.0]"
     assert [cell.grey for cell in line[2:]] == [True, True, False]
+    assert "fewer than three seeds" in view.html(), "why the first is grey, whose interval leaves out zero"
 
 
 def test_transfer_holds_a_network_against_the_one_trained_at_home(market):
