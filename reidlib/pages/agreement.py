@@ -47,8 +47,8 @@ class Agreement:
         shown = f"[{_tau(reach[0])}, {_tau(reach[1])}]" if reach else "–"
         others = _tau(sum(between) / len(between)) if between else "–"
         others += f" ({_tau(min(between))} to {_tau(max(between))})" if len(between) > 1 else ""
-        place = [self.slug, self.dataset, PRINTED[self.metric], self.rows, self.tau.n]
-        return [*place, _tau(self.tau.mean), shown, others]
+        taus = [_tau(self.tau.mean), shown, others]
+        return [self.slug, self.dataset, *taus, PRINTED[self.metric], self.rows, self.tau.n]
 
 
 def _tau(value: float) -> str:
@@ -60,10 +60,10 @@ def page(budget: str, source: str = "stand-in") -> Piece:
     """One line for each table and data set that has three rows or more with both a printed and a measured number."""
     if not (lines := [one.cells() for one in found(budget, source)]):
         return Text("No table has three rows with both a printed number and a record yet.")
-    columns = [Column("table", "label"), Column("data set", "label"), "metric", "rows", "seeds"]
-    columns += ["τ, paper and here", "95 % interval over seeds", "τ, between the paper's data sets"]
+    columns = [Column("table", "label"), Column("data set", "label"), "τ, paper and here", "95 %, seeds"]
+    columns += ["τ, between the paper's data sets", "metric", "rows", "seeds"]
     below = ["τ is 1 where two orders are the same, 0 where one says nothing of the other, −1 where one is reversed."]
-    return table(columns, lines, "Agreement of order between printed and measured rows", below=below)
+    return table(columns, lines, "Agreement of order between printed and measured rows", over=True, below=below)
 
 
 def found(budget: str, source: str = "stand-in") -> list[Agreement]:

@@ -16,9 +16,9 @@ from reidlib import papers
 from reidlib.data import cross_domain, cuhk03
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
-from reidlib.pages import tables
+from reidlib.pages import contents, tables
 from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
-from reidlib.pages.render import Code, Page, Piece, Strong, TableView, Text, bullets, heading, table
+from reidlib.pages.render import Cell, Code, Page, Piece, Strong, TableView, Text, bullets, heading, table
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
 from reidlib.runs.run import Run, Runs
@@ -252,26 +252,22 @@ def _item(one: Decision) -> Text:
     """A claim in a list: verdict, what is compared (or why nothing is), the numbers, the paper's words."""
     parts = [f" {one.claim.comparison.rstrip('.')}"]
     if one.here:
-        _, p, seeds, found_from = _numbers(one)
+        p, seeds, found_from = _numbers(one)
         said = [f"{change(one.here)} points", f"p {p}" if p != "–" else "", f"{seeds} seeds a side"]
         said += [f"a true difference of {found_from} is found with a chance of 80 %"]
         if one.claim.control:
             said.append(f"control {standins.effect(one.claim.control)}: {one.control}")
         parts.append(f": {', '.join(filter(None, said))}")
         parts.append(f" ({one.note})" if one.note and not one.note.startswith("its control") else "")
-    return Text(Strong(f"{signed(one.verdict)}."), *parts, f". {_words(one)}")
-
-
-CELLS = {"Δ here": "number", "p": "number", "seeds": "number", "finds from": "number"}
-"""What is said of a difference. "finds from": the true difference that these seeds would find with a chance of 80 %."""
+    return Text(Strong(f"{signed(one.verdict)}."), *parts, f". {_words(one.claim)}")
 
 
 def _numbers(one: Decision) -> Sequence[str]:
-    """`CELLS` of a claim with a difference."""
+    """p of a claim with a difference, its seeds, and the true difference that they would find with a chance of 80 %."""
     assert one.here is not None, "without a difference nothing can be said of it"
     p = p_value(one.p) if one.verdict in TESTED else "–"
     seeds = "/".join(map(str, dict.fromkeys((len(one.better), len(one.worse)))))
-    return [f"{one.claim.measure} {change(one.here)}", p, seeds, number(one.here.detectable)]
+    return [p, seeds, number(one.here.detectable)]
 
 
 # --- the page "Claims" ------------------------------------------------------------------------------------------------
@@ -301,25 +297,42 @@ def summary(found: Sequence[Decision]) -> Text:
     )
 
 
-def section(name: str, found: Sequence[Decision]) -> Page:
-    """The claims of one paper, verdict first: those with a difference, a line a data set; then the others, folded, with
-    all data sets of one claim in one line."""
+def section(name: str, found: Sequence[Decision], known: Sequence[str] = ()) -> Page:
+    """The claims of one paper, decided ones first: those with a difference, a line a data set below the claim; then the
+    others, folded. known: the names of the book's pages."""
     title, own = paper_title(name), in_order_of_verdict([one for one in found if one.claim.paper == name])
-    asked = {"verdict": "label", "tested as": "label", "table": "text", "on": "text"}
-    words = {"the paper's words": "quote"}
+    shown: dict[Claim, list[Decision]] = {}
+    rest: dict[tuple[Claim, str], list[str]] = {}
+    for one in own:
+        if one.here:
+            shown.setdefault(one.claim, []).append(one)
+        else:
+            rest.setdefault((one.claim, one.verdict), []).append(cuhk03.all_splits(one.dataset))
     pieces: list[Piece] = [heading(title, f"claims-{name}")]
-    if shown := [one for one in own if one.here]:
-        lines = [[*_asked(one), one.dataset, *_numbers(one), _words(one), " ".join(one.records)] for one in shown]
-        kinds = {**asked, **CELLS, **words, "records": "code"}
-        pieces.append(table(kinds, lines, f"{title}: claims with a difference"))
-    if rest := [one for one in own if not one.here]:
-        sets: dict[tuple[str, ...], list[str]] = {}
-        for one in rest:
-            sets.setdefault((*_asked(one), _words(one)), []).append(cuhk03.all_splits(one.dataset))
-        lines = [[*said, ", ".join(dict.fromkeys(on)), quote] for (*said, quote), on in sets.items()]
-        whole = table(asked | words, lines, f"{title}: claims without a difference")
-        pieces.append(Page([whole], _without(rest)))
+    if shown:
+        kinds = {"claim": "label", "verdict": "label", "on": "text", "difference": "number", "p": "number"}
+        kinds |= {"seeds": "number", "finds from": "number", "to know": "reason"}
+        lines: list[list[str]] = []
+        for claim, same in shown.items():
+            page = contents.page_of(f"{claim.paper}/{claim.table}", known, budget="small", source="stand-in")
+            address = contents.address(page) if page else ""
+            asked = Cell(f"{claim.table}: {claim.comparison}", note=_words(claim), address=address)
+            lines += [[asked, *_line(one)] for one in same]
+        pieces.append(table(kinds, lines, f"{title}: claims with a difference, in points", over=True))
+    if rest:
+        items = []
+        for (claim, verdict), on in rest.items():
+            said = f" {claim.table}: {claim.comparison}; {', '.join(dict.fromkeys(on))}. {_words(claim)}"
+            items.append(Text(Strong(f"{signed(verdict)}."), said))
+        pieces.append(Page([bullets(items)], _without([one for one in own if not one.here])))
     return Page(pieces)
+
+
+def _line(one: Decision) -> list[str]:
+    """A claim on one data set, verdict first."""
+    assert one.here is not None, "without a difference it has no line"
+    difference = Cell(number(one.here.mean, sign=True), note=interval(one.here, sign=True))
+    return [signed(one.verdict), one.dataset, difference, *_numbers(one), one.note]
 
 
 def _without(rest: Sequence[Decision]) -> str:
@@ -328,10 +341,5 @@ def _without(rest: Sequence[Decision]) -> str:
     return f"Without a difference: {verdicts}"
 
 
-def _asked(one: Decision) -> list[str]:
-    """Verdict, comparison and table of a claim."""
-    return [signed(one.verdict) + (f" ({one.note})" if one.note else ""), one.claim.comparison, one.claim.table]
-
-
-def _words(one: Decision) -> str:
-    return f"“{one.claim.quote}” ({one.claim.where})"
+def _words(claim: Claim) -> str:
+    return f"“{claim.quote}” ({claim.where})"

@@ -275,8 +275,6 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
 
 # --- figures ----------------------------------------------------------------------------------------------------------
 
-WIDTH = 5.6
-"""Inches; a phone scrolls it in its own box."""
 MARKS = {OWN: ("o", "#0072B2"), COMMON: ("s", "#D55E00")}
 """Shape and colour; the colours are of Okabe and Ito, whom colour-blind readers can tell apart."""
 
@@ -288,7 +286,7 @@ def gains(sets: dict[str, Sequence[Entry]]) -> Figure | Text:
     sets = {recipe: systems for recipe, systems in systems_of.items() if begun(systems)}
     if not sets:
         return Text(f"No gain can be drawn: the systems are {NOT_YET}.")
-    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1, figures.PHONE)
+    figure, axes = _axes(0.62 * len(standins.SYSTEMS) + 1.1)
     names = list(standins.SYSTEMS)[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
     said = []
@@ -336,14 +334,14 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     """`beats` as a grid of percentages."""
     if (found := beats(entries)).empty:
         return Text(f"{recipe.capitalize()}: seeds cannot be compared before two rows have a record.")
-    figure, axes = plt.subplots(figsize=(WIDTH, 0.42 * len(found) + 1.9), layout="constrained")
+    figure, axes = plt.subplots(figsize=(figures.PHONE, 0.3 * len(found) + 1.7), layout="constrained")
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
-    look: dict[str, Any] = dict(cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 10})
+    look: dict[str, Any] = dict(cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 8.5})
     sns.heatmap(found, annot=shown, fmt="", ax=axes, **look)
     axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=10, loc="left")
     axes.set_facecolor("0.93")
     axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-    axes.tick_params(labelsize=10, length=0)
+    axes.tick_params(labelsize=9, length=0)
     return figures.finished(figure)
 
 
@@ -365,11 +363,11 @@ def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     axes.set_xscale("log")
     ticks: list[float] = []
     for tick in sorted({round(operations, 1 if operations < 10 else 0) for _, operations, _ in points}):
-        ticks += [tick] if not ticks or tick >= 1.25 * ticks[-1] else []  # apart, so that their numbers can be read
+        ticks += [tick] if not ticks or tick >= 1.5 * ticks[-1] else []  # apart, so that their numbers can be read
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.15)
-    axes.set(xlabel=f"multiply-adds of the test of one image, G (logarithmic; {recipe})", ylabel="mAP (%)")
+    axes.set(xlabel=f"multiply-adds of the test of one image, G\n(logarithmic; {recipe})", ylabel="mAP (%)")
     figure.draw_without_rendering()
     _names(axes, points)
     return figures.finished(figure)
@@ -405,7 +403,7 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
     heights = np.arange(len(found))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
     mark, colour = MARKS[OWN]
-    here: str | None = f"paper and here, {source} images (line: 95 % over seeds)"
+    here: str | None = f"paper and here, {source} images\n(line: 95 % over seeds)"
     between: str | None = "between the paper's data sets"
     for height, one in zip(heights, found, strict=True):
         if reach := one.interval:
@@ -417,13 +415,13 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
             axes.plot(one.between, others, "D", mfc="none", color="0.35", markersize=5, label=between)
             between = None
     axes.set(xlim=(-1.08, 1.08), ylim=(-0.6, len(found) - 0.4), xlabel="Kendall's τ: 1 same order, −1 reversed")
-    axes.set_yticks(heights, [f"{one.slug}, {plural(one.rows, 'row')}\n{one.dataset}" for one in found], fontsize=9)
-    figure.legend(loc="outside upper left", fontsize=9, frameon=False)
+    axes.set_yticks(heights, [f"{one.slug}, {plural(one.rows, 'row')}\n{one.dataset}" for one in found], fontsize=8.5)
+    figure.legend(loc="outside upper left", fontsize=8.5, frameon=False)
     return figures.finished(figure)
 
 
-def _axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    figure, axes = figures.panel(width, height)
+def _axes(height: float) -> tuple[Figure, Axes]:
+    figure, axes = figures.panel(figures.PHONE, height)
     axes.grid(axis="y", visible=False)
     axes.tick_params(labelsize=10)
     return figure, axes

@@ -36,8 +36,11 @@ def scores(sets: Sequence[Runs], caption: str) -> TableView:
 
 def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:
     """Differences of mAP between pairs of descriptors on each stand-in, with their 95 % intervals."""
-    columns = [Column("row", "label"), Column("against", "label"), *map(_title, sets)]
-    lines = [[label, other, *(_change(_between(runs, label, runs, other)) for runs in sets)] for label, other in pairs]
+    columns = ["row", *map(_title, sets)]
+    lines = [
+        [Cell(label, note=f"against {other}"), *(_change(_between(runs, label, runs, other)) for runs in sets)]
+        for label, other in pairs
+    ]
     grey = "A grey difference decides nothing: its interval holds zero, or it is from fewer than three seeds."
     return table(columns, lines, caption, below=[grey])
 
@@ -45,22 +48,21 @@ def steps(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) 
 def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: str) -> TableView:
     """Effects on mAP that are beyond doubt on photographs: which of them each stand-in shows, and from what size.
 
-    One line an effect. An effect is seen where its difference is above 0 after Holm's correction over the lines of the
-    data set; a row that did not learn, or fewer than three seeds, leaves it open.
+    One line a data set below each effect. It is seen where its difference is above 0 after Holm's correction over the
+    effects on the data set; a row that did not learn, or fewer than three seeds, leaves it open.
     """
-    columns = [Column("row", "label"), Column("against", "label")]
-    lines: list[list[Any]] = [[label, other] for label, other in pairs]
-    for runs in sets:
-        printed = reported_numbers(runs.table, runs.runs[0].dataset).get("mAP", pd.Series(dtype=float))
-        columns += [Column("Δ, photographs", group=_title(runs), reported=True)]
-        columns += [Column(name, group=_title(runs)) for name in ("Δ", "finds from", "seen")]
-        for line, (label, other), found in zip(lines, pairs, effects(runs, pairs), strict=True):
-            line.append(number(printed.get(label, float("nan")) - printed.get(other, float("nan")), sign=True))
-            if here := found.here:
-                line += [change(here), number(here.detectable), SEEN.get(found.verdict, found.verdict)]
-            else:
-                line += state(found.verdict, 3)
-    return table(columns, lines, caption)
+    columns = [Column("effect", "label"), Column("on", "label"), Column("Δ, photographs", reported=True)]
+    columns += [Column("Δ"), Column("seen", "text"), Column("finds from")]
+    found = [(_title(runs), reported_numbers(runs.table, runs.runs[0].dataset), effects(runs, pairs)) for runs in sets]
+    lines: list[list[Any]] = []
+    for place, (label, other) in enumerate(pairs):
+        for images, numbers, seen in found:
+            printed = numbers.get("mAP", pd.Series(dtype=float)).reindex([label, other])
+            line = [f"{label} against {other}", images, number(printed[label] - printed[other], sign=True)]
+            verdict, here = seen[place].verdict, seen[place].here
+            said = [change(here), SEEN.get(verdict, verdict), number(here.detectable)] if here else state(verdict, 3)
+            lines.append([*line, *said])
+    return table(columns, lines, caption, over=True)
 
 
 SEEN = {"supported": "seen", "contradicted": "reversed", "undecided": "not seen"}

@@ -129,13 +129,16 @@ def _named(axes: Axes, place: float, words: str) -> float:
 
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
-    """Training loss by epoch, one panel a group of rows (title: their names), all on one scale. Rows that test one
-    trained network share its curve, drawn once under the first of them. A group without a record has none."""
+    """Training loss by epoch, one panel below the other for each group of rows (title: their names), all on one scale.
+    Rows that test one trained network share its curve, drawn once under the first of them. A group without a record has
+    none."""
     made = [run.row for run, _ in runs.records()]
     made_of = {heading: names for heading, names in groups.items() if any(row_of(runs, name) in made for name in names)}
     groups = made_of or groups
-    figure, axes_ = panels(9, 3.4, len(groups))
-    for axes, (heading, names) in zip(axes_, groups.items(), strict=True):
+    with sns.axes_style("whitegrid"):
+        size = (PHONE, sum(2.4 + 0.15 * len(names) for names in groups.values()))
+        figure, axes_ = plt.subplots(len(groups), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    for axes, (heading, names) in zip(axes_[:, 0], groups.items(), strict=True):
         drawn = set()
         for colour, name in zip(sns.color_palette("colorblind", len(names)), names, strict=True):
             row, label = row_of(runs, name), title(runs, name)
@@ -145,12 +148,16 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
                     curve = pd.DataFrame(record.curve, columns=["epoch", "loss"])
                     axes.plot(curve["epoch"], curve["loss"], ".-", color=colour, label=label)
                     label = None  # one name for all seeds
-        axes.set(title=heading, xlabel="epoch")
+        axes.set(title=fill(heading, 42), xlabel="epoch", ylabel="training loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.lines:
-            axes.legend(fontsize=8.25, frameon=False)
-    axes_[0].set_ylabel("training loss")
+        _named_below(axes)
     return finished(figure)
+
+
+def _named_below(axes: Axes) -> None:
+    """The names of the lines, below the panel, where they cover none of them."""
+    if axes.lines:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, fontsize=8.25, frameon=False)
 
 
 def cmc(runs: Runs) -> Figure:
@@ -158,15 +165,14 @@ def cmc(runs: Runs) -> Figure:
     hits: dict[str, list[np.ndarray]] = {}
     for run, _ in runs.records():
         hits.setdefault(title(runs, run.row), []).append(run.per_query("first_hit"))
-    figure, axes = panel(PHONE, 3)
+    figure, axes = panel(PHONE, 2.8 + 0.15 * len(hits))
     for colour, (label, found) in zip(sns.color_palette("colorblind", len(hits)), hits.items(), strict=True):
         share = (np.concatenate(found)[:, None] <= RANKS).mean(0)
         axes.plot(RANKS, 100 * share, ".-", color=colour, label=label)
     axes.set(xlabel="rank", ylabel="CMC (%)", xlim=(0.5, RANKS[-1] + 0.5))
     axes.set_title(f"here, {runs.runs[0].source} images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if hits:
-        axes.legend(fontsize=8.25, frameon=False, loc="lower right")
+    _named_below(axes)
     return finished(figure)
 
 

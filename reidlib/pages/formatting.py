@@ -42,7 +42,12 @@ def count(value: int | None) -> str:
 
 
 def interval(value: Interval, *, sign: bool = False) -> str:
-    return f"[{number(value.low, sign=sign)}, {number(value.high, sign=sign)}]"
+    """Its ends; one of a difference that would be shown as zero has a decimal more, which says on what side it lies."""
+    low, high = (
+        f"{end:+z.2f}".replace("-", "−") if sign and number(end) == "0.0" else number(end, sign=sign)
+        for end in (value.low, value.high)
+    )
+    return f"[{low}, {high}]"
 
 
 def change(value: Interval) -> str:

@@ -45,12 +45,14 @@ def by_table(found: pd.DataFrame) -> TableView:
         slug, images, budget = own[place].iloc[0]
         paper, _, name = slug.partition("/")
         networks = once(own)
-        cells = [f"{paper_title(paper)} {name}", images, budget, f"{own['row'].nunique()} of {own['rows'].iloc[0]}"]
-        cells += [own["seed"].nunique(), len(networks), f"{networks['seconds'].sum() / 3600:.2f}"]
-        lines.append([*cells, f"{own['memory_mb'].max():,.0f}", "; ".join(sorted(set(networks["kind"]))) or "–"])
-    kinds = {"table": "label", "images": "text", "budget": "text"}
-    numbers = ("rows with a record", "seeds", "networks", "device hours", "peak memory, MiB")
-    return table({**kinds, **dict.fromkeys(numbers, "number"), "device": "text"}, lines, "Device hours by table")
+        cells = [f"{paper_title(paper)} {name}", images, f"{networks['seconds'].sum() / 3600:.2f}", len(networks)]
+        cells += [own["seed"].nunique(), f"{own['row'].nunique()} of {own['rows'].iloc[0]}", budget]
+        cells += ["; ".join(sorted(set(networks["kind"]))) or "–", f"{own['memory_mb'].max():,.0f}"]
+        lines.append(cells)
+    kinds = {"table": "label", "images": "label", "device hours": "number", "networks": "number", "seeds": "number"}
+    kinds |= {"rows": "number", "budget": "text", "device": "text", "peak memory, MiB": "number"}
+    below = ["Rows: those with a record, of all rows of the table."]
+    return table(kinds, lines, "Device hours by table", over=True, below=below)
 
 
 def together(found: pd.DataFrame) -> Page:

@@ -54,13 +54,14 @@ Look = Callable[[nn.Module, Tensor], Tensor]
 
 def weights(runs: Runs) -> Fragment:
     """Whose weights were drawn, a line for each network of which a figure has drawn anything."""
-    items = [
-        Text(f"{run.table.slug}, {run.row.label}, seed {run.seed}: network ", Code(run.network), f", {whose}")
-        for run in runs.runs
-        for whose in dict.fromkeys(records.origins(_kept(run)).values())
-    ]
+    items = []
+    for run in runs.runs:
+        if whose := list(dict.fromkeys(records.origins(_kept(run)).values())):
+            name = f"{run.table.slug}, {run.row.label}, seed {run.seed}: network "
+            several = f"maps of {len(whose)} trainings of it: " if len(whose) > 1 else ""
+            items.append(Text(name, Code(run.network), f", {several}{'; '.join(whose)}"))
     words = "mAP in percent, by the plain sum; what was trained again on another machine is of another training"
-    return bullets(items, f"The networks that were drawn ({words}):")
+    return bullets(items, f"{'Networks' if len(items) > 1 else 'Network'} drawn ({words}):")
 
 
 def _whose(run: Run) -> str:

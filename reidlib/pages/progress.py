@@ -131,7 +131,7 @@ def elsewhere(found: Sequence[Part]) -> Piece:
 def section(paper: str, found: Sequence[Part], known: Sequence[str]) -> Page:
     """The tables of one paper. known: the names of the book's pages."""
     own = [part for part in found if part.table.paper == paper]
-    columns = [Column("on", "label"), "rows run", "seeds", Column("device", "text")]
+    columns = [Column("table", "label"), Column("on", "label"), "rows run", "seeds", Column("device", "text")]
     left = f"left, {plural(len(own[0].seeds), 'seed')}"
     columns += [Column("runs", group=left), *[Column(f"on one {name}", group=left) for name in PLACES]]
     columns += [Column("command", "code")]
@@ -139,14 +139,14 @@ def section(paper: str, found: Sequence[Part], known: Sequence[str]) -> Page:
     for slug, same in groupby(own, key=lambda part: part.table.slug):
         page = contents.page_of(slug, known, budget=own[0].budget, source=own[0].source)
         about = papers.table(slug)
-        lines.append(_across(f"{about.name}: {about.title}", page, len(columns)))
-        lines += [_line(part) for part in same]
-    view = table(columns, lines, f"{paper_title(paper)} at budget {own[0].budget}")
+        name = _name(f"{about.name}: {about.title}", page)
+        lines += [[name, *_line(part)] for part in same]
+    view = table(columns, lines, f"{paper_title(paper)} at budget {own[0].budget}", over=True)
     return Page([heading(paper_title(paper), f"status-{paper}"), view])
 
 
 def _line(part: Part) -> list[Cell | str | int]:
-    """A table on one data set; a line above it has the table's name over all columns."""
+    """A table on one data set: what has run of it, and the command for the rest."""
     said = _state(part)
     if not part.missing:
         return [part.images, *said, *state("nothing", 1 + len(PLACES)), ""]
@@ -175,11 +175,11 @@ def pictures(drawn: Mapping[str, str], known: Sequence[str], *, budget: str, sou
         title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
         page = contents.page_of(slug, known, budget=budget, source=source)
         command = f"reid run {slug} --budget {budget}"
-        lines += [_across(title, page, 3), [of.partition("/")[2], "drawn" if page else NOT_RUN, command]]
-    kinds = {"draws networks of": "label", "state": "text", "command": "code"}
-    return table(kinds, lines, "Figures of images")
+        lines.append([_name(title, page), of.partition("/")[2], "drawn" if page else NOT_RUN, command])
+    kinds = {"figure": "label", "draws networks of": "label", "state": "text", "command": "code"}
+    return table(kinds, lines, "Figures of images", over=True)
 
 
-def _across(name: str, page: str, columns: int) -> list[Cell | str | int]:
-    """A line over all columns: the name of what the next lines are about, with a link to its page."""
-    return [Cell(name, across=True, address=contents.address(page) if page else ""), *[""] * (columns - 1)]
+def _name(name: str, page: str) -> Cell:
+    """The name of what a line is about, with a link to its page."""
+    return Cell(name, address=contents.address(page) if page else "")

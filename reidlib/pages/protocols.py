@@ -16,7 +16,7 @@ from reidlib.evaluation import Draws, Features, Protocol, Ranking
 from reidlib.evaluation.distances import TIE
 from reidlib.evaluation.ranking import average_precision
 from reidlib.pages import render
-from reidlib.pages.figures import finished, panel
+from reidlib.pages.figures import PHONE, finished, panel
 from reidlib.pages.formatting import number, plural
 from reidlib.pages.render import Code, Fragment, Piece, Strong, TableView, Text, table
 from reidlib.runs.run import Runs
@@ -207,9 +207,10 @@ def by_first_hit(runs: Runs) -> Figure:
 
 
 def _panel(title: str) -> tuple[Figure, Axes]:
-    figure, axes = panel(4.6, 3.4)
+    figure, axes = panel(PHONE, 3)
     axes.set_title(title, fontsize=10)
     axes.set_ylabel("points of AP taken off")
+    axes.tick_params(labelsize=8)
     return figure, axes
 
 

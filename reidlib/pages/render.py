@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,6 +118,8 @@ class TableView(Piece):
     frame:   one row a line of the table. Its values are numbers, text, `Cell`, `Interval` or `Spread`.
     columns: one for each column of the frame.
     merged:  where neighbouring lines agree in this many first columns, these are shown once for all of them.
+    over:    the first column has no place of its own: what neighbouring lines share of it stands above them, over the
+             whole width. The CSV file has it as a column.
     below:   paragraphs under the table.
     sortable: whether the reader can sort it by a column, which book/_static/sort.js does; without merged cells only.
     """
@@ -126,6 +128,7 @@ class TableView(Piece):
     columns: tuple[Column, ...]
     caption: str
     merged: int = 0
+    over: bool = False
     below: tuple[str, ...] = ()
     sortable: bool = False
     template: ClassVar[str] = "table"
@@ -148,24 +151,30 @@ class TableView(Piece):
 
     def head(self) -> list[list[_Shown]]:
         """One line of headings, or two where there are groups."""
-        grouped = any(column.group for column in self.columns)
+        columns_ = self.columns[self.over :]
+        grouped = any(column.group for column in columns_)
         first: list[_Shown] = []
-        for group, columns in groupby(self.columns, key=lambda column: (column.group, column.reported)):
+        for group, columns in groupby(columns_, key=lambda column: (column.group, column.reported)):
             if group[0]:
                 css = f"group{' reported' * group[1]}"
                 first.append(_Shown(group[0], css, scope="colgroup", columns=len(list(columns))))
             else:
                 first += [_Shown(column.name, _css(column), rows=1 + grouped, scope="col") for column in columns]
-        second = [_Shown(column.name, _css(column), scope="col") for column in self.columns if column.group]
+        second = [_Shown(column.name, _css(column), scope="col") for column in columns_ if column.group]
         return [first, second] if grouped else [first]
 
     def body(self) -> Iterator[list[_Shown]]:
         """The cells of each line, without those that another one covers."""
-        for _, group in groupby(enumerate(self.lines()), key=lambda entry: entry[1][: self.merged] or entry[0]):
+        shared = self.merged or int(self.over)
+        for _, group in groupby(enumerate(self.lines()), key=lambda entry: entry[1][:shared] or entry[0]):
             lines = [line for _, line in group]
+            if self.over:
+                name = _Shown.of(lines[0][0], self.columns[0], heads=True)
+                yield [replace(name, css=f"{name.css} across", columns=len(self.columns) - 1)]
+                lines = [line[1:] for line in lines]
             for place, line in enumerate(lines):
                 cells: list[_Shown] = []
-                for column, value, before in zip(self.columns, line, (None, *line), strict=False):
+                for column, value, before in zip(self.columns[self.over :], line, (None, *line), strict=False):
                     if _is(value, "state") and value is before:
                         cells[-1].columns += 1
                         continue
@@ -195,6 +204,7 @@ def table(
     caption: str,
     *,
     merged: int = 0,
+    over: bool = False,
     below: Sequence[str] = (),
     sortable: bool = False,
 ) -> TableView:
@@ -211,7 +221,7 @@ def table(
     if any(column.group for column in made):
         names = pd.MultiIndex.from_tuples([(c.group, c.name) if c.group else (c.name, "") for c in made])
     frame = pd.DataFrame([list(line) for line in lines], columns=names, dtype=object)
-    return TableView(frame, tuple(made), caption, merged, tuple(below), sortable)
+    return TableView(frame, tuple(made), caption, merged, over, tuple(below), sortable)
 
 
 def shown(value: Any) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
+from textwrap import fill
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -24,7 +25,7 @@ from scipy.io import loadmat
 from reidlib import standin
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17, start
 from reidlib.data.table import DISTRACTOR, read_manifest
-from reidlib.pages.figures import finished
+from reidlib.pages.figures import PHONE, finished
 from reidlib.pages.formatting import DATASETS, count
 from reidlib.pages.render import Column, TableView, table
 from reidlib.spec import ReidError
@@ -119,23 +120,22 @@ class Sheet:
     rows: Mapping[str, Sequence[Tile]]
     compact: bool = True
 
-    GAP, LINE, SIZE = 2, 15, 12
+    GAP, LINE, SIZE = 2, 18, 14
 
     def image(self) -> Image.Image:
-        """All rows, each with its name on the left; every tile takes the room of the largest."""
+        """All rows, each below its name; every tile takes the room of the largest."""
         font = ImageFont.load_default(self.SIZE)
         tiles = [tile for row in self.rows.values() for tile in row]
         high, wide = (max(tile.pixels.shape[axis] for tile in tiles) for axis in (0, 1))
-        left = 6 + max(int(font.getlength(line)) for name in self.rows for line in name.split("\n"))
-        tops = [self.LINE if any(tile.above for tile in row) else 0 for row in self.rows.values()]
-        width = left + max(map(len, self.rows.values())) * (wide + self.GAP)
+        tops = [self.LINE * (1 + any(tile.above for tile in row)) for row in self.rows.values()]
+        width = max(map(len, self.rows.values())) * (wide + self.GAP)
         whole = Image.new("RGB", (width, sum(tops) + len(self.rows) * (high + self.GAP)), "white")
         pen, y = ImageDraw.Draw(whole), 0
         for top, (name, row) in zip(tops, self.rows.items(), strict=True):
+            pen.text((1, y + self.LINE - 3), name, fill="black", font=font, anchor="ls")
             y += top
-            pen.multiline_text((0, y + high // 2), name, fill="black", font=font, anchor="lm")
             for column, tile in enumerate(row):
-                x = left + column * (wide + self.GAP)
+                x = column * (wide + self.GAP)
                 pen.text((x + 1, y - 2), tile.above, fill="black", font=font, anchor="ls")
                 whole.paste(Image.fromarray(tile.pixels), (x, y))
             y += high + self.GAP
@@ -172,7 +172,7 @@ def by_camera(found: Found, many: int) -> dict[int, list[int]]:
 def cameras(found: Found, many: int = 6) -> Sheet:
     """The contact sheet of a set: a row a camera."""
     chosen = {camera_name(found.name, camera): places for camera, places in by_camera(found, many).items() if places}
-    return Sheet({name: [Tile(found.image(place)) for place in places] for name, places in chosen.items()})
+    return Sheet({f"camera {name}": [Tile(found.image(at)) for at in places] for name, places in chosen.items()})
 
 
 def most_seen(found: Found, many: int) -> list[int]:
@@ -195,7 +195,7 @@ def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
     for found in sets:
         for who in most_seen(found, people):
             above = [camera_name(found.name, int(c)) for c in found.factor("camera")]
-            rows[f"{found.title}\nperson {who}"] = [
+            rows[f"{found.title}, person {who}"] = [
                 Tile(found.image(place), f"camera {above[place]}") for place in moments_of(found, who, many)
             ]
     return Sheet(rows)
@@ -270,30 +270,33 @@ def values(found: Found, factor: str) -> np.ndarray:
 def factors(sets: Sequence[Found]) -> Figure:
     """A histogram a factor, a line a set, in percent of its images; the time of day as bars; the names at the end."""
     with sns.axes_style("whitegrid"):
-        figure, panels = plt.subplots(4, 2, figsize=(5.6, 8.8), layout="constrained")
-    colours = dict(zip(DATASETS, sns.color_palette("colorblind"), strict=False))
+        figure, panels = plt.subplots(4, 2, figsize=(PHONE, 8.8), layout="constrained")
+    palette = sns.color_palette("colorblind")
+    colours = {
+        name: palette[place] for name, place in zip(DATASETS, (0, 1, 2, 4), strict=True)
+    }  # the fourth: orange too
     for axes, (factor, axis) in zip(panels.flat, AXES.items(), strict=False):
         for found in sets:
             look = dict(color=colours[found.name], linestyle=STROKES[found.name], label=found.title)
             how = dict(bins=axis.edges, stat="percent", element="step", fill=False)
             sns.histplot(x=values(found, factor), ax=axes, **how, **look)
-        axes.set_xlabel(axis.label, fontsize=9)
+        axes.set_xlabel(fill(axis.label, 22), fontsize=8)
         axes.set_ylim(0, None)
-        axes.set_ylabel("% of images" if axes.get_subplotspec().is_first_col() else "", fontsize=9)
-    panels.flat[0].set_xticks(range(0, 361, 90))
+        axes.set_ylabel("% of images" if axes.get_subplotspec().is_first_col() else "", fontsize=8)
+    panels.flat[0].set_xticks(range(0, 361, 180))
     times = pd.concat([found.people[["time"]].assign(set=found.title) for found in sets])
     shares = 100 * pd.crosstab(times["time"], times["set"], normalize="columns").reindex(TIMES, fill_value=0)
     long = shares.melt(ignore_index=False, value_name="share").reset_index()
     palette = {found.title: colours[found.name] for found in sets}
     bars = panels[3, 0]
     sns.barplot(long, x="share", y="time", hue="set", hue_order=palette, palette=palette, legend=False, ax=bars)
-    bars.set_xlabel("time of day (% of images)", fontsize=9)
+    bars.set_xlabel("time of day\n(% of images)", fontsize=8)
     bars.set_ylabel("")
     for axes in panels.flat:
         axes.tick_params(labelsize=8)
     lines, names = panels[0, 0].get_legend_handles_labels()
     panels[3, 1].axis("off")
-    panels[3, 1].legend(lines, names, loc="center left", frameon=False, handlelength=3.2)
+    panels[3, 1].legend(lines, names, loc="center", fontsize=8, frameon=False, handlelength=2.6)
     return finished(figure)
 
 
@@ -335,7 +338,7 @@ def compared(sets: Mapping[str, Found], names: Sequence[str], *, splits: bool = 
             times = round(128 / len(pixels))
             above = words.get(name.split("/")[0], "training") if splits and not rows else ""
             tiles.append(Tile(pixels.repeat(times, axis=0).repeat(times, axis=1), above))
-        rows[label] = tiles
+        rows[label.removeprefix("--")] = tiles  # the font draws two hyphens as one
     return Sheet(rows)
 
 

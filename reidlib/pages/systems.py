@@ -11,6 +11,7 @@ import pandas as pd
 from reidlib.data import cuhk03, dukemtmc, market1501, msmt17
 from reidlib.pages.formatting import DATASETS, count, in_order, paper_title
 from reidlib.pages.render import Cell, Column, TableView, table
+from reidlib.runs.run import STUDY
 from reidlib.spec import Settings, Table, value_of
 from reidlib.training.cost import Cost, cost
 
@@ -41,7 +42,8 @@ def systems(tables: Mapping[str, Table], baselines: Sequence[tuple[str, str]] = 
             if value_of(settings.recipe.epochs) == 0:
                 continue  # descriptors that learn nothing
             key = (own.paper, settings.model, str(settings.recipe.resolved()["size"]))
-            name = settings.model.__name__ + (f" ({own.name}: {label})" if label else "")
+            of = f"{own.name}: {label}" if label else own.name if own.paper == STUDY else ""
+            name = settings.model.__name__ + (f" ({of})" if of else "")
             found.setdefault(key, System(own.paper, name, settings))
     for slug, label in baselines:
         own = tables[slug]

@@ -239,12 +239,13 @@ def test_verdicts_of_the_claims_add_up(found):
 
 def test_a_claim_stands_with_its_verdict_first_and_what_has_not_run_is_folded(found):
     page = claims.section("hamr", found)
-    shown, folded = page.tables()
-    first, second = shown.texts()
-    assert first[:4] == ["✓ supported", "a against b, mAP", "table6", "market1501"]
-    assert first[4:6] == ["mAP +2.0 [+1.0, +3.0]", "0.010"] and first[8] == "“a is better” (§4)"
-    assert second[0] == "✗ contradicted" and second[4].startswith("rank-1 −2.0")
-    assert folded.texts()[0] == ["… not run", *first[1:3], "dukemtmc", first[8]] and len(folded.texts()) == 2
+    (shown,) = page.tables()
+    (first, *line), second = shown.lines()
+    assert (first, first.note) == ("table6: a against b, mAP", "“a is better” (§4)")
+    assert line[:4] == ["✓ supported", "market1501", "+2.0", "0.010"] and line[2].note == "[+1.0, +3.0]"
+    assert second[:2] == ("table6: c against d, rank-1", "✗ contradicted") and second[3] == "−2.0"
+    rest = list(map(str, page.pieces[-1].pieces[0].values["items"]))
+    assert rest[0] == f"… not run. {first}; dukemtmc. {first.note}" and len(rest) == 2
     assert page.html().count("<details") == 1 and "Without a difference: 2 not run" in page.html()
 
 

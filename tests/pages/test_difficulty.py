@@ -91,8 +91,9 @@ def test_a_step_is_grey_where_its_interval_holds_zero_or_is_from_too_few_seeds(m
     view = difficulty.steps([market, *sets], [("trained", "stripes")], "c")
     (line,) = view.lines()
     exact = statistics.difference([aps(0.30)], [aps(0.16)], np.arange(41) // 2)
-    assert line[2] == f"+{exact.mean:.1f} [+{exact.low:.1f}, +{exact.high:.1f}]" == "+14.0 [+14.0, +14.0]"
-    assert [cell.grey for cell in line[2:]] == [True, True, False]
+    assert line[0].note == "against stripes"
+    assert line[1] == f"+{exact.mean:.1f} [+{exact.low:.1f}, +{exact.high:.1f}]" == "+14.0 [+14.0, +14.0]"
+    assert [cell.grey for cell in line[1:]] == [True, True, False]
     assert "fewer than three seeds" in view.html(), "why the first is grey, whose interval leaves out zero"
 
 

@@ -90,6 +90,19 @@ def test_numbers_states_and_wide_cells_are_shown_as_meant():
     assert VIEW.texts()[1] == ["b"] + ["lost"] * 4 and VIEW.texts()[2] == ["over all"]
 
 
+def test_a_first_column_can_stand_over_its_lines_and_is_one_of_the_csv_file():
+    lines = [[Cell("a", note="n", address="a.html"), "x", 1], [Cell("a", note="n"), "y", 2], ["b", "x", 3]]
+    view = table([Column("row", "label"), Column("on", "text"), "n"], lines, "t", over=True)
+    html = view.html()
+    assert re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", html) == ["on", "n"]
+    shown = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", html)[1:]]
+    named = '<span><a href="a.html">a</a><br><small>n</small></span>'
+    spans = [[f"<span>{text}</span>" for text in cells] for cells in (["x", "1"], ["y", "2"], ["b"], ["x", "3"])]
+    assert shown == [[named], *spans]
+    assert html.count('colspan="2"') == 2 == html.count("label across")
+    assert base64.b64decode(view.csv_base64()).decode() == "row,on,n\na (n),x,1\na (n),y,2\nb,x,3\n"
+
+
 def test_equal_first_cells_are_merged_downwards():
     view = table(
         [Column("x", "label"), Column("y", "label"), "n"], [["a", "b", 1], ["a", "b", 2], ["a", "c", 3]], "t", merged=2

@@ -94,10 +94,9 @@ def test_a_sheet_holds_the_files_at_native_size(sets):
     found = sets[0]
     shown = {camera: places for camera, places in page.by_camera(found, 2).items() if places}
     picture = np.asarray(page.cameras(found, 2).image())
-    left = picture.shape[1] - 2 * (64 + page.Sheet.GAP)
     for row, places in enumerate(shown.values()):
         for column, place in enumerate(places):
-            y, x = row * (128 + page.Sheet.GAP), left + column * (64 + page.Sheet.GAP)
+            y, x = page.Sheet.LINE + row * (128 + page.Sheet.GAP + page.Sheet.LINE), column * (64 + page.Sheet.GAP)
             with Image.open(found.folder / found.truth.names[place]) as file:
                 assert np.array_equal(picture[y : y + 128, x : x + 64], np.asarray(file.convert("RGB")))
     with Image.open(io.BytesIO(page.cameras(found, 2)._repr_png_())) as compact:
@@ -142,11 +141,10 @@ def test_masks_are_painted_in_the_colours_of_the_legend(sets):
     sheet = page.masks(sets, 2)
     with Image.open(io.BytesIO(sheet._repr_png_())) as file:
         picture = np.asarray(file.convert("RGB"))
-    left = picture.shape[1] - 4 * (64 + page.Sheet.GAP)
     for row, found in enumerate(sets):
         for number, place in enumerate(page.rich_in_parts(found, 2)):
-            x = left + (2 * number + 1) * (64 + page.Sheet.GAP)
-            y = row * (128 + page.Sheet.GAP)
+            x = (2 * number + 1) * (64 + page.Sheet.GAP)
+            y = page.Sheet.LINE + row * (128 + page.Sheet.GAP + page.Sheet.LINE)
             drawn = Counter(map(tuple, picture[y : y + 128, x : x + 64].reshape(-1, 3).tolist()))
             known = Counter(parts.PART_NAMES[part] for part in found.truth.parts[place].ravel())
             assert drawn == {page.COLOURS[name]: many for name, many in known.items()}
