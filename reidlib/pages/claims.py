@@ -310,8 +310,8 @@ def section(name: str, found: Sequence[Decision], known: Sequence[str] = ()) -> 
             rest.setdefault((one.claim, one.verdict), []).append(cuhk03.all_splits(one.dataset))
     pieces: list[Piece] = [heading(title, f"claims-{name}")]
     if shown:
-        kinds = {"claim": "label", "verdict": "label", "on": "text", "difference": "number", "p": "number"}
-        kinds |= {"seeds": "number", "finds from": "number", "to know": "reason"}
+        kinds = {"claim": "label", "verdict": "label", "difference": "number", "p": "number", "seeds": "number"}
+        kinds |= {"finds from": "number", "to know": "reason"}
         lines: list[list[str]] = []
         for claim, same in shown.items():
             page = contents.page_of(f"{claim.paper}/{claim.table}", known, budget="small", source="stand-in")
@@ -332,7 +332,7 @@ def _line(one: Decision) -> list[str]:
     """A claim on one data set, verdict first."""
     assert one.here is not None, "without a difference it has no line"
     difference = Cell(number(one.here.mean, sign=True), note=interval(one.here, sign=True))
-    return [signed(one.verdict), one.dataset, difference, *_numbers(one), one.note]
+    return [Cell(signed(one.verdict), note=one.dataset), difference, *_numbers(one), one.note]
 
 
 def _without(rest: Sequence[Decision]) -> str:

@@ -194,6 +194,8 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView | Text:
         "Stated and assumed settings: those at the paper's own budget with the details that it leaves unsaid, or those "
         "of the common recipe.",
     ]
+    if recipe != OWN:
+        below = [f"The notes below the table of the {OWN} hold here too."]
     return table(columns, lines, caption, below=below, sortable=True)
 
 
@@ -338,9 +340,9 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
     look: dict[str, Any] = dict(cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 8.5})
     sns.heatmap(found, annot=shown, fmt="", ax=axes, **look)
-    axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=10, loc="left")
+    axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=9.5, loc="right")
     axes.set_facecolor("0.93")
-    axes.set_xticklabels(axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xticklabels(axes.get_xticklabels(), rotation=90)
     axes.tick_params(labelsize=9, length=0)
     return figures.finished(figure)
 
@@ -351,7 +353,7 @@ def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     if not done:
         what = "accuracy and operations cannot be set against each other without a record"
         return Text(f"{recipe.capitalize()}: {what}.")
-    figure, axes = _axes(4.2)
+    figure, axes = _axes(5.2)
     points = [
         (entry.name, float(_costs(entry.settings)[1]), statistics.over_seeds(entry.scores("mAP"))) for entry in done
     ]
@@ -374,13 +376,14 @@ def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
 
 
 def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
-    """Names beside the dots, on the side with more room, moved up where they would lie on another."""
-    placed: list[tuple[float, float, float]] = []  # left, right, height in pixels
+    """Names beside the dots, on the side with more room, moved up where they would lie on another name or dot."""
     left, right = axes.transAxes.transform((0, 0))[0], axes.transAxes.transform((1, 0))[0]
     scale = axes.figure.dpi / 72
+    dots = [axes.transData.transform((x, score.mean)) for _, x, score in points]
+    placed = [(across - 5 * scale, across + 5 * scale, up) for across, up in dots]  # left, right, height in pixels
     for name, x, score in sorted(points, key=lambda point: point[2].mean):
         across, up = axes.transData.transform((x, score.mean))
-        long, to_left = 7 * scale * len(name), across > (left + right) / 2
+        long, to_left = 6 * scale * len(name), across > (left + right) / 2
         start = across - 8 * scale - long if to_left else across + 8 * scale
         moved = up
         beside = [height for begin, end, height in placed if start < end and begin < start + long]
@@ -414,8 +417,8 @@ def orders(budget: str, source: str = "stand-in") -> Figure | Text:
             others = [height - 0.2] * len(one.between)
             axes.plot(one.between, others, "D", mfc="none", color="0.35", markersize=5, label=between)
             between = None
-    axes.set(xlim=(-1.08, 1.08), ylim=(-0.6, len(found) - 0.4), xlabel="Kendall's τ: 1 same order, −1 reversed")
-    axes.set_yticks(heights, [f"{one.slug}, {plural(one.rows, 'row')}\n{one.dataset}" for one in found], fontsize=8.5)
+    axes.set(xlim=(-1.08, 1.08), ylim=(-0.6, len(found) - 0.4), xlabel="Kendall's τ: 1 same,\n−1 reversed order")
+    axes.set_yticks(heights, [f"{one.slug}\n{one.dataset}" for one in found], fontsize=8.5)
     figure.legend(loc="outside upper left", fontsize=8.5, frameon=False)
     return figures.finished(figure)
 

@@ -61,7 +61,7 @@ def together(found: pd.DataFrame) -> Page:
     if networks.empty:
         return Page([Text("Not run yet: no network has been trained.")])
     hours = networks.groupby("device")["seconds"].agg(["size", "sum"]).itertuples(name=None)
-    listed = bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.1f} hours") for device, n, s in hours])
+    listed = bullets([Text(f"{device}: {plural(n, 'network')}, {s / 3600:.2f} hours") for device, n, s in hours])
     none = Text("No GPU hour is among them: no table has been trained on a GPU yet.")
     return Page([listed] if "cuda" in set(networks["kind"]) else [listed, none])
 

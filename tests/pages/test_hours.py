@@ -69,7 +69,7 @@ def test_a_gpu_hour_is_one_of_its_device(read):
     one = hours.spent(read[:1])
     other = one.iloc[:1].assign(network="n", device="cuda (NVIDIA H200)", kind="cuda", seconds=7200.0)
     text = str(hours.together(pd.concat([one, other])))
-    assert "cuda (NVIDIA H200): 1 network, 2.0 hours" in text and "trained on a GPU" not in text
+    assert "cuda (NVIDIA H200): 1 network, 2.00 hours" in text and "trained on a GPU" not in text
     assert hours.by_table(other).frame["device hours"][0] == "2.00"
 
 
