@@ -54,7 +54,7 @@ TRIPLETS_OF = ("levels", "parts")
 
 
 class SAM(nn.Module):
-    """Spatial attention (eq. 1): M_SAM(F) = σ(f([AvgPool(F) ← MaxPool(F)])), both pools over the channels."""
+    """Spatial attention (eq. 1): M_SAM(F) = σ(f([AvgPool(F), MaxPool(F)])), both pools over the channels."""
 
     def __init__(self) -> None:
         super().__init__()

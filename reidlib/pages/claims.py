@@ -213,7 +213,8 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
 
 def seeds_a_side(found: Sequence[Decision]) -> str:
     """From how many seeds the tested claims are; "" where none is tested."""
-    seeds = sorted({one.here.seeds for one in found if one.here and one.verdict in TESTED})
+    tested = [one for one in found if one.here and one.verdict in TESTED]
+    seeds = sorted({len(side) for one in tested for side in (one.better, one.worse)})
     return f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else "".join(plural(many, "seed") for many in seeds)
 
 

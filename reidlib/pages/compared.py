@@ -17,7 +17,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from reidlib import papers
 from reidlib.evaluation import statistics
@@ -189,8 +188,8 @@ def comparison(entries: Sequence[Entry], recipe: str) -> TableView | Text:
         f"seeds and persons. A gain is grey where its interval holds zero or has fewer than {FEWEST_SEEDS} seeds; one "
         "seed has no interval.",
         "Weights leave out the classifiers. Multiply-adds are those of the test of one image at this input size, twice "
-        "where the mirror image is added. Minutes are those of the device of each record, the network trained before "
-        "included.",
+        "where the mirror image is added. Minutes include the network trained before; those of a processor and of a "
+        "GPU cannot be compared.",
         "Stated and assumed settings: those at the paper's own budget with the details that it leaves unsaid, or those "
         "of the common recipe.",
     ]
@@ -263,7 +262,7 @@ def answer(sets: dict[str, Sequence[Entry]]) -> Text:
         if gains:
             above = sum(gain.low > 0 for gain in gains)
             parts.append(
-                f"above zero with the whole interval of the gain over its own baseline: {above} of {len(gains)}; "
+                f"in {above} of {len(gains)} the gain over its own baseline is above zero with its whole interval; "
             )
         strong = next((entry for entry in entries if entry.name == standins.STRONG_BASELINE and entry.made), None)
         if strong:
@@ -348,12 +347,12 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
 
 
 def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
-    """mAP against multiply-adds of the test of one image, with standard deviations over seeds; names at the dots."""
+    """mAP against multiply-adds of the test of one image, with standard deviations over seeds; names at the side."""
     done = [entry for entry in entries if entry.trained]
     if not done:
         what = "accuracy and operations cannot be set against each other without a record"
         return Text(f"{recipe.capitalize()}: {what}.")
-    figure, axes = _axes(5.2)
+    figure, axes = _axes(4.2)
     points = [
         (entry.name, float(_costs(entry.settings)[1]), statistics.over_seeds(entry.scores("mAP"))) for entry in done
     ]
@@ -370,31 +369,19 @@ def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.15)
     axes.set(xlabel=f"multiply-adds of the test of one image, G\n(logarithmic; {recipe})", ylabel="mAP (%)")
-    figure.draw_without_rendering()
     _names(axes, points)
+    figure.set_layout_engine("constrained", rect=(0, 0, 0.95, 1))
     return figures.finished(figure)
 
 
 def _names(axes: Axes, points: Sequence[tuple[str, float, Spread]]) -> None:
-    """Names beside the dots, on the side with more room, moved up where they would lie on another name or dot."""
-    left, right = axes.transAxes.transform((0, 0))[0], axes.transAxes.transform((1, 0))[0]
-    scale = axes.figure.dpi / 72
-    dots = [axes.transData.transform((x, score.mean)) for _, x, score in points]
-    placed = [(across - 5 * scale, across + 5 * scale, up) for across, up in dots]  # left, right, height in pixels
-    for name, x, score in sorted(points, key=lambda point: point[2].mean):
-        across, up = axes.transData.transform((x, score.mean))
-        long, to_left = 6 * scale * len(name), across > (left + right) / 2
-        start = across - 8 * scale - long if to_left else across + 8 * scale
-        moved = up
-        beside = [height for begin, end, height in placed if start < end and begin < start + long]
-        while any(abs(moved - height) < 12 * scale for height in beside):
-            moved += 2 * scale
-        placed.append((start, start + long, moved))
-        shift = (-7 if to_left else 7, (moved - up) / scale)
-        line = dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4) if moved > up else None
-        look: dict[str, Any] = dict(textcoords="offset points", ha="right" if to_left else "left", va="center", size=9)
-        words = axes.annotate(name, (x, score.mean), shift, arrowprops=line, **look)
-        words.set_path_effects([withStroke(linewidth=3, foreground="white")])  # a bar may cross them
+    """Names in a column on the right, in the order of the dots, each with a thin line to its own."""
+    by_height = sorted(points, key=lambda point: point[2].mean)
+    places = np.linspace(0.08, 0.92, len(by_height)) if len(by_height) > 1 else [0.5]
+    line = dict(arrowstyle="-", color="0.6", linewidth=0.7, shrinkA=0, shrinkB=4)
+    for (name, x, score), place in zip(by_height, places, strict=True):
+        look: dict[str, Any] = dict(textcoords="axes fraction", va="center", size=9, arrowprops=line)
+        axes.annotate(name, (x, score.mean), (1.04, place), **look)
 
 
 def orders(budget: str, source: str = "stand-in") -> Figure | Text:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.claims import effects
-from reidlib.pages.formatting import DATASETS, change, number, plural, spread
+from reidlib.pages.formatting import DATASETS, change, interval, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
 from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
 from reidlib.runs.run import Runs, reported_numbers
@@ -60,8 +60,12 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
             printed = numbers.get("mAP", pd.Series(dtype=float)).reindex([label, other])
             line = [f"{label} against {other}", images, number(printed[label] - printed[other], sign=True)]
             verdict, here = seen[place].verdict, seen[place].here
-            said = [change(here), SEEN.get(verdict, verdict), number(here.detectable)] if here else state(verdict, 3)
-            lines.append([*line, *said])
+            if here:
+                line += [Cell(number(here.mean, sign=True), note=interval(here, sign=True))]
+                line += [SEEN.get(verdict, verdict), number(here.detectable)]
+            else:
+                line += state(verdict, 3)
+            lines.append(line)
     return table(columns, lines, caption, over=True)
 
 

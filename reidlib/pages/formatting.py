@@ -33,7 +33,7 @@ def in_order(names: Sequence[str]) -> list[str]:
 
 def number(value: float, *, sign: bool = False) -> str:
     """One decimal, a true minus sign; "–" where there is no value."""
-    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}z.1f}".replace("-", "−")
+    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}z,.1f}".replace("-", "−")
 
 
 def count(value: int | None) -> str:
@@ -44,7 +44,7 @@ def count(value: int | None) -> str:
 def interval(value: Interval, *, sign: bool = False) -> str:
     """Its ends; one of a difference that would be shown as zero has a decimal more, which says on what side it lies."""
     low, high = (
-        f"{end:+z.2f}".replace("-", "−") if sign and number(end) == "0.0" else number(end, sign=sign)
+        f"{end:+z.3f}".rstrip("0").replace("-", "−") if sign and 0.0005 < abs(end) < 0.05 else number(end, sign=sign)
         for end in (value.low, value.high)
     )
     return f"[{low}, {high}]"

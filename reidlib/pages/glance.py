@@ -159,7 +159,8 @@ def figure(known: pd.DataFrame, source: str) -> Figure:
     label = f"here, {IMAGES[source]}, 95 % interval"
     for height, (_, line) in zip(heights, known.iterrows(), strict=True):
         if line["lost"]:
-            axes.text(0.3, height + 0.16, "printed numbers lost", va="center", fontsize=9, color="0.35")
+            words = axes.text(0.3, height + 0.16, "printed numbers lost", va="center", fontsize=9, color="0.35")
+            words.set_bbox(dict(facecolor="white", edgecolor="none", pad=0.5))  # on the lines of the grid
         here = line["here"]
         if here is None:
             axes.text(0.3, height - 0.16, NOT_RUN, va="center", fontsize=9, style="italic", color="0.35")

@@ -45,7 +45,7 @@ def by_table(found: pd.DataFrame) -> TableView:
         slug, images, budget = own[place].iloc[0]
         paper, _, name = slug.partition("/")
         networks = once(own)
-        cells = [f"{paper_title(paper)} {name}", images, f"{networks['seconds'].sum() / 3600:.2f}", len(networks)]
+        cells = [f"{paper_title(paper)} {name}", images, _hours(networks["seconds"].sum()), len(networks)]
         cells += [own["seed"].nunique(), f"{own['row'].nunique()} of {own['rows'].iloc[0]}", budget]
         cells += ["; ".join(sorted(set(networks["kind"]))) or "–", f"{own['memory_mb'].max():,.0f}"]
         lines.append(cells)
@@ -53,6 +53,11 @@ def by_table(found: pd.DataFrame) -> TableView:
     kinds |= {"rows": "number", "budget": "text", "device": "text", "peak memory, MiB": "number"}
     below = ["Rows: those with a record, of all rows of the table."]
     return table(kinds, lines, "Device hours by table", over=True, below=below)
+
+
+def _hours(seconds: float) -> str:
+    """With two decimals; what would be shown as none says so."""
+    return "< 0.01" if 0 < seconds < 18 else f"{seconds / 3600:.2f}"
 
 
 def together(found: pd.DataFrame) -> Page:

@@ -190,13 +190,13 @@ def moments_of(found: Found, who: int, many: int) -> list[int]:
 
 
 def same_person(sets: Sequence[Found], people: int = 2, many: int = 6) -> Sheet:
-    """A row a person, an image from each of their cameras (from two cameras several)."""
+    """A row a person, an image from each of their cameras (from two cameras several), with the camera above it."""
     rows = {}
     for found in sets:
         for who in most_seen(found, people):
             above = [camera_name(found.name, int(c)) for c in found.factor("camera")]
-            rows[f"{found.title}, person {who}"] = [
-                Tile(found.image(place), f"camera {above[place]}") for place in moments_of(found, who, many)
+            rows[f"{found.title}, person {who}; above: camera"] = [
+                Tile(found.image(place), above[place]) for place in moments_of(found, who, many)
             ]
     return Sheet(rows)
 

@@ -70,7 +70,7 @@ def costs(listed: Sequence[System], said: pd.DataFrame, identities: int) -> Tabl
             cells = [f"{height}×{width}", *millions, f"{counted.multiply_adds / 1e9:.2f} G", counted.embedding]
             lines.append([system.name, *cells])
             says = _paper_says(system, counted, said)
-            lines += [[Cell(f"The paper: {words}", across=True), *blank] for words in says]
+            lines += [[Cell(f"The paper: {words}", across=True, grey=True), *blank] for words in says]
     return table(columns, lines, f"Counted sizes of the networks, with {identities} classes")
 
 

@@ -79,7 +79,7 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         if row is None:
             cells += state("not retrained", len(measured) + 1)
         elif (part["state"] != "finished").all():
-            cells += state(", ".join(sorted(set(part["state"]))), len(measured) + 1)
+            cells += state(", ".join(sorted(set(part["state"].replace("missing", NOT_RUN)))), len(measured) + 1)
         else:
             part = part.reindex(columns=[in_record(runs.table, metric) for metric in measured])
             cells += [mean_of(part[name]) for name in part] + [pooled(runs, row)]
@@ -238,7 +238,9 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
         (printed,) = found.to_dict("records")
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
         here = difference_cells(paired(runs, row, other, metric))
-        lines.append([row, other, metric, number(value, sign=True), f"“{printed['quote']}”", *here])
+        lines.append(
+            [row, other, metric.replace("rank", "rank-"), number(value, sign=True), f"“{printed['quote']}”", *here]
+        )
     caption = f"{runs.table.slug}: differences that the text prints, in points"
     return table([*columns, "Δ, here", "95 % interval"], lines, caption)
 
