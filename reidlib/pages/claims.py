@@ -242,7 +242,7 @@ def view(found: Sequence[Decision]) -> Page:
     ordered = in_order_of_verdict(found)
     pieces = []
     if shown := [one for one in ordered if one.here]:
-        summary = f"{plural(len(shown), 'claim')} with {'its' if len(shown) == 1 else 'their'} words and numbers"
+        summary = f"{plural(len(shown), 'claim')} with a difference, in words and numbers"
         pieces.append(Page([bullets(list(map(_item, shown)), CORRECTED)], summary))
     if rest := [one for one in ordered if not one.here]:
         pieces.append(Page([bullets(list(map(_item, rest)))], _without(rest)))

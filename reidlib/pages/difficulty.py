@@ -51,21 +51,21 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
     One line a data set below each effect. It is seen where its difference is above 0 after Holm's correction over the
     effects on the data set; a row that did not learn, or fewer than three seeds, leaves it open.
     """
-    columns = [Column("effect", "label"), Column("on", "label"), Column("Δ, photographs", reported=True)]
-    columns += [Column("Δ"), Column("seen", "text"), Column("finds from")]
+    columns = [Column("effect", "label"), Column("on", "label"), Column("Δ"), Column("seen", "text")]
+    columns += [Column("finds from"), Column("Δ, photographs", reported=True)]
     found = [(_title(runs), reported_numbers(runs.table, runs.runs[0].dataset), effects(runs, pairs)) for runs in sets]
     lines: list[list[Any]] = []
     for place, (label, other) in enumerate(pairs):
         for images, numbers, seen in found:
             printed = numbers.get("mAP", pd.Series(dtype=float)).reindex([label, other])
-            line = [f"{label} against {other}", images, number(printed[label] - printed[other], sign=True)]
+            line: list[Any] = [f"{label} against {other}", images]
             verdict, here = seen[place].verdict, seen[place].here
             if here:
                 line += [Cell(number(here.mean, sign=True), note=interval(here, sign=True))]
                 line += [SEEN.get(verdict, verdict), number(here.detectable)]
             else:
                 line += state(verdict, 3)
-            lines.append(line)
+            lines.append([*line, number(printed[label] - printed[other], sign=True)])
     return table(columns, lines, caption, over=True)
 
 

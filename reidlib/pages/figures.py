@@ -20,7 +20,7 @@ from matplotlib.transforms import blended_transform_factory
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages.claims import CONTRADICTED, NOT_TESTABLE, SUPPORTED, Decision, in_order_of_verdict, signed
 from reidlib.pages.formatting import change, interval, number
-from reidlib.pages.tables import PAPER, Name, pooled, printed_map, row_of, rows_of, title
+from reidlib.pages.tables import NOT_RUN, PAPER, Name, pooled, printed_map, row_of, rows_of, title
 from reidlib.runs.run import Runs
 
 DPI, PHOTOGRAPHS = 100, 200
@@ -103,6 +103,9 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
             found.append(f"here {number(span.mean)} {interval(span)}")
             right.plot([span.low, span.high], [place, place], "-", color="C0", linewidth=2, alpha=0.5)
             right.plot(span.mean, place, "o", color="C0")
+        elif made:
+            within = right.get_yaxis_transform()
+            right.text(0.02, place, NOT_RUN, transform=within, va="center", fontsize=9, style="italic", color="0.35")
         said.append(f"{' '.join(words.split())}: {', '.join(found) or 'no number'}")
         place += 1.1
     if has_printed:
@@ -129,15 +132,15 @@ def _named(axes: Axes, place: float, words: str) -> float:
 
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
-    """Training loss by epoch, one panel below the other for each group of rows (title: their names), all on one scale.
-    Rows that test one trained network share its curve, drawn once under the first of them. A group without a record has
-    none."""
+    """Training loss by epoch, one panel below the other for each group of rows (title: their names), each on its own
+    scale: losses have different terms. Rows that test one trained network share its curve, drawn once under the first
+    of them. A group without a record has none."""
     made = [run.row for run, _ in runs.records()]
     made_of = {heading: names for heading, names in groups.items() if any(row_of(runs, name) in made for name in names)}
     groups = made_of or groups
     with sns.axes_style("whitegrid"):
         size = (PHONE, sum(2.4 + 0.15 * len(names) for names in groups.values()))
-        figure, axes_ = plt.subplots(len(groups), figsize=size, sharey=True, layout="constrained", squeeze=False)
+        figure, axes_ = plt.subplots(len(groups), figsize=size, layout="constrained", squeeze=False)
     for axes, (heading, names) in zip(axes_[:, 0], groups.items(), strict=True):
         drawn = set()
         for colour, name in zip(sns.color_palette("colorblind", len(names)), names, strict=True):

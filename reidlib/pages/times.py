@@ -112,12 +112,7 @@ def ratio(runs: Runs, reported: pd.DataFrame, row: str, other: str) -> TableView
     here += f" ({plural(both['seed'].nunique(), 'seed')})" if len(both) else ""
     columns = [Column("row", "label"), Column("minutes", group=PAPER, reported=True), Column("seconds", group=here)]
     columns += [Column("images/s, by seed", group=here), Column("device", "text", group=here)]
-    words = (
-        "A training that had other work beside it is slower than it had to be, and its seconds cannot be compared with "
-        "those of one that had the machine to itself. The records do not say what else ran; images per second that "
-        "differ between seeds of one row are a hint."
-    )
-    return table(columns, lines, f"Time of training, {row} against {other}", below=[words])
+    return table(columns, lines, f"Time of training, {row} against {other}")
 
 
 def _times(value: float) -> str:

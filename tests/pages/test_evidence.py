@@ -62,8 +62,8 @@ def test_a_control_is_seen_not_seen_or_open():
     runs = read_runs("standins/controls", budget="small", seeds=(0, 1, 2))
     steps = [("+Warmup", "Standard baseline"), (six, strong), (standins.STRONG_LARGER, strong), ("+BNNeck", strong)]
     lines = difficulty.controls([runs], steps, "c").texts()
-    assert lines[0][:3] == ["+Warmup against Standard baseline", "Market-1501", "+1.2"]
-    assert [line[4] for line in lines] == ["seen", "not seen", "too few seeds", "not run"]
+    assert lines[0][:2] == ["+Warmup against Standard baseline", "Market-1501"] and lines[0][-1] == "+1.2"
+    assert [line[3] for line in lines] == ["seen", "not seen", "too few seeds", "not run"]
 
 
 def test_tau_is_that_of_the_rows_with_a_record():
