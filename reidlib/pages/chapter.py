@@ -28,9 +28,9 @@ from reidlib.runs.run import Run, Runs, reported_numbers, runs_of
 from reidlib.spec import Recipe, Row, Table
 
 INTERVAL = (
-    "The interval (95 %) says what other seeds and other persons would give: both rows rank the same queries, whose "
-    "persons are drawn, and so are the seeds of either row. A grey difference decides nothing: its interval holds "
-    "zero, or it is from fewer than three seeds."
+    "The interval (95 %) says what other seeds and other persons would give. A grey difference decides nothing: its "
+    "interval holds zero, or it is from fewer than three seeds. A black one stands for itself; the verdicts on claims "
+    "are corrected for their number."
 )
 
 
@@ -187,7 +187,7 @@ def _worth(runs: Runs) -> Text:
         "This budget shows that the code runs from the images to this page, and nothing else."
         if first.budget == "smoke"
         else "That is enough to see that every switch is wired as described, whether each network learns, and how far "
-        "the rows lie apart under equal conditions."
+        "the rows lie apart here."
     ]
     if first.source != "real":
         said.append("It is not enough to confirm or refute the paper: rendered people are not photographs.")

@@ -339,7 +339,7 @@ def _line(one: Decision) -> list[str]:
 def _without(rest: Sequence[Decision]) -> str:
     """Over the claims without a difference: how many of each verdict."""
     verdicts = ", ".join(f"{many} {word}" for word, many in Counter(one.verdict for one in rest).items())
-    return f"Without a difference: {verdicts}"
+    return f"Claims without a measured difference: {verdicts}"
 
 
 def _words(claim: Claim) -> str:

@@ -113,6 +113,7 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
     if made:
         right.set(title=f"here, {runs.runs[0].source} images", xlabel="mAP (%), 95 % interval")
     left.set(yticks=[], ylim=(place - 0.5, -0.8), zorder=1)  # names reach over the other panel
+    figure.set_layout_engine("constrained", w_pad=0.12)  # keeps the numbers of the two axes apart
     for each in axes:
         each.xaxis.set_major_locator(MaxNLocator(4))
         each.title.set_fontsize(9.5)
@@ -154,6 +155,7 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         axes.set(title=fill(heading, 42), xlabel="epoch", ylabel="training loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _named_below(axes)
+    figure.set_layout_engine("constrained", h_pad=0.12)  # keeps the names below one panel off the title of the next
     return finished(figure)
 
 

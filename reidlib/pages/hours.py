@@ -10,7 +10,7 @@ import pandas as pd
 from reidlib.data import cuhk03
 from reidlib.pages.formatting import paper_title, plural
 from reidlib.pages.render import Page, TableView, Text, bullets, state, table
-from reidlib.runs.run import Runs
+from reidlib.runs.run import STUDY, Runs
 
 
 def spent(read: Sequence[Runs]) -> pd.DataFrame:
@@ -45,7 +45,8 @@ def by_table(found: pd.DataFrame) -> TableView:
         slug, images, budget = own[place].iloc[0]
         paper, _, name = slug.partition("/")
         networks = once(own)
-        cells = [f"{paper_title(paper)} {name}", images, _hours(networks["seconds"].sum()), len(networks)]
+        whose = paper_title(paper)
+        cells = [f"{whose}{':' * (paper == STUDY)} {name}", images, _hours(networks["seconds"].sum()), len(networks)]
         cells += [own["seed"].nunique(), f"{own['row'].nunique()} of {own['rows'].iloc[0]}", budget]
         cells += ["; ".join(sorted(set(networks["kind"]))) or "–", f"{own['memory_mb'].max():,.0f}"]
         lines.append(cells)

@@ -102,7 +102,7 @@ def _below_the_start(runs: Runs, known: Mapping[str, float]) -> list[str]:
     began = [run for run, record in runs.records() if record.start == "start" and run.settings.recipe.epochs]
     made = {title(runs, run.row): pooled(runs, run.row).mean for run in began}
     low = [name for name, reached in made.items() if reached < known[standins.STARTED]]
-    words = "Below the start, which was not trained further"
+    words = "Lower mAP than the start, the weights from which they began"
     return [f"{words}: {'; '.join(low).rstrip('.')}."] if low else []
 
 
@@ -289,7 +289,8 @@ def floors_sentence(run: Run) -> str:
     if not (known := floors(run)):
         return "Floors (random features, colour histograms, the start) have no record on these images at this budget."
     said = "; ".join(f"{label}: {number(value)}\u00a0%" for label, value in known.items())
-    return f"Floors, the mAP of what was not trained on these images: {said}."
+    rule = "the plain sum" if run.table.ap == "plain" else "trapezoids"
+    return f"Floors, the mAP (by {rule}) of what was not trained on these images: {said}."
 
 
 def did_not_learn(made: Sequence[Run], known: Mapping[str, float] | None = None) -> bool:

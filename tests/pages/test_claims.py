@@ -190,7 +190,9 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert lines[0].startswith("✗ contradicted. g4 against ")
     assert lines[1].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[1]
     assert "3 seeds a side" in lines[1] and "[+" in lines[1] and lines[2].startswith("… too few seeds. ")
-    assert rest.folded == "Without a difference: 1 not run, 1 not testable" and "<details" in rest.html()
+    assert (
+        rest.folded == "Claims without a measured difference: 1 not run, 1 not testable" and "<details" in rest.html()
+    )
     figure = figures.forest(found)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == ["✗ contradicted, mAP", "✓ supported, mAP", "… too few seeds, mAP"]

@@ -247,7 +247,7 @@ def test_a_claim_stands_with_its_verdict_first_and_what_has_not_run_is_folded(fo
     assert second[:3] == ("table6: c against d, rank-1", "✗ contradicted", "−2.0")
     rest = list(map(str, page.pieces[-1].pieces[0].values["items"]))
     assert rest[0] == f"… not run. {first}; dukemtmc. {first.note}" and len(rest) == 2
-    assert page.html().count("<details") == 1 and "Without a difference: 2 not run" in page.html()
+    assert page.html().count("<details") == 1 and "Claims without a measured difference: 2 not run" in page.html()
 
 
 def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkeypatch):

@@ -269,7 +269,8 @@ def test_a_row_below_the_weights_from_which_it_began_is_named(monkeypatch):
     assert not any("Below the start" in line for line in tables.comparison(runs, printed(Ours=61)).below)
     monkeypatch.setattr(runs, "records", lambda: begun)
     assert (
-        tables.comparison(runs, printed(Ours=61)).below[-1] == "Below the start, which was not trained further: Plain."
+        tables.comparison(runs, printed(Ours=61)).below[-1]
+        == "Lower mAP than the start, the weights from which they began: Plain."
     )
 
 
