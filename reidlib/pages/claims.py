@@ -203,7 +203,7 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
         return _no_claim(runs)
     verdicts, images = Counter(one.verdict for one in found), f"{runs.runs[0].source} images of {runs.runs[0].dataset}"
     others = ", ".join(f"{many} {word}" for word, many in verdicts.items() if word not in TESTED)
-    if not (span := seeds_a_side(found)):
+    if not (span := seeds_a_side([one for one in found if one.verdict in TESTED])):
         return Text(f"No claim about this table is decided on the {images}: {others}.", css="lead")
     said = ", ".join(f"{verdicts[word]} {word}" for word in TESTED)
     tested = f"{sum(verdicts[word] for word in TESTED)} of {plural(len(found), 'claim')} about this table were tested"
@@ -212,9 +212,8 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
 
 
 def seeds_a_side(found: Sequence[Decision]) -> str:
-    """From how many seeds the tested claims are; "" where none is tested."""
-    tested = [one for one in found if one.here and one.verdict in TESTED]
-    seeds = sorted({len(side) for one in tested for side in (one.better, one.worse)})
+    """From how many seeds the sides of these claims are; "" where there is no claim."""
+    seeds = sorted({len(side) for one in found for side in (one.better, one.worse)})
     return f"{seeds[0]} to {seeds[-1]} seeds" if len(seeds) > 1 else "".join(plural(many, "seed") for many in seeds)
 
 

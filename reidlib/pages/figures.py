@@ -51,6 +51,8 @@ def forest(found: Sequence[Decision]) -> Figure | None:
             pairs.setdefault(fill(f"{one.claim.better} against {one.claim.worse}", 42), []).append((one, one.here))
     if not pairs:
         return None
+    for own in pairs.values():
+        own.sort(key=lambda pair: pair[0].claim.measure)  # mAP first, as everywhere
     lines = sum(len(own) + 1.2 + name.count("\n") for name, own in pairs.items())
     with sns.axes_style("white"):
         figure, axes = plt.subplots(figsize=(PHONE, 0.24 * lines + 1.1), layout="constrained")
@@ -105,7 +107,14 @@ def ablation(runs: Runs, reported: pd.DataFrame) -> Figure | None:
             right.plot(span.mean, place, "o", color="C0")
         elif made:
             within = right.get_yaxis_transform()
-            right.text(0.02, place, NOT_RUN, transform=within, va="center", fontsize=9, style="italic", color="0.35")
+            look = dict(
+                va="center",
+                fontsize=9,
+                style="italic",
+                color="0.35",
+                bbox=dict(facecolor="white", edgecolor="none", pad=1),
+            )
+            right.text(0.02, place, NOT_RUN, transform=within, **look)
         said.append(f"{' '.join(words.split())}: {', '.join(found) or 'no number'}")
         place += 1.1
     if has_printed:

@@ -31,9 +31,9 @@ def in_order(names: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys(names), key=lambda name: places.index(name) if name in places else len(places))
 
 
-def number(value: float, *, sign: bool = False) -> str:
-    """One decimal, a true minus sign; "–" where there is no value."""
-    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}z,.1f}".replace("-", "−")
+def number(value: float, *, sign: bool = False, digits: int = 1) -> str:
+    """One decimal or more, a true minus sign; "–" where there is no value."""
+    return "–" if np.isnan(value) else f"{value:{'+' if sign else ''}z,.{digits}f}".replace("-", "−")
 
 
 def count(value: int | None) -> str:
@@ -42,12 +42,12 @@ def count(value: int | None) -> str:
 
 
 def interval(value: Interval, *, sign: bool = False) -> str:
-    """Its ends; one of a difference that would be shown as zero has a decimal more, which says on what side it lies."""
-    low, high = (
-        f"{end:+z.3f}".rstrip("0").replace("-", "−") if sign and 0.0005 < abs(end) < 0.05 else number(end, sign=sign)
-        for end in (value.low, value.high)
-    )
-    return f"[{low}, {high}]"
+    """Its ends. Those of a difference have up to three decimals where one would be shown as zero: on what side of it an
+    end lies is what counts."""
+    ends, digits = (value.low, value.high), 1
+    while sign and digits < 3 and any(end and round(end, digits) == 0 for end in ends):
+        digits += 1
+    return f"[{', '.join(number(end, sign=sign, digits=digits) for end in ends)}]"
 
 
 def change(value: Interval) -> str:

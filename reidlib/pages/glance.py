@@ -60,7 +60,8 @@ def sentence(found: Sequence[Decision], source: str) -> Text:
         if not any(one.records for one in found):
             return Text(f"Nothing has been run yet: {claims} wait to be tested on {IMAGES[source]}.", css="lead")
         return Text(f"None of {claims} has been decided on {IMAGES[source]} yet.", css="lead")
-    before = f"Of {claims}, {tested} have been tested on {IMAGES[source]} with {seeds_a_side(found)} a side: "
+    seeds = seeds_a_side([one for one in found if one.verdict in TESTED])
+    before = f"Of {claims}, {tested} have been tested on {IMAGES[source]} with {seeds} a side: "
     supported, contradicted, undecided = (said[word] for word in TESTED)
     words = f"{supported} are supported, {contradicted} contradicted, {undecided} undecided"
     return Text(before, Strong(words), ".", css="lead")
@@ -78,7 +79,7 @@ def results(paper: str, found: Sequence[Decision], source: str) -> Text:
     main = headline(found, paper)
     if main.here is not None:
         rows = f" The whole system against its own baseline ({main.claim.better} against {main.claim.worse}): "
-        said_of_it = f"{change(main.here)} points of mAP, {plural(main.here.seeds, 'seed')} a side"
+        said_of_it = f"{change(main.here)} points of mAP, {seeds_a_side([main])} a side"
         hidden = main.verdict == UNDECIDED and main.here.low * main.here.high > 0
         because = ", because the verdict is corrected for all claims of the paper" if hidden else ""
         parts.append(f"{rows}{said_of_it}, {main.verdict}{because}.")
@@ -203,7 +204,7 @@ def five(found: Sequence[Decision], known: Sequence[str], *, budget: str, source
         where = re.sub(r"\bL(?=\d)", "line ", one.claim.where.partition(":")[0])
         body = [verdict, Text(f"“{one.claim.quote}” ({where})")]
         if one.here is not None:
-            words = f": {change(one.here)} points of mAP, {plural(one.here.seeds, 'seed')} a side."
+            words = f": {change(one.here)} points of mAP, {seeds_a_side([one])} a side."
             body.append(Text(f"{one.claim.better} against {one.claim.worse}{words}"))
         picture, alt = contents.address(f"_static/{paper}.svg"), f"Block diagram of {name}'s network"
         own = len({other.claim for other in found if other.claim.paper == paper})
