@@ -297,9 +297,9 @@ def summary(found: Sequence[Decision]) -> Text:
     )
 
 
-def section(name: str, found: Sequence[Decision], known: Sequence[str] = ()) -> Page:
+def section(name: str, found: Sequence[Decision], known: Sequence[str], *, budget: str, source: str) -> Page:
     """The claims of one paper, decided ones first: those with a difference, a line a data set below the claim; then the
-    others, folded. known: the names of the book's pages."""
+    others, folded. known: the names of the book's pages, to which the claims lead."""
     title, own = paper_title(name), in_order_of_verdict([one for one in found if one.claim.paper == name])
     shown: dict[Claim, list[Decision]] = {}
     rest: dict[tuple[Claim, str], list[str]] = {}
@@ -311,10 +311,10 @@ def section(name: str, found: Sequence[Decision], known: Sequence[str] = ()) -> 
     pieces: list[Piece] = [heading(title, f"claims-{name}")]
     if shown:
         kinds = {"claim": "label", "verdict": "label", "difference": "number", "p": "number", "seeds": "number"}
-        kinds |= {"finds from": "number", "to know": "reason"}
+        kinds |= {"finds from": "number", "note": "reason"}
         lines: list[list[str]] = []
         for claim, same in shown.items():
-            page = contents.page_of(f"{claim.paper}/{claim.table}", known, budget="small", source="stand-in")
+            page = contents.page_of(f"{claim.paper}/{claim.table}", known, budget=budget, source=source)
             address = contents.address(page) if page else ""
             asked = Cell(f"{claim.table}: {claim.comparison}", note=_words(claim), address=address)
             lines += [[asked, *_line(one)] for one in same]

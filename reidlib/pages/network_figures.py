@@ -58,7 +58,7 @@ def weights(runs: Runs) -> Fragment:
     for run in runs.runs:
         if whose := list(dict.fromkeys(records.origins(_kept(run)).values())):
             name = f"{run.table.slug}, {run.row.label}, seed {run.seed}: network "
-            several = f"maps of {len(whose)} trainings of it: " if len(whose) > 1 else ""
+            several = f"drawn from {len(whose)} trainings of it: " if len(whose) > 1 else ""
             items.append(Text(name, Code(run.network), f", {several}{'; '.join(whose)}"))
     words = "mAP in percent, by the plain sum; what was trained again elsewhere has another mAP than its record"
     return bullets(items, f"{'Networks' if len(items) > 1 else 'Network'} drawn ({words}):")

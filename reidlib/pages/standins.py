@@ -272,9 +272,8 @@ def factors(sets: Sequence[Found]) -> Figure:
     with sns.axes_style("whitegrid"):
         figure, panels = plt.subplots(4, 2, figsize=(PHONE, 8.8), layout="constrained")
     palette = sns.color_palette("colorblind")
-    colours = {
-        name: palette[place] for name, place in zip(DATASETS, (0, 1, 2, 4), strict=True)
-    }  # the fourth: orange too
+    # The palette's second and fourth are both orange.
+    colours = {name: palette[place] for name, place in zip(DATASETS, (0, 1, 2, 4), strict=True)}
     for axes, (factor, axis) in zip(panels.flat, AXES.items(), strict=False):
         for found in sets:
             look = dict(color=colours[found.name], linestyle=STROKES[found.name], label=found.title)

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import made_up
@@ -13,7 +14,7 @@ from reidlib import cli, papers
 from reidlib.book import frame
 from reidlib.evaluation import statistics
 from reidlib.pages import claims, figures, tables
-from reidlib.pages.formatting import change
+from reidlib.pages.formatting import change, interval
 from reidlib.papers import standins
 from reidlib.runs.estimates import chance
 from reidlib.runs.run import recorded_seeds, runs_of
@@ -204,6 +205,23 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert all(f"mAP {change(one.here)} ({claims.signed(one.verdict)})" in title for one in found if one.here)
     assert figures.forest([replace(one, verdict="not testable") for one in found]) is None
     assert figures.forest(found[:1]) is None and "No claim about this table" in str(claims.sentence(runs, found[:1]))
+
+
+def test_an_end_that_is_not_zero_is_not_shown_as_zero():
+    def shown(low, high, **how):
+        return interval(SimpleNamespace(low=low, high=high), **how)
+
+    assert shown(-1.26, 2.0, sign=True) == "[−1.3, +2.0]"
+    assert shown(0.034, 1.6, sign=True) == "[+0.03, +1.60]" and shown(-0.4, -0.0012, sign=True) == "[−0.400, −0.001]"
+    assert shown(0.0, 1.0, sign=True) == "[+0.0, +1.0]" and shown(0.034, 1.6) == "[0.0, 1.6]", "a share has no sides"
+    assert shown(-np.inf, 0.00001, sign=True) == "[−inf, +0.000]"
+
+
+def test_the_seeds_of_both_sides_are_told(results):
+    write(GOOD, 0.9, seeds=(0, 1, 2, 3))
+    write(BAD, 0.3)
+    (found,) = verdicts(claim(GOOD, BAD, datasets=(MARKET,))).values()
+    assert claims.seeds_a_side([found]) == "3 to 4 seeds" and claims.seeds_a_side([]) == ""
 
 
 def test_a_control_is_mentioned_only_beside_a_difference(results):

@@ -238,13 +238,15 @@ def test_verdicts_of_the_claims_add_up(found):
 
 
 def test_a_claim_stands_with_its_verdict_first_and_what_has_not_run_is_folded(found):
-    page = claims.section("hamr", found)
+    home = "results/notebooks/stand-in/market1501/small/hamr/table6"
+    page = claims.section("hamr", found, [home], budget="small", source="stand-in")
     (shown,) = page.tables()
     (first, *line), second = shown.lines()
     assert (first, first.note) == ("table6: a against b, mAP", "“a is better” (§4)")
     assert line[:3] == ["✓ supported", "+2.0", "0.010"]
     assert [cell.note for cell in line[:2]] == ["market1501", "[+1.0, +3.0]"]
     assert second[:3] == ("table6: c against d, rank-1", "✗ contradicted", "−2.0")
+    assert first.address == "../stand-in/market1501/small/hamr/table6.html", "to the records behind it"
     rest = list(map(str, page.pieces[-1].pieces[0].values["items"]))
     assert rest[0] == f"… not run. {first}; dukemtmc. {first.note}" and len(rest) == 2
     assert page.html().count("<details") == 1 and "Claims without a measured difference: 2 not run" in page.html()
@@ -257,7 +259,7 @@ def test_every_declared_claim_is_on_the_page_whether_run_or_not(tmp_path, monkey
     listed = [one.claim for one in found if one.dataset == first_dataset(one.claim)]
     assert sorted(listed, key=declared.index) == declared
     assert {one.verdict for one in found} <= {NOT_RUN, "not testable"}
-    shown = "".join(claims.section(name, found).html() for name in NAMES)
+    shown = "".join(claims.section(name, found, [], budget="small", source="stand-in").html() for name in NAMES)
     assert [claim for claim in declared if f"“{escape(claim.quote)}”" not in shown] == []
     assert "no record is here yet" in str(banners.claims("stand-in", "small", []))
 

@@ -73,6 +73,11 @@ def test_a_gpu_hour_is_one_of_its_device(read):
     assert hours.by_table(other).frame["device hours"][0] == "2.00"
 
 
+def test_seconds_are_not_shown_as_no_time(read):
+    short = hours.spent(read[:1]).iloc[:1].assign(seconds=10.0)
+    assert hours.by_table(short).frame["device hours"][0] == "< 0.01"
+
+
 def test_the_speed_of_the_loop_is_shown_as_it_was_measured():
     case = {"size": [256, 128], "batch": 16, "bare step": 8.0, "our loop": 7.6, "conventional": 3.8, "memory_mb": 2048}
     measured = {"device": "cpu (<a>)", "torch": "2.15.0", "commit": "0123456789", "budget": "small", "steps": 6}

@@ -184,6 +184,8 @@ def test_figures_keep_variants_apart(two):
     assert [axes.get_title() for axes in panels] == ["as published", "variants"]
     assert [line.get_ydata()[-1] for axes in panels for line in axes.lines] == pytest.approx([0.3, 0.6, 0.4])
     assert len(figures.ablation(two, pd.DataFrame()).axes) == 1, "nothing printed: no panel for it"
+    (only,) = figures.ablation(Runs(two.table, {("Plain", "as-published"): 0.3}), pd.DataFrame()).axes
+    assert [text.get_text() for text in only.texts].count("not run") == 2, "a line without a mark says why"
 
 
 # What the paper prints ------------------------------------------------------------------------------------------------
