@@ -67,7 +67,7 @@ def protocols(runs: Runs) -> Banner:
     """Of the page "Protocols and metrics", whose other examples are made up."""
     first = runs.runs[0]
     images = "the real images of" if first.source == "real" else "rendered figures in the layout of"
-    words = f" and points made up. The numbers of our own networks on this page come from {images} {first.dataset}, at "
+    words = f" and made-up points. The numbers of our own networks on this page come from {images} {first.dataset}, at "
     others = ". All other examples are a few points without any image behind them."
     title = Strong("Real images" if first.source == "real" else "Stand-in images")
     return Banner(first.source, title, f"{words}budget ", Code(first.budget), others)

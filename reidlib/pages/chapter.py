@@ -29,8 +29,8 @@ from reidlib.spec import Recipe, Row, Table
 
 INTERVAL = (
     "The interval (95 %) says what other seeds and other persons would give. A grey difference decides nothing: its "
-    "interval holds zero, or it is from fewer than three seeds. A black one stands for itself; the verdicts on claims "
-    "are corrected for their number."
+    "interval holds zero, it is from fewer than three seeds, a row did not learn, or the two began from different "
+    "weights. A black one stands for itself; the verdicts on claims are corrected for their number."
 )
 
 
@@ -165,8 +165,10 @@ def _training(runs: Runs) -> Text:
         text += f". The recipe of the paper, stated or assumed as the recipe at the foot says, has {other}."
     if own := sorted({run.settings.recipe.size for run in runs.runs} - {base.recipe.size}):
         text += f" Rows with an input of their own keep it: {', '.join(f'{high}×{wide}' for high, wide in own)}."
-    if base.first:
-        text += f" The {base.first.settings.model.__name__} is trained before it, for as long."
+    if base.first and runs.table.base.first:
+        before, printed = (first.settings.recipe.resolved()["epochs"] for first in (base.first, runs.table.base.first))
+        text += f" The {base.first.settings.model.__name__} is trained before it, here for {plural(before, 'epoch')}"
+        text += "." if before == printed else f", in the recipe of the paper for {printed}."
     return Text("At budget ", Code(first.budget), text)
 
 

@@ -62,7 +62,7 @@ class Decision:
             kinds.replace(", ", " and ").replace("cuda", "GPU").replace("cpu", "CPU") for kinds in self.devices
         )
         said = [f"ran on {better} against {worse}"] if better and worse and better != worse else []
-        said += ["the two began from different weights"] if began_apart(self.better, self.worse) else []
+        said += ["the two began from different weights"] if tables.began_apart(self.better, self.worse) else []
         control = f"its control, {standins.effect(self.claim.control)},"
         if self.control == tables.NOT_RUN:
             said.append(f"{control} has no record on these images")
@@ -138,15 +138,8 @@ def _compared(claim: Claim, dataset: str, runs: Runs | None, lost: Callable[[Seq
     if lost(better) or lost(worse):
         said = tables.DID_NOT_LEARN
     else:
-        said = statistics.verdict(None if began_apart(better, worse) else here)
+        said = statistics.verdict(None if tables.began_apart(better, worse) else here)
     return Decision(claim, dataset, said, here, better=better, worse=worse)
-
-
-def began_apart(better: Sequence[Run], worse: Sequence[Run]) -> bool:
-    """Whether the two sides were trained from different weights, as ResNet-101 from scratch where the study has a start
-    for ResNet-50 alone: such a difference is that of the starts as well."""
-    sides = [{record.start for run in side if (record := run.record())} for side in (better, worse)]
-    return all(sides) and sides[0] != sides[1]
 
 
 def effects(runs: Runs, steps: Sequence[tuple[str, str]]) -> list[Decision]:
@@ -241,7 +234,9 @@ def view(found: Sequence[Decision]) -> Page:
     ordered = in_order_of_verdict(found)
     pieces = []
     if shown := [one for one in ordered if one.here]:
-        summary = f"{plural(len(shown), 'claim')} with a difference, in words and numbers"
+        tested = sum(one.verdict in TESTED for one in shown)
+        some = f", {tested} of them tested" if tested < len(shown) else ""
+        summary = f"{plural(len(shown), 'claim')} with a difference{some}, in words and numbers"
         pieces.append(Page([bullets(list(map(_item, shown)), CORRECTED)], summary))
     if rest := [one for one in ordered if not one.here]:
         pieces.append(Page([bullets(list(map(_item, rest)))], _without(rest)))

@@ -337,7 +337,9 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
         return Text(f"{recipe.capitalize()}: seeds cannot be compared before two rows have a record.")
     figure, axes = plt.subplots(figsize=(figures.PHONE, 0.3 * len(found) + 1.7), layout="constrained")
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
-    look: dict[str, Any] = dict(cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 8.5})
+    look: dict[str, Any] = dict(
+        cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 8.5, "color": "black"}
+    )
     sns.heatmap(found, annot=shown, fmt="", ax=axes, **look)
     axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=9.5, loc="right")
     axes.set_facecolor("0.93")

@@ -60,8 +60,9 @@ def weights(runs: Runs) -> Fragment:
             name = f"{run.table.slug}, {run.row.label}, seed {run.seed}: network "
             several = f"drawn from {len(whose)} trainings of it: " if len(whose) > 1 else ""
             items.append(Text(name, Code(run.network), f", {several}{'; '.join(whose)}"))
-    words = "mAP in percent, by the plain sum; what was trained again elsewhere has another mAP than its record"
-    return bullets(items, f"{'Networks' if len(items) > 1 else 'Network'} drawn ({words}):")
+    words = " (mAP in percent, by the plain sum; what was trained again elsewhere has another mAP than its record)"
+    again = any("mAP" in str(item) for item in items)
+    return bullets(items, f"{'Networks' if len(items) > 1 else 'Network'} drawn{words if again else ''}:")
 
 
 def _whose(run: Run) -> str:

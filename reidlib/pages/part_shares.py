@@ -102,6 +102,8 @@ def shares_table(measured: Mapping[str, np.ndarray]) -> Piece:
         f"Images: {shown}. Arms and trunk are apart; other people and what stands before a person are background.",
     )
     queries = len(next(iter(measured.values())))
+    if lost := queries - int(first["images"].max()):
+        below = (*below, f"A map that is zero everywhere has no shares: {lost} of the {queries} are left out.")
     columns = ["share of the energy, %", *names]
     return table(columns, lines, f"On which parts the maps lie, {queries} queries", below=below)
 

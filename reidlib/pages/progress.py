@@ -155,12 +155,15 @@ def _line(part: Part) -> list[Cell | str | int]:
 
 
 def _state(part: Part) -> list[Cell | str | int]:
-    """Rows run, seeds, kinds of device."""
+    """Rows run, the fewest and the most seeds of one of them, kinds of device."""
     if not part.made:
         return [*state(NOT_RUN, 3)]
-    rows = len({(run.row.label, run.row.variant) for run, _ in part.made})
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for run, _ in part.made:
+        seeds.setdefault((run.row.label, run.row.variant), set()).add(run.seed)
+    fewest, most = min(map(len, seeds.values())), max(map(len, seeds.values()))
     kinds = ", ".join(sorted({record.device_kind for _, record in part.made}))
-    return [f"{rows} of {len(part.table.rows)}", len({run.seed for run, _ in part.made}), kinds]
+    return [f"{len(seeds)} of {len(part.table.rows)}", f"{fewest} to {most}" if fewest < most else most, kinds]
 
 
 def pictures(drawn: Mapping[str, str], known: Sequence[str], *, budget: str, source: str) -> TableView:

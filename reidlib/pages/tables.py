@@ -206,8 +206,10 @@ def _why_not_retrained(runs: Runs, reported: pd.DataFrame) -> list[str]:
 def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, Name]]) -> TableView:
     """Steps of the ablation in mAP, each as (row, compared with): Δ in the paper, Δ here with its paired interval.
 
-    A difference that decides nothing is grey: its interval holds zero, or it is from too few seeds.
+    A difference that decides nothing is grey: its interval holds zero, it is from too few seeds, a row did not learn,
+    or the two began from different weights.
     """
+    known = floors(runs.runs[0])
     columns = [Column("row", "label"), Column("compared with", "label"), Column("Δ mAP, paper", reported=True)]
     lines = []
     for row, other in steps:
@@ -215,7 +217,8 @@ def differences(runs: Runs, reported: pd.DataFrame, steps: Sequence[tuple[Name, 
         printed: str = number(apart, sign=True)
         if runs.table.numbers_lost and all(_published(runs, name) for name in (row, other)):
             printed = Cell("lost", state=True)
-        lines.append([title(runs, row), title(runs, other), printed, *difference_cells(paired(runs, row, other))])
+        here = difference_cells(paired(runs, row, other), grey=_no_comparison(runs, row, other, known))
+        lines.append([title(runs, row), title(runs, other), printed, *here])
     caption = f"{runs.table.slug}: differences of mAP between rows, in points"
     return table([*columns, "Δ mAP, here", "95 % interval"], lines, caption)
 
@@ -230,14 +233,14 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
     frame = pd.read_csv(file, sep="\t", keep_default_na=False)
     columns = [Column("row", "label"), Column("compared with", "label"), Column("metric", "label")]
     columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote")]
-    lines = []
+    lines, known = [], floors(runs.runs[0])
     for row, other, metric, name in steps:
         found = frame[(frame["paper"] == runs.table.paper) & (frame["table"] == name) & (frame["metric"] == metric)]
         if len(found) != 1:
             raise ReidError(f"{file}: {len(found)} lines of {name!r} with {metric}; name a difference that has one")
         (printed,) = found.to_dict("records")
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
-        here = difference_cells(paired(runs, row, other, metric))
+        here = difference_cells(paired(runs, row, other, metric), grey=_no_comparison(runs, row, other, known))
         lines.append(
             [row, other, metric.replace("rank", "rank-"), number(value, sign=True), f"“{printed['quote']}”", *here]
         )
@@ -245,12 +248,26 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
     return table([*columns, "Δ, here", "95 % interval"], lines, caption)
 
 
-def difference_cells(found: Interval | None) -> list[Cell]:
-    """A difference and its interval, grey where it decides nothing; "not run" over both where there is none."""
+def _no_comparison(runs: Runs, row: Name, other: Name, known: Mapping[str, float]) -> bool:
+    """Whether a difference of these rows is not one of what they try: one did not learn, or they began apart."""
+    sides = [finished(runs, name) for name in (row, other)]
+    return began_apart(*sides) or any(did_not_learn(side, known) for side in sides)
+
+
+def began_apart(better: Sequence[Run], worse: Sequence[Run]) -> bool:
+    """Whether the two sides were trained from different weights, as ResNet-101 from scratch where the study has a start
+    for ResNet-50 alone: such a difference is that of the starts as well."""
+    sides = [{record.start for run in side if (record := run.record())} for side in (better, worse)]
+    return all(sides) and sides[0] != sides[1]
+
+
+def difference_cells(found: Interval | None, *, grey: bool) -> list[Cell]:
+    """A difference and its interval; "not run" over both where there is none. grey: whether it decides nothing whatever
+    its interval says."""
     if found is None:
         return state(NOT_RUN, 2)
     texts = (number(found.mean, sign=True), interval(found, sign=True))
-    return [Cell(text, grey=not found.decides) for text in texts]
+    return [Cell(text, grey=grey or not found.decides) for text in texts]
 
 
 def printed_map(runs: Runs, reported: pd.DataFrame, name: Name) -> float:

@@ -347,7 +347,7 @@ def test_the_notebook_of_a_table_runs(slug, labels, shared, request, tmp_path, m
         assert f"--row {shlex.quote(row.label)} --variant {shlex.quote(row.variant)}" in unescape(page)
     assert "standin-banner" in page and "paper, real images" in page
     outputs = [o for cell in nbformat.read(copy, as_version=4).cells for o in cell.get("outputs", [])]
-    claims = "with a difference, in words and numbers" in page
+    claims = "in words and numbers</summary>" in page
     kinds = {"image/svg+xml", "image/png"}
     assert sum(bool(kinds & output.get("data", {}).keys()) for output in outputs) == 2 + (slug == DRAWS) + claims
 

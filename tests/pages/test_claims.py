@@ -187,7 +187,7 @@ def test_a_page_of_claims_answers_first_and_folds_what_has_no_difference(results
     assert said.endswith("Without a test: 1 not run, 1 too few seeds, 1 not testable.")
     shown, rest = claims.view(found).pieces
     lines = list(map(str, shown.pieces[0].values["items"]))
-    assert shown.folded == "3 claims with a difference, in words and numbers"
+    assert shown.folded == "3 claims with a difference, 2 of them tested, in words and numbers"
     assert lines[0].startswith("✗ contradicted. g4 against ")
     assert lines[1].startswith("✓ supported. ") and "“more scales help” (§1)" in lines[1]
     assert "3 seeds a side" in lines[1] and "[+" in lines[1] and lines[2].startswith("… too few seeds. ")

@@ -124,6 +124,9 @@ def test_status_counts_what_has_run(house):
     done = next(one for one in parts() if one.table.slug == "hamr/table6" and one.images == "market1501")
     assert not done.missing and progress.seconds(done.missing, progress.PLACES["GPU"]) == 0
     assert str(progress.summary(parts())).startswith("1 of ")
+    made_up.write(runs_of("hamr/table6", budget="small", rows=["+ CAM"], seeds=[3])[0], made_up.arrays([1, 2]))
+    one = next(one for one in parts() if one.table.slug == "hamr/table6" and one.images == "market1501")
+    assert progress._state(done)[:2] == [f"{rows} of {rows}", 3] and progress._state(one)[1] == "3 to 4"
 
 
 def parts():

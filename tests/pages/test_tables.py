@@ -264,11 +264,27 @@ def test_floors_follow_the_rule_of_the_table():
     assert plain[tables.standins.STARTED] > trapezoids[tables.standins.STARTED]
 
 
+def test_a_difference_of_rows_that_began_apart_or_did_not_learn_is_grey(monkeypatch):
+    runs, pair = Runs(declare(OURS_ROW, OTHER), SCORES, seeds=(0, 1, 2)), [("Ours", "Plain")]
+
+    def grey():
+        (line,) = tables.differences(runs, printed(Ours=61), pair).lines()
+        return [cell.grey for cell in line[3:]]
+
+    assert grey() == [False, False], "the interval is far above zero"
+    monkeypatch.setattr(tables, "floors", lambda run: {tables.standins.FLOORS[0]: 31.0})
+    assert grey() == [True, True], "Plain is below a floor"
+    monkeypatch.undo()
+    record = Run.record
+    monkeypatch.setattr(Run, "record", lambda run: SimpleNamespace(**vars(record(run)) | {"start": run.row.label}))
+    assert grey() == [True, True], "each began from weights of its own"
+
+
 def test_a_row_below_the_weights_from_which_it_began_is_named(monkeypatch):
     monkeypatch.setattr(tables, "floors", lambda run: {tables.standins.STARTED: 50.0})
     runs = Runs(declare(OURS_ROW, OTHER), SCORES)
     begun = [(run, SimpleNamespace(**vars(record) | {"start": "start"})) for run, record in runs.records()]
-    assert not any("Below the start" in line for line in tables.comparison(runs, printed(Ours=61)).below)
+    assert not any("Lower mAP than the start" in line for line in tables.comparison(runs, printed(Ours=61)).below)
     monkeypatch.setattr(runs, "records", lambda: begun)
     assert (
         tables.comparison(runs, printed(Ours=61)).below[-1]
