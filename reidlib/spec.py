@@ -392,6 +392,11 @@ class Table:
     def slug(self) -> str:
         return f"{self.paper}/{self.name}"
 
+    @property
+    def kind(self) -> str:
+        """What to call it in a sentence: "table" or "figure"."""
+        return "figure" if self.name.startswith("figure") else "table"
+
     def protocol_of(self, dataset: str) -> str:
         return self.protocol if isinstance(self.protocol, str) else self.protocol[dataset]
 

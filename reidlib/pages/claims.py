@@ -197,9 +197,10 @@ def sentence(runs: Runs, found: Sequence[Decision]) -> Text:
     verdicts, images = Counter(one.verdict for one in found), f"{runs.runs[0].source} images of {runs.runs[0].dataset}"
     others = ", ".join(f"{many} {word}" for word, many in verdicts.items() if word not in TESTED)
     if not (span := seeds_a_side([one for one in found if one.verdict in TESTED])):
-        return Text(f"No claim about this table is decided on the {images}: {others}.", css="lead")
+        return Text(f"No claim about this {runs.table.kind} is decided on the {images}: {others}.", css="lead")
     said = ", ".join(f"{verdicts[word]} {word}" for word in TESTED)
-    tested = f"{sum(verdicts[word] for word in TESTED)} of {plural(len(found), 'claim')} about this table were tested"
+    about = f"{plural(len(found), 'claim')} about this {runs.table.kind}"
+    tested = f"{sum(verdicts[word] for word in TESTED)} of {about} were tested"
     after = f" Without a test: {others}." if others else ""
     return Text(f"{tested} on the {images} with {span} a side: ", Strong(said), f".{after}", css="lead")
 
@@ -213,7 +214,8 @@ def seeds_a_side(found: Sequence[Decision]) -> str:
 def _no_claim(runs: Runs) -> Text:
     """Of a table about which the paper claims nothing that its rows decide."""
     made = dict.fromkeys((run.row.label, run.row.variant) for run, _ in runs.records())
-    parts = [Strong("No claim to decide."), " The paper says nothing of this table that its rows could decide. "]
+    nothing = f" The paper says nothing of this {runs.table.kind} that its rows could decide. "
+    parts: list[Any] = [Strong("No claim to decide."), nothing]
     parts += [f"{len(made)} of {plural(len(tables.rows_of(runs)), 'row')} run at budget ", Code(runs.runs[0].budget)]
     if made:
         reached, best = max(((tables.pooled(runs, name), name) for name in made), key=lambda pair: pair[0].mean)

@@ -150,7 +150,9 @@ def datasets(printed: pd.DataFrame) -> TableView:
                 shown = "; ".join(_printed(value, wanted) for value in found["value"])
                 cells.append(Cell(shown, note=", ".join(found["line"])))
             lines.append(cells)
-    return table(columns, lines, "Counts of the data sets, as published and as the papers print them", merged=1)
+    lost = "MSGWDP prints its counts in its Table 1, the numbers of which our copy of the paper has lost."
+    caption = "Counts of the data sets, as published and as the papers print them"
+    return table(columns, lines, caption, merged=1, below=[lost])
 
 
 def _printed(value: str, wanted: int | None) -> str:

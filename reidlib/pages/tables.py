@@ -193,7 +193,7 @@ def _paper_cells(
     if printed and label in reported.index:
         return [reported[metric].get(label, np.nan) for metric in printed]
     if row is not None and own.numbers_lost:
-        return state("lost with the table", columns)
+        return state(f"lost with the {own.kind}", columns)
     return [np.nan] * columns if printed else state("no number found", columns)
 
 
@@ -231,8 +231,8 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
     """
     file = paths.home() / "results" / "reported.tsv"
     frame = pd.read_csv(file, sep="\t", keep_default_na=False)
-    columns = [Column("row", "label"), Column("compared with", "label"), Column("metric", "label")]
-    columns += [Column("Δ, paper", reported=True), Column("the paper's words", "quote")]
+    columns = [Column("row", "label"), Column("metric", "label"), Column("Δ, paper", reported=True)]
+    columns += [Column("Δ, here"), Column("95 % interval"), Column("the paper's words", "quote")]
     lines, known = [], floors(runs.runs[0])
     for row, other, metric, name in steps:
         found = frame[(frame["paper"] == runs.table.paper) & (frame["table"] == name) & (frame["metric"] == metric)]
@@ -241,11 +241,10 @@ def printed_differences(runs: Runs, steps: Sequence[tuple[Name, Name, str, str]]
         (printed,) = found.to_dict("records")
         value = float(printed["value"]) * (-1 if printed["row"].endswith("(drop)") else 1)
         here = difference_cells(paired(runs, row, other, metric), grey=_no_comparison(runs, row, other, known))
-        lines.append(
-            [row, other, metric.replace("rank", "rank-"), number(value, sign=True), f"“{printed['quote']}”", *here]
-        )
+        named = [f"{row} against {other}", metric.replace("rank", "rank-")]
+        lines.append([*named, number(value, sign=True), *here, f"“{printed['quote']}”"])
     caption = f"{runs.table.slug}: differences that the text prints, in points"
-    return table([*columns, "Δ, here", "95 % interval"], lines, caption)
+    return table(columns, lines, caption, over=True)
 
 
 def _no_comparison(runs: Runs, row: Name, other: Name, known: Mapping[str, float]) -> bool:
@@ -306,8 +305,7 @@ def floors_sentence(run: Run) -> str:
     if not (known := floors(run)):
         return "Floors (random features, colour histograms, the start) have no record on these images at this budget."
     said = "; ".join(f"{label}: {number(value)}\u00a0%" for label, value in known.items())
-    rule = "the plain sum" if run.table.ap == "plain" else "trapezoids"
-    return f"Floors, the mAP (by {rule}) of what was not trained on these images: {said}."
+    return f"Floors, the mAP (by {ap_rule(run.table)}) of what was not trained on these images: {said}."
 
 
 def did_not_learn(made: Sequence[Run], known: Mapping[str, float] | None = None) -> bool:
@@ -401,13 +399,13 @@ def provenance(runs: Runs) -> Page:
         for place, (run, record) in enumerate(made)
     ]
     run, first = made[0]
-    rule, data = "plain sum" if runs.table.ap == "plain" else "trapezoids", first.data
+    data = first.data
     images = ", ".join(f"{many:,} {split}" for split, many in data["images"].items())
     together = {
         "data": f"{data['name']}, {data['source']}, digest {data['digest']}, {images} images, "
         f"{data['identities']} training identities",
         "protocol": f"{protocol(run.protocol).title} ({run.protocol}); descriptors compared by cosine; AP compared "
-        f"with the paper: {rule}",
+        f"with the paper: {ap_rule(runs.table)}",
         **shared,
         "hours": machines([record for _, record in made])["hours"],
         "versions": ", ".join(f"{name} {version}" for name, version in first.versions.items()),
@@ -518,3 +516,8 @@ def stored(runs: Runs, metric: str) -> str:
 def in_record(own: Table, metric: str) -> str:
     """What a metric is called in a record; mAP by the rule of the table's column."""
     return "mAP_trapezoid" if metric == "mAP" and own.ap == "trapezoid" else metric
+
+
+def ap_rule(own: Table) -> str:
+    """By which rule the AP is computed that is compared with the table's, in words."""
+    return "the plain sum" if own.ap == "plain" else "trapezoids"

@@ -199,8 +199,8 @@ TABLE_3 = table(
         Row("Proposed MROS", testing=ECN, note="the network of Table 2, re-ranked"),
         Row(
             "Proposed MROS, not re-ranked",
-            variant="as in Table 2",
-            note="label of ours: Table 2's own row, beside which the claim is decided",
+            note="Table 2's row under a label of ours, beside which the claim is decided",
         ),
     ),
+    same_as={"Proposed MROS, not re-ranked": ("table2", "Proposed MROS")},
 )

@@ -283,10 +283,14 @@ def reported_numbers(table: Table, dataset: str) -> pd.DataFrame:
     if dataset in cuhk03.VARIANTS:
         printed = "cuhk03-np" if cuhk03.VARIANTS[dataset][0] == "np" else "cuhk03"
     of_paper = frame[(frame["paper"] == table.paper) & (frame["dataset"] == printed)]
-    of_paper = of_paper[of_paper["variant"].isin(table.printed_of(dataset))]
-    parts = [of_paper[of_paper["table"] == (table.printed_in or table.name)]]
+
+    def printed_in(name: str, protocols: tuple[str, ...]) -> pd.DataFrame:
+        return of_paper[(of_paper["table"] == name) & of_paper["variant"].isin(protocols)]
+
+    parts = [printed_in(table.printed_in or table.name, table.printed_of(dataset))]
     for label, (other, row) in table.same_as.items():
-        parts.append(of_paper[(of_paper["table"] == other) & (of_paper["row"] == row)].assign(row=label))
+        of_other = printed_in(other, papers.table(f"{table.paper}/{other}").printed_of(dataset))
+        parts.append(of_other[of_other["row"] == row].assign(row=label))
     chosen = pd.concat(parts)
     return chosen.pivot(index="row", columns="metric", values="value").reindex(chosen["row"].unique())
 
