@@ -1,7 +1,8 @@
 """The tables of a chapter: reported against reproduced, differences, floors, repeats, recipe, provenance.
 
-A row is its label and its variant together: a table may train one printed row in several ways. Where a function takes
-the name of a row, a label alone means the row as published or the only row with that label; (label, variant) means any.
+A row is its label and its variant together: a table may train one printed row in several ways. `title` is the name
+under which it is shown. Where a function takes the name of a row, a label alone means the row as published or the only
+row with that label; (label, variant) means any.
 """
 
 from __future__ import annotations
@@ -56,12 +57,10 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
     frame = runs.frame().assign(minutes=lambda lines: lines["key"].map(minutes))
     printed = _printed(reported)
     measured = {metric: name for metric, name in PRINTED.items() if metric in METRICS or metric in printed}
-    several = len({row.variant for row in rows_of(runs)}) > 1
     own_rows = runs.table.paper == "standins" and not printed  # a table of the study's own
     here = f"here, {runs.runs[0].source} images"
     here += f" ({seeds_in_words(runs)})" if runs.records() else ""
-    columns = [Column("row", "label"), *[Column("variant", "label")] * several]
-    columns += [] if own_rows else _paper_columns(printed)
+    columns = [Column("row", "label"), *([] if own_rows else _paper_columns(printed))]
     columns += [Column(name, group=here) for name in (*measured.values(), "mAP, 95 % interval")]
     lines, lost, known = [], [], floors(runs.runs[0])
     notes: dict[str, list[str]] = {}
@@ -69,11 +68,10 @@ def comparison(runs: Runs, reported: pd.DataFrame, own: Sequence[Run] = ()) -> T
         if own and row is own[0].row:
             lines.append([Cell(OWN_ROW, across=True), *[""] * (len(columns) - 1)])
         learned = not row or not did_not_learn(finished(runs, row), known)
-        cells: list[Any] = [Cell(label, note="" if learned else DID_NOT_LEARN)]
+        cells: list[Any] = [Cell(title(runs, row) if row else label, note="" if learned else DID_NOT_LEARN)]
         if row and row.note:
             notes.setdefault(row.note, []).append(title(runs, row))
         lost += [] if learned or row is None else [title(runs, row)]
-        cells += [row.variant if row else ""] * several
         cells += [] if own_rows else _paper_cells(runs.table, label, row, reported, printed)
         part = frame[(frame["row"] == label) & (frame["variant"] == (row.variant if row else ""))]
         if row is None:

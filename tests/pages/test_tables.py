@@ -130,11 +130,7 @@ def test_two_variants_of_a_label_are_never_pooled(two):
     assert tables.pooled(two, ("Ours", "as-released")).mean == pytest.approx(40)
     assert tables.pooled(two, "Ours").mean == tables.pooled(two, ("Ours", "as-published")).mean == pytest.approx(60)
     lines = tables.comparison(two, printed(Plain=31, Ours=61)).texts()
-    assert [line[:3] for line in lines] == [
-        ["Plain", "as-published", "31.0"],
-        ["Ours", "as-published", "61.0"],
-        ["Ours", "as-released", "–"],
-    ]
+    assert [line[:2] for line in lines] == [["Plain", "31.0"], ["Ours", "61.0"], ["Ours (as-released)", "–"]]
     assert [line[-2] for line in lines] == ["30.0", "60.0", "40.0"]
     assert lines[2][-1].startswith("[38")
 
@@ -165,12 +161,6 @@ def test_seeds_are_pooled_within_a_variant():
     assert tables.paired(runs, "Ours", ("Ours", "as-released")) is None
 
 
-def test_the_variant_has_a_column_only_where_there_are_several():
-    runs = Runs(declare(OURS_ROW, OTHER), SCORES)
-    columns = tables.comparison(runs, printed(Ours=61)).frame.columns
-    assert columns[:2].tolist() == [("row", ""), ("paper, real images", "mAP")]
-
-
 def test_figures_keep_variants_apart(two):
     figure = figures.ablation(two, printed(Plain=31, Ours=61))
     left, right = figure.axes
@@ -196,13 +186,9 @@ def test_rows_of_others_stand_in_the_papers_order(monkeypatch):
     monkeypatch.setattr(tables.papers, "not_retrained", lambda asked: others if asked is table else {})
     view = tables.comparison(Runs(table, SCORES), printed(A=10, Ours=61, Plain=33))
     lines = view.texts()
-    assert [line[:3] for line in lines] == [
-        ["A", "", "10.0"],
-        ["Ours", "as-published", "61.0"],
-        ["Ours", "as-released", "–"],
-        ["Plain", "", "33.0"],
-    ]
-    assert set(lines[0][3:]) == set(lines[3][3:]) == {"not retrained"}
+    rows = [["A", "10.0"], ["Ours", "61.0"], ["Ours (as-released)", "–"], ["Plain", "33.0"]]
+    assert [line[:2] for line in lines] == rows
+    assert set(lines[0][2:]) == set(lines[3][2:]) == {"not retrained"}
     assert view.below[0] == "Not retrained, 2 of them: why not." and view.below[1].startswith("Floors"), (
         "a row that this data set's table does not print is not counted"
     )
@@ -214,7 +200,7 @@ def test_a_label_of_others_may_be_retrained_as_a_variant(monkeypatch):
     table = declare(OURS_ROW, mine)
     runs = Runs(table, SCORES | {("PCB", "under our recipe"): 0.2})
     lines = tables.comparison(runs, printed(PCB=30, Ours=61)).texts()
-    assert [line[:3] for line in lines][:2] == [["PCB", "", "30.0"], ["PCB", "under our recipe", "–"]]
+    assert [line[:2] for line in lines][:2] == [["PCB", "30.0"], ["PCB (under our recipe)", "–"]]
     assert lines[1][-2] == "20.0" and lines[0][-1] == "not retrained"
     (difference,) = tables.differences(runs, printed(PCB=30, Ours=61), [("Ours", "PCB")]).texts()
     assert difference[2:4] == ["–", "+40.0"], "the printed number is not that of the row trained here"
@@ -459,7 +445,7 @@ def test_a_row_of_ones_own_stands_apart_below_the_others(two):
     own = Run(two.table, Row("Ours", dict(stripes=4), variant="your own"), 0.5 + 0.05 * np.linspace(-1, 1, 41))
     comparison, against_others = Chapter(two).beside([own]).tables()
     lines = comparison.texts()
-    assert lines[-2] == [tables.OWN_ROW] and lines[-1][:3] == ["Ours", "your own", "–"] and lines[-1][-2] == "50.0"
+    assert lines[-2] == [tables.OWN_ROW] and lines[-1][:2] == ["Ours (your own)", "–"] and lines[-1][-2] == "50.0"
     assert lines[:-2] == tables.comparison(two, Chapter(two).reported).texts()
     assert [line[:2] for line in against_others.texts()] == [["Ours (your own)", name] for name in ("Plain", "Ours")]
     assert [line[3] for line in against_others.texts()] == ["+20.0", "−10.0"]
