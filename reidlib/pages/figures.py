@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from io import StringIO
+from itertools import cycle, product
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -143,35 +144,38 @@ def _named(axes: Axes, place: float, words: str) -> float:
 
 def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
     """Training loss by epoch, one panel below the other for each group of rows (title: their names), each on its own
-    scale: losses have different terms. Rows that test one trained network share its curve, drawn once under the first
-    of them. A group without a record has none."""
-    made = [run.row for run, _ in runs.records()]
-    made_of = {heading: names for heading, names in groups.items() if any(row_of(runs, name) in made for name in names)}
-    groups = made_of or groups
+    scale: losses have different terms. A line is the mean over seeds, with the range of the seeds around it. Rows that
+    test one trained network share its curve, drawn once under the first of them. A group without a record has none."""
+    rows = [run.row for run, _ in runs.records()]
+    made_of = {heading: names for heading, names in groups.items() if any(row_of(runs, name) in rows for name in names)}
+    groups, several = made_of or groups, len({run.seed for run, _ in runs.records()}) > 1
+    looks = list(product((".-", ".--"), sns.color_palette("colorblind")))
     with sns.axes_style("whitegrid"):
-        size = (PHONE, sum(2.4 + 0.15 * len(names) for names in groups.values()))
+        size = (PHONE, sum(2.6 + 0.15 * len(names) for names in groups.values()))
         figure, axes_ = plt.subplots(len(groups), figsize=size, layout="constrained", squeeze=False)
     for axes, (heading, names) in zip(axes_[:, 0], groups.items(), strict=True):
-        drawn = set()
-        for colour, name in zip(sns.color_palette("colorblind", len(names)), names, strict=True):
-            row, label = row_of(runs, name), title(runs, name)
-            for run, record in runs.records():
-                if run.row == row and record.network not in drawn:
-                    drawn.add(record.network)
-                    curve = pd.DataFrame(record.curve, columns=["epoch", "loss"])
-                    axes.plot(curve["epoch"], curve["loss"], ".-", color=colour, label=label)
-                    label = None  # one name for all seeds
+        drawn: set[str] = set()
+        for name, (style, colour) in zip(names, cycle(looks), strict=False):
+            row = row_of(runs, name)
+            made = {record.network: record.curve for run, record in runs.records() if run.row == row}
+            if seeds := [curve for network, curve in made.items() if network not in drawn]:
+                drawn |= made.keys()
+                points = pd.concat([pd.DataFrame(curve, columns=["epoch", "loss"]) for curve in seeds])
+                line = points.groupby("epoch")["loss"].agg(["mean", "min", "max"])
+                axes.plot(line.index, line["mean"], style, color=colour, label=title(runs, name))
+                axes.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.2, linewidth=0)
         axes.set(title=fill(heading, 42), xlabel="epoch", ylabel="training loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _named_below(axes)
+        _named_below(axes, "mean over seeds, and their range" if several else "")
     figure.set_layout_engine("constrained", h_pad=0.12)  # keeps the names below one panel off the title of the next
     return finished(figure)
 
 
-def _named_below(axes: Axes) -> None:
-    """The names of the lines, below the panel, where they cover none of them."""
+def _named_below(axes: Axes, words: str = "") -> None:
+    """The names of the lines, below the panel, where they cover none of them. words: above the names."""
     if axes.lines:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, fontsize=8.25, frameon=False)
+        drawn = dict(fontsize=8.25, title_fontsize=8.25, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, title=words, **drawn)
 
 
 def cmc(runs: Runs) -> Figure:

@@ -173,6 +173,12 @@ def test_figures_keep_variants_apart(two):
     panels = Chapter(two).curves().axes
     assert [axes.get_title() for axes in panels] == ["as published", "variants"]
     assert [line.get_ydata()[-1] for axes in panels for line in axes.lines] == pytest.approx([0.3, 0.6, 0.4])
+    seeds = Runs(declare(OURS_ROW), SCORES, seeds=(0, 1))
+    seeds.runs[1].ap = seeds.runs[1].ap - 0.4
+    (axes,) = Chapter(seeds).curves().axes
+    assert axes.lines[0].get_ydata() == pytest.approx([2, 0.4]) and axes.get_legend().get_title().get_text()
+    band = axes.collections[0].get_paths()[0].vertices
+    assert sorted({round(y, 6) for x, y in band if x == 2}) == [0.2, 0.6], "from the lowest seed to the highest"
     assert len(figures.ablation(two, pd.DataFrame()).axes) == 1, "nothing printed: no panel for it"
     (only,) = figures.ablation(Runs(two.table, {("Plain", "as-published"): 0.3}), pd.DataFrame()).axes
     assert [text.get_text() for text in only.texts].count("not run") == 2, "a line without a mark says why"
