@@ -31,7 +31,7 @@ from reidlib.data import images as pixels
 from reidlib.data.table import DISTRACTOR, MANIFEST, Dataset
 from reidlib.evaluation import protocols
 from reidlib.evaluation.reranking import reranking
-from reidlib.pages import heatmaps, part_shares, retrieval, tables
+from reidlib.pages import heatmaps, part_shares, retrieval
 from reidlib.pages.render import Code, Fragment, Text, bullets
 from reidlib.runs import datasets, records, trained, worker
 from reidlib.runs.run import Run, Runs, read_runs
@@ -60,8 +60,7 @@ def weights(runs: Runs) -> Fragment:
             name = f"{run.table.slug}, {run.row.label}, seed {run.seed}: network "
             several = f"drawn from {len(whose)} trainings of it: " if len(whose) > 1 else ""
             items.append(Text(name, Code(run.network), f", {several}{'; '.join(whose)}"))
-    rule = tables.ap_rule(runs.table)
-    words = f" (mAP in percent, by {rule}; what was trained again elsewhere has another mAP than its record)"
+    words = " (mAP in percent, by the plain sum; what was trained again elsewhere has another mAP than its record)"
     again = any("mAP" in str(item) for item in items)
     return bullets(items, f"{'Networks' if len(items) > 1 else 'Network'} drawn{words if again else ''}:")
 
@@ -70,8 +69,8 @@ def _whose(run: Run) -> str:
     """Whose weights `trained.load` takes, in words."""
     whose, source = trained.origin(run)
     if whose == trained.REPEAT:
-        found, name = (one.record() for one in (source, run)), tables.in_record(run.table, "mAP")
-        here, there = (one.metrics[run.protocol][name] if one else np.nan for one in found)
+        found = (one.record() for one in (source, run))
+        here, there = (one.metrics[run.protocol]["mAP"] if one else np.nan for one in found)
         return f"trained again from its settings, data and seed: mAP {here:.1f}, the record has {there:.1f}"
     if whose == trained.OTHER:
         return "weights of another training than the record's, with the same settings, data and seed"
