@@ -158,7 +158,7 @@ def curves(runs: Runs, groups: dict[str, Sequence[Name]]) -> Figure:
         for name, (style, colour) in zip(names, cycle(looks), strict=False):
             row = row_of(runs, name)
             made = {record.network: record.curve for run, record in runs.records() if run.row == row}
-            if seeds := [curve for network, curve in made.items() if network not in drawn]:
+            if seeds := [curve for network, curve in made.items() if curve and network not in drawn]:
                 drawn |= made.keys()
                 points = pd.concat([pd.DataFrame(curve, columns=["epoch", "loss"]) for curve in seeds])
                 line = points.groupby("epoch")["loss"].agg(["mean", "min", "max"])
