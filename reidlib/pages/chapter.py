@@ -30,7 +30,7 @@ from reidlib.spec import Recipe, Row, Table
 INTERVAL = (
     "The interval (95 %) says what other seeds and other persons would give. A grey difference decides nothing: its "
     "interval holds zero, it is from fewer than three seeds, a row did not learn, or the two began from different "
-    "weights. A black one stands for itself; the verdicts on claims are corrected for their number."
+    "weights. Any other stands for itself; the verdicts on claims are corrected for their number."
 )
 
 
@@ -184,7 +184,7 @@ def _worth(runs: Runs) -> Text:
     """What a verdict on this page is worth, by budget, seeds and images."""
     first, seeds = runs.runs[0], tables.seeds_in_words(runs)
     if not runs.records():
-        return Text("No row is finished at this budget: this page shows what would be compared, and nothing else.")
+        return Text("No row of this table is finished at this budget.")
     said = [
         "This budget shows that the code runs from the images to this page, and nothing else."
         if first.budget == "smoke"

@@ -17,7 +17,7 @@ from reidlib.data import cross_domain, cuhk03
 from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Interval
 from reidlib.pages import contents, tables
-from reidlib.pages.formatting import change, in_order, interval, number, p_value, paper_title, plural
+from reidlib.pages.formatting import change, difference, in_order, interval, number, p_value, paper_title, plural
 from reidlib.pages.render import Cell, Code, Page, Piece, Strong, TableView, Text, bullets, heading, table
 from reidlib.papers import standins
 from reidlib.runs.datasets import exists
@@ -277,8 +277,8 @@ def counts(found: Sequence[Decision]) -> TableView:
     lines = []
     for name, own in {**parts, "all": found}.items():
         verdicts = Counter(one.verdict for one in own)
-        lines.append([name, len({one.claim for one in own}), len(own), *(verdicts[word] for word in VERDICTS)])
-    return table(["paper", "claims", "comparisons", *VERDICTS], lines, "Verdicts by paper")
+        lines.append([name, *(verdicts[word] for word in VERDICTS), len(own), len({one.claim for one in own})])
+    return table(["paper", *VERDICTS, "comparisons", "claims"], lines, "Verdicts by paper")
 
 
 def summary(found: Sequence[Decision]) -> Text:
@@ -328,8 +328,8 @@ def section(name: str, found: Sequence[Decision], known: Sequence[str], *, budge
 def _line(one: Decision) -> list[str]:
     """A claim on one data set, verdict first."""
     assert one.here is not None, "without a difference it has no line"
-    difference = Cell(number(one.here.mean, sign=True), note=interval(one.here, sign=True))
-    return [Cell(signed(one.verdict), note=one.dataset), difference, *_numbers(one), one.note]
+    apart = Cell(difference(one.here), note=interval(one.here, sign=True))
+    return [Cell(signed(one.verdict), note=one.dataset), apart, *_numbers(one), one.note]
 
 
 def _without(rest: Sequence[Decision]) -> str:

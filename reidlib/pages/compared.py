@@ -338,7 +338,7 @@ def matrix(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     figure, axes = plt.subplots(figsize=(figures.PHONE, 0.3 * len(found) + 1.7), layout="constrained")
     shown = found.map(lambda share: "" if share != share else f"{100 * share:.0f}")
     look: dict[str, Any] = dict(
-        cmap="PuOr", vmin=-0.3, vmax=1.3, cbar=False, linewidths=1, annot_kws={"size": 8.5, "color": "black"}
+        cmap="PuOr", vmin=-0.6, vmax=1.6, cbar=False, linewidths=1, annot_kws={"size": 8.5, "color": "black"}
     )
     sns.heatmap(found, annot=shown, fmt="", ax=axes, **look)
     axes.set_title(f"% of pairs of seeds, {recipe}", fontsize=9.5, loc="right")
@@ -366,7 +366,7 @@ def efficiency(entries: Sequence[Entry], recipe: str) -> Figure | Text:
     axes.set_xscale("log")
     ticks: list[float] = []
     for tick in sorted({round(operations, 1 if operations < 10 else 0) for _, operations, _ in points}):
-        ticks += [tick] if not ticks or tick >= 1.5 * ticks[-1] else []  # apart, so that their numbers can be read
+        ticks += [tick] if not ticks or tick >= 1.4 * ticks[-1] else []  # apart, so that their numbers can be read
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.15)

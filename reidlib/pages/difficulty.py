@@ -9,7 +9,7 @@ import pandas as pd
 
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages.claims import effects
-from reidlib.pages.formatting import DATASETS, change, interval, number, plural, spread
+from reidlib.pages.formatting import DATASETS, change, difference, interval, number, plural, spread
 from reidlib.pages.render import Cell, Column, Piece, TableView, Text, state, table, terms
 from reidlib.pages.tables import NOT_RUN, difference_of, finished, machines, mean_of
 from reidlib.runs.run import Runs, reported_numbers
@@ -61,7 +61,7 @@ def controls(sets: Sequence[Runs], pairs: Sequence[tuple[str, str]], caption: st
             line: list[Any] = [f"{label} against {other}", images]
             verdict, here = seen[place].verdict, seen[place].here
             if here:
-                line += [Cell(number(here.mean, sign=True), note=interval(here, sign=True))]
+                line += [Cell(difference(here), note=interval(here, sign=True))]
                 line += [SEEN.get(verdict, verdict), number(here.detectable)]
             else:
                 line += state(verdict, 3)

@@ -41,18 +41,28 @@ def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
-def interval(value: Interval, *, sign: bool = False) -> str:
-    """Its ends. Those of a difference have up to three decimals where one would be shown as zero: on what side of it an
-    end lies is what counts."""
-    ends, digits = (value.low, value.high), 1
-    while sign and digits < 3 and any(end and round(end, digits) == 0 for end in ends):
+def _decimals(difference: Interval) -> int:
+    """Up to three where an end would be shown as zero: on what side of it an end lies is what counts."""
+    ends, digits = (difference.low, difference.high), 1
+    while digits < 3 and any(end and round(end, digits) == 0 for end in ends):
         digits += 1
-    return f"[{', '.join(number(end, sign=sign, digits=digits) for end in ends)}]"
+    return digits
+
+
+def interval(value: Interval, *, sign: bool = False) -> str:
+    """Its ends. sign: it is one of a difference."""
+    digits = _decimals(value) if sign else 1
+    return f"[{', '.join(number(end, sign=sign, digits=digits) for end in (value.low, value.high))}]"
+
+
+def difference(value: Interval) -> str:
+    """A difference alone, with as many decimals as the ends of its interval."""
+    return number(value.mean, sign=True, digits=_decimals(value))
 
 
 def change(value: Interval) -> str:
     """A difference with its interval."""
-    return f"{number(value.mean, sign=True)} {interval(value, sign=True)}"
+    return f"{difference(value)} {interval(value, sign=True)}"
 
 
 def spread(value: Spread) -> str:

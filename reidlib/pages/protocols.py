@@ -174,7 +174,8 @@ def gap(runs: Runs) -> Text:
     return Text(
         Strong(f"The trapezoids lie {number(min(apart))} to {number(max(apart))} points below the plain sum"),
         f" in the {len(means)} rows. Of {len(pairs)} pairs of rows, {order} order between the rules. But take the "
-        f"better row by trapezoids and the other by the plain sum, and the order turns in {mixed} of them.",
+        f"better row by trapezoids and the other by the plain sum, and the order turns in {mixed} of them. Differences "
+        "are taken before rounding.",
     )
 
 

@@ -7,6 +7,7 @@ row with that label; (label, variant) means any.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from reidlib.evaluation import statistics
 from reidlib.evaluation.protocols import protocol
 from reidlib.evaluation.statistics import Interval, Spread
 from reidlib.pages import declared
-from reidlib.pages.formatting import interval, number, plural
+from reidlib.pages.formatting import difference, interval, number, plural
 from reidlib.pages.render import Cell, Column, Page, Piece, TableView, Text, state, table, terms
 from reidlib.papers import standins
 from reidlib.runs import estimates
@@ -122,14 +123,17 @@ def _trained_apart(runs: Runs) -> list[str]:
     trained: dict[tuple[str, int], dict[str, list]] = {}
     for run, record in runs.records():
         trained.setdefault((record.network, run.seed), {})[title(runs, run.row)] = record.curve
-    apart = dict.fromkeys(name for curves in trained.values() if _differ(curves) for name in curves)
-    words = "The same network, trained for each on a machine without the weights of the other"
-    return [f"{words}: {'; '.join(apart)}. Their difference has the luck of two trainings in it."] if apart else []
+    apart = dict.fromkeys(" against ".join(sides) for curves in trained.values() if len(sides := _sides(curves)) > 1)
+    words = "The same network, trained for each side on a machine without the weights of the other"
+    return [f"{words}: {', and '.join(apart)}. Their difference has the luck of two trainings in it."] if apart else []
 
 
-def _differ(curves: Mapping[str, list]) -> bool:
-    first, *others = curves.values()
-    return any(curve != first for curve in others)
+def _sides(curves: Mapping[str, list]) -> list[str]:
+    """The names of those that share one training, for each training."""
+    shared: dict[str, list[str]] = {}
+    for name, curve in curves.items():
+        shared.setdefault(json.dumps(curve), []).append(name)
+    return ["; ".join(names) for names in shared.values()]
 
 
 def over_splits(splits: Sequence[Runs], reported: pd.DataFrame) -> TableView:
@@ -263,7 +267,7 @@ def difference_cells(found: Interval | None, *, grey: bool) -> list[Cell]:
     its interval says."""
     if found is None:
         return state(NOT_RUN, 2)
-    texts = (number(found.mean, sign=True), interval(found, sign=True))
+    texts = (difference(found), interval(found, sign=True))
     return [Cell(text, grey=grey or not found.decides) for text in texts]
 
 

@@ -21,7 +21,7 @@ from reidlib.models.msgwdp import C_P2, MSGWDP, RELEASED, RELEASED_JUNE
 from reidlib.models.pcb import PCB
 from reidlib.spec import Assumed, Loss, Recipe, Row, Settings, Table, TestSettings
 
-OURS = "label of ours: the printed table is lost"
+OURS = "label of ours: the printed numbers are lost"
 """Begins the note of every row whose printed label and numbers are not known."""
 
 _LOST = "paper-lost; released code: "
@@ -285,7 +285,7 @@ OWN_ROWS = (
         "our model",
         variant="pooled sums tested",
         options=dict(descriptor="pooled"),
-        note=f"{OURS}; the other reading of L42: the pooled sums of both stages, 3072 entries; nothing is trained",
+        note=f"{OURS}; the other reading of L42: the pooled sums of both stages, 3072 entries, of the same network",
     ),
     *released("our model"),
 )

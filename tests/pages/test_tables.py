@@ -425,9 +425,8 @@ def test_rows_of_two_trainings_of_one_network_are_named_below_the_table(two):
         record.network, record.curve = "one", made[0][1].curve
     assert words not in str(tables.comparison(two, printed(Ours=90)))
     made[1][1].curve = [{"epoch": 1, "loss": 2.5}]
-    assert f"{words} on a machine without the weights of the other: Plain; Ours." in str(
-        tables.comparison(two, printed(Ours=90))
-    )
+    said = str(tables.comparison(two, printed(Ours=90)))
+    assert f"{words} side on a machine without the weights of the other: Plain against Ours." in said
 
 
 def test_the_rows_as_data_have_what_each_changes():
