@@ -6,6 +6,7 @@ says of the order on another.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from reidlib.evaluation import statistics
 from reidlib.evaluation.statistics import Spread
 from reidlib.pages.formatting import in_order
 from reidlib.pages.render import Column, Piece, Text, table
-from reidlib.pages.tables import PRINTED, PUBLISHED, in_record, recorded_runs
+from reidlib.pages.tables import PRINTED, PUBLISHED, did_not_learn, floors, in_record, recorded_runs
 from reidlib.runs.run import reported_numbers
 from reidlib.spec import ReidError, Table
 
@@ -63,6 +64,7 @@ def page(budget: str, source: str = "stand-in") -> Piece:
     columns = [Column("table", "label"), Column("data set", "label"), "τ, paper and here", "95 %, seeds"]
     columns += ["τ, between the paper's data sets", "metric", "rows", "seeds"]
     below = ["τ is 1 where two orders are the same, 0 where one says nothing of the other, −1 where one is reversed."]
+    below += ["Rows that did not learn, or began from other weights than most of their table, are left out."]
     return table(columns, lines, "Agreement of order between printed and measured rows", over=True, below=below)
 
 
@@ -101,13 +103,20 @@ def _printed(own: Table, dataset: str) -> pd.DataFrame:
 
 
 def _measured(own: Table, dataset: str, budget: str, source: str, metric: str, labels: list[str]) -> pd.DataFrame:
-    """Measured numbers, a line a row and a column a seed: the seeds with most rows, and what rows they share."""
+    """Measured numbers, a line a row and a column a seed: the seeds with most rows, and what rows they share. Without
+    rows that did not learn, or that began from other weights than most: these stand where they do for that reason."""
     runs = recorded_runs(own.slug, budget, dataset, source, rows=labels) if labels else ()
-    if not runs:
+    published = [(run, run.record(arrays=False)) for run in runs if run.row.variant == PUBLISHED]
+    made = [(run, record) for run, record in published if record and record.ok]
+    if not made:
         return pd.DataFrame()
-    found = pd.DataFrame({run.seed: {} for run in runs}, index=labels, dtype=float)
-    for run in runs:
-        if run.row.variant == PUBLISHED and (record := run.record(arrays=False)) and record.ok:
+    ((usual, _),) = Counter(record.start for _, record in made).most_common(1)
+    known = floors(made[0][0])
+    of_row = {label: [run for run, _ in made if run.row.label == label] for label in labels}
+    learned = [label for label, own_runs in of_row.items() if own_runs and not did_not_learn(own_runs, known)]
+    found = pd.DataFrame({run.seed: {} for run, _ in made}, index=labels, dtype=float)
+    for run, record in made:
+        if record.start == usual and run.row.label in learned:
             found.loc[run.row.label, run.seed] = record.metrics[run.protocol][in_record(own, metric)]
     found = found.dropna(how="all").dropna(axis=1, how="all")
     return found.loc[:, found.count() == found.count().max()].dropna()

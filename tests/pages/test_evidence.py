@@ -81,6 +81,13 @@ def test_tau_is_that_of_the_rows_with_a_record():
     assert line[:3] == [T5, MARKET, f"{(1 - 4 / 6) / 2:.2f}"], "five of six pairs are exchanged"
     assert line[3] == "–", "two seeds have no interval"
     assert line[5:] == ["mAP", "4", "2"]
+    apart = runs_of(T5, budget="small", rows=["gC4,gC3,gC2,gC1 (C=128)"], seeds=[0, 1])
+    for run in apart:
+        made_up.write(run, made_up.arrays([1] * 2 + [4] * 7), start="another")
+    assert line in agreement.page("small").texts(), "a row that began from other weights is not compared"
+    for run in apart:
+        made_up.write(run, made_up.arrays([1] * 2 + [4] * 7))
+    assert ["5", "2"] in [texts[6:] for texts in agreement.page("small").texts() if texts[0] == T5]
 
 
 def test_all_splits_of_the_committed_seeds_hold_the_promise(monkeypatch):
